@@ -1,0 +1,285 @@
+"""Token ids on disk: memory-mapped files for each split, streamed there and complete or not there at all."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+
+from textvae.corpora.readers import Sentence
+from textvae.errors import RequestError, WorkError
+from textvae.tokenizers import EOS, Tokenizer, replacing
+
+_FORMAT, _VERSION = "textvae token store", 1
+_CHUNK = 4096  # sentences encoded and written at once
+_MOST_LABELS = 10_000
+
+
+class TokenStore:
+    """One split of a corpus as token ids in memory-mapped files: `store[i]` is a sentence with its end mark.
+
+    `lengths` counts the tokens of each sentence, end mark included; `labels` holds indices into
+    `label_names`, or None; `fingerprint` is a SHA-256 of all ids and sentence boundaries; `counts` says how
+    many sentences and tokens there are and how many were dropped, cut or blank.
+    """
+
+    def __init__(
+        self,
+        ids: np.ndarray,
+        offsets: np.ndarray,
+        labels: np.ndarray | None,
+        counts: dict[str, Any],
+        label_names: list[str],
+    ) -> None:
+        self.ids = ids
+        self.offsets = offsets
+        self.lengths = np.diff(offsets)
+        self.labels = labels
+        self.label_names = label_names
+        self.fingerprint: str = counts["fingerprint"]
+        self.counts = {name: counts[name] for name in ("sentences", "tokens", "dropped", "cut", "blank")}
+
+    @classmethod
+    def open(cls, folder: Path | str, split: str) -> "TokenStore":
+        """Map one split of a finished store.
+
+        Raises RequestError where there is no such split, and where the store is unfinished, truncated,
+        foreign or of another format.
+        """
+        folder = Path(folder)
+        meta = _meta(folder)
+        if split not in meta["splits"]:
+            raise RequestError(f"{folder}: no split {split!r}; there are {', '.join(meta['splits'])}")
+        counts = meta["splits"][split]
+        ids = _mapped(folder / f"{split}.ids", meta["dtype"], counts["tokens"])
+        offsets = _mapped(folder / f"{split}.offsets", "<i8", counts["sentences"] + 1)
+        labels = _mapped(folder / f"{split}.labels", "<i4", counts["sentences"]) if counts["labels"] else None
+        store = cls(ids, offsets, labels, counts, meta["label_names"])
+        if offsets[0] != 0 or offsets[-1] != len(ids) or store.lengths.min() < 1:
+            raise RequestError(f"{folder / split}.offsets: damaged; delete {folder} and build it again")
+        return store
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"sentence {i} of {len(self)}")
+        i %= len(self)
+        return self.ids[self.offsets[i] : self.offsets[i + 1]]
+
+
+def write_store(
+    folder: Path | str,
+    rows: Iterable[tuple[str, Sentence]],
+    tokenizer: Tokenizer,
+    splits: Sequence[str],
+    *,
+    max_length: int | None = None,
+    too_long: Literal["drop", "cut"] = "drop",
+    key: str = "",
+) -> dict[str, TokenStore]:
+    """Write (split, sentence) pairs as a store, some thousands in memory at a time; `meta.json` completes it.
+
+    Every split named must come out with a sentence in it; blank sentences are counted and left out. `key` is
+    kept in `meta.json` to know the store again.
+
+    Raises RequestError for a split without sentences and for unusable labels, WorkError where the folder
+    cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "meta.json").unlink(missing_ok=True)  # from here until the end the store is not complete
+    except OSError as error:
+        raise WorkError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    tokenizer.save(folder / "tokenizer.json")
+    label_names: dict[str, int] = {}
+    with ExitStack() as files:
+        dtype = "<u2" if len(tokenizer) < 65536 else "<i4"
+        writers = {split: _SplitWriter(folder / split, files, dtype, label_names) for split in splits}
+        for chunk in _chunks(rows):
+            encoded = tokenizer.encode([sentence.text for _, sentence in chunk])
+            for split, writer in writers.items():
+                mine = [i for i, (other, _) in enumerate(chunk) if other == split]
+                writer.add([chunk[i][1] for i in mine], [encoded[i] for i in mine], max_length, too_long)
+        for split, writer in writers.items():
+            writer.refuse_empty(split, max_length)
+        names = sorted(label_names)
+        rank = np.array([names.index(name) for name in label_names], dtype="<i4")
+        counts = {split: writer.finish(rank) for split, writer in writers.items()}
+    meta = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "key": key,
+        "tokenizer": file_digest(folder / "tokenizer.json"),
+        "vocabulary": len(tokenizer),
+        "dtype": dtype,
+        "label_names": names,
+        "splits": counts,
+    }
+    with replacing(folder / "meta.json") as file:
+        file.write(json.dumps(meta, indent=1).encode())
+    return {split: TokenStore.open(folder, split) for split in splits}
+
+
+def finished(folder: Path | str, key: str) -> dict[str, TokenStore] | None:
+    """The splits of a sound, finished store that was written with this key, or None."""
+    folder = Path(folder)
+    try:
+        meta = _meta(folder)
+        same = meta["key"] == key and meta["tokenizer"] == file_digest(folder / "tokenizer.json")
+        return {split: TokenStore.open(folder, split) for split in meta["splits"]} if same else None
+    except RequestError:
+        return None
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file; RequestError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+class _SplitWriter:
+    """Appends the sentences of one split to its files, which appear under their names when `files` closes."""
+
+    def __init__(self, path: Path, files: ExitStack, dtype: str, label_names: dict[str, int]) -> None:
+        self.path = path
+        self.files = files
+        self.dtype = dtype
+        self.label_names = label_names  # label -> number by first appearance, common to all splits
+        self.labels: list[np.ndarray] = []
+        self.counts = {"sentences": 0, "tokens": 0, "dropped": 0, "cut": 0, "blank": 0}
+        self.shortest = 0  # of the dropped
+        self.ids = _HashedFile(path.with_name(f"{path.name}.ids"), files)
+        self.offsets = _HashedFile(path.with_name(f"{path.name}.offsets"), files)
+        self.offsets.write(np.zeros(1, dtype="<i8"))
+
+    def add(
+        self, sentences: list[Sentence], encoded: list[list[int]], max_length: int | None, too_long: str
+    ) -> None:
+        kept: list[list[int]] = []
+        labels: list[int] = []
+        for sentence, ids in zip(sentences, encoded, strict=True):
+            if not ids:
+                self.counts["blank"] += 1
+                continue
+            if max_length is not None and len(ids) > max_length:
+                if too_long == "drop":
+                    self.counts["dropped"] += 1
+                    self.shortest = min(self.shortest or len(ids), len(ids))
+                    continue
+                self.counts["cut"] += 1
+                ids = ids[:max_length]
+            kept.append([*ids, EOS])
+            if sentence.label is not None:
+                labels.append(self.label_names.setdefault(sentence.label, len(self.label_names)))
+        if labels and len(labels) != len(kept):
+            raise RequestError(
+                f"data.label: some sentences of {self.path.name} have a label and some have none"
+            )
+        if len(self.label_names) > _MOST_LABELS:
+            raise RequestError(f"data.label: over {_MOST_LABELS} different labels; is it the right column?")
+        if not kept:
+            return
+        lengths = np.fromiter(map(len, kept), dtype="<i8", count=len(kept))
+        self.ids.write(np.fromiter(chain.from_iterable(kept), dtype=self.dtype, count=int(lengths.sum())))
+        self.offsets.write(self.counts["tokens"] + np.cumsum(lengths))
+        self.labels.append(np.array(labels, dtype="<i4"))
+        self.counts["sentences"] += len(kept)
+        self.counts["tokens"] += int(lengths.sum())
+
+    def refuse_empty(self, split: str, max_length: int | None) -> None:
+        if self.counts["sentences"]:
+            return
+        if self.counts["dropped"]:
+            raise RequestError(
+                f"data.max_length: {max_length} drops every sentence of {split}, the shortest of which has "
+                f"{self.shortest} tokens; set at least {self.shortest}, or data.too_long = 'cut'"
+            )
+        remedy = "" if split == "train" else f", a larger data.split.{split}, or a file of its own"
+        raise RequestError(f"data: the {split} split came out empty; give more sentences{remedy}")
+
+    def finish(self, rank: np.ndarray) -> dict[str, Any]:
+        """The split's entry of `meta.json`; its labels are written, numbered in alphabetical order."""
+        labels = np.concatenate(self.labels)
+        if len(labels) not in (0, self.counts["sentences"]):
+            raise RequestError(
+                f"data.label: some sentences of {self.path.name} have a label and some have none"
+            )
+        if len(labels):
+            _HashedFile(self.path.with_name(f"{self.path.name}.labels"), self.files).write(rank[labels])
+        both = self.ids.hash.digest() + self.offsets.hash.digest()
+        return {**self.counts, "labels": len(labels) > 0, "fingerprint": hashlib.sha256(both).hexdigest()}
+
+
+class _HashedFile:
+    """A file written through `replacing`, hashed on the way."""
+
+    def __init__(self, path: Path, files: ExitStack) -> None:
+        self.path = path
+        self.file: BinaryIO = files.enter_context(replacing(path))
+        self.hash = hashlib.sha256()
+
+    def write(self, array: np.ndarray) -> None:
+        data = array.tobytes()
+        self.hash.update(data)
+        try:
+            self.file.write(data)
+        except OSError as error:  # said here, where it is known which file it was
+            raise WorkError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+
+
+def _chunks(rows: Iterable[tuple[str, Sentence]]) -> Iterator[list[tuple[str, Sentence]]]:
+    """Runs of rows, bounded in their number and in their characters."""
+    chunk: list[tuple[str, Sentence]] = []
+    characters = 0
+    for row in rows:
+        chunk.append(row)
+        characters += len(row[1].text)
+        if len(chunk) == _CHUNK or characters > _CHUNK * 64:
+            yield chunk
+            chunk, characters = [], 0
+    yield chunk
+
+
+def _meta(folder: Path) -> dict[str, Any]:
+    path = folder / "meta.json"
+    if not path.exists():
+        raise RequestError(f"{folder}: no complete token store (meta.json is missing); build it again")
+    try:
+        meta = json.loads(path.read_bytes())
+        if meta["format"] != _FORMAT:
+            raise ValueError(meta["format"])
+        version = int(meta["version"])
+        for name in ("key", "tokenizer", "dtype", "label_names"):
+            meta[name]
+        for counts in meta["splits"].values():
+            for name in ("sentences", "tokens", "dropped", "cut", "blank", "labels", "fingerprint"):
+                counts[name]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RequestError(
+            f"{path}: not the table of a token store; delete {folder} and build it again"
+        ) from error
+    if version != _VERSION:
+        raise RequestError(
+            f"{path}: format {version}, this program reads {_VERSION}; delete {folder} and build it again"
+        )
+    return meta
+
+
+def _mapped(path: Path, dtype: str, count: int) -> np.ndarray:
+    expected = np.dtype(dtype).itemsize * count
+    size = path.stat().st_size if path.is_file() else 0
+    if size != expected or not size:
+        raise RequestError(
+            f"{path}: {size} bytes where {expected} belong; delete {path.parent} and build the store again"
+        )
+    return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=(count,)))

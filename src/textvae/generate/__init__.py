@@ -1,0 +1,1 @@
+"""After training: decoding, and work in the latent space."""

@@ -1,0 +1,108 @@
+"""Is the latent space used, and is the aggregated posterior q(z) = mean over x of q(z | x) near the prior?
+
+The aggregated posterior is known by its samples: one code z for each sentence. The caller averages over draws
+(Prokhorov et al. 2019: five).
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from textvae.errors import RequestError
+
+
+def variance_of_means(means: Float[Tensor, "sentence latent"]) -> Float64[Tensor, "latent"]:
+    """Variance of each dimension of the posterior means over sentences: population variance, divided by N.
+
+    Raises RequestError without a sentence.
+
+    >>> variance_of_means(torch.tensor([[1.0, 5.0], [3.0, 5.0]])).tolist()
+    [1.0, 0.0]
+    """
+    _require_sentences("variance_of_means", means)
+    return means.double().var(dim=0, correction=0)
+
+
+def active_units(means: Float[Tensor, "sentence latent"], threshold: float) -> int:
+    """Number of dimensions whose posterior mean varies over sentences by more than `threshold`.
+
+    The variance is the population variance (`variance_of_means`); common thresholds are 0.01 and 0.2.
+    Raises RequestError without a sentence, or if the threshold is negative or not a number.
+
+    Source: Burda et al. 2015, "Importance weighted autoencoders", section 5.
+
+    >>> active_units(torch.tensor([[1.0, 5.0], [3.0, 5.0]]), threshold=0.01)
+    1
+    """
+    if not threshold >= 0:
+        raise RequestError(f"active_units: threshold {threshold} given; it must be 0 or more")
+    return int((variance_of_means(means) > threshold).sum().item())
+
+
+def log_det_covariance(z: Float[Tensor, "sentence latent"]) -> float:
+    """Log-determinant (ln) of the full covariance of sampled codes, one for each sentence; divided by N - 1.
+
+    -inf where the covariance is singular, as it is for no more sentences than dimensions; nan where a code is
+    not finite. Raises RequestError without a sentence.
+
+    Source: Prokhorov et al. 2019, section 3.2 (LogDetCov, figure 1 and table 1).
+    """
+    _require_sentences("log_det_covariance", z)
+    sentences, latent = z.shape
+    if not bool(z.isfinite().all()):
+        return math.nan
+    if sentences <= latent:
+        return -math.inf
+    codes = z.double()
+    deviation = codes.std(dim=0, correction=1)
+    if bool((deviation == 0).any()):  # a dimension that never moves
+        return -math.inf
+    # The determinant of the correlation, so that singular means dependent and not merely unequal in scale.
+    standard = (codes - codes.mean(dim=0)) / deviation
+    eigenvalues = torch.linalg.eigvalsh(standard.mT @ standard / (sentences - 1))
+    rounding = sentences * torch.finfo(torch.float64).eps * eigenvalues[-1]
+    if bool(eigenvalues[0] <= rounding):
+        return -math.inf
+    return (eigenvalues.log().sum() + 2 * deviation.log().sum()).item()
+
+
+def mean_squared_norm(z: Float[Tensor, "sentence latent"]) -> float:
+    """Squared norm of the mean of sampled codes, ||mean over n of z_n||^2, one code for each sentence.
+
+    It tells how far the centre of the aggregated posterior is from the prior's. It is the norm of the mean,
+    not the mean of the norms: the paper's values, 0.00 to 1.27 at 64 dimensions, can be nothing else. For N
+    codes from the prior itself it is latent / N on average, not 0. Raises RequestError without a sentence.
+
+    Source: Prokhorov et al. 2019, section 3.2 and table 1.
+
+    >>> mean_squared_norm(torch.tensor([[3.0, 1.0], [3.0, -1.0]]))
+    9.0
+    """
+    _require_sentences("mean_squared_norm", z)
+    return z.double().mean(dim=0).square().sum().item()
+
+
+def kl_moment_matched(z: Float[Tensor, "sentence latent"]) -> float:
+    """KL(N(m, S) || N(0, I)) in nats, m and S the mean and the full covariance of sampled codes.
+
+    (||m||^2 + tr S - latent - ln det S) / 2, one code for each sentence. The paper says "moment-matching
+    Gaussian fit" and no more; S is taken to be full, as in its ln det Cov[q(z)], and divided by N - 1. For N
+    codes from the prior itself it is about latent (latent + 3) / 4N on average, not 0. It is inf where S is
+    singular, as it is for no more sentences than dimensions; nan where a code is not finite. Raises
+    RequestError without a sentence.
+
+    Source: Prokhorov et al. 2019, section 3.2.
+    """
+    _require_sentences("kl_moment_matched", z)
+    log_det = log_det_covariance(z)
+    if not math.isfinite(log_det):  # -inf or nan; a single code has no variance to ask for
+        return -log_det
+    trace = z.double().var(dim=0, correction=1).sum().item()
+    return (mean_squared_norm(z) + trace - z.shape[1] - log_det) / 2
+
+
+def _require_sentences(place: str, codes: Float[Tensor, "sentence latent"]) -> None:
+    if codes.shape[0] == 0:
+        raise RequestError(f"{place}: 0 sentences given; at least one is needed")

@@ -1,0 +1,67 @@
+"""Signatures: one line that names all that a number depends on, in the manner of sacreBLEU."""
+
+import re
+from urllib.parse import quote, unquote
+
+from textvae.errors import RequestError
+
+_FIRST = ("bound", "unit", "eos", "unk", "vocabulary", "split")
+_LAST = ("textvae",)
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+_RESERVED = re.compile(r"[%|\s\x00-\x1f\x7f]")
+
+
+def signature(metric: str, /, **parts: str | int | float) -> str:
+    """The metric's name and its parts, `name:value`, in an order that does not depend on the call's.
+
+    First come bound, unit, eos, unk, vocabulary and split, then all others by name, and last `textvae`, the
+    version. A bar, a percent sign, blanks and control characters within a value are percent-encoded.
+    Raises RequestError for an empty value or for a name that is not made of a-z, 0-9, _ and -.
+
+    >>> signature("nll", textvae="0.1.0", split="ab12cd", eos="counted", bound="iw500")
+    'nll|bound:iw500|eos:counted|split:ab12cd|textvae:0.1.0'
+    """
+    _require_name("metric", metric)
+    for name, value in parts.items():
+        _require_name("name", name)
+        if str(value) == "":
+            raise RequestError(f"signature: {name} is empty; leave it out or give its value")
+    fields = [f"{name}:{_escaped(str(parts[name]))}" for name in sorted(parts, key=_place)]
+    return "|".join([metric, *fields])
+
+
+def parse(text: str) -> tuple[str, dict[str, str]]:
+    """The metric's name and the parts of a signature, all values as text.
+
+    `signature(metric, **parts)` gives the signature again. Raises RequestError where the text is none.
+
+    >>> parse("nll|bound:iw500|vocabulary:10004")
+    ('nll', {'bound': 'iw500', 'vocabulary': '10004'})
+    """
+    metric, *fields = text.split("|")
+    _require_name("metric", metric)
+    parts: dict[str, str] = {}
+    for field in fields:
+        name, colon, value = field.partition(":")
+        if not colon or not value:
+            raise RequestError(f"signature: {field!r} given between bars; it must be NAME:VALUE")
+        _require_name("name", name)
+        if name in parts:
+            raise RequestError(f"signature: {name} is given twice; each name stands once")
+        parts[name] = unquote(value)
+    return metric, parts
+
+
+def _place(name: str) -> tuple[int, str]:
+    if name in _FIRST:
+        return _FIRST.index(name), name
+    return (len(_FIRST) + 1 if name in _LAST else len(_FIRST)), name
+
+
+def _escaped(value: str) -> str:
+    return _RESERVED.sub(lambda match: quote(match.group(), safe=""), value)
+
+
+def _require_name(kind: str, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise RequestError(f"signature: {kind} {name!r} given; use a-z, 0-9, _ and -, a letter first")

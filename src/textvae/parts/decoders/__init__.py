@@ -1,0 +1,1 @@
+"""Decoders p(x|z), one file each."""

@@ -1,0 +1,121 @@
+"""The recurrent decoder p(x|z): each word from the words before it and the code."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from textvae.parts.layers import Cell, Recurrent, State, linear, token_log_prob
+from textvae.tokenizers import BOS, UNK
+
+Inject = Literal["state", "input"]
+
+
+class DecoderState(NamedTuple):
+    """What one step of generation hands to the next: the network's state and the code of each row."""
+
+    network: State
+    z: Tensor | None
+
+
+class RecurrentDecoder(nn.Module):
+    """An LSTM or GRU language model that sees z as its initial state, at every input, or both.
+
+    With `latent = 0` it sees none: the plain language model. In training, dropout falls on its inputs and outputs
+    and word dropout replaces each input word with the unknown word with probability 1 - `word_keep`.
+
+    Source: Bowman et al. 2016, section 3 (state) and 3.1 (word dropout, z at every step).
+    """
+
+    max_length: int | None = None
+
+    def __init__(
+        self,
+        vocabulary: int,
+        embedding: int,
+        latent: int,
+        cell: Cell = "lstm",
+        hidden: int = 512,
+        layers: int = 1,
+        inject: Sequence[Inject] = ("state", "input"),
+        dropout: float = 0.0,
+        word_keep: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.dropout, self.word_keep = dropout, word_keep
+        self.layers, self.hidden = layers, hidden
+        self.at_input = bool(latent) and "input" in inject
+        self.embedding = nn.Embedding(vocabulary, embedding)
+        self.network = Recurrent(cell, embedding + (latent if self.at_input else 0), hidden, layers)
+        at_state = bool(latent) and "state" in inject
+        states = self.network.states
+        self.first_state = nn.Linear(latent, states * layers * hidden) if at_state else None
+        self.words = nn.Linear(hidden, vocabulary)
+
+    def log_prob(
+        self, ids: Int[Tensor, "batch time"], z: Float[Tensor, "sample batch latent"] | None
+    ) -> Float[Tensor, "sample batch time"]:
+        """log p(x_t | x_<t, z) of every token in nats; what stands in the padding is for the caller to mask.
+
+        Without a code there is one sample.
+        """
+        batch, time = ids.shape
+        samples = 1 if z is None else z.shape[0]
+        previous = torch.cat([ids.new_full((batch, 1), BOS), self._dropped(ids[:, :-1])], dim=1)
+        inputs = self.embedding(previous)
+        if z is not None:
+            inputs = inputs.expand(samples, batch, time, -1)
+            if self.at_input:
+                inputs = torch.cat([inputs, z[:, :, None].expand(-1, -1, time, -1)], dim=3)
+            inputs = inputs.reshape(samples * batch, time, -1)
+        inputs = F.dropout(inputs, self.dropout, self.training)
+        code = None if z is None else z.flatten(0, 1)
+        outputs, _ = self.network(inputs, self._state(code))
+        outputs = F.dropout(outputs, self.dropout, self.training)
+        targets = ids.expand(samples, batch, time)
+        log_px = token_log_prob(outputs.flatten(0, 1), self.words.weight, self.words.bias, targets.flatten())
+        return log_px.view(samples, batch, time)
+
+    def start(self, z: Float[Tensor, "row latent"] | None, rows: int = 1) -> DecoderState:
+        """The state before the first word of `rows` sentences, or of one sentence for each code."""
+        rows = rows if z is None else len(z)
+        state = self._state(z)
+        if state is None:
+            zeros = self.words.weight.new_zeros(self.layers, rows, self.hidden)
+            state = (zeros,) * self.network.states
+        return DecoderState(state, z)
+
+    def step(
+        self, token: Int[Tensor, " row"], state: DecoderState
+    ) -> tuple[Float[Tensor, "row vocabulary"], DecoderState]:
+        """Logits of the next word after `token`, and the state after it."""
+        network_state, z = state
+        inputs = self.embedding(self._dropped(token))
+        if self.at_input and z is not None:
+            inputs = torch.cat([inputs, z], dim=1)
+        outputs, network_state = self.network(inputs[:, None], network_state)
+        logits = linear(outputs[:, 0], self.words.weight, self.words.bias)
+        return logits, DecoderState(network_state, z)
+
+    def select(self, state: DecoderState, rows: Int[Tensor, " kept"] | Bool[Tensor, " row"]) -> DecoderState:
+        """The state of some rows: sentences that go on, or the survivors of a beam."""
+        network_state, z = state
+        return DecoderState(tuple(part[:, rows] for part in network_state), None if z is None else z[rows])
+
+    def _state(self, z: Tensor | None) -> State | None:
+        """The initial state that the code sets; of an LSTM (tanh c, c), so that h is a possible output."""
+        if self.first_state is None or z is None:
+            return None
+        raw = self.first_state(z).view(len(z), self.network.states, self.layers, self.hidden)
+        parts = raw.permute(1, 2, 0, 3).contiguous().unbind(0)
+        return (parts[0].tanh(), *parts[1:])
+
+    def _dropped(self, ids: Tensor) -> Tensor:
+        """Word dropout on the decoder's inputs, in training only; at a keep rate of 0 ("inputless") always."""
+        if self.word_keep == 1.0 or not (self.training or self.word_keep == 0.0):
+            return ids
+        keep = torch.rand(ids.shape, device=ids.device) < self.word_keep
+        return torch.where(keep | (ids == BOS), ids, UNK)

@@ -1,0 +1,43 @@
+"""Encoders: a sentence becomes one vector, from which the posterior takes its parameters."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from textvae.parts.layers import Cell, Recurrent, reversed_within
+
+
+class RecurrentEncoder(nn.Module):
+    """The last output of an LSTM or GRU that reads the sentence and its end mark, in one or both directions.
+
+    Source: Bowman et al. 2016, section 3 (one direction); Liu et al. 2019, section 5.2 (both).
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        embedding: int,
+        cell: Cell = "lstm",
+        hidden: int = 512,
+        layers: int = 1,
+        bidirectional: bool = False,
+    ) -> None:
+        super().__init__()
+        self.size = hidden * (2 if bidirectional else 1)
+        self.embedding = nn.Embedding(vocabulary, embedding)
+        self.onward = Recurrent(cell, embedding, hidden, layers)
+        self.backward = Recurrent(cell, embedding, hidden, layers) if bidirectional else None
+
+    def forward(
+        self, ids: Int[Tensor, "batch time"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch size"]:
+        """The output at each sentence's own last token; padding after it has no influence."""
+        at = (lengths - 1)[:, None, None]
+        directions = [(self.onward, ids)]
+        if self.backward is not None:
+            directions.append((self.backward, reversed_within(ids, lengths)))
+        last = []
+        for network, tokens in directions:
+            outputs, _ = network(self.embedding(tokens))
+            last.append(outputs.gather(1, at.expand(-1, -1, outputs.shape[2]))[:, 0])
+        return torch.cat(last, dim=1)

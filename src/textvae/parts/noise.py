@@ -1,0 +1,47 @@
+"""Where the randomness of the latent code comes from: never from a global state.
+
+In training, noise is drawn for the whole global batch from (seed, step) and each process takes its rows, so that
+N processes equal one and a resumed run equals an uninterrupted one. In evaluation it is drawn for each sentence
+from (seed, index), so that no batching or chunking changes a number.
+"""
+
+import hashlib
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+# noise(samples, size) gives standard normal numbers of shape (sample, batch, size).
+Noise = Callable[[int, int], Tensor]
+
+
+def mixed(*numbers: int) -> int:
+    """A seed in [0, 2^63) from several numbers, such that nearby numbers give unrelated seeds.
+
+    >>> mixed(0, 1) == mixed(0, 1) != mixed(1, 0)
+    True
+    """
+    packed = b"".join(int(number).to_bytes(16, "little", signed=True) for number in numbers)
+    return int.from_bytes(hashlib.blake2b(packed, digest_size=8).digest(), "little") >> 1
+
+
+def step_noise(seed: int, step: int, total: int, rows: slice, device: torch.device | str = "cpu") -> Noise:
+    """Noise of one training step: drawn for `total` sentences, of which this process has `rows`."""
+    generator = torch.Generator().manual_seed(mixed(seed, step))
+
+    def noise(samples: int, size: int) -> Float[Tensor, "sample batch size"]:
+        return torch.randn(samples, total, size, generator=generator)[:, rows].to(device)
+
+    return noise
+
+
+def sentence_noise(seed: int, index: Int[Tensor, " batch"], device: torch.device | str = "cpu") -> Noise:
+    """Noise of given sentences: what a sentence gets depends on the seed and its number in the split alone."""
+    generators = [torch.Generator().manual_seed(mixed(seed, number)) for number in index.tolist()]
+
+    def noise(samples: int, size: int) -> Float[Tensor, "sample batch size"]:
+        drawn = [torch.randn(samples, size, generator=generator) for generator in generators]
+        return torch.stack(drawn, dim=1).to(device)
+
+    return noise
