@@ -21,6 +21,9 @@ def trained(name, lines=LINES, vocabulary=None, min_count=1, lowercase=False):
     return Tokenizer.train(name, iter(lines), vocabulary or (300 if name == "bpe" else None), min_count, lowercase)
 
 
+BPE = trained("bpe")
+
+
 @pytest.fixture(scope="module", params=NAMES)
 def each(request):
     return trained(request.param)
@@ -81,11 +84,7 @@ def test_no_white_space_lets_a_control_token_through():
 
 @given(text=ANY)
 def test_bytes_lose_nothing(text):
-    bpe = BPE
-    assert bpe.decode(bpe.encode([text])[0]) == text == bpe.normalise(text)
-
-
-BPE = trained("bpe")
+    assert BPE.decode(BPE.encode([text])[0]) == text == BPE.normalise(text)
 
 
 @given(text=ANY)

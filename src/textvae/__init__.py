@@ -1,3 +1,31 @@
-"""Variational autoencoders of text that do not collapse."""
+"""Variational autoencoders of text that do not collapse.
+
+>>> import textvae
+>>> textvae.__version__
+'0.1.0'
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from textvae.generate.trained import load
+    from textvae.objective import load_settings
+    from textvae.train import resume, train
 
 __version__ = "0.1.0"
+__all__ = ["load", "load_settings", "resume", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """The public functions, imported when first used: torch takes a second to load."""
+    from importlib import import_module
+
+    homes = {
+        "load": "textvae.generate.trained",
+        "load_settings": "textvae.objective",
+        "resume": "textvae.train",
+        "train": "textvae.train",
+    }
+    if name not in homes:
+        raise AttributeError(f"module 'textvae' has no attribute {name!r}")
+    return getattr(import_module(homes[name]), name)

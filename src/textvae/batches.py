@@ -13,8 +13,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from textvae.corpora.readers import Sentence, one_line, read
-from textvae.corpora.store import TokenStore, file_digest, finished, write_store
+from textvae.corpora.store import TokenStore, finished, write_store
 from textvae.errors import RequestError
+from textvae.files import file_digest
 from textvae.tokenizers import BOS, EOS, PAD, UNK, Tokenizer
 
 __all__ = [
@@ -126,7 +127,7 @@ def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -
     if batch_size < 1:
         raise RequestError(f"train.batch_size: {batch_size} is too small; give 1 or more")
     n = len(lengths)
-    random = np.random.default_rng([seed, epoch])
+    random = np.random.default_rng([seed % 2**64, epoch])
     order = random.permutation(n)
     batches = -(-n // batch_size)
     edges = np.arange(batches + 1) * n // max(batches, 1)

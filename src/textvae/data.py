@@ -65,12 +65,14 @@ def open_corpus(data: Data) -> Corpus:
         "seed": data.split.seed,
         **columns,
     }
-    places = {split: str(source) for split, source in sources.items() if isinstance(source, Path)}
+    places = {split: str(source.absolute()) for split, source in sources.items() if isinstance(source, Path)}
     identity = json.dumps([name, places, arguments], sort_keys=True)
     folder = cache() / "stores" / hashlib.sha256(identity.encode()).hexdigest()[:20]
+    lock = FileLock(f"{folder}.lock")  # several processes may ask at once; the first one builds
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):  # several processes may ask at once; the first one builds
+        held = lock.acquire()
+    with held:
         splits = build(folder, sources, **arguments)
         return Corpus(name, Tokenizer.load(folder / "tokenizer.json"), splits)
 
@@ -91,6 +93,6 @@ def _sources(data: Data) -> tuple[str, dict[str, Any], dict[str, Any]]:
         column = None if data.label is None else registry.find(data.corpus).label_column(data.label)
         return data.corpus, dict(found), {"column": None, "label": column}
     path = Path(data.corpus)
-    if not path.exists() and path.name == data.corpus and not path.suffix:
+    if not os.path.exists(path) and path.name == data.corpus and not path.suffix:
         registry.find(data.corpus)  # neither a file nor a corpus: says so, with the nearest name
     return path.name, {"train": path}, columns

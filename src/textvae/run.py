@@ -7,6 +7,7 @@
 import json
 import os
 import platform
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,17 @@ import torch
 from torch import Tensor
 
 import textvae
+from textvae.data import Corpus
 from textvae.errors import RequestError
-from textvae.files import read_json, read_tensors, write_json, write_text, writing
+from textvae.files import file_digest, read_json, read_tensors, write_json, write_text, writing
 from textvae.model import TextVAE, build
 from textvae.objective import TERMS
 from textvae.settings import Settings, parse, read_document
 from textvae.tokenizers import Tokenizer
 
 FORMAT = 1
+# Written once; `environment.json` holds their digests, so that half of one is never taken for the whole.
+FIXED = ("settings.toml", "tokenizer.json")
 
 
 class Run:
@@ -40,14 +44,21 @@ class Run:
             RequestError: when the folder holds something already.
             WorkError: when it cannot be written.
         """
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if (folder / "environment.json").exists():
             raise RequestError(f"{folder}: exists already; give another --out, or --resume {folder} to go on")
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise RequestError(f"{folder}: exists already and is no run folder; give another --out, or delete it")
         environment = {"format": FORMAT, **machine(), "seed": settings.train.seed, "data": dict(data)}
-        with writing(folder):
-            (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
-        write_text(folder / "settings.toml", settings.toml())
-        tokenizer.save(folder / "tokenizer.json")
-        write_json(folder / "environment.json", environment)
+        try:
+            with writing(folder):
+                (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
+            write_text(folder / "settings.toml", settings.toml())
+            tokenizer.save(folder / "tokenizer.json")
+            environment["files"] = {name: file_digest(folder / name) for name in FIXED}
+            write_json(folder / "environment.json", environment)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)  # it was empty before
+            raise
         return cls(folder, settings, tokenizer, environment)
 
     @classmethod
@@ -60,12 +71,22 @@ class Run:
         folder = Path(folder)
         if not folder.is_dir():
             raise RequestError(f"{folder}: no such run folder; `textvae train` makes one")
-        environment = read_json(folder / "environment.json")
-        if environment.get("format", 0) > FORMAT:
+        path = folder / "environment.json"
+        environment = read_json(path)
+        written_in, files = environment.get("format"), environment.get("files")
+        if isinstance(written_in, int) and written_in > FORMAT:
             raise RequestError(
-                f"{folder}: written by textvae {environment.get('textvae')} in format {environment['format']}, "
+                f"{folder}: written by textvae {environment.get('textvae')} in format {written_in}, "
                 f"this one reads up to {FORMAT}; update textvae"
             )
+        if written_in != FORMAT or not isinstance(files, dict):
+            raise RequestError(f"{path}: not one that textvae wrote; put an intact copy back, or train anew")
+        for name in FIXED:
+            if file_digest(folder / name) != files.get(name):
+                raise RequestError(
+                    f"{folder / name}: is not what the run was made with: damaged or edited; "
+                    "put an intact copy back, or train anew"
+                )
         settings = parse(read_document(folder / "settings.toml"), TERMS)
         return cls(folder, settings, Tokenizer.load(folder / "tokenizer.json"), environment)
 
@@ -88,15 +109,15 @@ class Run:
         path = self.folder / "log.jsonl"
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             raise RequestError(f"{path}: cannot be read; is {self.folder} a run folder?") from None
         records = []
         for number, line in enumerate(lines, 1):
             try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
+                records.append(dict(json.loads(line)))
+            except (ValueError, TypeError, RecursionError):
                 if number < len(lines):
-                    raise RequestError(f"{path}, line {number}: damaged") from None
+                    raise RequestError(f"{path}, line {number}: damaged; delete the line") from None
         return records
 
 
@@ -130,3 +151,25 @@ def load_weights(model: torch.nn.Module, tensors: Mapping[str, Tensor], path: Pa
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise RequestError(f"{path}: does not fit the run's settings.toml: {reason}") from None
+
+
+def check_same_data(run: Run, corpus: Corpus) -> None:
+    """Refuse to go on, or to evaluate, with other text than the run was trained on.
+
+    Raises:
+        RequestError: names the first difference.
+    """
+    try:
+        recorded = {name: split["fingerprint"] for name, split in run.environment["data"]["splits"].items()}
+    except (KeyError, TypeError, AttributeError):
+        path = run.folder / "environment.json"
+        raise RequestError(f"{path}: damaged: it does not say what the data was; put an intact copy back") from None
+    found = {name: store.fingerprint for name, store in corpus.splits.items()}
+    different = [f"its {name} split" for name in recorded if recorded[name] != found.get(name)]
+    if run.tokenizer.tokens != corpus.tokenizer.tokens:  # the numbers of words may agree where words do not
+        different.append("its vocabulary")
+    if different:
+        raise RequestError(
+            f"{corpus.name}: {different[0]} is not the one that {run.folder} was made with; "
+            "put the old file back, or train anew"
+        )

@@ -4,6 +4,7 @@ In settings a plain number is a constant weight, a table names its schedule.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -83,14 +84,18 @@ class Cyclical(Strict):
         """The weight at a step of `total` planned ones."""
         if step >= total:
             return self.end
-        period = total / self.cycles
-        share = min((step % period) / (self.ratio * period), 1.0)
+        # The share of its cycle that is over, with one rounding: step % (total / cycles) can miss a cycle's start.
+        cycle = (step * self.cycles % total) / total
+        share = min(cycle / self.ratio, 1.0)
         return self.start + (self.end - self.start) * share
 
 
 def _number_is_constant(value: Any) -> Any:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return {"schedule": "constant", "value": value} if is_number else value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return {"schedule": "constant", "value": value}
+    if not isinstance(value, (Mapping, Strict)):
+        raise ValueError("a number, or a table that names its schedule, is expected")
+    return value
 
 
 Schedule = Annotated[

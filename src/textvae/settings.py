@@ -33,16 +33,17 @@ TAGS = ("name", "schedule")
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what torch's generators take
 
 
 class Strict(BaseModel):
-    """A table of settings: frozen, unknown names refused, no silent conversions but integer to float."""
+    """A table of settings: frozen, unknown names refused, finite, no silent conversions but integer to float."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False)
 
 
 class Tokenizer(Strict):
-    """How text becomes tokens; `vocabulary` counts learned entries, without the four special ones; 0 is no limit."""
+    """How text becomes tokens; `vocabulary` counts learned entries, not the four special ones; 0 is no limit."""
 
     name: Literal["word", "character", "bpe"] = "word"
     vocabulary: NonNegativeInt = 10_000
@@ -123,7 +124,7 @@ class Adam(Strict):
 
     name: Literal["adam"] = "adam"
     lr: PositiveFloat = 1e-3
-    betas: Annotated[tuple[Probability, Probability], Field(strict=False)] = (0.9, 0.999)
+    betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.9, 0.999)
     eps: PositiveFloat = 1e-8
 
 
@@ -169,7 +170,7 @@ class Train(Strict):
     checkpoint_seconds: PositiveFloat = 60.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     @field_validator("optimizer", mode="before")
     @classmethod
@@ -245,8 +246,8 @@ def override(document: Mapping[str, Any], assignments: Iterable[str]) -> dict[st
         if not equals or not all(keys):
             raise RequestError(f"--set {assignment}: expected path=value, such as train.epochs=3")
         try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+            (value,) = tomllib.loads(f"value = {text}").values()
+        except ValueError:  # not TOML, or more than one value
             value = text.strip()
         for key in reversed(keys):
             value = {key: value}
@@ -301,6 +302,8 @@ def _problem(model: type[BaseModel], error: Any, document: Any, prefix: str = ""
     where = prefix + ".".join(place) if place else prefix.rstrip(".")
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown setting{_did_you_mean(place[-1], names)}"
+    if error["type"] == "missing" and isinstance(error["loc"][-1], int):
+        return f"{where} = {value!r}: too few values"
     if error["type"] == "missing":
         return f"{where}: is required"
     if error["type"] == "union_tag_invalid":

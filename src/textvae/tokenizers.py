@@ -1,19 +1,18 @@
 """Text to token ids and back: word, character and byte-pair vocabularies, each one Hugging Face JSON file."""
 
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import BinaryIO, SupportsInt
+from typing import SupportsInt
 
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
-from textvae.errors import RequestError, WorkError
+from textvae.errors import RequestError
+from textvae.files import replacing
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<unk>", "<bos>", "<eos>")
@@ -171,26 +170,6 @@ class Tokenizer:
             wrong = next(i for i in values if not 0 <= i < len(self))
             raise RequestError(f"decode: id {wrong} is outside the vocabulary of {len(self)}")
         return [i for i in values if i != PAD and i != BOS]
-
-
-@contextmanager
-def replacing(path: Path | str) -> Iterator[BinaryIO]:
-    """A binary file that takes the place of `path` in one step when the block ends well, and never otherwise.
-
-    Raises WorkError, naming the path, where the disk is full or the folder cannot be written.
-    """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise WorkError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 class _Counted:

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -26,7 +26,7 @@ from textvae.model import TextVAE, build
 from textvae.objective import Objective
 from textvae.parts.gather import summed
 from textvae.parts.noise import mixed, step_noise
-from textvae.run import Run, load_weights
+from textvae.run import Run, check_same_data, load_weights
 from textvae.scores import information, on, score
 from textvae.settings import Settings
 from textvae.updates import joint, optimizer_for
@@ -68,7 +68,7 @@ def train(settings: Settings, out: Path, progress: Progress | None = None) -> Ru
     precision = precision_for(settings, len(corpus.tokenizer))
     settings = settings.model_copy(update={"train": settings.train.model_copy(update={"precision": precision})})
     fabric = launched(settings)
-    check_sizes(settings, corpus, fabric.world_size)
+    check_trainable(settings, corpus, fabric.world_size)
     if fabric.is_global_zero:
         Run.create(out, settings, corpus.tokenizer, corpus.description())
     fabric.barrier()
@@ -88,7 +88,7 @@ def resume(folder: Path, progress: Progress | None = None) -> Run:
     corpus = open_corpus(run.settings.data)
     fabric = launched(run.settings)
     check_same_data(run, corpus)
-    check_sizes(run.settings, corpus, fabric.world_size)
+    check_trainable(run.settings, corpus, fabric.world_size)
     Loop(run, corpus, fabric).run(progress)
     return run
 
@@ -100,9 +100,10 @@ class Loop:
         settings = run.settings
         self.run_folder, self.settings, self.fabric = run, settings, fabric
         self.corpus, self.store = corpus, corpus.split("train")
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(used(fabric)):
             torch.manual_seed(settings.train.seed)
             self.model: TextVAE = build(settings.model, len(corpus.tokenizer))
+        fabric.to_device(self.model)  # now, because a checkpoint's optimizer slots are put where the weights are
         self.optimizer = optimizer_for(self.model.parameters(), settings.train.optimizer)
         self.state, self.sums = State(), dict[str, Any]()
         self.batches_of, self.batches = -1, list[np.ndarray]()
@@ -121,7 +122,7 @@ class Loop:
         """Take the steps that are left; log, validate and save along the way."""
         state, train = self.state, self.settings.train
         validate_every = train.validate_every or self.steps_per_epoch
-        with self._log_file(), torch.random.fork_rng(), interruptible() as interrupted:
+        with self._log_file(), torch.random.fork_rng(used(self.fabric)), interruptible() as interrupted:
             while not state.finished:
                 self._step()
                 record = None
@@ -174,8 +175,7 @@ class Loop:
         """One record for the steps since the last: means over sentences, raw and unweighted, in nats."""
         state = self.state
         means = {name: float(total) / state.sentences for name, total in self.sums.items()}
-        if not all(map(math.isfinite, means.values())):
-            raise self._diverged(", ".join(name for name, mean in means.items() if not math.isfinite(mean)))
+        self._check_finite(means)
         now = time.monotonic()
         record = {
             "step": state.step,
@@ -194,26 +194,28 @@ class Loop:
         """Score the validation split; keep the weights if its bound is the best; decay lr on a plateau."""
         state, train, store = self.state, self.settings.train, self.corpus.split("valid")
         began = time.monotonic()
+        found = validation(self.model, store, train.seed)
+        self._check_finite(found, "the validation ")
         record = {
             "step": state.step,
             "epoch": state.step / self.steps_per_epoch,
             "split": "valid",
-            **validation(self.model, store, train.seed),
+            **found,
             "lr": self.optimizer.param_groups[0]["lr"],
         }
-        if not math.isfinite(record["bound"]):
-            raise self._diverged("the validation bound")
         if record["bound"] < state.best:
             state.best, state.best_step, state.worse, state.plateau = record["bound"], state.step, 0, 0
             if self.fabric.is_global_zero:
-                self._check_weights()
-                write_tensors(self.run_folder.folder / "model.safetensors", self.model.state_dict())
+                weights = self.model.state_dict()
+                self._check_tensors(weights)
+                write_tensors(self.run_folder.folder / "model.safetensors", weights)
         else:
             state.worse, state.plateau = state.worse + 1, state.plateau + 1
         if train.plateau and state.plateau >= train.plateau.patience:
             state.plateau = 0
             for group in self.optimizer.param_groups:
-                group["lr"] = max(group["lr"] * train.plateau.factor, train.plateau.min_lr)
+                decayed = max(group["lr"] * train.plateau.factor, train.plateau.min_lr)
+                group["lr"] = min(group["lr"], decayed)  # a rate below min_lr from the start stays
         self.interval += time.monotonic() - began  # validation does not count in tokens per second
         return self._write(record)
 
@@ -234,16 +236,23 @@ class Loop:
         if not self.fabric.is_global_zero:
             yield
             return
-        with writing(self.log_path), open(self.log_path, "ab") as self.log:
-            self.log.truncate(self.state.log_bytes)
+        with writing(self.log_path):
+            self.log = open(self.log_path, "ab")
+        try:
+            if self.log.tell() < self.state.log_bytes:
+                raise RequestError(f"{self.log_path}: cut short; put an intact copy back, or train anew")
+            with writing(self.log_path):
+                pass
             yield
+        finally:
+            with suppress(OSError):  # everything has been flushed, or the failure to do so reported
+                self.log.close()
 
     def _save(self) -> None:
-        """Replace the checkpoint, the log on the disk before it; never with weights that are not finite."""
+        """Replace the checkpoint, the log on the disk before it; never with anything that is not finite."""
         self.saved = time.monotonic()
         if not self.fabric.is_global_zero:
             return
-        self._check_weights()
         assert self.log is not None
         with writing(self.log_path):
             os.fsync(self.log.fileno())
@@ -255,6 +264,8 @@ class Loop:
             for name, value in slots.items():
                 if value is not None:  # sgd without momentum has an empty slot
                     tensors[f"optimizer.{number}.{name}"] = value
+        self._check_finite({f"the mean {name}": total for name, total in self.state.sums.items()})
+        self._check_tensors(tensors)
         lr = [group["lr"] for group in optimizer["param_groups"]]
         write_tensors(self.checkpoint, tensors, {**asdict(self.state), "lr": lr})
 
@@ -278,18 +289,26 @@ class Loop:
             raise RequestError(f"{self.checkpoint}: damaged: {error}") from None
         self.sums = {name: torch.tensor(total, dtype=torch.float64) for name, total in self.state.sums.items()}
 
-    def _check_weights(self) -> None:
-        """Refuse to save weights that are not finite."""
-        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
-            raise self._diverged("a weight")
+    def _check_finite(self, numbers: dict[str, Any], prefix: str = "") -> None:
+        """Refuse to go on with, or to save, numbers that are not finite."""
+        wrong = [name for name, number in numbers.items() if not math.isfinite(number)]
+        if wrong:
+            raise self._diverged(prefix + ", ".join(wrong))
+
+    def _check_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Refuse to save tensors that are not finite."""
+        for name, tensor in tensors.items():
+            if not tensor.isfinite().all():
+                raise self._diverged(name)
 
     def _diverged(self, what: str) -> WorkError:
         """What to say when training has gone wrong."""
         folder = self.run_folder.folder
+        kept = f"The last good checkpoint in {folder} stays" if self.checkpoint.exists() else "None is saved yet"
+        lr = self.optimizer.param_groups[0]["lr"]
         return WorkError(
-            f"training diverged: {what} is not finite at step {self.state.step}. The last good checkpoint in "
-            f"{folder} stays. Try a lower rate, such as --set train.optimizer.lr="
-            f"{self.optimizer.param_groups[0]['lr'] / 3:.1g}, or --set train.clip_norm=1"
+            f"training diverged: {what} is not finite by step {self.state.step}. {kept}. Train anew with a lower "
+            f"rate, such as --set train.optimizer.lr={lr / 3:.1g}, or with --set train.clip_norm=1"
         )
 
     def _agreed(self, flag: bool) -> bool:
@@ -366,8 +385,18 @@ def planned_steps(settings: Settings, sentences: int) -> int:
     return min(steps, settings.train.max_steps or steps)
 
 
-def check_sizes(settings: Settings, corpus: Corpus, processes: int) -> None:
-    """Refuse a corpus smaller than a batch, and a batch with fewer sentences than there are processes."""
+def used(fabric: Fabric) -> list[torch.device]:
+    """The devices beside the CPU whose random numbers training draws."""
+    return [fabric.device] if fabric.device.type == "cuda" else []
+
+
+def check_trainable(settings: Settings, corpus: Corpus, processes: int) -> None:
+    """Refuse a corpus without validation or smaller than a batch, and a batch smaller than there are processes."""
+    if "valid" not in corpus.splits:
+        raise RequestError(
+            f"data: {corpus.name} has no validation split, which says when a model is best; "
+            "give data.valid, or for a single file a data.split.valid above 0"
+        )
     sentences, size = len(corpus.split("train")), settings.train.batch_size
     if sentences < size:
         raise RequestError(
@@ -379,34 +408,28 @@ def check_sizes(settings: Settings, corpus: Corpus, processes: int) -> None:
         raise RequestError(f"train.batch_size = {size}: is less than a sentence for each of {processes} processes")
 
 
-def check_same_data(run: Run, corpus: Corpus) -> None:
-    """Refuse to go on, or to evaluate, with other text than the run was trained on."""
-    recorded, found = run.environment["data"]["splits"], corpus.description()["splits"]
-    for name, split in recorded.items():
-        if name not in found or split["fingerprint"] != found[name]["fingerprint"]:  # type: ignore[index,operator]
-            raise RequestError(
-                f"{corpus.name}: its {name} split is not the one that {run.folder} was made with; "
-                "put the old file back, or train anew"
-            )
-
-
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM ask the loop to stop after its step; a second Ctrl-C stops at once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Ctrl-C and SIGTERM ask the loop to stop after its step; another Ctrl-C, a second later, stops at once.
+
+    Within that second it may be the same one: `torchrun` hands a Ctrl-C on to processes that have had it already.
+    """
+    asked: list[float] = []
 
     def ask(number: int, frame: Any) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        asked.append(time.monotonic())
+        if number == signal.SIGINT and asked[-1] - asked[0] > 1:
+            raise KeyboardInterrupt
 
-    for number in before:
-        signal.signal(number, ask)
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # no other may set handlers
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked.is_set
+        for number, handler in before.items():
+            if handler not in (signal.SIG_IGN, None):  # ignored, as with nohup, or not Python's to put back
+                signal.signal(number, ask)
+        yield lambda: bool(asked)
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler not in (signal.SIG_IGN, None):
+                signal.signal(number, handler)

@@ -123,9 +123,7 @@ def test_broken_gzip_files(tmp_path):
 
 def test_tables_that_do_not_fit(tmp_path):
     table = written(tmp_path, "a.csv", "stars,text\n5,good\n1,bad,extra\n")
-    assert refusal(table) == (
-        "PATH:3: 3 columns where the first row has 2; look for a missing or extra separator"
-    )
+    assert refusal(table) == ("PATH:3: 3 columns where the first row has 2; look for a missing or extra separator")
     assert refusal(table, column="txt") == (
         "PATH:1: no column 'txt'; the columns are 'stars', 'text'; did you mean 'text'?"
     )

@@ -1,0 +1,61 @@
+"""The command line: each command parses, calls one function and prints; nothing heavy is imported before that."""
+
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+import textvae
+from textvae.cli import corpora, generation, inspection, training
+from textvae.cli.output import Commands, plain, result
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(cls=Commands, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+data = typer.Typer(cls=Commands, rich_markup_mode=None, help="The corpora known by name.")
+
+for command in (
+    training.quickstart,
+    training.train,
+    inspection.diagnose,
+    inspection.evaluate,
+    generation.sample,
+    generation.reconstruct,
+    generation.encode,
+    generation.interpolate,
+):
+    app.command()(command)
+data.command("list")(corpora.list_corpora)
+data.command("describe")(corpora.describe)
+app.add_typer(data, name="data")
+
+
+def _version(asked: bool) -> bool:
+    if asked:
+        result(f"textvae {textvae.__version__}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Variational autoencoders of text: train, diagnose, evaluate, generate.
+
+    Start with `textvae quickstart`, or `textvae train --data FILE` on your own sentences. Results go to stdout,
+    progress and notes to stderr. Exit codes: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted.
+    """
+
+
+def main() -> None:
+    """The command `textvae`; leaves the process with the exit code."""
+    # A character that the terminal's encoding lacks is spelled out, it does not end the program.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {plain(str(message))}\n"
+    app(prog_name="textvae")

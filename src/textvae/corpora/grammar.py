@@ -86,7 +86,7 @@ class Grammar:
     def __init__(
         self,
         rules: str,
-        attributes: Mapping[str, Mapping[str, float]],
+        attributes: Mapping[str, Mapping[str, float | int]],
         groups: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._source = rules, attributes, groups
@@ -97,24 +97,18 @@ class Grammar:
         for attribute, weights in attributes.items():
             total = sum(weights.values())
             if not total > 0 or min(weights.values()) < 0:
-                raise RequestError(
-                    f"attribute '{attribute}': weights {dict(weights)}; some above 0, none below"
-                )
+                raise RequestError(f"attribute '{attribute}': weights {dict(weights)}; some above 0, none below")
             self._prior[attribute] = {}
             for value, weight in weights.items():
                 if value in self._bits:
-                    raise RequestError(
-                        f"attribute '{attribute}': value '{value}' occurs twice; name it otherwise"
-                    )
+                    raise RequestError(f"attribute '{attribute}': value '{value}' occurs twice; name it otherwise")
                 bit = self._bits[value] = 1 << len(self._bits)
                 self._label[bit] = attribute, value
                 if weight > 0:
                     self._prior[attribute][bit] = weight / total
             self._fields[attribute] = sum(self._bits[value] for value in weights)
         self._possible = sum(bit for prior in self._prior.values() for bit in prior)
-        named = {
-            name: _union(self._bits[value] for value in values) for name, values in (groups or {}).items()
-        }
+        named = {name: _union(self._bits[value] for value in values) for name, values in (groups or {}).items()}
         self._start, self._rules = self._read(rules, self._bits | named)
         self._link()
         self._nodes: dict[tuple[str, int], _Node] = {}
@@ -134,9 +128,7 @@ class Grammar:
                     f"grammar rule '{line}': not of the form NAME [when] = alternative | alternative"
                 )
             if unknown:
-                raise RequestError(
-                    f"grammar rule '{line}': '{unknown[0]}' is no value of {list(self._fields)}"
-                )
+                raise RequestError(f"grammar rule '{line}': '{unknown[0]}' is no value of {list(self._fields)}")
             values = _union(names[value] for value in when)
             guarded = tuple(field for field in self._fields.values() if field & values)
             allowed = values | sum(field for field in self._fields.values() if not field & values)
@@ -288,7 +280,7 @@ class Grammar:
         return Grammar(rules, held, groups)
 
     def language(self) -> Iterator[tuple[str, float]]:
-        """Every derivation's sentence and log-probability (nats): finite, but only a small grammar ends soon."""
+        """Every derivation's sentence and log-probability, nats: finite, but only small grammars end soon."""
         for bits, prior in self._assignments(self._possible):
             todo: list[tuple[tuple[str | _Node, ...], tuple[str, ...], float]]
             todo = [((self._node(self._start, bits),), (), math.log(prior))]
@@ -396,9 +388,7 @@ class Grammar:
                     return f"{prefix} {word}".strip()
                 elif state and state not in seen:
                     seen.add(state)
-                    todo.append(
-                        (f"{prefix} {word}".strip(), [_Item(*open_parse, ()) for open_parse in state])
-                    )
+                    todo.append((f"{prefix} {word}".strip(), [_Item(*open_parse, ()) for open_parse in state]))
         return None
 
 

@@ -80,9 +80,7 @@ def read(path: Path | str, column: str | int | None = None, label: str | int | N
     return Reading(path, column, label)
 
 
-def _rows(
-    path: Path, column: str | int | None, label: str | int | None
-) -> Iterator[tuple[str, str | None, int]]:
+def _rows(path: Path, column: str | int | None, label: str | int | None) -> Iterator[tuple[str, str | None, int]]:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     kind = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else "".join(suffixes[-1:])
     lines = _lines(path)
@@ -122,9 +120,7 @@ def _lines(path: Path) -> Iterator[tuple[str, int]]:
                 yield _decoded(path, line, number, offset), number
                 offset += len(line)
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise RequestError(
-            f"{path}: not a sound gzip file ({error}); compress it again or drop .gz"
-        ) from error
+        raise RequestError(f"{path}: not a sound gzip file ({error}); compress it again or drop .gz") from error
     except EOFError as error:
         raise RequestError(f"{path}: the gzip file is cut short; copy or compress it again") from error
     except OSError as error:
@@ -137,9 +133,7 @@ def _refuse_binary(path: Path, start: bytes) -> None:
     if start[:2] == b"\x1f\x8b":
         raise RequestError(f"{path}: is gzip data; let its name end in .gz")
     if b"\0" in start:
-        raise RequestError(
-            f"{path}: is binary data, not text (a NUL at byte {start.index(0)}); give a text file"
-        )
+        raise RequestError(f"{path}: is binary data, not text (a NUL at byte {start.index(0)}); give a text file")
 
 
 def _decoded(path: Path, line: bytes, number: int, offset: int) -> str:
@@ -230,9 +224,7 @@ def _json_rows(
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise RequestError(
-                f"{path}:{number}: not valid JSON ({error}); give one object a line"
-            ) from error
+            raise RequestError(f"{path}:{number}: not valid JSON ({error}); give one object a line") from error
         if not isinstance(record, dict):
             raise RequestError(f"{path}:{number}: not a JSON object; give one object a line")
         text = _value(path, number, "column", key, record)

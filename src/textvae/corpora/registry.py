@@ -187,7 +187,7 @@ _ALL = (
     ),
     Corpus(
         name="zh_shopping",
-        description="Chinese shopping reviews cut into words; as raw text with sentiment and category in the tables.",
+        description="Chinese shopping reviews cut into words; raw, with sentiment and category, in the tables.",
         licence="No licence stated by the repository.",
         source="https://github.com/SophonPlus/ChineseNlpCorpus",
         plain=_files("zh_shopping", "seg.txt"),

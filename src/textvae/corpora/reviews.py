@@ -7,16 +7,16 @@ a category of products has, so that a small model can learn all of it from 20,00
 
 from collections.abc import Iterator
 
-_CHOICES: dict[str, dict[str, float]] = {
+_CHOICES: dict[str, dict[str, int]] = {
     "sentiment": {"positive": 55, "negative": 45},
     "tense": {"past": 45, "present": 30, "future": 25},
     "person": {"i": 35, "we": 20, "she": 18, "he": 15, "they": 12},
     "intensity": {"mild": 28, "plain": 40, "strong": 32},
-    "length": {"short": 28, "medium": 44, "long": 28},
+    "length": {"short": 27, "medium": 48, "long": 25},
 }
 
 # category: its products, each with a weight
-_PRODUCTS: dict[str, dict[str, float]] = {
+_PRODUCTS: dict[str, dict[str, int]] = {
     "electronics": {"phone": 6, "laptop": 5, "tablet": 4, "camera": 4},
     "kitchen": {"blender": 4, "kettle": 4, "toaster": 4, "mixer": 3},
     "clothing": {"jacket": 5, "sweater": 4, "coat": 4, "shirt": 4},
@@ -65,7 +65,7 @@ _FEATURES = {
         "finish": ("smooth | elegant", "rough | dull"),
         "frame": ("solid | sturdy", "weak | wobbly"),
         "assembly": ("easy | quick", "hard | slow"),
-        "height": ("comfortable | practical", "awkward | impractical"),
+        "height": ("comfortable | practical", "awkward | uncomfortable"),
     },
     "books": {
         "story": ("moving | gripping", "boring | confusing"),
@@ -108,7 +108,7 @@ REVIEW [medium] = 2 SUBJECT ACT ITEM because POINT . | 2 ADVICE , CONTRAST SUBJE
 REVIEW [medium] = 2 SUBJECT FEELING ITEM GROUND . | 2 SUBJECT WILL FIND ITEM VERDICT , so PRONOUN ACT it .
 REVIEW [long] = 3 SUBJECT TRIAL . PRONOUN FEELING it because POINT . | 2 CLAIM . POINTS .
 REVIEW [long] = 2 ADVICE , so SUBJECT AUX TESTING it WHEN . POINT . | 2 SUBJECT ACT ITEM WHEN because POINTS .
-REVIEW [long] = 2 SUBJECT WILL FIND ITEM VERDICT because POINT , so PRONOUN ACT it .
+REVIEW [long] = 2 SUBJECT FEELING ITEM because POINT , so PRONOUN ACT it .
 
 CLAIM = 4 SUBJECT FEELING ITEM | 3 SUBJECT WILL FIND ITEM VERDICT | 3 ITEM WILL AFFECT OBJECT
 OPENER = 4 overall | 3 honestly | 3 frankly | 1 admittedly
@@ -193,7 +193,7 @@ WHEN [present] = 3 this week | 2 this month | 2 today | 1 right now | 1 this sum
 WHEN [future] = 3 next week | 2 next month | 2 tomorrow | 1 next summer | 1 soon
 DAY = 1 monday | 1 tuesday | 1 wednesday | 1 thursday | 2 friday | 2 saturday | 2 sunday
 
-POINT = 3 POINT-OWN | 1 POINT-ANY
+POINT = 2 POINT-OWN | 1 POINT-ANY
 POINTS = POINT-OWN and POINT-ANY
 EXTRA = 2 price | 2 quality | 1 delivery
 VERDICT = 4 DEGREE QUALITY
@@ -207,7 +207,7 @@ EXTREME [negative] = EXTREMELY terrible | EXTREMELY awful | EXTREMELY horrible
 EXTREMELY = 2 - | 1 absolutely | 1 simply
 GENERIC [positive] = 3 good | 2 nice | 2 impressive
 GENERIC [negative] = 3 poor | 2 disappointing | 2 unimpressive
-QUALITY = GENERIC
+QUALITY = 2 GENERIC
 """
 
 
@@ -239,12 +239,12 @@ def _lexicon() -> Iterator[str]:
         for name, (praise, blame) in features.items():
             yield f"{name.upper()}-VERDICT = 4 DEGREE {name.upper()}-QUALITY"
             yield f"{name.upper()}-VERDICT [strong] = EXTREME"
-            yield f"{name.upper()}-QUALITY = GENERIC"
+            yield f"{name.upper()}-QUALITY = 2 GENERIC"
             yield f"{name.upper()}-QUALITY [positive] = {praise}"
             yield f"{name.upper()}-QUALITY [negative] = {blame}"
 
 
-ATTRIBUTES: dict[str, dict[str, float]] = {
+ATTRIBUTES: dict[str, dict[str, int]] = {
     "product": {name: w for products in _PRODUCTS.values() for name, w in products.items()},
     **_CHOICES,
 }

@@ -12,11 +12,14 @@ import numpy as np
 
 from textvae.corpora.readers import Sentence
 from textvae.errors import RequestError, WorkError
-from textvae.tokenizers import EOS, Tokenizer, replacing
+from textvae.files import file_digest, replacing
+from textvae.tokenizers import EOS, Tokenizer
 
 _FORMAT, _VERSION = "textvae token store", 1
 _CHUNK = 4096  # sentences encoded and written at once
 _MOST_LABELS = 10_000
+_DTYPES = ("<u2", "<i4")
+_COUNTS = ("sentences", "tokens", "dropped", "cut", "blank")
 
 
 class TokenStore:
@@ -41,7 +44,7 @@ class TokenStore:
         self.labels = labels
         self.label_names = label_names
         self.fingerprint: str = counts["fingerprint"]
-        self.counts = {name: counts[name] for name in ("sentences", "tokens", "dropped", "cut", "blank")}
+        self.counts = {name: counts[name] for name in _COUNTS}
 
     @classmethod
     def open(cls, folder: Path | str, split: str) -> "TokenStore":
@@ -100,7 +103,7 @@ def write_store(
     tokenizer.save(folder / "tokenizer.json")
     label_names: dict[str, int] = {}
     with ExitStack() as files:
-        dtype = "<u2" if len(tokenizer) < 65536 else "<i4"
+        dtype = _DTYPES[0] if len(tokenizer) < 65536 else _DTYPES[1]
         writers = {split: _SplitWriter(folder / split, files, dtype, label_names) for split in splits}
         for chunk in _chunks(rows):
             encoded = tokenizer.encode([sentence.text for _, sentence in chunk])
@@ -110,7 +113,8 @@ def write_store(
         for split, writer in writers.items():
             writer.refuse_empty(split, max_length)
         names = sorted(label_names)
-        rank = np.array([names.index(name) for name in label_names], dtype="<i4")
+        place = {name: i for i, name in enumerate(names)}
+        rank = np.array([place[name] for name in label_names], dtype="<i4")
         counts = {split: writer.finish(rank) for split, writer in writers.items()}
     meta = {
         "format": _FORMAT,
@@ -138,15 +142,6 @@ def finished(folder: Path | str, key: str) -> dict[str, TokenStore] | None:
         return None
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file; RequestError where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
 class _SplitWriter:
     """Appends the sentences of one split to its files, which appear under their names when `files` closes."""
 
@@ -156,7 +151,7 @@ class _SplitWriter:
         self.dtype = dtype
         self.label_names = label_names  # label -> number by first appearance, common to all splits
         self.labels: list[np.ndarray] = []
-        self.counts = {"sentences": 0, "tokens": 0, "dropped": 0, "cut": 0, "blank": 0}
+        self.counts = dict.fromkeys(_COUNTS, 0)
         self.shortest = 0  # of the dropped
         self.ids = _HashedFile(path.with_name(f"{path.name}.ids"), files)
         self.offsets = _HashedFile(path.with_name(f"{path.name}.offsets"), files)
@@ -182,9 +177,7 @@ class _SplitWriter:
             if sentence.label is not None:
                 labels.append(self.label_names.setdefault(sentence.label, len(self.label_names)))
         if labels and len(labels) != len(kept):
-            raise RequestError(
-                f"data.label: some sentences of {self.path.name} have a label and some have none"
-            )
+            raise RequestError(f"data.label: some sentences of {self.path.name} have a label and some have none")
         if len(self.label_names) > _MOST_LABELS:
             raise RequestError(f"data.label: over {_MOST_LABELS} different labels; is it the right column?")
         if not kept:
@@ -211,9 +204,7 @@ class _SplitWriter:
         """The split's entry of `meta.json`; its labels are written, numbered in alphabetical order."""
         labels = np.concatenate(self.labels)
         if len(labels) not in (0, self.counts["sentences"]):
-            raise RequestError(
-                f"data.label: some sentences of {self.path.name} have a label and some have none"
-            )
+            raise RequestError(f"data.label: some sentences of {self.path.name} have a label and some have none")
         if len(labels):
             _HashedFile(self.path.with_name(f"{self.path.name}.labels"), self.files).write(rank[labels])
         both = self.ids.hash.digest() + self.offsets.hash.digest()
@@ -259,20 +250,21 @@ def _meta(folder: Path) -> dict[str, Any]:
         if meta["format"] != _FORMAT:
             raise ValueError(meta["format"])
         version = int(meta["version"])
-        for name in ("key", "tokenizer", "dtype", "label_names"):
-            meta[name]
-        for counts in meta["splits"].values():
-            for name in ("sentences", "tokens", "dropped", "cut", "blank", "labels", "fingerprint"):
-                counts[name]
+        found = {name: meta[name] for name in ("key", "tokenizer", "dtype", "label_names", "splits")}
+        if found["dtype"] not in _DTYPES:  # numpy has kinds that would take file bytes for pointers
+            raise ValueError(found["dtype"])
+        for counts in found["splits"].values():
+            if not isinstance(counts["fingerprint"], str) or not isinstance(counts["labels"], bool):
+                raise TypeError("fingerprint, labels")
+            if not all(isinstance(counts[name], int) for name in _COUNTS):
+                raise TypeError("counts")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RequestError(
-            f"{path}: not the table of a token store; delete {folder} and build it again"
-        ) from error
+        raise RequestError(f"{path}: not the table of a token store; delete {folder} and build it again") from error
     if version != _VERSION:
         raise RequestError(
             f"{path}: format {version}, this program reads {_VERSION}; delete {folder} and build it again"
         )
-    return meta
+    return found
 
 
 def _mapped(path: Path, dtype: str, count: int) -> np.ndarray:

@@ -24,7 +24,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:  # type: ignore[no-untyped-def]  # noqa: ANN001, D102
-        gradient = gradient.contiguous()
+        gradient = gradient.clone(memory_format=torch.contiguous_format)  # others may be handed the same one
         dist.all_reduce(gradient)
         return gradient[ctx.start : ctx.start + ctx.size]
 

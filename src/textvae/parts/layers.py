@@ -78,10 +78,13 @@ def token_log_prob(
     bias: Float[Tensor, " vocabulary"],
     ids: Int[Tensor, " row"],
 ) -> Float[Tensor, " row"]:
-    """log softmax(hidden W' + b) at each row's token, in nats, always summed up in float32."""
+    """log softmax(hidden W' + b) at each row's token, in nats, summed up in float32 where the logits have less."""
     if torch.is_grad_enabled():
-        return -F.cross_entropy(linear(hidden, weight, bias).float(), ids, reduction="none")
+        return _log_prob(linear(hidden, weight, bias), ids)
     chunks = zip(hidden.split(ROWS), ids.split(ROWS), strict=True)
-    return torch.cat(
-        [-F.cross_entropy(linear(rows, weight, bias).float(), wanted, reduction="none") for rows, wanted in chunks]
-    )
+    return torch.cat([_log_prob(linear(rows, weight, bias), wanted) for rows, wanted in chunks])
+
+
+def _log_prob(logits: Tensor, ids: Tensor) -> Tensor:
+    """log softmax at each row's token."""
+    return -F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), ids, reduction="none")

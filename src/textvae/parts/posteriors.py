@@ -53,7 +53,8 @@ class DiagonalGaussian:
 
     def log_prob(self, z: Float[Tensor, "*sample batch latent"]) -> Float[Tensor, "*sample batch"]:
         """log q(z|x) in nats, each code under its own sentence's posterior."""
-        return torch.distributions.Normal(self.mean, self.std).log_prob(z).sum(-1)
+        # Not validated: of a diverged model the density is nan, which training reports, not an exception.
+        return torch.distributions.Normal(self.mean, self.std, validate_args=False).log_prob(z).sum(-1)
 
     def rate_per_dimension(self) -> Float[Tensor, "batch latent"]:
         """The closed-form KL to N(0, I) of each dimension, in nats."""
@@ -94,7 +95,7 @@ class DiagonalGaussian:
 
 
 class GaussianPosterior(nn.Module):
-    """Mean and scale of a diagonal Gaussian as linear functions of the encoder's vector, in float32.
+    """Mean and scale of a diagonal Gaussian as linear functions of the encoder's vector, in full precision.
 
     `scale` says whether sigma is exp(v / 2) of a log variance v or a softplus. Source: Bowman et al. 2016,
     section 3, which tried both.
@@ -108,6 +109,6 @@ class GaussianPosterior(nn.Module):
     def forward(self, hidden: Float[Tensor, "batch size"]) -> DiagonalGaussian:
         """The posterior of each sentence."""
         with torch.autocast(hidden.device.type, enabled=False):
-            mean, raw = self.parameters_of(hidden.float()).chunk(2, dim=1)
+            mean, raw = self.parameters_of(hidden.to(self.parameters_of.weight.dtype)).chunk(2, dim=1)
         std = (0.5 * raw).exp() if self.scale == "log-variance" else F.softplus(raw)
         return DiagonalGaussian(mean, std)

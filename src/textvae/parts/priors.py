@@ -1,7 +1,7 @@
 """Priors over the latent code."""
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from textvae.parts.noise import Noise
 
 
+@runtime_checkable
 class Prior(Protocol):
     """What every prior offers; codes are (..., latent), densities in nats."""
 

@@ -106,7 +106,7 @@ class RecurrentDecoder(nn.Module):
         return DecoderState(tuple(part[:, rows] for part in network_state), None if z is None else z[rows])
 
     def _state(self, z: Tensor | None) -> State | None:
-        """The initial state that the code sets; of an LSTM (tanh c, c), so that h is a possible output."""
+        """The initial state, linear in the code; an output's part goes through tanh, an LSTM cell's does not."""
         if self.first_state is None or z is None:
             return None
         raw = self.first_state(z).view(len(z), self.network.states, self.layers, self.hidden)

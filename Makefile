@@ -1,0 +1,32 @@
+# Two commands need nothing but Python >= 3.11: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+# Both cores on tests: two workers with one thread each.
+TESTS := $(BIN)/python -m pytest -n 2
+
+.PHONY: setup demo test check clean
+
+setup: .venv/.ready
+
+# torch first: what comes after then finds it and pulls in no other build.
+.venv/.ready: constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+demo: setup
+	$(BIN)/textvae quickstart
+
+test: setup
+	$(TESTS) -m "not slow"
+
+# Everything that a change must pass: style, types, all tests with array shapes checked, examples in docstrings.
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(TESTS) --jaxtyping-packages=textvae,beartype.beartype
+
+clean:
+	rm -rf .venv build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache

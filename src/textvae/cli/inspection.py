@@ -1,0 +1,115 @@
+"""`textvae evaluate` and `textvae diagnose`, and the tables of scores that are printed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from textvae.cli.output import DASH, columns, document, number, plain, result
+from textvae.cli.progress import Bar
+from textvae.errors import RequestError
+
+NATS = "nats/sentence"
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine output.")]
+Seed = Annotated[int, typer.Option(min=0, help="The seed of everything random.")]
+
+
+def evaluate(
+    run: RunFolder,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    iw_samples: Annotated[int, typer.Option(min=1, help="Importance samples a sentence.")] = 500,
+    iw_sentences: Annotated[
+        str, typer.Option(metavar="NUMBER|all", help="Sentences, drawn by the seed, to estimate NLL on.")
+    ] = "500",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Score a run: likelihood, and what the code holds.
+
+    Nats per sentence, the end mark counted, every sentence once, dropout off, KL at weight 1. The scores are also
+    written to RUN/evaluation/SPLIT.json.
+    """
+    if iw_sentences != "all" and not (iw_sentences.isascii() and iw_sentences.isdigit() and int(iw_sentences)):
+        raise RequestError(f"--iw-sentences {iw_sentences}: give a number, 1 or more, or `all`")
+    subset = None if iw_sentences == "all" else int(iw_sentences)
+
+    from textvae.evaluate import evaluate as evaluated
+
+    with Bar(f"evaluating {run}", "sentence") as bar:
+        scores = evaluated(run, split, iw_samples, subset, seed, bar.update)
+    if as_json:
+        document(scores)
+        return
+    head = f"{run}, {scores['split']}: {scores['sentences']:,} sentences, {scores['tokens']:,} tokens"
+    result("\n".join([plain(head), table({str(run): scores}), scores["signature"]]))
+
+
+def diagnose(
+    run: RunFolder,
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "valid",
+    as_json: AsJson = False,
+) -> None:
+    """Say whether the posterior has collapsed and what to do.
+
+    Reads the log and the codes of a split; the last line is the command to try next.
+    """
+    from textvae.diagnose import diagnose as diagnosed
+
+    found = diagnosed(run, split)
+    if as_json:
+        document(found.document())
+        return
+    lines = [plain(sentence) for sentence in found.sentences]
+    result("\n".join([*lines, f"next: {plain(found.command)}"] if found.command else lines))
+
+
+def table(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    """The scores of runs, by name, side by side: a row a score, a column a run, then the unit."""
+    found = [measures(scores) for scores in runs.values()]
+    rows = [["", *map(plain, runs), ""]] if len(runs) > 1 else []
+    for same in zip(*found, strict=True):
+        units = [unit for _, value, unit in same if value != DASH]
+        if units:
+            rows.append([same[0][0], *(value for _, value, _ in same), units[0]])
+    return columns(rows)
+
+
+def measures(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """What `evaluate` found, as rows of a name, a number and its unit; a dash for a score that is not there."""
+    units, latent = scores.get("active_units") or {}, scores.get("latent")
+    ceiling = number(scores.get("mutual_information_ceiling"))
+    exact = scores.get("nll_iw_kind") == "exact"
+    samples = "exact" if exact else f"{scores.get('iw_samples')} importance samples"
+    return [
+        ("reconstruction", _mean(scores, "reconstruction"), NATS),
+        ("KL", _mean(scores, "kl"), f"{NATS}, {scores.get('rate_kind')}"),
+        ("bound", _mean(scores, "bound"), NATS),
+        ("NLL", _mean(scores, "nll_iw"), f"{NATS}, {samples}, {scores.get('iw_sentences')} sentences"),
+        ("entropy of the corpus", _mean(scores, "entropy"), f"{NATS}, exact"),
+        ("NLL above the true one", _mean(scores, "gap_to_surprisal"), f"{NATS}, on the NLL's sentences"),
+        ("perplexity of the bound", _mean(scores, "perplexity_bound"), "per token, end mark counted"),
+        ("perplexity of the NLL", _mean(scores, "perplexity_iw"), "per token, end mark counted"),
+        ("bits per character", _mean(scores, "bits_per_character"), "by the bound"),
+        ("MI of sentence and code", _mean(scores, "mutual_information"), f"nats, at most {ceiling}"),
+        ("active units", _count(units.get("0.01")), f"of {latent}, variance above 0.01"),
+        ("very active units", _count(units.get("0.2")), f"of {latent}, variance above 0.2"),
+        ("shuffle gap", _mean(scores, "shuffle_gap"), f"{NATS} lost with another sentence's code"),
+        ("aggregated posterior", _mean(scores, "kl_moment_matched"), "nats from the prior, by moments"),
+        ("log det covariance", _mean(scores, "log_det_covariance"), "of sampled codes; 0 for the prior"),
+        ("mean squared norm", _mean(scores, "mean_squared_norm"), f"of sampled codes; {latent} for the prior"),
+        ("distinct samples", _count(scores.get("distinct_samples")), "of 100 greedy ones from the prior"),
+    ]
+
+
+def _mean(scores: Mapping[str, Any], name: str) -> str:
+    """A score, with its standard error where there is one."""
+    error = scores.get(f"{name}_standard_error")
+    value = number(scores.get(name))
+    return value if error is None or value == DASH else f"{value} ± {number(error)}"
+
+
+def _count(value: int | None) -> str:
+    return DASH if value is None else f"{value:,}"

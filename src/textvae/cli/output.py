@@ -1,0 +1,155 @@
+"""What the commands print: results to stdout, notes and errors to stderr, and the exit code that follows."""
+
+import json
+import os
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from textvae.errors import RequestError, WorkError
+
+# Any wrong usage; it lives in another module in some versions of typer, so it is named by its child.
+UsageError: Any = typer.BadParameter.__base__
+
+# Stands for a number that there is not.
+DASH = "–"
+# Marks that turn the direction of the text around them, and so can make a line read as another one.
+_DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+class Commands(TyperGroup):
+    """A group of commands whose errors end as one plain message on stderr and an exit code, never as a box."""
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> NoReturn:
+        """Run the command that the arguments name and leave with 0 done, 1 failed, 2 wrong, 130 interrupted."""
+        arguments = list(sys.argv[1:] if args is None else args)
+        try:
+            code = super().main(arguments or ["--help"], *more, **{**extra, "standalone_mode": False})
+        except UsageError as error:
+            context = error.ctx
+            hint = f" (see `{context.command_path} --help`)" if context is not None else ""
+            code = _failed(error.format_message().strip().rstrip(".") + hint, 2)
+        except RequestError as error:
+            code = _failed(str(error), 2)
+        except WorkError as error:
+            code = _failed(str(error), 1)
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; Ctrl-C ends it with a word and exit code 130."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            note("interrupted")
+            raise typer.Exit(130) from None
+
+
+def leading() -> bool:
+    """Whether this process speaks for the job: under `torchrun` the first one does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def plain(text: str) -> str:
+    r"""Text made safe for a terminal: control characters, line breaks and turns of direction are spelled out.
+
+    >>> print(plain("a\x1b[31m b"))
+    a\x1b[31m b
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_spelled(character) if _controls(character) else character for character in text)
+
+
+def note(message: str) -> None:
+    """A line on stderr, from the leading process."""
+    if leading():
+        _told(message)
+
+
+def result(text: str) -> None:
+    """A result on stdout, from the leading process.
+
+    A reader that has closed the pipe has all that it wanted, so the program then ends, quietly and well.
+
+    Raises:
+        WorkError: when stdout cannot be written, as on a full disk.
+    """
+    if not leading():
+        return
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_stdout()
+        raise typer.Exit from None
+    except OSError as error:
+        _discard_stdout()
+        raise WorkError(f"standard output: cannot be written: {error.strerror or error}") from None
+
+
+def document(value: Any) -> None:
+    """A result as JSON."""
+    result(json.dumps(value, indent=2, allow_nan=False))
+
+
+def sentences(texts: Iterable[str]) -> None:
+    """Sentences, one a line: spelled out for a terminal, as they are for a file or pipe, line breaks as spaces."""
+    if sys.stdout.isatty():
+        result("\n".join(map(plain, texts)))
+    else:
+        result("\n".join(" ".join(text.splitlines()) for text in texts))
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number for reading; a dash where there is none."""
+    return DASH if value is None else f"{round(value, digits) + 0.0:,.{digits}f}"  # + 0.0: no minus before a zero
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells one under the other: the first and the last of a row to the left, between them to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            f"{cell:<{width}}" if place in (0, len(row) - 1) else f"{cell:>{width}}"
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _failed(message: str, code: int) -> int:
+    """Print an error, one line for each of its problems, and pass on the exit code.
+
+    Every process of a job prints it: the launcher ends the others at once, so the first one may not come to it.
+    """
+    begin = "error: " if leading() else f"error in process {os.environ['RANK']}: "
+    _told("\n".join(begin + plain(line) for line in message.split("\n")))
+    return code
+
+
+def _told(message: str) -> None:
+    """Print to stderr; work goes on where nobody reads that any more."""
+    try:
+        print(message, file=sys.stderr, flush=True)
+    except OSError:
+        pass
+
+
+def _discard_stdout() -> None:
+    """Send what is left of stdout nowhere, so that the interpreter does not fail on it while leaving."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError:
+        pass
+
+
+def _controls(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _DIRECTIONS
+
+
+def _spelled(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,166 @@
+"""Progress on stderr: a bar where a terminal shows it, else a plain line now and then."""
+
+import math
+import os
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from textvae.cli.output import note, number, plain
+
+# Seconds between lines where stderr is no terminal.
+INTERVAL = 10.0
+
+
+class Bar:
+    """Progress of one long piece of work; a context manager that clears its bar when it is done.
+
+    `unit` is what is counted, such as "step", for the lines that stand in for a bar.
+    """
+
+    def __init__(self, title: str, unit: str = "") -> None:
+        self.title, self.unit = plain(title), unit
+        self.live: Any = None
+        self.task: Any = None
+        self.began = self.printed = time.monotonic()
+        self.first: int | None = None
+
+    def __enter__(self) -> "Bar":
+        if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self.live = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[text]}", markup=False),
+                TimeRemainingColumn(compact=True),
+                console=Console(stderr=True, highlight=False),
+                transient=True,
+                redirect_stdout=False,
+            )
+            self.task = self.live.add_task(self.title, total=None, text="preparing")
+            self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def update(self, done: int, total: int, text: str = "") -> None:
+        """So much is done of so much; `text` stands beside it."""
+        now = time.monotonic()
+        if self.first is None:
+            # What was done before this bar began, as in a resumed run, says nothing about the speed.
+            self.first, self.began, self.printed = done, now, now
+            if self.live is not None:
+                self.live.remove_task(self.task)
+                self.task = self.live.add_task(self.title, total=total, completed=done, text=text)
+        if self.live is None:
+            if now - self.printed >= INTERVAL:
+                self.printed = now
+                left = (now - self.began) / max(done - self.first, 1) * (total - done)
+                count = f"{self.unit} {done:,} of {total:,}".strip()
+                note(", ".join(filter(None, [f"{self.title}: {count}", text, f"{duration(left)} left"])))
+        else:
+            self.live.update(self.task, completed=done, total=total, text=text)
+
+    def line(self, text: str) -> None:
+        """A line that stays."""
+        if self.live is None:
+            note(text)
+        else:
+            self.live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class Bars:
+    """A bar after another, for work in named parts."""
+
+    def __init__(self) -> None:
+        self.bar: Bar | None = None
+        self.name = ""
+
+    def __enter__(self) -> "Bars":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def update(self, name: str, done: int, total: int) -> None:
+        """So much of a part is done; another name begins another bar."""
+        if name != self.name or self.bar is None:
+            self.close()
+            self.name, self.bar = name, Bar(name).__enter__()
+            if self.bar.live is None:
+                note(plain(name))
+        self.bar.update(done, total)
+
+    def close(self) -> None:
+        """Clear the bar that is shown."""
+        if self.bar is not None:
+            self.bar.__exit__(None, None, None)
+            self.bar = None
+
+
+class TrainingProgress:
+    """What `textvae.train` tells of each step, shown on a bar; `step` is the newest one, None before the first."""
+
+    def __init__(self, bar: Bar) -> None:
+        self.bar = bar
+        self.step: int | None = None
+        self.text = ""
+
+    def __call__(self, step: int, total: int, record: dict[str, Any] | None) -> None:
+        """Show the step and, when there is a new log record, its numbers."""
+        self.step = step
+        if record is not None and record["split"] == "valid":
+            self.bar.line(validation_line(record))
+        elif record is not None:
+            self.text = training_text(record)
+        self.bar.update(step, total, self.text)
+
+
+def training_text(record: dict[str, Any]) -> str:
+    """A training record in a few words; nats per sentence."""
+    kl = f"KL {number(record['kl'])}, " if "kl" in record else ""
+    speed = number(record["tokens_per_second"], 0)
+    return f"{kl}reconstruction {number(record['reconstruction'])}, {speed} tokens/s"
+
+
+def validation_line(record: dict[str, Any]) -> str:
+    """A validation record in one line; nats per sentence.
+
+    >>> validation_line({"step": 1200, "reconstruction": 20.0, "bound": 20.0, "perplexity_bound": 7.389})
+    'validation at step 1,200: NLL 20.00 nats/sentence, perplexity 7.39'
+    """
+    begin = f"validation at step {record['step']:,}: "
+    perplexity = f"perplexity {number(record['perplexity_bound'])}"
+    if record.get("kl") is None:
+        return f"{begin}NLL {number(record['bound'])} nats/sentence, {perplexity}"
+    ceiling = math.log(record["mutual_information_sentences"])
+    return (
+        f"{begin}reconstruction {number(record['reconstruction'])} + KL {number(record['kl'])} = "
+        f"bound {number(record['bound'])} nats/sentence, {perplexity} or less, "
+        f"MI {number(record['mutual_information'])} of at most {number(ceiling)}, "
+        f"{record['active_units']} active units"
+    )
+
+
+def duration(seconds: float) -> str:
+    """A stretch of time in one or two units.
+
+    >>> duration(59.0), duration(90.0), duration(7500.0)
+    ('59 s', '1 min 30 s', '2 h 5 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

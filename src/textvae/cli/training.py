@@ -1,0 +1,199 @@
+"""`textvae train` and `textvae quickstart`."""
+
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from textvae.cli.inspection import table
+from textvae.cli.output import leading, note, plain, result
+from textvae.cli.progress import Bar, Bars, TrainingProgress, validation_line
+from textvae.errors import RequestError
+
+if TYPE_CHECKING:
+    from textvae.run import Run
+
+METHODS = ", ".join(sorted(file.stem for file in (Path(__file__).parents[1] / "methods").glob("*.toml")))
+# Endings of a file of sentences that say nothing about which sentences they are.
+_ENDINGS = (".gz", ".txt", ".tsv", ".csv", ".jsonl", ".json")
+
+Source = Annotated[str | None, typer.Option("--data", metavar="FILE|CORPUS", help="The text to train on.")]
+Method = Annotated[
+    str | None, typer.Option("--method", metavar="NAME", help=f"A preset: {METHODS}; vanilla without settings.")
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Override a setting; may be given many times."),
+]
+
+
+def train(
+    settings: Annotated[
+        Path | None, typer.Argument(metavar="SETTINGS.toml", show_default=False, help="Settings as TOML.")
+    ] = None,
+    data: Source = None,
+    train_file: Annotated[str | None, typer.Option("--train", metavar="FILE", help="Text to train on.")] = None,
+    valid: Annotated[str | None, typer.Option("--valid", metavar="FILE", help="Text to validate on.")] = None,
+    test: Annotated[str | None, typer.Option("--test", metavar="FILE", help="Text to evaluate on.")] = None,
+    column: Annotated[str | None, typer.Option(metavar="NAME|NUMBER", help="The column of the text.")] = None,
+    label: Annotated[str | None, typer.Option(metavar="NAME|NUMBER", help="The column of a label.")] = None,
+    method: Method = None,
+    assignments: Assignments = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="The new run folder; runs/CORPUS-METHOD if not given.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped; takes nothing else.")
+    ] = None,
+) -> None:
+    """Train a model on your sentences or a known corpus.
+
+    Ctrl-C saves the run, and --resume goes on with it. FILE is text with one sentence a line, or TSV, CSV or JSONL
+    with a text column, each also as .gz. From a single file the validation and test splits are made, and recorded.
+
+    \b
+    Examples:
+      textvae train --data reviews.txt --method mu-forcing
+      textvae train --data ptb --set train.epochs=3 --set model.latent=16
+      textvae train --data tweets.tsv --column text --set data.tokenizer.name=character
+      textvae train --data reviews.txt --set 'objective.kl.weight={schedule="linear", steps=5000}'
+      textvae train settings.toml --out runs/mine
+      textvae train --resume runs/mine
+
+    \b
+    Settings often set: data.max_length, data.tokenizer.name (word, character, bpe),
+    data.tokenizer.vocabulary, data.tokenizer.min_count, model.latent, model.encoder.hidden,
+    model.decoder.hidden, model.decoder.dropout, train.epochs, train.max_steps, train.batch_size,
+    train.lr, train.patience, train.seed. A wrong name is answered with the nearest one.
+    """  # noqa: D301
+    sources = {"corpus": data, "train": train_file, "valid": valid, "test": test, "column": column, "label": label}
+    given: dict[str, str | None] = {name: value for name, value in sources.items() if value is not None}
+    if resume is not None:
+        if settings or method or assignments or out or given:
+            raise RequestError("--resume: a run goes on with its own settings and data; give nothing beside it")
+        _train(resume, lambda progress: _resumed(resume, progress))
+        return
+    if data is not None:  # another text altogether, so files that the settings name do not belong to it
+        given = {"train": None, "valid": None, "test": None, **given}
+    elif train_file is not None:
+        given = {"corpus": None, **given}
+    if settings is None and method is None:
+        method = "vanilla"
+
+    from textvae.objective import load_settings
+
+    loaded = load_settings(settings, method, assignments or (), **({"data": given} if given else {}))
+    if out is None:
+        name = method or (settings.stem if settings else "vanilla")
+        out = _new_folder(loaded.data.train or loaded.data.corpus or "text", name)
+    folder = out
+
+    def trained(progress: TrainingProgress | None) -> "Run":
+        from textvae.train import train as train_settings
+
+        return train_settings(loaded, folder, progress)
+
+    _train(folder, trained, new=True)
+
+
+def quickstart(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the runs and the report go.")] = Path(
+        "runs/quickstart"
+    ),
+    seed: Annotated[int, typer.Option(min=0, help="The seed of everything random.")] = 0,
+) -> None:
+    """Train a VAE that collapses and one that does not.
+
+    Compares the two, prints samples and writes a report. Needs no data: the text comes from a grammar whose
+    entropy is known exactly. Takes some minutes on two cores.
+    """
+    from textvae.quickstart import quickstart as started
+
+    with Bars() as bars:
+        try:
+            reports = started(out, seed, bars.update)
+        except KeyboardInterrupt:
+            bars.close()
+            note(f"stopped; go on with: textvae quickstart --out {_quoted(out)} --seed {seed}")
+            raise typer.Exit(130) from None
+    blocks = [table({report.name: report.evaluation for report in reports})]
+    for report in reports:
+        lines = [f"{plain(report.name)}: {plain(report.verdict)}", "  five samples from the prior:"]
+        lines += [f"    {plain(text)}" for text in report.samples]
+        if report.interpolation:
+            lines += ["  from one draw of the prior to another:"]
+            lines += [f"    {plain(text)}" for text in report.interpolation]
+        blocks.append("\n".join(lines))
+    result("\n\n".join([*blocks, f"report: {plain(str(out / 'report.html'))}"]))
+
+
+def _resumed(folder: Path, progress: TrainingProgress | None) -> "Run":
+    from textvae.train import resume
+
+    return resume(folder, progress)
+
+
+def _train(folder: Path, work: Callable[[TrainingProgress | None], "Run"], new: bool = False) -> None:
+    """Do the work with a bar, then print the run's folder and its last validation."""
+    marker = folder / "environment.json"  # the file that makes a folder a run
+    foreign = new and marker.exists()
+    progress = None
+    try:
+        if leading():
+            with Bar(str(folder), "step") as bar:
+                progress = TrainingProgress(bar)
+                run = work(progress)
+        else:
+            run = work(None)
+    except KeyboardInterrupt:
+        if foreign or not marker.exists():
+            raise  # before there was anything to save
+        note(f"stopped at step {_saved_step(folder):,}; go on with: textvae train --resume {_quoted(folder)}")
+        raise typer.Exit(130) from None
+    if not leading():
+        return
+    records = [record for record in run.log() if record["split"] == "valid"]
+    if progress is not None and progress.step is None:
+        note(f"{plain(str(folder))}: finished already; there was nothing left to do")
+    result("\n".join([plain(str(folder)), *_validations(records)]))
+    note(f"next: textvae diagnose {_quoted(folder)}")
+
+
+def _validations(records: list[dict[str, Any]]) -> list[str]:
+    """The last validation and, where an earlier one was better, that one, whose weights were kept."""
+    if not records:
+        return []
+    best = min(records, key=lambda record: record["bound"])
+    lines = [validation_line(records[-1])]
+    return lines if best is records[-1] else [*lines, f"weights kept from the best {validation_line(best)}"]
+
+
+def _saved_step(folder: Path) -> int:
+    """The step of the last checkpoint."""
+    from textvae.files import read_tensors
+
+    path = folder / "checkpoint" / "last.safetensors"
+    return read_tensors(path)[1]["step"] if path.exists() else 0
+
+
+def _new_folder(source: str, method: str) -> Path:
+    """`runs/CORPUS-METHOD`, or with -2, -3 and so on behind it where that is taken."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RequestError("--out: several processes must agree on the run folder; give --out runs/NAME")
+    corpus = Path(source).name
+    while (path := Path(corpus)).suffix.lower() in _ENDINGS:
+        corpus = path.stem
+    first = Path("runs") / f"{corpus or 'text'}-{method}"
+    folder, count = first, 1
+    while folder.exists() or folder.is_symlink():
+        count += 1
+        folder = first.with_name(f"{first.name}-{count}")
+    return folder
+
+
+def _quoted(folder: Path) -> str:
+    """A folder as it is typed in a shell, and safe to print."""
+    return plain(shlex.quote(str(folder)))

@@ -1,0 +1,209 @@
+"""Has the posterior collapsed, and what to try next: reads a run's log and codes and says so in sentences."""
+
+import shlex
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from textvae.batches import TokenStore
+from textvae.data import open_corpus
+from textvae.evaluate import latent_scores, model_of
+from textvae.generate.trained import Trained
+from textvae.metrics.text import distinct
+from textvae.run import Run, check_same_data
+from textvae.scores import score
+
+# A posterior whose KL is below this on average, nats per sentence, carries next to nothing.
+LITTLE_KL = 0.5
+# A decoder whose reconstruction rises by less than this when codes are exchanged, nats, does not use them.
+LITTLE_GAP = 0.1
+# A dimension whose mean KL is below this, nats, is off.
+DIMENSION_OFF = 0.01
+SAMPLES = 100
+# Sentences that the diagnosis looks at.
+SENTENCES = 2000
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found. `collapsed` is None for a language model; numbers in nats unless the name says otherwise."""
+
+    run: str
+    split: str
+    collapsed: bool | None
+    decoder_uses_code: bool | None
+    kl: float | None
+    shuffle_gap: float | None
+    dimensions: int | None
+    dimensions_off: int | None
+    active_units: int | None
+    collapsed_since_step: int | None
+    kl_moment_matched: float | None
+    kl_moment_matched_of_prior_codes: float | None
+    distinct_samples: int
+    samples: int
+    sentences: list[str]
+    command: str
+
+    def document(self) -> dict[str, Any]:
+        """The diagnosis as plain values for JSON."""
+        return asdict(self)
+
+
+def diagnose(folder: Path | str, split: str = "valid", seed: int = 0) -> Diagnosis:
+    """Diagnose a run on a split.
+
+    Raises:
+        RequestError: when the run or the split cannot be used, or the data has changed.
+    """
+    run = Run.open(folder)
+    corpus = open_corpus(run.settings.data)
+    check_same_data(run, corpus)
+    trained = Trained(run, model_of(run))
+    different = distinct(trained.sample(SAMPLES, seed=seed))
+    if not run.settings.model.latent:
+        return _language_model(run, split, different)
+    return _diagnosis(run, split, corpus.split(split), trained, different, seed)
+
+
+def _diagnosis(
+    run: Run, split: str, store: TokenStore, trained: Trained, different: int, seed: int
+) -> Diagnosis:
+    """The diagnosis of a model with a code."""
+    rows = np.arange(min(len(store), SENTENCES))
+    scores = score(trained.model, store, seed, rows=rows)
+    assert scores.rate is not None
+    found = latent_scores(trained.model, store, scores, seed, rows)
+    kl, gap = scores.rate.mean().item(), found["shuffle_gap"]
+    off = sum(nats < DIMENSION_OFF for nats in found["kl_per_dimension"])
+    uses = gap >= LITTLE_GAP
+    collapsed = not uses or (kl < LITTLE_KL and off == found["latent"])
+    since = collapsed_since(run.log()) if collapsed else None
+    expected = prior_moment_matched(found["latent"], len(rows))
+    moment = found["kl_moment_matched"]
+    return Diagnosis(
+        run=str(run.folder),
+        split=split,
+        collapsed=collapsed,
+        decoder_uses_code=uses,
+        kl=kl,
+        shuffle_gap=gap,
+        dimensions=found["latent"],
+        dimensions_off=off,
+        active_units=found["active_units"]["0.01"],
+        collapsed_since_step=since,
+        kl_moment_matched=moment,
+        kl_moment_matched_of_prior_codes=expected,
+        distinct_samples=different,
+        samples=SAMPLES,
+        sentences=[
+            _verdict(collapsed, uses, kl, since),
+            f"{off} of {found['latent']} dimensions are off (KL below {DIMENSION_OFF} nats); "
+            f"{found['active_units']['0.01']} are active units (variance of their means above 0.01).",
+            f"Exchanging codes between sentences raises reconstruction by {gap:.2f} nats a sentence: "
+            + ("the decoder uses the code." if uses else "the decoder does not use the code."),
+            _aggregate(moment, expected),
+            f"{different} of {SAMPLES} greedy samples from the prior are different sentences"
+            + (": the same ones come again and again." if different < SAMPLES // 2 else "."),
+        ],
+        command=_next_command(run, run.log()[-1]["step"], collapsed, moment, expected),
+    )
+
+
+def collapsed_since(log: list[dict[str, Any]]) -> int | None:
+    """The first step of the log from which on the KL stayed below `LITTLE_KL`; None where it did not."""
+    since = None
+    for record in log:
+        if "kl" in record:
+            if record["kl"] >= LITTLE_KL:
+                since = None
+            elif since is None:
+                since = record["step"]
+    return since
+
+
+def prior_moment_matched(latent: int, sentences: int) -> float:
+    """What the moment-matched KL averages for codes from N(0, I) itself: d (d + 3) / (4 N), sampling error alone.
+
+    To first order in 1/N: each of d means and d (d + 1) / 2 covariances is off by its standard error.
+    """
+    return latent * (latent + 3) / (4 * sentences)
+
+
+def _verdict(collapsed: bool, uses: bool, kl: float, since: int | None) -> str:
+    if not collapsed:
+        return f"The posterior has not collapsed: the code carries {kl:.2f} nats a sentence (KL)."
+    if kl >= LITTLE_KL:
+        return f"The code carries {kl:.2f} nats a sentence (KL), but the decoder ignores it: in effect a collapse."
+    when = "" if since is None else f", and has been below {LITTLE_KL} since step {since} of the log"
+    return f"The posterior has collapsed: its KL is {kl:.2f} nats a sentence{when}."
+
+
+def _aggregate(moment: float | None, expected: float) -> str:
+    """Whether the aggregated posterior is where the prior is."""
+    if moment is None or not np.isfinite(moment):
+        return "The aggregated posterior has a singular covariance: some directions of the code are never used."
+    far = moment > 1.0 + expected
+    return (
+        f"The aggregated posterior is {'far from' if far else 'close to'} the prior: a Gaussian with its mean and "
+        f"covariance is {moment:.2f} nats away ({expected:.2f} would be sampling error)"
+        + (", so codes from the prior fall where the decoder was not trained." if far else ".")
+    )
+
+
+def _next_command(run: Run, planned: int, collapsed: bool, moment: float | None, expected: float) -> str:
+    """The command to try next, as it stands; `planned` is the number of steps that schedules count in."""
+    folder = shlex.quote(str(run.folder))
+    again = f"textvae train {shlex.quote(str(run.folder / 'settings.toml'))}"
+    forcing = run.settings.objective.get("mu-forcing")
+    if collapsed and forcing is None:
+        return f"{again} --set objective.mu-forcing.margin=2 --out {_next_folder(run.folder, 'mu-forcing')}"
+    if collapsed:  # at weight 1 the hinge no more than cancels the pull of the KL; above it, it wins
+        final = forcing.weight(planned, planned)
+        heavier = f"--set objective.mu-forcing.weight={max(2.0, 2 * final):g}"
+        return f"{again} {heavier} --out {_next_folder(run.folder, 'heavier')}"
+    if forcing is not None and moment is not None and moment > 1.0 + expected:
+        smaller = f"--set objective.mu-forcing.margin={forcing.margin / 2:g}"
+        return f"{again} {smaller} --out {_next_folder(run.folder, 'smaller-margin')}"
+    return f"textvae interpolate {folder} --prior"
+
+
+def _next_folder(folder: Path, suffix: str) -> str:
+    """A folder beside the run's that does not exist yet."""
+    number, path = 2, folder.with_name(f"{folder.name}-{suffix}")
+    while path.exists():
+        path = folder.with_name(f"{folder.name}-{suffix}-{number}")
+        number += 1
+    return shlex.quote(str(path))
+
+
+def _language_model(run: Run, split: str, different: int) -> Diagnosis:
+    """A language model has no posterior that could collapse."""
+    none = dict.fromkeys(
+        (
+            "collapsed",
+            "decoder_uses_code",
+            "kl",
+            "shuffle_gap",
+            "dimensions",
+            "dimensions_off",
+            "active_units",
+            "collapsed_since_step",
+            "kl_moment_matched",
+            "kl_moment_matched_of_prior_codes",
+        )
+    )
+    settings = shlex.quote(str(run.folder / "settings.toml"))
+    out = _next_folder(run.folder, "mu-forcing")
+    return Diagnosis(
+        **none,  # type: ignore[arg-type]
+        run=str(run.folder),
+        split=split,
+        distinct_samples=different,
+        samples=SAMPLES,
+        sentences=["This is a language model: it has no latent code, so nothing can collapse."],
+        command=f"textvae train {settings} --method mu-forcing --set model.latent=32 --out {out}",
+    )

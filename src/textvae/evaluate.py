@@ -1,0 +1,270 @@
+"""Likelihood and latent scores of a run on one split: weight 1, dropout off, float32, every sentence once."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+import textvae
+from textvae.batches import TokenStore, evaluation_batches
+from textvae.corpora import grammar
+from textvae.data import open_corpus
+from textvae.errors import RequestError
+from textvae.files import write_json, writing
+from textvae.metrics import latent
+from textvae.metrics.likelihood import (
+    bits_per_character,
+    importance_weighted_nll,
+    perplexity,
+    standard_error,
+)
+from textvae.metrics.signature import signature
+from textvae.model import TextVAE
+from textvae.parts.noise import mixed, sentence_noise
+from textvae.run import Run, check_same_data
+from textvae.scores import Scores, evaluating, information, on, score
+from textvae.tokenizers import Tokenizer
+
+# Posteriors mixed in the estimate of I(x; z), and draws of the aggregated posterior that are averaged.
+MI_SENTENCES, DRAWS = 10_000, 5
+# Padded tokens, over sentences and samples, that importance weighting works on at once.
+IW_TOKENS = 16_384
+
+Progress = Callable[[int, int], None]
+
+
+def evaluate(
+    folder: Path | str,
+    split: str = "test",
+    iw_samples: int = 500,
+    iw_sentences: int | None = 500,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """All scores of a run on a split, as the JSON contract has them; also written to `evaluation/SPLIT.json`.
+
+    `iw_sentences` is the size of the seeded subset that importance weighting is done on, None for all. Scores that
+    the model does not define are None. Nats per sentence unless a name says otherwise.
+
+    Raises:
+        RequestError: when the run, the split or a number cannot be used, or the data has changed.
+    """
+    for name, value in (("iw_samples", iw_samples), ("iw_sentences", iw_sentences)):
+        if value is not None and value < 1:
+            raise RequestError(f"{name} = {value}: must be 1 or more")
+    run = Run.open(folder)
+    corpus = open_corpus(run.settings.data)
+    check_same_data(run, corpus)
+    store = corpus.split(split)
+    model = model_of(run)
+    scores = score(model, store, seed)
+    rows = subset(len(store), iw_sentences, seed)
+    nll = importance_weighted(model, store, rows, iw_samples, seed, progress)
+    report = {
+        "split": split,
+        **likelihoods(scores, store),
+        **importance(nll, store, rows, iw_samples if scores.posterior else 0),
+        **latent_scores(model, store, scores, seed),
+    }
+    if run.settings.data.tokenizer.name == "character":
+        # The end mark stands for the line break, so it counts as a character.
+        report["bits_per_character"] = bits_per_character(scores.bound.sum().item(), scores.tokens)
+    if corpus.name == "grammar":
+        report |= true_distance(nll, store, rows, run.tokenizer)
+    kind = f"iw{iw_samples}" if scores.posterior else "exact"
+    report["signature"] = signature(
+        "nll",
+        bound=kind,
+        unit="nats/sentence",
+        eos="counted",
+        unk="counted",
+        vocabulary=len(run.tokenizer),
+        split=store.fingerprint[:6],
+        sentences=len(rows),
+        textvae=textvae.__version__,
+        seed=seed,
+    )
+    report = {name: _finite(value) for name, value in report.items()}
+    with writing(run.folder):
+        (run.folder / "evaluation").mkdir(exist_ok=True)
+    write_json(run.folder / "evaluation" / f"{split}.json", report)
+    return report
+
+
+def model_of(run: Run) -> TextVAE:
+    """The run's best model, on the device that its settings ask for where there is one."""
+    wanted = run.settings.train.device
+    return run.model().to("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def likelihoods(scores: Scores, store: TokenStore) -> dict[str, Any]:
+    """Reconstruction, rate and bound, and the bound's perplexity with and without the end mark counted."""
+    bound, without_end = scores.bound.sum().item(), scores.tokens - len(scores)
+    return {
+        "sentences": len(scores),
+        "tokens": scores.tokens,
+        "tokens_without_end": without_end,
+        "reconstruction": scores.reconstruction.mean().item(),
+        "kl": None if scores.rate is None else scores.rate.mean().item(),
+        "rate_kind": scores.rate_kind,
+        "bound": bound / len(scores),
+        "bound_samples": 1,
+        "bound_standard_error": standard_error(scores.bound),
+        "perplexity_bound": perplexity(bound, scores.tokens),
+        "perplexity_bound_without_end": perplexity(bound, without_end),
+    }
+
+
+def importance(nll: Float64[Tensor, " n"], store: TokenStore, rows: np.ndarray, samples: int) -> dict[str, Any]:
+    """The importance-weighted likelihood of the scored sentences; of a language model the exact one."""
+    tokens = int(store.lengths[rows].sum())
+    return {
+        "nll_iw": nll.mean().item(),
+        "nll_iw_standard_error": standard_error(nll),
+        "nll_iw_kind": "importance-weighted" if samples else "exact",
+        "perplexity_iw": perplexity(nll.sum().item(), tokens),
+        "perplexity_iw_without_end": perplexity(nll.sum().item(), tokens - len(rows)),
+        "iw_samples": samples,
+        "iw_sentences": len(rows),
+    }
+
+
+def latent_scores(
+    model: TextVAE, store: TokenStore, scores: Scores, seed: int, rows: np.ndarray | None = None
+) -> dict[str, Any]:
+    """What the code holds and where the aggregated posterior lies; all None for a language model."""
+    names = (
+        "mutual_information",
+        "mutual_information_sentences",
+        "mutual_information_ceiling",
+        "active_units",
+        "latent",
+        "kl_per_dimension",
+        "log_det_covariance",
+        "mean_squared_norm",
+        "kl_moment_matched",
+        "shuffle_gap",
+        "shuffle_gap_standard_error",
+    )
+    if scores.posterior is None or scores.rate_per_dimension is None:
+        return dict.fromkeys(names)
+    mutual = information(scores, MI_SENTENCES)
+    index = torch.as_tensor(np.arange(len(store)) if rows is None else rows)
+    draws = scores.posterior.rsample(sentence_noise(mixed(seed, 1), index), DRAWS)
+    gap = shuffle_gap(model, store, scores, seed, rows)
+    values = (
+        mutual.nats,
+        mutual.sentences,
+        mutual.ceiling,
+        {str(t): latent.active_units(scores.posterior.mean, t) for t in (0.01, 0.2)},
+        draws.shape[2],
+        scores.rate_per_dimension.tolist(),
+        _mean([latent.log_det_covariance(z) for z in draws]),
+        _mean([latent.mean_squared_norm(z) for z in draws]),
+        _mean([latent.kl_moment_matched(z) for z in draws]),
+        gap.mean().item(),
+        standard_error(gap),
+    )
+    return dict(zip(names, values, strict=True))
+
+
+def importance_weighted(
+    model: TextVAE,
+    store: TokenStore,
+    rows: np.ndarray,
+    samples: int,
+    seed: int = 0,
+    progress: Progress | None = None,
+    tokens: int = IW_TOKENS,
+) -> Float64[Tensor, " n"]:
+    """-log (1/S) sum_s p(x, z_s) / q(z_s|x) of each of the sentences `rows`, in nats; z_s from q(z|x).
+
+    An upper bound in expectation that falls to -log p(x) as S grows. Of a language model it is -log p(x). A
+    sentence's codes depend on the seed and its number alone, so `tokens`, how much is worked on at once, changes
+    nothing. Source: Burda et al. 2016, eq. 8; the estimate of Fu et al. 2020, Table 2.
+    """
+    found = torch.empty(len(store), dtype=torch.float64)
+    done = 0
+    with evaluating(model):
+        for batch in evaluation_batches(store, max(1, tokens // samples), rows):
+            index, batch = batch.index, on(model.device, batch)
+            posterior = model.encode(batch)
+            if posterior is None or model.prior is None:
+                weights = model.log_px(batch, None).double().sum(-1)
+            else:
+                z = posterior.rsample(sentence_noise(seed, index, model.device), samples)
+                parts = [
+                    model.log_px(batch, some).double().sum(-1)
+                    + (model.prior.log_prob(some) - posterior.log_prob(some)).double()
+                    for some in z.split(max(1, tokens // batch.ids.numel()))
+                ]
+                weights = torch.cat(parts)
+            found[index] = importance_weighted_nll(weights).cpu()
+            done += len(index)
+            if progress is not None:
+                progress(done, len(rows))
+    return found[torch.as_tensor(rows)]
+
+
+def shuffle_gap(
+    model: TextVAE, store: TokenStore, scores: Scores, seed: int, rows: np.ndarray | None = None
+) -> Float64[Tensor, " n"]:
+    """How much worse each sentence is reconstructed from another sentence's code, in nats; about 0 if z is unused.
+
+    Codes go round a random cycle of the scored sentences (`rows`, or all), so that none keeps its own.
+    """
+    assert scores.z is not None
+    cycle = torch.from_numpy(np.random.default_rng([seed, 2]).permutation(len(scores)))
+    others = torch.empty_like(scores.z)
+    others[cycle] = scores.z[cycle.roll(1)]
+    rows = np.arange(len(store)) if rows is None else rows
+    place = torch.empty(len(store), dtype=torch.long)
+    place[torch.as_tensor(rows)] = torch.arange(len(rows))
+    found = torch.empty(len(scores), dtype=torch.float64)
+    with evaluating(model):
+        for batch in evaluation_batches(store, IW_TOKENS, rows):
+            at = place[batch.index]
+            log_px = model.log_px(on(model.device, batch), others[at].to(model.device)[None])
+            found[at] = -log_px.double().sum(-1)[0].cpu()
+    return found - scores.reconstruction
+
+
+def subset(sentences: int, wanted: int | None, seed: int) -> np.ndarray:
+    """The numbers of `wanted` sentences, drawn without replacement by the seed; all of them for None."""
+    if wanted is None or wanted >= sentences:
+        return np.arange(sentences)
+    return np.sort(np.random.default_rng([seed, 1]).choice(sentences, wanted, replace=False))
+
+
+def true_distance(
+    nll: Float[Tensor, " n"], store: TokenStore, rows: np.ndarray, tokenizer: Tokenizer
+) -> dict[str, Any]:
+    """How far the model is from the grammar that made the text, whose probabilities are known exactly.
+
+    `surprisal` is the true -log p of the sentences that `nll` was estimated on; the gap to it, a paired difference,
+    estimates KL(data || model) and in expectation cannot be negative.
+    """
+    corpus = grammar.reviews()
+    texts = tokenizer.decode_batch([store[row].tolist() for row in rows])
+    surprisal = -torch.tensor([corpus.log_prob(text) for text in texts], dtype=torch.float64)
+    gap = nll - surprisal
+    return {
+        "entropy": corpus.entropy,
+        "surprisal": surprisal.mean().item(),
+        "gap_to_surprisal": gap.mean().item(),
+        "gap_to_surprisal_standard_error": standard_error(gap),
+    }
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no nan and no infinity: they become None."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,279 @@
+"""From codes to token ids: greedy, temperature, top-k and nucleus decoding, many sentences at a time."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from itertools import count
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from textvae.errors import RequestError
+from textvae.parts.noise import mixed
+from textvae.tokenizers import BOS, EOS, PAD, UNK
+
+NAMES = ("greedy", "sample", "top-k", "nucleus")
+
+ROWS = 1000  # sentences decoded side by side; with 10,000 words their logits take 40 MB
+# Rows leave the batch once this share of it has ended: less often, and time goes into rows that nobody reads.
+ENDED = 1 / 8
+# Keeps the random numbers of decoding apart from those of the codes, which are drawn from (seed, row).
+_STREAM = 1
+
+# uniform(attempt) -> one number in [0, 1) for each row, a new one at every attempt.
+Uniform = Callable[[int], Tensor]
+# choose(logits, uniform) -> token of each row.
+Choose = Callable[[Tensor, Uniform], Tensor]
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """What generation needs of a decoder; use it in evaluation mode."""
+
+    max_length: int | None
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...  # noqa: D102
+
+    def start(self, z: Any, rows: int) -> Any: ...  # noqa: D102
+
+    def step(self, token: Any, state: Any) -> tuple[Any, Any]: ...  # noqa: D102
+
+    def select(self, state: Any, rows: Any) -> Any: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How the next word is picked.
+
+    `greedy`: the likeliest. `sample`: from the model's own distribution. `top-k`: from its `top_k` likeliest words.
+    `nucleus`: from the smallest set of likeliest words that holds a mass of `top_p`, so the word that crosses the
+    threshold is kept, and with it those that are exactly as likely. `temperature` divides the logits, before any
+    truncation. The padding and the begin mark are never picked, and the unknown word, to the model a word like any
+    other, only if `allow_unknown`.
+
+    Source: nucleus, Holtzman et al. 2020, section 3.1 (Prokhorov et al. 2019 sample so, but their program drops the
+    word that crosses).
+
+    Raises:
+        RequestError: for an unknown name, a number out of range, or one that the named way has no use for.
+    """
+
+    name: str = "greedy"
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    allow_unknown: bool = True
+
+    def __post_init__(self) -> None:
+        if self.name not in NAMES:
+            close = get_close_matches(str(self.name), NAMES, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(NAMES)}"
+            raise RequestError(f"decoding {self.name!r}: unknown; {hint}")
+        if self.temperature == math.inf:
+            raise RequestError("temperature = inf: must be finite")
+        if not self.temperature >= 0.001:
+            raise RequestError(
+                f"temperature = {self.temperature}: must be 0.001 or more; the limit at 0 is greedy decoding"
+            )
+        if self.name == "greedy" and self.temperature != 1.0:
+            raise RequestError(f"temperature = {self.temperature}: greedy decoding has none; decode by 'sample'")
+        if self.name == "top-k" and self.top_k < 1:
+            raise RequestError(f"top_k = {self.top_k}: top-k decoding needs 1 or more")
+        if self.name != "top-k" and self.top_k != 0:
+            raise RequestError(f"top_k = {self.top_k}: {self.name} decoding has none; decode by 'top-k'")
+        if not 0.0 < self.top_p <= 1.0:
+            raise RequestError(f"top_p = {self.top_p}: must be in (0, 1]")
+        if self.name != "nucleus" and self.top_p != 1.0:
+            raise RequestError(f"top_p = {self.top_p}: {self.name} decoding has none; decode by 'nucleus'")
+
+
+def greedy(
+    decoder: Decoder,
+    z: Float[Tensor, "row latent"] | None,
+    max_length: int,
+    *,
+    rows: int = 1,
+    allow_unknown: bool = True,
+    chunk: int = ROWS,
+) -> list[list[int]]:
+    """The sentence of each code, the likeliest word at each step; ids without the end mark.
+
+    See `generate` for the arguments.
+    """
+    return generate(decoder, z, Decoding(allow_unknown=allow_unknown), max_length, rows=rows, chunk=chunk)
+
+
+def sample(
+    decoder: Decoder,
+    z: Float[Tensor, "row latent"] | None,
+    max_length: int,
+    seed: int,
+    *,
+    temperature: float = 1.0,
+    rows: int = 1,
+    allow_unknown: bool = True,
+    chunk: int = ROWS,
+) -> list[list[int]]:
+    """A sentence drawn from p(x|z) of each code, sharper or flatter by `temperature`; ids without the end mark.
+
+    See `generate` for the arguments.
+    """
+    decoding = Decoding("sample", temperature, allow_unknown=allow_unknown)
+    return generate(decoder, z, decoding, max_length, seed, rows=rows, chunk=chunk)
+
+
+@torch.no_grad()
+def generate(
+    decoder: Decoder,
+    z: Float[Tensor, "row latent"] | None,
+    decoding: Decoding,
+    max_length: int,
+    seed: int = 0,
+    *,
+    rows: int = 1,
+    chunk: int = ROWS,
+) -> list[list[int]]:
+    """The ids of one sentence for each code, or of `rows` sentences without codes, end marks left out.
+
+    A sentence has at most `max_length` words, or as many as the decoder declares if that is fewer; what has not
+    ended then is cut. The random numbers of a sentence depend on the seed and its row alone, so neither `chunk`,
+    how many are decoded side by side, nor the other rows change it (but for the last bit of the decoder's own
+    arithmetic, which may differ with the size of a batch). Put the decoder into evaluation mode first.
+
+    Raises:
+        RequestError: for a length or a number of rows that makes no sense.
+    """
+    rows = rows if z is None else len(z)
+    for name, value, least in (("max_length", max_length, 1), ("rows", rows, 0), ("chunk", chunk, 1)):
+        if value < least:
+            raise RequestError(f"{name} = {value}: must be {least} or more")
+    if decoder.max_length is not None:
+        max_length = min(max_length, decoder.max_length)
+    device = next(decoder.parameters()).device
+    choose = CHOICES[decoding.name](decoding)
+    banned = (PAD, BOS) if decoding.allow_unknown else (PAD, BOS, UNK)
+    sentences: list[list[int]] = []
+    for first in range(0, rows, chunk):
+        part = range(first, min(first + chunk, rows))
+        keys = torch.tensor([mixed(seed, row, _STREAM) for row in part], device=device)
+        state = decoder.start(None if z is None else z[part.start : part.stop].to(device), len(part))
+        ids = _decoded(decoder, state, choose, keys, banned, max_length)
+        sentences += [row[: row.index(EOS)] for row in ids.tolist()]
+    return sentences
+
+
+def _decoded(
+    decoder: Decoder,
+    state: Any,
+    choose: Choose,
+    keys: Int[Tensor, " row"],
+    banned: tuple[int, ...],
+    max_length: int,
+) -> Int[Tensor, "row length"]:
+    """The tokens of each row; whatever stands behind a row's first end mark means nothing."""
+    token = torch.full_like(keys, BOS)
+    ids = keys.new_full((len(keys), max_length + 1), EOS)
+    place = torch.arange(len(keys), device=keys.device)  # where in `ids` each row of the batch belongs
+    ended = torch.zeros_like(keys, dtype=torch.bool)
+    for time in range(max_length):
+        logits, state = decoder.step(token, state)
+        for word in banned:
+            logits[:, word] = -math.inf
+        token = choose(logits, partial(_uniform, keys, time))
+        ids[place, time] = token
+        ended |= token == EOS
+        going = len(ended) - int(ended.sum())
+        if not going:
+            break
+        if going <= (1 - ENDED) * len(ended):
+            kept = (~ended).nonzero()[:, 0]
+            state = decoder.select(state, kept)
+            token, keys, place, ended = token[kept], keys[kept], place[kept], ended[kept]
+    return ids
+
+
+def _uniform(keys: Int[Tensor, " row"], time: int, attempt: int) -> Float[Tensor, " row"]:
+    """A number in [0, 1) for each row, which depends on the row's key, the time and the attempt alone.
+
+    A generator that counts gives any number of a row's stream at once, whichever rows are left in the batch.
+    Source: SplitMix64, Steele, Lea and Flood 2014, whose high 24 bits are taken.
+    """
+    bits = keys + _signed((1 + time + (attempt << 32)) * 0x9E3779B97F4A7C15)
+    bits = (bits ^ _shifted(bits, 30)) * _signed(0xBF58476D1CE4E5B9)
+    bits = (bits ^ _shifted(bits, 27)) * _signed(0x94D049BB133111EB)
+    return _shifted(bits ^ _shifted(bits, 31), 40).float() * 2**-24
+
+
+def _signed(number: int) -> int:
+    """The low 64 bits of a number, as torch's signed integers hold them."""
+    low = number % 2**64
+    return low - 2**64 if low >= 2**63 else low
+
+
+def _shifted(bits: Int[Tensor, " row"], places: int) -> Int[Tensor, " row"]:
+    """Bits shifted to the right, with zeros moving in where torch moves in copies of the sign."""
+    return (bits >> places) & (2 ** (64 - places) - 1)
+
+
+def _greedy(decoding: Decoding) -> Choose:
+    return lambda logits, uniform: logits.argmax(dim=1)
+
+
+def _sample(decoding: Decoding) -> Choose:
+    return lambda logits, uniform: _drawn(_mass(logits, decoding.temperature), uniform(0))
+
+
+def _top_k(decoding: Decoding) -> Choose:
+    def choose(logits: Float[Tensor, "row word"], uniform: Uniform) -> Int[Tensor, " row"]:
+        likeliest, words = logits.topk(min(decoding.top_k, logits.shape[1]))
+        at = _drawn(_mass(likeliest, decoding.temperature), uniform(0))
+        return words.gather(1, at[:, None])[:, 0]
+
+    return choose
+
+
+def _nucleus(decoding: Decoding) -> Choose:
+    """Draws from all words until the word is in the nucleus: no sorting, which takes longer than all the rest.
+
+    A word is in the nucleus if the words that are likelier hold less than `top_p`. If it is not, no word that is as
+    unlikely is either, and the next attempt leaves them all out.
+    """
+
+    def choose(logits: Float[Tensor, "row word"], uniform: Uniform) -> Int[Tensor, " row"]:
+        mass = _mass(logits, decoding.temperature)
+        token = torch.empty(len(mass), dtype=torch.long, device=mass.device)
+        rows = torch.arange(len(mass), device=mass.device)
+        for attempt in count():
+            drawn = _drawn(mass, uniform(attempt)[rows])
+            token[rows] = drawn
+            likelier = torch.where(mass > mass.gather(1, drawn[:, None]), mass, 0.0)
+            outside = (likelier.sum(dim=1).double() >= decoding.top_p).nonzero()[:, 0]
+            if not len(outside):
+                break
+            mass, rows = likelier[outside], rows[outside]
+        return token
+
+    return choose
+
+
+CHOICES = {"greedy": _greedy, "sample": _sample, "top-k": _top_k, "nucleus": _nucleus}
+
+
+def _mass(logits: Float[Tensor, "row word"], temperature: float) -> Float[Tensor, "row word"]:
+    """Probabilities, in float32."""
+    return (logits.float() if temperature == 1.0 else logits.float() / temperature).softmax(dim=1)
+
+
+def _drawn(mass: Float[Tensor, "row word"], uniform: Float[Tensor, " row"]) -> Int[Tensor, " row"]:
+    """The word of each row in whose stretch of the summed-up mass the uniform number falls; never one without mass.
+
+    One number a row and two passes, where a race of exponentials would need a number for every word. Probabilities
+    come out right to about 1e-7, the resolution of float32 numbers below 1.
+    """
+    summed = mass.cumsum(dim=1)
+    wanted = uniform[:, None] * summed[:, -1:]
+    return torch.searchsorted(summed, wanted, right=True)[:, 0].clamp_(max=mass.shape[1] - 1)

@@ -1,0 +1,282 @@
+"""A trained model as people use it: texts to codes, codes to texts, samples, and paths between sentences."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from numpy.typing import ArrayLike
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from textvae.batches import Batch
+from textvae.corpora.readers import one_line
+from textvae.errors import RequestError
+from textvae.evaluate import model_of
+from textvae.files import replacing
+from textvae.generate.decoding import Decoding, generate
+from textvae.model import TextVAE
+from textvae.parts.noise import sentence_noise
+from textvae.parts.posteriors import DiagonalGaussian
+from textvae.parts.priors import Prior
+from textvae.run import Run
+from textvae.scores import evaluating, on
+from textvae.tokenizers import EOS, PAD
+
+# Padded tokens encoded at once.
+TOKENS = 16_384
+GREEDY = Decoding()
+
+
+def load(folder: Path | str) -> "Trained":
+    """The model of a run folder, with its best weights, on the device that the run's settings ask for.
+
+    Raises:
+        RequestError: when the folder is missing, unfinished or damaged.
+    """
+    run = Run.open(folder)
+    return Trained(run, model_of(run))
+
+
+class Trained:
+    """A run's model with its tokenizer.
+
+    Codes are float32 arrays of shape (n, latent). What is random depends on `seed` and on a sentence's place alone:
+    of twenty samples the first ten are the ten of the same seed. Texts have at most `max_length` tokens, like those
+    that the model was trained on: longer ones are cut, generated ones end there.
+    """
+
+    def __init__(self, run: Run, model: TextVAE) -> None:
+        self.run, self.model, self.tokenizer = run, model.eval(), run.tokenizer
+        self.latent = run.settings.model.latent
+        self.max_length = run.settings.data.max_length
+
+    def posterior(self, texts: Sequence[str]) -> DiagonalGaussian:
+        """q(z|x) of each text, in their order; mean and standard deviation are (n, latent), on the CPU.
+
+        Texts that are too long are cut, with one warning; words that the model does not know become the unknown
+        word.
+
+        Raises:
+            RequestError: for an empty text, one that is no text, and by a language model, which has no codes.
+        """
+        self._prior()
+        index = [torch.zeros(0, dtype=torch.long)]
+        mean, std = [torch.zeros(0, self.latent)], [torch.zeros(0, self.latent)]
+        with evaluating(self.model):
+            for batch in _batches(self._ids(texts)):
+                posterior = self.model.encode(on(self.model.device, batch))
+                assert posterior is not None
+                index.append(batch.index)
+                mean.append(posterior.mean.cpu())
+                std.append(posterior.std.cpu())
+        order = torch.cat(index).argsort()
+        return DiagonalGaussian(torch.cat(mean)[order], torch.cat(std)[order])
+
+    def encode(self, texts: Sequence[str]) -> Float32[np.ndarray, "n latent"]:
+        """The code of each text, in their order: the mean of its posterior.
+
+        Raises:
+            RequestError: as `posterior`.
+        """
+        return self.posterior(texts).mean.numpy()
+
+    def decode(self, z: ArrayLike | Tensor, decoding: Decoding = GREEDY, seed: int = 0) -> list[str]:
+        """The text of each code; `z` is (n, latent).
+
+        Raises:
+            RequestError: for codes of another shape or not finite, and by a language model, which has none.
+        """
+        self._prior()
+        return self._texts(self._codes(z), decoding, seed)
+
+    def sample(self, n: int, seed: int = 0, decoding: Decoding = GREEDY) -> list[str]:
+        """`n` sentences from codes drawn from the prior, or from a language model.
+
+        Without codes greedy decoding gives the same sentence n times: decode a language model's by sampling.
+
+        Raises:
+            RequestError: when n is negative.
+        """
+        if n < 0:
+            raise RequestError(f"n = {n}: must be 0 or more")
+        if self.model.prior is None:
+            return self._texts(None, decoding, seed, n)
+        return self._texts(self._drawn(n, seed), decoding, seed)
+
+    def reconstruct(
+        self,
+        texts: Sequence[str],
+        decoding: Decoding = GREEDY,
+        sample_posterior: bool = False,
+        seed: int = 0,
+    ) -> list[str]:
+        """Each text encoded and decoded again, from its posterior's mean or from one draw of the posterior.
+
+        Raises:
+            RequestError: as `posterior`.
+        """
+        posterior = self.posterior(texts)
+        z = posterior.mean
+        if sample_posterior and len(z):
+            z = posterior.rsample(sentence_noise(seed, torch.arange(len(z))))[0]
+        return self._texts(z, decoding, seed)
+
+    def path(
+        self, a: str | ArrayLike | Tensor, b: str | ArrayLike | Tensor, steps: int = 9
+    ) -> Float32[np.ndarray, "steps latent"]:
+        """`steps` codes from a to b, both included, on the prior's path; a and b are texts or codes of (latent,).
+
+        Raises:
+            RequestError: for fewer than 2 steps, and as `posterior` and `decode` for the ends.
+        """
+        prior = self._prior()
+        if steps < 2:
+            raise RequestError(f"steps = {steps}: must be 2 or more, both ends included")
+        first, last = self._end(a, "a"), self._end(b, "b")
+        with evaluating(self.model):
+            return prior.path(first.to(self.model.device), last.to(self.model.device), steps).cpu().numpy()
+
+    def interpolate(
+        self,
+        a: str | ArrayLike | Tensor,
+        b: str | ArrayLike | Tensor,
+        steps: int = 9,
+        decoding: Decoding = GREEDY,
+        seed: int = 0,
+    ) -> list[str]:
+        """The texts along the path from a to b, both ends decoded too; a and b are texts or codes of (latent,).
+
+        Raises:
+            RequestError: as `path`.
+
+        Source: Bowman et al. 2016, section 5.3.
+        """
+        return self.decode(self.path(a, b, steps), decoding, seed)
+
+    def interpolate_prior(self, seed: int = 0, steps: int = 9, decoding: Decoding = GREEDY) -> list[str]:
+        """The texts along the path between two draws of the prior: the codes of the first two samples of `seed`.
+
+        Raises:
+            RequestError: for fewer than 2 steps, and by a language model, which has no codes.
+        """
+        self._prior()
+        a, b = self._drawn(2, seed)
+        return self.interpolate(a, b, steps, decoding, seed)
+
+    def draw(self, n: int, seed: int = 0) -> Float32[np.ndarray, "n latent"]:
+        """The codes that `sample` decodes: `n` draws of the prior.
+
+        Raises:
+            RequestError: when n is negative, and by a language model, which has no codes.
+        """
+        self._prior()
+        if n < 0:
+            raise RequestError(f"n = {n}: must be 0 or more")
+        return self._drawn(n, seed).numpy()
+
+    def _prior(self) -> Prior:
+        """The prior; a language model is refused."""
+        if self.model.prior is None:
+            raise RequestError(f"{self.run.folder}: is a language model: it has no latent code; it can only sample")
+        return self.model.prior
+
+    def _drawn(self, n: int, seed: int) -> Float[Tensor, "n latent"]:
+        """Draws of the prior, on the CPU; the noise of each by its number, so that fewer are the first of more."""
+
+        def noise(samples: int, size: int) -> Float[Tensor, "sample 1 size"]:
+            return sentence_noise(seed, torch.arange(samples), self.model.device)(1, size).transpose(0, 1)
+
+        with evaluating(self.model):
+            return self._prior().sample(n, noise).cpu() if n else torch.zeros(0, self.latent)
+
+    def _texts(self, z: Tensor | None, decoding: Decoding, seed: int, rows: int = 1) -> list[str]:
+        with evaluating(self.model):
+            ids = generate(self.model.decoder, z, decoding, self.max_length, seed, rows=rows)
+        return self.tokenizer.decode_batch(ids)
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of texts, brought to the form that the training text had."""
+        if isinstance(texts, str):
+            raise RequestError(f"texts = {texts!r}: a list of texts is expected; wrap a single one: [text]")
+        lines = [one_line(text) if isinstance(text, str) else text for text in texts]
+        sentences = self.tokenizer.encode(lines)  # refuses what is no text
+        for number, ids in enumerate(sentences):
+            if not ids:
+                raise RequestError(f"texts[{number}]: is empty; leave it out")
+        long = sum(len(ids) > self.max_length for ids in sentences)
+        if long:
+            warnings.warn(
+                f"{long} of {len(sentences)} texts cut to their first {self.max_length} tokens (data.max_length)",
+                stacklevel=4,
+            )
+        return [ids[: self.max_length] for ids in sentences]
+
+    def _codes(self, z: ArrayLike | Tensor, name: str = "z") -> Float[Tensor, "n latent"]:
+        """Codes as a tensor of their own, once they are found to be codes of this model."""
+        codes = _array(z, name)
+        if codes.ndim != 2 or codes.shape[1] != self.latent:
+            raise RequestError(f"{name}: has shape {codes.shape}; codes of shape (n, {self.latent}) are expected")
+        bad = np.flatnonzero(~np.isfinite(codes).all(axis=1))
+        if len(bad):
+            raise RequestError(f"{name}[{bad[0]}]: holds a number that is not finite")
+        return torch.tensor(codes)
+
+    def _end(self, end: str | ArrayLike | Tensor, name: str) -> Float[Tensor, " latent"]:
+        """One end of a path: the code itself, alone or as the only one of an array, or that of a text."""
+        if isinstance(end, str):
+            return self.posterior([end]).mean[0]
+        code = _array(end, name)
+        if code.shape not in ((self.latent,), (1, self.latent)):
+            raise RequestError(f"{name}: has shape {code.shape}; a text or one code of {self.latent} is expected")
+        return self._codes(code.reshape(1, -1), name)[0]
+
+
+def save_codes(
+    path: Path | str, codes: Float32[np.ndarray, "n latent"], texts: Sequence[str] | None = None
+) -> None:
+    """Write codes to a file that is replaced whole or not at all: `.npy`, or `.parquet` with columns z0, z1, ...
+
+    With `texts` a Parquet file has them too, in a column `text`; a NumPy file has no place for them.
+
+    Raises:
+        RequestError: for another suffix, or texts that are not one for each code.
+        WorkError: when the file cannot be written.
+    """
+    path = Path(path)
+    if texts is not None and len(texts) != len(codes):
+        raise RequestError(f"texts: {len(texts)} for {len(codes)} codes; give one for each")
+    if path.suffix == ".npy":
+        with replacing(path) as file:
+            np.save(file, codes, allow_pickle=False)
+    elif path.suffix == ".parquet":
+        import pyarrow
+        from pyarrow import parquet
+
+        columns = {} if texts is None else {"text": pyarrow.array(texts, pyarrow.string())}
+        columns |= {f"z{number}": pyarrow.array(column) for number, column in enumerate(codes.T)}
+        with replacing(path) as file:
+            parquet.write_table(pyarrow.table(columns), file)
+    else:
+        raise RequestError(f"{path}: unknown suffix {path.suffix!r}; codes are written as .npy or .parquet")
+
+
+def _array(value: ArrayLike | Tensor, name: str) -> Float32[np.ndarray, "..."]:
+    try:
+        return np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise RequestError(f"{name}: is not an array of numbers") from None
+
+
+def _batches(sentences: list[list[int]]) -> Iterator[Batch]:
+    """Sentences, the longest first, in batches of at most TOKENS ids, padding among them."""
+    order = sorted(range(len(sentences)), key=lambda number: -len(sentences[number]))
+    start = 0
+    while start < len(order):
+        index = order[start : start + max(1, TOKENS // (len(sentences[order[start]]) + 1))]
+        rows = [torch.tensor([*sentences[number], EOS]) for number in index]
+        lengths = torch.tensor([len(row) for row in rows])
+        yield Batch(pad_sequence(rows, batch_first=True, padding_value=PAD), lengths, torch.tensor(index))
+        start += len(index)

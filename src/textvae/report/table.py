@@ -1,0 +1,171 @@
+"""The report's one table of scores: a row a score with its unit and its reading, a column a run."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from textvae.report.page import MISSING, digits_of, is_number, key, number, text
+
+Found = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table of scores; `cell` gives HTML, or None for what a run does not have."""
+
+    name: str
+    unit: str
+    reading: str
+    cell: Callable[[Found], str | None]
+    optional: bool = False  # left out where no run has it
+
+
+def _plain(key: str) -> Callable[[Found], str | None]:
+    return lambda found: number(found.get(key))
+
+
+def _with_error(key: str, error: str) -> Callable[[Found], str | None]:
+    """A score and its standard error."""
+
+    def cell(found: Found) -> str | None:
+        score = found.get(key)
+        value = number(score)
+        deviation = number(found.get(error), digits_of(score)) if value and score is not None else None
+        return f"{value} ± {deviation}" if value and deviation else value
+
+    return cell
+
+
+def _likelihood(found: Found) -> str | None:
+    """IW-NLL, its standard error, and from how many codes and sentences."""
+    value = _with_error("nll_iw", "nll_iw_standard_error")(found)
+    codes, sentences = number(found.get("iw_samples")), number(found.get("iw_sentences"))
+    how = "exact" if found.get("nll_iw_kind") == "exact" else f"{codes} codes each"
+    return f"{value}<small>{how}, {sentences} sentences</small>" if value and codes and sentences else value
+
+
+def _information(found: Found) -> str | None:
+    """Mutual information and the ceiling of its estimate."""
+    value, ceiling = number(found.get("mutual_information")), number(found.get("mutual_information_ceiling"))
+    sentences = number(found.get("mutual_information_sentences"))
+    of = f" = ln {sentences}" if sentences else ""
+    return f"{value}<small>ceiling {ceiling}{of}</small>" if value and ceiling else value
+
+
+def _active(found: Found) -> str | None:
+    """Active units of how many, at the common threshold and at the strict one."""
+    counts = found.get("active_units") or {}
+    value, strict, latent = (number(n) for n in (counts.get("0.01"), counts.get("0.2"), found.get("latent")))
+    more = f"<small>above 0.2: {strict}</small>" if strict else ""
+    return value and value + (f" of {latent}" if latent else "") + more
+
+
+def _distinct(found: Found) -> str | None:
+    """Different samples of how many."""
+    value, of = number(found.get("distinct_samples")), number(found.get("prior_samples"))
+    return f"{value} of {of}" if value and of else value
+
+
+def _gap(found: Found) -> str | None:
+    """IW-NLL less the corpus's entropy."""
+    if not is_number(found.get("entropy")) or not is_number(found.get("nll_iw")):
+        return None
+    return _with_error("gap", "nll_iw_standard_error")({**found, "gap": found["nll_iw"] - found["entropy"]})
+
+
+NATS, NATS_AND_ERROR = "nats per sentence", "nats per sentence ± standard error"
+ROWS = (
+    Row(
+        "Reconstruction",
+        NATS,
+        "−log p(x|z): what is left to guess when the code is known. Lower is better.",
+        _plain("reconstruction"),
+    ),
+    Row("KL", NATS, "What the code costs, and the most that it can say. Near 0, it says nothing.", _plain("kl")),
+    Row(
+        "Bound", NATS, "Reconstruction + KL. The true −log p(x) is at most this. Lower is better.", _plain("bound")
+    ),
+    Row(
+        "IW-NLL",
+        NATS_AND_ERROR,
+        "A tighter bound on −log p(x), from many codes. Lower is better.",
+        _likelihood,
+    ),
+    Row(
+        "Perplexity",
+        "words to choose from per token",
+        "exp(IW-NLL per token), the end mark counted. Lower is better.",
+        _plain("perplexity_iw"),
+    ),
+    Row(
+        "Bits per character",
+        "bits per character",
+        "The bound in other units: comparable across tokenizers.",
+        _plain("bits_per_character"),
+        optional=True,
+    ),
+    Row(
+        "Mutual information",
+        NATS,
+        "What codes say of their sentences. The estimate cannot exceed its ceiling.",
+        _information,
+    ),
+    Row(
+        "Active units", "dimensions of the code", "Those whose posterior means have a variance above 0.01.", _active
+    ),
+    Row(
+        "Shuffle gap",
+        NATS_AND_ERROR,
+        "What a sentence loses with another one's code. At 0, codes go unread.",
+        _with_error("shuffle_gap", "shuffle_gap_standard_error"),
+        optional=True,
+    ),
+    Row(
+        "Distinct prior samples",
+        "sentences",
+        "Different ones among greedy samples. Few: the model repeats itself.",
+        _distinct,
+        optional=True,
+    ),
+    Row(
+        "Entropy of the corpus",
+        NATS,
+        "Known exactly here. No model can have a lower −log p(x) on average.",
+        _plain("entropy"),
+        optional=True,
+    ),
+    Row(
+        "Gap to the entropy",
+        NATS_AND_ERROR,
+        "IW-NLL − entropy: how far the model is from the text's source.",
+        _gap,
+        optional=True,
+    ),
+    Row(
+        "Paired gap",
+        NATS_AND_ERROR,
+        "IW-NLL − the true −log p of the same sentences: the same, less noisy.",
+        _with_error("gap_to_surprisal", "gap_to_surprisal_standard_error"),
+        optional=True,
+    ),
+)
+
+
+def table(names: Sequence[str], evaluations: Sequence[Found]) -> str:
+    """All scores of all runs, a row a score."""
+    rows = []
+    for row in ROWS:
+        cells = [row.cell(found) for found in evaluations]
+        if any(cells) or not row.optional:
+            rows.append(
+                f'<tr><th scope="row">{row.name}<small>{row.unit}</small></th>'
+                + "".join(f"<td>{cell or MISSING}</td>" for cell in cells)
+                + f'<td class="reading">{row.reading}</td></tr>'
+            )
+    heads = "".join(f'<th scope="col">{key(place)}{text(name)}</th>' for place, name in enumerate(names))
+    return (
+        f'<div class="wide"><table><thead><tr><th scope="col">Score<small>unit</small></th>{heads}'
+        '<th scope="col" class="reading">How to read it</th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f'<p class="note">{MISSING} stands for what a model does not have, or what was not measured.</p>'
+    )

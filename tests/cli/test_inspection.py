@@ -1,0 +1,116 @@
+import json
+import re
+import shlex
+import shutil
+
+import pytest
+
+from textvae.cli.inspection import measures, table
+
+from .conftest import call, refused
+
+CONTRACT = """split sentences tokens signature reconstruction kl rate_kind bound bound_samples perplexity_bound
+nll_iw nll_iw_standard_error perplexity_iw iw_samples iw_sentences tokens_without_end mutual_information
+mutual_information_sentences mutual_information_ceiling active_units latent kl_per_dimension log_det_covariance
+mean_squared_norm kl_moment_matched""".split()
+
+
+def damaged(run, tmp_path):
+    """A copy of a run that may be spoilt."""
+    return shutil.copytree(run, tmp_path / "copy")
+
+
+def test_evaluate_prints_what_json_has(run):
+    arguments = ["evaluate", run, "--split", "valid", "--iw-samples", 5, "--iw-sentences", 10]
+    scores = json.loads(call(*arguments, "--json").stdout)
+    assert set(CONTRACT) <= set(scores)
+    assert (scores["split"], scores["iw_samples"], scores["iw_sentences"]) == ("valid", 5, 10)
+    lines = call(*arguments).stdout.splitlines()
+    shown = {line[:25].strip(): line[25:] for line in lines[1:-1]}
+    assert f"{scores['sentences']:,} sentences, {scores['tokens']:,} tokens" in lines[0]
+    assert lines[-1] == scores["signature"]
+    for row, name in (("reconstruction", "reconstruction"), ("KL", "kl"), ("bound", "bound"), ("NLL", "nll_iw")):
+        assert float(shown[row].split()[0]) == pytest.approx(scores[name], abs=0.006)
+        assert "nats/sentence" in shown[row]
+    assert shown["active units"].split()[0] == str(scores["active_units"]["0.01"])
+    assert json.loads((run / "evaluation" / "valid.json").read_text()) == scores
+
+
+def test_all_sentences_for_the_likelihood(run):
+    scores = json.loads(call("evaluate", run, "--iw-samples", 2, "--iw-sentences", "all", "--json").stdout)
+    assert scores["iw_sentences"] == scores["sentences"]
+
+
+def test_a_language_model_is_scored_exactly(language_model):
+    scores = json.loads(call("evaluate", language_model, "--json").stdout)
+    assert scores["kl"] is None and scores["mutual_information"] is None
+    shown = call("evaluate", language_model).stdout
+    assert "exact" in shown and "MI" not in shown and "KL" not in shown and "None" not in shown
+
+
+def test_runs_side_by_side():
+    one = {"reconstruction": 10.0, "kl": 2.0, "rate_kind": "exact", "iw_sentences": 5, "iw_samples": 3}
+    two = {"reconstruction": 1234.5, "kl": None, "iw_sentences": 5, "iw_samples": 0}
+    lines = table({"first": one, "second": two}).splitlines()
+    assert [line.split() for line in lines] == [
+        ["first", "second"],
+        ["reconstruction", "10.00", "1,234.50", "nats/sentence"],
+        ["KL", "2.00", "–", "nats/sentence,", "exact"],
+    ]
+    assert lines[0].index("second") + len("second") == lines[1].index("1,234.50") + len("1,234.50")
+
+
+def test_standard_errors_stand_beside_their_score():
+    rows = {name: value for name, value, _ in measures({"nll_iw": 3.0, "nll_iw_standard_error": 0.25, "latent": 2})}
+    assert rows["NLL"] == "3.00 ± 0.25" and rows["bound"] == "–"
+
+
+@pytest.mark.parametrize("given", ["0", "-3", "many", "²", "1.5"])
+def test_a_number_of_sentences_that_is_none(run, given):
+    assert refused(call("evaluate", run, f"--iw-sentences={given}"), f"--iw-sentences {given}", "all")
+
+
+def test_a_split_that_there_is_not(run):
+    assert refused(call("evaluate", run, "--split", "tset"), "tset", "train, valid, test")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "diagnose", "sample", "train --resume"])
+def test_run_folders_that_cannot_be_used(run, tmp_path, command):
+    command = command.split()
+    assert refused(call(*command, "no/run"), "no/run", "no such run folder")
+    (tmp_path / "empty").mkdir()
+    assert refused(call(*command, "empty"), "environment.json", "missing")
+    copy = damaged(run, tmp_path)
+    environment = json.loads((copy / "environment.json").read_text())
+    (copy / "environment.json").write_text(json.dumps({**environment, "format": 99, "textvae": "9.0"}))
+    assert refused(call(*command, copy), copy, "format 99", "update textvae")
+    (copy / "environment.json").write_text('{"format": 1,')
+    assert refused(call(*command, copy), "environment.json", "damaged")
+    shutil.copy(run / "environment.json", copy)
+    (copy / "settings.toml").write_text("[model]\nlatnt = 3\n")
+    assert refused(call(*command, copy), "settings.toml", "damaged or edited")
+    shutil.copy(run / "settings.toml", copy)
+    (copy / "tokenizer.json").write_bytes((run / "tokenizer.json").read_bytes()[:100])
+    assert refused(call(*command, copy), "tokenizer.json", "damaged")
+    shutil.copy(run / "tokenizer.json", copy)
+    name = "checkpoint/last.safetensors" if command[0] == "train" else "model.safetensors"
+    (copy / name).write_bytes((run / name).read_bytes()[:-100])
+    assert refused(call(*command, copy), name, "damaged")
+    (copy / name).write_bytes(b"\x80\x04\x95pickle")
+    assert refused(call(*command, copy), name, "damaged")
+    if command[0] != "train":
+        (copy / name).unlink()
+        assert refused(call(*command, copy), name, "not written yet")
+
+
+def test_diagnose_says_it_in_sentences_and_ends_with_a_command(run):
+    found = json.loads(call("diagnose", run, "--json").stdout)
+    lines = call("diagnose", run).stdout.splitlines()
+    assert lines == [*found["sentences"], f"next: {found['command']}"]
+    assert shlex.split(found["command"])[0] == "textvae"
+    assert re.search("collapsed", lines[0])
+
+
+def test_diagnose_of_a_language_model(language_model):
+    result = call("diagnose", language_model)
+    assert result.exit_code == 0 and "language model" in result.stdout

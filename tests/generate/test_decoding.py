@@ -1,0 +1,295 @@
+import math
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chi2
+from torch import nn
+
+from textvae.errors import RequestError
+from textvae.generate import decoding
+from textvae.generate.decoding import CHOICES, Decoding, generate, greedy, sample
+from textvae.parts.decoders.recurrent import RecurrentDecoder
+from textvae.tokenizers import BOS, EOS, PAD, UNK
+
+A, B, C, D = 4, 5, 6, 7
+
+
+class Chain(nn.Module):
+    """Each word from the one before it by a table; a code of one number is added to the end mark's logit."""
+
+    def __init__(self, follows, words=8, max_length=None):
+        super().__init__()
+        table = torch.full((words, words), -math.inf)
+        for word, probabilities in follows.items():
+            for other, probability in probabilities.items():
+                table[word, other] = math.log(probability)
+        self.table, self.max_length = nn.Parameter(table), max_length
+        self.stepped = []
+
+    def start(self, z, rows=1):
+        return torch.zeros(rows, 1) if z is None else z
+
+    def step(self, token, state):
+        assert len(token) == len(state)
+        self.stepped.append(len(token))
+        logits = self.table[token]
+        logits[:, EOS] += state[:, 0]
+        return logits, state
+
+    def select(self, state, rows):
+        return state[rows]
+
+
+def recurrent(cell="lstm", latent=3, words=20, layers=1, **settings):
+    torch.manual_seed(0)
+    decoder = RecurrentDecoder(words, 6, latent, cell, 8, layers, **settings).eval()
+    for parameter in decoder.parameters():
+        nn.init.uniform_(parameter, -1.0, 1.0)
+    nn.init.constant_(decoder.words.bias[EOS], 1.2)  # for sentences of many lengths
+    return decoder
+
+
+def one_word(probabilities):
+    """A decoder of sentences of one word."""
+    ends = {word: {EOS: 1.0} for word in (UNK, A, B, C, D)}
+    return Chain({BOS: probabilities, **ends})
+
+
+def agrees(counts, expected):
+    """Whether counts are what the probabilities give: a chi-square test that a right program fails once in 10^4."""
+    total = sum(counts.values())
+    assert set(counts) <= set(expected)
+    statistic = sum((counts[key] - total * p) ** 2 / (total * p) for key, p in expected.items())
+    return statistic <= (chi2.isf(1e-4, len(expected) - 1) if len(expected) > 1 else 0)
+
+
+def test_greedy_takes_the_likeliest_word_until_the_end_mark():
+    chain = Chain({BOS: {A: 0.6, B: 0.4}, A: {B: 0.9, EOS: 0.1}, B: {EOS: 0.5, A: 0.4, C: 0.1}})
+    assert greedy(chain, None, 10) == [[A, B]]
+    assert greedy(chain, None, 10, rows=3) == [[A, B]] * 3
+    assert greedy(chain, torch.tensor([[0.0], [-9.0], [9.0]]), 3) == [[A, B], [A, B, A], [A]]
+
+
+def test_a_sentence_that_does_not_end_is_cut():
+    chain = Chain({BOS: {A: 1.0}, A: {B: 1.0}, B: {A: 1.0}})
+    assert greedy(chain, None, 5) == [[A, B, A, B, A]]
+    chain.max_length = 2
+    assert greedy(chain, None, 5) == [[A, B]]
+    assert sample(chain, None, 1, seed=0) == [[A]]
+
+
+def test_an_empty_sentence_and_no_sentence():
+    chain = Chain({BOS: {EOS: 1.0}})
+    assert greedy(chain, None, 5, rows=2) == [[], []]
+    assert greedy(chain, None, 5, rows=0) == []
+    assert greedy(recurrent(), torch.zeros(0, 3), 5) == []
+
+
+@pytest.mark.parametrize(
+    "how", [Decoding(), Decoding("sample"), Decoding("top-k", top_k=8), Decoding("nucleus", top_p=0.9)]
+)
+def test_padding_and_begin_mark_are_never_generated_and_unknown_words_by_leave(how):
+    chain = one_word({PAD: 0.4, BOS: 0.3, UNK: 0.2, A: 0.06, B: 0.04})
+    found = Counter(word for (word,) in generate(chain, None, how, 3, rows=500))
+    assert UNK in found and not {PAD, BOS} & set(found)
+    without = Decoding(how.name, how.temperature, how.top_k, how.top_p, allow_unknown=False)
+    found = Counter(word for (word,) in generate(chain, None, without, 3, rows=500))
+    assert A in found and set(found) <= {A, B}
+
+
+def test_samples_follow_the_decoders_distribution_over_whole_sentences():
+    chain = Chain({BOS: {A: 0.7, B: 0.3}, A: {A: 0.2, B: 0.3, EOS: 0.5}, B: {A: 0.6, EOS: 0.4}})
+    found = Counter(tuple(ids) for ids in sample(chain, None, 2, seed=3, rows=20_000))
+    assert agrees(
+        found,
+        {
+            (A,): 0.7 * 0.5,
+            (A, A): 0.7 * 0.2,
+            (A, B): 0.7 * 0.3,
+            (B,): 0.3 * 0.4,
+            (B, A): 0.3 * 0.6,
+        },
+    )
+    assert not agrees(found, {(A,): 0.37, (A, A): 0.12, (A, B): 0.21, (B,): 0.12, (B, A): 0.18})
+
+
+# p = 0.4, 0.3, 0.2, 0.1; at temperature 1/2 the squares 16, 9, 4, 1 of 30.
+@pytest.mark.parametrize(
+    "how, expected",
+    [
+        (Decoding("sample"), {A: 0.4, B: 0.3, C: 0.2, D: 0.1}),
+        (Decoding("sample", temperature=0.5), {A: 16 / 30, B: 9 / 30, C: 4 / 30, D: 1 / 30}),
+        (Decoding("top-k", top_k=2), {A: 4 / 7, B: 3 / 7}),
+        (Decoding("top-k", top_k=1), {A: 1.0}),
+        (Decoding("top-k", top_k=99), {A: 0.4, B: 0.3, C: 0.2, D: 0.1}),
+        (Decoding("top-k", temperature=0.5, top_k=3), {A: 16 / 29, B: 9 / 29, C: 4 / 29}),
+        (Decoding("nucleus", top_p=1.0), {A: 0.4, B: 0.3, C: 0.2, D: 0.1}),
+        (Decoding("nucleus", top_p=0.91), {A: 0.4, B: 0.3, C: 0.2, D: 0.1}),
+        (Decoding("nucleus", top_p=0.89), {A: 4 / 9, B: 3 / 9, C: 2 / 9}),
+        (Decoding("nucleus", top_p=0.71), {A: 4 / 9, B: 3 / 9, C: 2 / 9}),  # the word that crosses is kept
+        (Decoding("nucleus", top_p=0.69), {A: 4 / 7, B: 3 / 7}),
+        (Decoding("nucleus", top_p=0.39), {A: 1.0}),
+        (Decoding("nucleus", top_p=1e-60), {A: 1.0}),
+        # The temperature comes first: 16/30 = 0.53 alone would not be short of 0.5.
+        (Decoding("nucleus", temperature=0.5, top_p=0.5), {A: 1.0}),
+    ],
+    ids=str,
+)
+def test_the_words_picked_and_how_often_as_computed_by_hand(how, expected):
+    words = one_word({B: 0.3, D: 0.1, A: 0.4, C: 0.2})
+    found = Counter(word for (word,) in generate(words, None, how, 3, seed=1, rows=10_000))
+    assert agrees(found, expected)
+
+
+def test_words_as_likely_as_the_one_that_crosses_are_in_the_nucleus():
+    words = one_word({A: 0.25, B: 0.25, C: 0.25, D: 0.25})
+    found = Counter(word for (word,) in generate(words, None, Decoding("nucleus", top_p=0.3), 3, rows=2_000))
+    assert agrees(found, dict.fromkeys((A, B, C, D), 0.25))
+
+
+@given(st.integers(0, 2**31), st.floats(0.01, 1.0), st.floats(0.3, 3.0))
+@settings(max_examples=60, deadline=None)
+def test_a_nucleus_is_what_sorting_finds(seed, top_p, temperature):
+    logits = 3 * torch.randn(1, 50, generator=torch.Generator().manual_seed(seed))
+    likeliest, order = (logits[0].double() / temperature).softmax(0).sort(descending=True)
+    size = 1 + int((likeliest.cumsum(0)[:-1] < top_p).sum())
+    choose = CHOICES["nucleus"](Decoding("nucleus", temperature=temperature, top_p=top_p))
+    keys = torch.arange(400)
+    found = choose(logits.expand(400, -1), lambda attempt: decoding._uniform(keys, 0, attempt))
+    # A mass within a rounding of top_p may fall to either side.
+    near = [n for n in (size - 1, size + 1) if n and abs(likeliest[: min(n, size)].sum() - top_p) < 1e-6]
+    assert set(found.tolist()) <= set(order[: max([size, *near])].tolist())
+    assert set(order[: min([size, *near])][likeliest[: min([size, *near])] > 0.05].tolist()) <= set(found.tolist())
+
+
+def test_a_word_without_mass_is_never_drawn_not_even_at_the_ends():
+    mass = torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]]).expand(5, -1)
+    uniform = torch.tensor([0.0, 0.4999999, 0.5, 0.75, 1 - 2**-24])
+    assert decoding._drawn(mass, uniform).tolist() == [1, 1, 3, 3, 3]
+
+
+def test_random_numbers_are_those_of_splitmix64():
+    # The generator's published first outputs for this seed; a draw is the high 24 bits.
+    outputs = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
+    for time, output in enumerate(outputs):
+        (number,) = decoding._uniform(torch.tensor([1234567]), time, 0).tolist()
+        assert number == (output >> 40) / 2**24
+    numbers = torch.stack([decoding._uniform(torch.arange(5000), t, a) for t in (0, 1) for a in (0, 1)])
+    assert 0 <= numbers.min() and numbers.max() < 1
+    torch.testing.assert_close(numbers.mean(1), torch.full((4,), 0.5), atol=0.02, rtol=0)
+    assert (torch.corrcoef(numbers) - torch.eye(4)).abs().max() < 0.06
+
+
+EACH = [
+    Decoding(),
+    Decoding("sample", temperature=0.8),
+    Decoding("top-k", top_k=5),
+    Decoding("nucleus", top_p=0.7),
+]
+
+
+@pytest.mark.parametrize("how", EACH, ids=lambda how: how.name)
+def test_a_row_is_decoded_the_same_in_any_chunk_and_beside_any_other_rows(how):
+    decoder, z = recurrent(), torch.randn(40, 3)
+    whole = generate(decoder, z, how, 12, seed=5)
+    assert len({tuple(ids) for ids in whole}) > 5 and len({len(ids) for ids in whole}) > 2
+    for chunk in (1, 7, 39):
+        assert generate(decoder, z, how, 12, seed=5, chunk=chunk) == whole
+    assert generate(decoder, z[:11], how, 12, seed=5) == whole[:11]
+    assert generate(decoder, torch.cat([z[:11], -z]), how, 12, seed=5)[:11] == whole[:11]
+    again = generate(decoder, z, how, 12, seed=6)
+    assert (again == whole) == (how.name == "greedy")
+
+
+def test_longer_sentences_begin_with_the_shorter_ones():
+    decoder, z = recurrent(), torch.randn(30, 3)
+    longer = sample(decoder, z, 12, seed=1)
+    assert sample(decoder, z, 4, seed=1) == [ids[:4] for ids in longer]
+
+
+def test_equal_codes_get_noise_of_their_own():
+    assert len({tuple(ids) for ids in sample(recurrent(), torch.zeros(50, 3), 12, seed=0)}) > 30
+
+
+def test_rows_that_have_ended_take_no_more_time():
+    chain = Chain({BOS: {A: 1.0}, A: {A: 0.5, EOS: 0.5}})
+    z = torch.full((64, 1), 9.0)
+    z[[3, 40]] = -9.0
+    found = greedy(chain, z, 10)
+    assert [len(ids) for ids in found] == [10 if row in (3, 40) else 1 for row in range(64)]
+    assert chain.stepped == [64, 64, *[2] * 8]
+    chain.stepped.clear()
+    greedy(chain, torch.full((64, 1), 9.0), 10)
+    assert chain.stepped == [64, 64]
+
+
+@pytest.mark.parametrize("cell, layers, latent", [("lstm", 1, 3), ("gru", 2, 3), ("lstm", 2, 0)])
+def test_generation_and_training_give_a_word_the_same_probability(cell, layers, latent):
+    decoder = recurrent(cell, latent, layers=layers, dropout=0.3, word_keep=0.5)
+    z = torch.randn(6, latent) if latent else None
+    with torch.no_grad():
+        for row, words in enumerate(greedy(decoder, z, 8, rows=6)):
+            code = None if z is None else z[row : row + 1]
+            ids = torch.tensor([[*words, EOS]])
+            state, token, stepped = decoder.start(code), torch.tensor([BOS]), []
+            for word in ids[0]:
+                logits, state = decoder.step(token, state)
+                stepped.append(logits.log_softmax(1)[0, word])
+                token = word[None]
+            teacher_forced = decoder.log_prob(ids, None if code is None else code[None])[0, 0]
+            torch.testing.assert_close(torch.stack(stepped), teacher_forced, atol=1e-5, rtol=1e-5)
+
+
+def test_no_other_word_is_likelier_than_the_greedy_one_under_teacher_forcing():
+    decoder, z = recurrent(), torch.randn(5, 3)
+    others = [word for word in range(20) if word not in (PAD, BOS)]
+    with torch.no_grad():
+        for code, words in zip(z, greedy(decoder, z, 8), strict=True):
+            ended = [*words, EOS] if len(words) < 8 else words
+            for time, word in enumerate(ended):
+                ids = torch.tensor([[*ended[:time], other] for other in others])
+                scores = decoder.log_prob(ids, code.expand(1, len(others), -1))[0, :, time]
+                assert others[int(scores.argmax())] == word
+
+
+def test_a_language_model_decodes_without_codes():
+    decoder = recurrent(latent=0)
+    assert len({tuple(ids) for ids in greedy(decoder, None, 6, rows=4)}) == 1
+    assert len({tuple(ids) for ids in sample(decoder, None, 6, seed=0, rows=40)}) > 20
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            {"temperature": 0.0, "name": "sample"},
+            "temperature = 0.0: must be 0.001 or more; the limit at 0 is greedy",
+        ),
+        ({"temperature": math.nan, "name": "sample"}, "temperature = nan: must be 0.001 or more"),
+        ({"temperature": math.inf, "name": "sample"}, "temperature = inf: must be finite"),
+        ({"temperature": 0.5}, "temperature = 0.5: greedy decoding has none; decode by 'sample'"),
+        ({"name": "top-k"}, "top_k = 0: top-k decoding needs 1 or more"),
+        ({"name": "nucleus", "top_k": 5}, "top_k = 5: nucleus decoding has none; decode by 'top-k'"),
+        ({"name": "nucleus", "top_p": 1.5}, r"top_p = 1.5: must be in \(0, 1\]"),
+        ({"name": "nucleus", "top_p": 0.0}, r"top_p = 0.0: must be in \(0, 1\]"),
+        ({"top_p": 0.9}, "top_p = 0.9: greedy decoding has none; decode by 'nucleus'"),
+        ({"name": "nuclues"}, "decoding 'nuclues': unknown; did you mean 'nucleus'?"),
+        ({"name": "beam"}, "decoding 'beam': unknown; known: greedy, sample, top-k, nucleus"),
+    ],
+)
+def test_impossible_decodings_are_refused(arguments, message):
+    with pytest.raises(RequestError, match=message):
+        Decoding(**arguments)
+
+
+def test_impossible_sizes_are_refused():
+    for arguments, message in [
+        ({"max_length": 0}, "max_length = 0: must be 1 or more"),
+        ({"max_length": 3, "rows": -1}, "rows = -1: must be 0 or more"),
+        ({"max_length": 3, "chunk": 0}, "chunk = 0: must be 1 or more"),
+    ]:
+        with pytest.raises(RequestError, match=message):
+            greedy(Chain({BOS: {EOS: 1.0}}), None, **arguments)

@@ -1,0 +1,280 @@
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import textvae
+from textvae.batches import Batch
+from textvae.errors import RequestError, WorkError
+from textvae.files import write_tensors
+from textvae.generate import trained
+from textvae.generate.decoding import Decoding, generate, greedy
+from textvae.generate.trained import Trained, load, save_codes
+from textvae.model import build
+from textvae.objective import TERMS
+from textvae.parts.noise import sentence_noise
+from textvae.run import Run
+from textvae.settings import parse
+from textvae.tokenizers import EOS, Tokenizer
+
+LINES = [
+    "the food was great .",
+    "the staff was nice .",
+    "we liked the food",
+    "i will never come back",
+    "great place",
+]
+TEXTS = ["great food", "the staff was nice .", "we", "i will never come back .", "the place was nice"]
+SAMPLE = Decoding("sample")
+
+
+def made(folder, latent=4, tokenizer="word"):
+    """A run folder with a model that was never trained, its weights large enough for varied sentences."""
+    sizes = {"hidden": 8}
+    document = {
+        "data": {"corpus": "somewhere.txt", "max_length": 7, "tokenizer": {"name": tokenizer}},
+        "model": {
+            "latent": latent,
+            "embedding": 6,
+            "encoder": {**sizes, "bidirectional": True},
+            "decoder": {**sizes, "word_keep": 0.5},
+            "init": 1.0,
+        },
+    }
+    settings = parse(document, TERMS)
+    words = Tokenizer.train(tokenizer, LINES, None, 1)
+    Run.create(folder, settings, words, {})
+    torch.manual_seed(1)
+    model = build(settings.model, len(words))
+    nn.init.constant_(model.decoder.words.bias[EOS], 1.5)
+    write_tensors(folder / "model.safetensors", model.state_dict())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return load(made(tmp_path_factory.mktemp("runs") / "vae"))
+
+
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory):
+    return load(made(tmp_path_factory.mktemp("runs") / "lm", latent=0))
+
+
+def posterior_of(model, text):
+    """The posterior of one text by the model itself, alone in its batch."""
+    (ids,) = model.tokenizer.encode([text])
+    batch = Batch(torch.tensor([[*ids, EOS]]), torch.tensor([len(ids) + 1]), torch.tensor([0]))
+    with torch.no_grad():
+        return model.model.encode(batch)
+
+
+@pytest.mark.parametrize("tokens", [trained.TOKENS, 12, 1])
+def test_codes_are_posterior_means_in_the_order_of_the_texts_in_any_batching(model, monkeypatch, tokens):
+    monkeypatch.setattr(trained, "TOKENS", tokens)
+    codes, posterior = model.encode(TEXTS), model.posterior(TEXTS)
+    assert codes.dtype == np.float32 and codes.shape == (5, 4)
+    for row, text in enumerate(TEXTS):
+        alone = posterior_of(model, text)
+        torch.testing.assert_close(torch.from_numpy(codes[row]), alone.mean[0])
+        torch.testing.assert_close(posterior.mean[row], alone.mean[0])
+        torch.testing.assert_close(posterior.std[row], alone.std[0])
+    assert np.abs(codes[0] - codes[1]).max() > 0.01
+
+
+def test_texts_are_read_as_the_training_text_was(model):
+    np.testing.assert_array_equal(
+        model.encode([" the food\r\nwas great\n", "the pizza was nice"]),
+        model.encode(["the food was great", "the <unk> was nice"]),
+    )
+
+
+def test_no_texts_give_no_codes_and_no_codes_no_texts(model):
+    assert model.encode([]).shape == (0, 4)
+    assert model.decode(np.zeros((0, 4))) == [] == model.sample(0) == model.reconstruct([])
+    assert model.reconstruct([], sample_posterior=True) == []
+
+
+def test_too_long_texts_are_cut_with_one_warning(model):
+    long = " ".join(["great"] * 9)
+    with pytest.warns(UserWarning) as warned:
+        codes = model.encode([long, "we", long])
+    assert [str(warning.message) for warning in warned] == [
+        "2 of 3 texts cut to their first 7 tokens (data.max_length)"
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_allclose(codes, model.encode([" ".join(["great"] * 7), "we"])[[0, 1, 0]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "texts, message",
+    [
+        (["we", "", "great"], r"texts\[1\]: is empty"),
+        (["we", "great", " \n\t"], r"texts\[2\]: is empty"),
+        ("the food", r"texts = 'the food': a list of texts is expected; wrap a single one: \[text\]"),
+        (["we", "\ud800"], "text 1 is not valid Unicode"),
+    ],
+)
+def test_texts_that_are_none_are_refused(model, texts, message):
+    for use in (model.encode, model.posterior, model.reconstruct):
+        with pytest.raises(RequestError, match=message):
+            use(texts)
+
+
+def test_decoding_gives_the_texts_of_the_generated_ids(model):
+    z = model.draw(30, seed=2)
+    ids = greedy(model.model.decoder, torch.from_numpy(z), 7)
+    texts = model.decode(z)
+    assert texts == [" ".join(model.tokenizer.tokens[i] for i in row) for row in ids]
+    assert len(set(texts)) > 5 and max(map(len, ids)) == 7
+    assert model.decode(torch.from_numpy(z).requires_grad_()) == texts == model.decode(z.tolist())
+    assert model.decode(z.astype(np.float64)) == texts
+    again = generate(model.model.decoder, torch.from_numpy(z), SAMPLE, 7, seed=8)
+    assert model.decode(z, SAMPLE, seed=8) == model.tokenizer.decode_batch(again) != texts
+
+
+@pytest.mark.parametrize(
+    "z, message",
+    [
+        (np.zeros((2, 3)), r"z: has shape \(2, 3\); codes of shape \(n, 4\) are expected"),
+        (np.zeros(4), r"z: has shape \(4,\); codes of shape \(n, 4\) are expected"),
+        (np.array([[0, 0, 0, 0], [0, math.nan, 0, 0]]), r"z\[1\]: holds a number that is not finite"),
+        ([[0, 0, 0, math.inf]], r"z\[0\]: holds a number that is not finite"),
+        ([[0.0], [0.0, 1.0]], "z: is not an array of numbers"),
+        ("the food", "z: is not an array of numbers"),
+    ],
+)
+def test_what_is_no_code_is_refused(model, z, message):
+    with pytest.raises(RequestError, match=message):
+        model.decode(z)
+
+
+def test_samples_decode_draws_of_the_prior_and_fewer_are_the_first_of_more(model):
+    codes, texts = model.draw(40, seed=3), model.sample(40, seed=3)
+    assert texts == model.decode(codes)
+    np.testing.assert_array_equal(model.draw(13, seed=3), codes[:13])
+    for decoding in (Decoding(), SAMPLE, Decoding("nucleus", top_p=0.8)):
+        more = model.sample(40, seed=3, decoding=decoding)
+        assert model.sample(13, seed=3, decoding=decoding) == more[:13]
+        assert model.sample(40, seed=4, decoding=decoding) != more
+
+
+def test_draws_are_standard_normal(model):
+    codes = model.draw(4000, seed=0)
+    np.testing.assert_allclose(codes.mean(0), 0, atol=0.07)
+    np.testing.assert_allclose(np.cov(codes.T), np.eye(4), atol=0.1)
+
+
+def test_reconstructions_decode_the_posterior_mean_or_a_draw(model):
+    assert model.reconstruct(TEXTS) == model.decode(model.encode(TEXTS))
+    posterior = model.posterior(TEXTS)
+    noise = sentence_noise(9, torch.arange(5))(1, 4)[0]
+    drawn = model.decode(posterior.mean + posterior.std * noise, SAMPLE, seed=9)
+    assert model.reconstruct(TEXTS, SAMPLE, sample_posterior=True, seed=9) == drawn
+
+
+def test_a_path_is_a_straight_line_between_texts_or_codes(model):
+    a, b = np.array([0.0, 1.0, 2.0, 4.0]), np.array([1.0, 1.0, 0.0, -4.0])
+    path = model.path(a, b, steps=3)
+    np.testing.assert_array_equal(path, [[0, 1, 2, 4], [0.5, 1, 1, 0], [1, 1, 0, -4]])
+    first, last = model.encode(["great food"]), model.encode(["we"])
+    np.testing.assert_allclose(model.path("great food", last), np.linspace(first[0], last[0], 9), atol=1e-6)
+    np.testing.assert_array_equal(model.path("great food", "we"), model.path(first[0], torch.from_numpy(last)))
+
+
+def test_interpolation_ends_in_the_reconstructions_of_its_ends(model):
+    texts = model.interpolate("great food", "i will never come back .", steps=5)
+    assert len(texts) == 5
+    assert [texts[0], texts[-1]] == model.reconstruct(["great food", "i will never come back ."])
+    assert texts == model.decode(model.path("great food", "i will never come back .", 5))
+    texts = model.interpolate_prior(seed=6, steps=4)
+    assert len(texts) == 4 and [texts[0], texts[-1]] == model.sample(2, seed=6)
+
+
+def test_impossible_paths_and_counts_are_refused(model):
+    for wrong, message in [
+        (lambda: model.interpolate("we", "great", steps=1), "steps = 1: must be 2 or more"),
+        (lambda: model.interpolate("we", ""), r"texts\[0\]: is empty"),
+        (lambda: model.interpolate("we", np.zeros((2, 4))), r"b: has shape \(2, 4\); a text or one code of 4"),
+        (lambda: model.interpolate([0, 0, 0, math.nan], "we"), r"a\[0\]: holds a number that is not finite"),
+        (lambda: model.sample(-1), "n = -1: must be 0 or more"),
+        (lambda: model.draw(-1), "n = -1: must be 0 or more"),
+    ]:
+        with pytest.raises(RequestError, match=message):
+            wrong()
+
+
+def test_a_language_model_samples_and_says_that_it_has_no_codes(language_model):
+    assert len(set(language_model.sample(5))) == 1
+    samples = language_model.sample(40, seed=1, decoding=SAMPLE)
+    assert len(set(samples)) > 20 and language_model.sample(9, seed=1, decoding=SAMPLE) == samples[:9]
+    for use in (
+        lambda: language_model.encode(["we"]),
+        lambda: language_model.decode(np.zeros((1, 4))),
+        lambda: language_model.reconstruct(["we"]),
+        lambda: language_model.interpolate("we", "great"),
+        lambda: language_model.interpolate_prior(),
+        lambda: language_model.draw(3),
+    ):
+        with pytest.raises(RequestError, match="lm: is a language model: it has no latent code"):
+            use()
+
+
+def test_characters_come_back_as_text(tmp_path):
+    model = load(made(tmp_path / "run", tokenizer="character"))
+    np.testing.assert_array_equal(model.encode([" we\nate "]), model.encode(["we ate"]))
+    texts = model.sample(20, seed=0)
+    assert {len(text) for text in texts} >= {7} and all(len(text) <= 7 or "<unk>" in text for text in texts)
+
+
+def test_a_model_in_training_is_used_without_dropout_and_handed_back_as_it_was(model):
+    codes, texts = model.encode(TEXTS), model.sample(20)
+    model.model.train()
+    try:
+        assert model.sample(20) == texts and model.model.training
+        np.testing.assert_array_equal(model.encode(TEXTS), codes)
+    finally:
+        model.model.eval()
+
+
+def test_loading_finds_the_same_model_again_and_refuses_what_is_no_run(model, tmp_path):
+    again = textvae.load(model.run.folder)
+    assert isinstance(again, Trained) and (again.latent, again.max_length) == (4, 7)
+    np.testing.assert_array_equal(again.encode(TEXTS), model.encode(TEXTS))
+    with pytest.raises(RequestError, match="nowhere: no such run folder"):
+        load(tmp_path / "nowhere")
+    unfinished = made(tmp_path / "run")
+    (unfinished / "model.safetensors").unlink()
+    with pytest.raises(RequestError, match=r"model\.safetensors: not written yet"):
+        load(unfinished)
+
+
+def test_codes_are_saved_as_numpy_or_parquet_files(tmp_path):
+    from pyarrow import parquet
+
+    codes = np.random.default_rng(0).normal(size=(3, 12)).astype(np.float32)
+    save_codes(tmp_path / "codes.npy", codes)
+    np.testing.assert_array_equal(np.load(tmp_path / "codes.npy", allow_pickle=False), codes)
+    save_codes(tmp_path / "codes.parquet", codes)
+    assert parquet.read_table(tmp_path / "codes.parquet").column_names == [f"z{i}" for i in range(12)]
+    save_codes(str(tmp_path / "codes.parquet"), codes, ["a", "naïve ☕", ""])
+    table = parquet.read_table(tmp_path / "codes.parquet").to_pydict()
+    assert table.pop("text") == ["a", "naïve ☕", ""]
+    np.testing.assert_array_equal(np.array(list(table.values()), np.float32).T, codes)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["codes.npy", "codes.parquet"]
+
+
+def test_codes_that_cannot_be_saved_leave_nothing_behind(tmp_path):
+    codes = np.zeros((2, 3), np.float32)
+    with pytest.raises(RequestError, match=r"codes\.csv: unknown suffix '\.csv'; codes are written as \.npy or"):
+        save_codes(tmp_path / "codes.csv", codes)
+    with pytest.raises(RequestError, match="texts: 1 for 2 codes; give one for each"):
+        save_codes(tmp_path / "codes.parquet", codes, ["a"])
+    for name in ("codes.npy", "codes.parquet"):
+        with pytest.raises(WorkError, match=f"{name}: cannot be written: No such file or directory"):
+            save_codes(tmp_path / "missing" / name, codes)
+    assert not list(tmp_path.iterdir())

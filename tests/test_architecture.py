@@ -1,0 +1,180 @@
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import textvae
+
+SOURCE = Path(textvae.__file__).parent
+
+# A module imports only from its own row or from rows above it. `textvae` itself gives the version and imports
+# everything else when it is first used.
+ROWS = [
+    {"errors", "files", "settings"},
+    {"corpora", "tokenizers", "batches", "data"},
+    {"parts"},
+    {"model"},
+    {"metrics", "scores"},
+    {"schedules", "terms", "objective"},
+    {"updates", "train", "run"},
+    {"generate", "evaluate", "diagnose", "report", "quickstart"},
+    {"cli", "__main__"},
+]
+ROW = {name: number for number, row in enumerate(ROWS) for name in row}
+
+# May be imported nowhere at the head of a module: they cost a second or more, or are needed by few.
+HEAVY = {"matplotlib", "sklearn", "pyarrow", "scipy", "transformers", "datasets", "sacrebleu"}
+# Would run code from a file.
+CODE_FROM_FILES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name below it; a package's own is its folder's."""
+    found = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imported(name: str, tree: ast.AST) -> set[str]:
+    """The names below `textvae` that a module imports, anywhere in it, `import` inside functions too."""
+    here = ["textvae", *filter(None, name.split("."))]
+    package = here if MODULES[name].name == "__init__.py" else here[:-1]
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*above, *filter(None, [node.module])])
+            found |= {f"{origin}.{alias.name}" for alias in node.names}
+    return {target.removeprefix("textvae.") for target in found if target.startswith("textvae.")}
+
+
+def test_the_reader_of_imports_sees_every_form():
+    tree = ast.parse(
+        "import textvae.a\nfrom textvae import b\nfrom textvae.c import d\ndef f():\n    from . import e"
+    )
+    assert imported("corpora.store", tree) == {"a", "b", "c.d", "corpora.e"}
+    assert "corpora.e" in imported("corpora", tree) and "e" in imported("model", tree)
+
+
+def test_every_module_has_its_row():
+    tops = {name.split(".")[0] for name in MODULES} - {""}
+    assert tops <= set(ROW), f"without a row: {sorted(tops - set(ROW))}"
+
+
+@pytest.mark.parametrize("name", sorted(MODULES.keys() - {""}))
+def test_a_module_imports_only_from_its_row_or_above(name):
+    own = ROW[name.split(".")[0]]
+    for target in imported(name, ast.parse(MODULES[name].read_text())):
+        top = target.split(".")[0]
+        if top in ROW:
+            assert ROW[top] <= own, f"textvae.{name} (row {own}) imports textvae.{target} (row {ROW[top]})"
+        else:
+            assert top == "__version__" or hasattr(textvae, top), f"textvae.{name} imports textvae.{target}"
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_a_module_loads_nothing_heavy_at_its_head(name):
+    head = [
+        node for node in ast.parse(MODULES[name].read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    names = {alias.name for node in head if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in head if isinstance(node, ast.ImportFrom) and node.module}
+    assert not {full.split(".")[0] for full in names} & HEAVY
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_nothing_runs_code_from_files(name):
+    """No pickles, no torch.load, no numpy.load that would take objects, no eval."""
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        if isinstance(node, ast.Import):
+            assert not {alias.name.split(".")[0] for alias in node.names} & CODE_FROM_FILES
+        if isinstance(node, ast.ImportFrom) and node.module:
+            assert node.module.split(".")[0] not in CODE_FROM_FILES
+            assert node.module != "torch" or not {alias.name for alias in node.names} & {"load", "save"}
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            assert isinstance(node.value, ast.Constant) and node.value.value is False
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in {"torch.load", "torch.save", "eval", "exec", "compile", "yaml.load"}, called
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_modules_and_functions_are_of_a_size_to_be_read(name):
+    text = MODULES[name].read_text()
+    assert len(text.splitlines()) < 450
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno - node.lineno < 70, (
+                f"{name}.{node.name} has {node.end_lineno - node.lineno} lines"
+            )
+
+
+PROBE = """
+import importlib, json, os, random, sys, threading, warnings
+warnings.simplefilter("error")
+import numpy as np, torch, pydantic, lightning_fabric, tokenizers
+warnings.simplefilter("default")
+
+def state():
+    return {
+        "threads": torch.get_num_threads(),
+        "interop": torch.get_num_interop_threads(),
+        "dtype": str(torch.get_default_dtype()),
+        "device": str(torch.get_default_device()),
+        "rng": torch.get_rng_state().tolist(),
+        "numpy": repr(np.random.get_state()),
+        "random": repr(random.getstate()),
+        "grad": torch.is_grad_enabled(),
+        "anomaly": torch.is_anomaly_enabled(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "matmul": torch.get_float32_matmul_precision(),
+        "folder": os.getcwd(),
+        "environment": {name: value for name, value in os.environ.items() if not name.startswith("KMP_")},
+    }
+
+before = state()
+for name in json.loads(sys.argv[1]):
+    importlib.import_module(name)
+after = state()
+assert threading.active_count() == 1, threading.enumerate()
+for name in before:
+    assert before[name] == after[name], (name, before[name], after[name])
+"""
+
+
+def test_importing_everything_has_no_effects_and_prints_nothing():
+    names = sorted(f"textvae.{name}".rstrip(".") for name in MODULES if name != "__main__")
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, json.dumps(names)], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("name", ["textvae", "textvae.cli"])
+def test_these_load_no_torch(name):
+    """`textvae --help` answers at once."""
+    probe = f"import sys, {name}; sys.exit(', '.join({{'torch', 'numpy', 'matplotlib'}} & set(sys.modules)) or 0)"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", textvae.__all__)
+def test_what_the_package_offers_can_be_had_again_and_again(name):
+    """A module of the same name, once it is imported, would take the function's place."""
+    for _ in range(2):
+        assert callable(getattr(textvae, name))
+
+
+def test_what_the_package_does_not_offer_is_refused_as_usual():
+    with pytest.raises(AttributeError, match="module 'textvae' has no attribute 'trian'"):
+        _ = textvae.trian

@@ -1,0 +1,162 @@
+import pytest
+import torch
+
+from textvae.errors import RequestError
+from textvae.model import Pass
+from textvae.objective import Objective, combination_problems, load_settings, methods
+from textvae.schedules import Constant, Linear
+from textvae.settings import Settings
+from textvae.terms import TERMS
+from textvae.terms.kl import Kl
+from textvae.terms.mu_forcing import MuForcing
+
+# Two samples of three sentences: sums over time -3, -1, -2 and -5, -3, -2; means over samples -4, -2, -2.
+LOG_PX = torch.tensor([[[-1.0, -2.0], [-1.0, 0.0], [-2.0, 0.0]], [[-4.0, -1.0], [-3.0, 0.0], [-1.0, -1.0]]])
+MEAN = torch.tensor([[1.0], [-1.0], [3.0]])  # KL of unit posteriors 1/2, 1/2, 9/2; variance 8/3
+
+
+def problem(**tables) -> str:
+    with pytest.raises(RequestError) as caught:
+        load_settings(**tables)
+    return str(caught.value)
+
+
+def test_the_loss_is_the_sum_of_weighted_terms_and_the_parts_are_raw(passed):
+    out = passed(MEAN, log_px=LOG_PX)
+    objective = Objective({"kl": Kl(weight=Linear(steps=10)), "mu-forcing": MuForcing(margin=3, weight=0.25)}, 100)
+    reconstruction, kl, hinge = 8 / 3, 11 / 6, 3 - 4 / 3
+    for step, weight in ((0, 0.0), (4, 0.4), (10, 1.0), (50, 1.0)):
+        loss, raw = objective(out, step)
+        assert loss.item() == pytest.approx(reconstruction + weight * kl + 0.25 * hinge, rel=1e-6)
+        assert {name: float(value) for name, value in raw.items()} == pytest.approx(
+            {"reconstruction": reconstruction, "kl": kl, "mu-forcing": hinge}, rel=1e-6
+        )
+        assert objective.weights(step) == pytest.approx({"kl": weight, "mu-forcing": 0.25})
+
+
+def test_weights_know_the_planned_total():
+    terms = load_settings(method="cyclical").objective
+    assert [Objective(terms, 80).weights(step)["kl"] for step in (0, 5, 10, 20, 25)] == [0.0, 0.5, 1.0, 0.0, 0.5]
+
+
+def test_the_parts_carry_no_gradient_and_the_loss_does():
+    log_px = LOG_PX.clone().requires_grad_()
+    loss, raw = Objective({}, 10)(Pass(log_px, None, None, None, {}), 0)
+    assert not any(value.requires_grad for value in raw.values())
+    (gradient,) = torch.autograd.grad(loss, log_px)
+    torch.testing.assert_close(gradient, torch.full_like(gradient, -1 / 6))
+
+
+def test_a_language_model_has_no_rate():
+    loss, raw = Objective({}, 10)(Pass(LOG_PX[:1], None, None, None, {}), 0)
+    assert list(raw) == ["reconstruction"] and float(loss) == float(raw["reconstruction"]) == 2.0
+
+
+@pytest.mark.parametrize("reading", ["paper", "per-dimension"])
+def test_gradcheck_of_the_whole(passed, reading):
+    generator = torch.Generator().manual_seed(0)
+    log_px = torch.randn(2, 3, 4, generator=generator, dtype=torch.float64)
+    mean, logs = torch.randn(2, 3, 2, generator=generator, dtype=torch.float64)
+    objective = Objective(
+        {"kl": Kl(weight=0.3), "mu-forcing": MuForcing(margin=9, reading=reading, weight=2.0)}, 10
+    )
+    leaves = tuple(leaf.requires_grad_() for leaf in (log_px, mean, logs.exp()))
+    assert torch.autograd.gradcheck(lambda x, mean, std: objective(passed(mean, std, x), 0)[0], leaves)
+
+
+def test_every_method_loads_and_fits():
+    found = {name: load_settings(method=name) for name in methods()}
+    assert set(found) >= {"vanilla", "kl-annealing", "cyclical", "mu-forcing", "language-model"}
+    for settings in found.values():
+        assert combination_problems(settings) == []
+    assert found["vanilla"] == load_settings()
+    assert found["vanilla"].objective == {"kl": Kl()}
+    assert found["kl-annealing"].objective == {"kl": Kl(weight=Linear(start=0, end=1, steps=10_000))}
+    assert found["mu-forcing"].objective == {"kl": Kl(), "mu-forcing": MuForcing(margin=2.0, reading="paper")}
+    cyclical = found["cyclical"].objective["kl"].weight
+    assert (cyclical.schedule, cyclical.cycles, cyclical.ratio) == ("cyclical", 4, 0.5)
+    assert found["language-model"].model.latent == 0 and found["language-model"].objective == {}
+
+
+def test_the_order_is_method_file_tables_assignments(tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text("[objective.mu-forcing]\nmargin = 3\n[train]\nepochs = 3\nseed = 3\n[model]\nlatent = 3\n")
+    settings = load_settings(
+        file, "mu-forcing", ["train.seed=5", "train.lr=0.25"], train={"seed": 4, "epochs": 4}, data={"corpus": "c"}
+    )
+    assert settings.objective == {"kl": Kl(), "mu-forcing": MuForcing(margin=3.0)}
+    assert (settings.train.seed, settings.train.epochs, settings.model.latent) == (5, 4, 3)
+    assert (settings.train.optimizer.lr, settings.data.corpus) == (0.25, "c")
+
+
+def test_settings_of_terms_are_read_and_written_back(tmp_path):
+    settings = load_settings(
+        method="mu-forcing",
+        assignments=[
+            "objective.kl.weight={schedule='sigmoid', middle=7}",
+            "objective.mu-forcing.reading=per-dimension",
+            "objective.mu-forcing.weight=16",
+        ],
+    )
+    term = settings.objective["mu-forcing"]
+    assert (term.reading, term.weight) == ("per-dimension", Constant(value=16.0))
+    file = tmp_path / "settings.toml"
+    file.write_text(settings.toml())
+    assert load_settings(file) == settings
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        (
+            {"method": "mu-forcin"},
+            f"--method mu-forcin: unknown method; known: {', '.join(sorted(methods()))}",
+        ),
+        (
+            {"objective": {"mu-forcing": {}}},
+            "objective: exactly one rate term is needed (kl), given: none",
+        ),
+        (
+            {"model": {"latent": 0}, "objective": {"kl": {}, "mu-forcing": {}}},
+            "objective.kl: needs a posterior, and model.latent = 0 is a language model without one\n"
+            "objective.mu-forcing: needs a posterior, and model.latent = 0 is a language model without one",
+        ),
+        (
+            {"model": {"decoder": {"inject": []}}},
+            "model.decoder.inject = []: the decoder would never see z; give 'state', 'input' or both",
+        ),
+        ({"data": {"corpus": "ptb", "train": "a.txt"}}, "data.corpus and data.train: give one of the two"),
+        ({"data": {"valid": "a.txt"}}, "data.valid, data.test: need data.train beside them"),
+        (
+            {"data": {"split": {"valid": 0.5, "test": 0.5}}},
+            "data.split: valid + test leave nothing to train on; they must sum to less than 1",
+        ),
+        ({"objective": {"klx": {}}}, "objective.klx: unknown term; did you mean 'kl'?"),
+        (
+            {"objective": {"mu-forcing": {"margn": 1}}},
+            "objective.mu-forcing.margn: unknown setting; did you mean 'margin'?",
+        ),
+        (
+            {"objective": {"somersault": {}}},
+            f"objective.somersault: unknown term; known: {', '.join(sorted(TERMS))}",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(tables, message):
+    assert problem(**tables) == message
+
+
+def test_all_impossible_combinations_come_at_once():
+    found = problem(
+        model={"decoder": {"inject": []}}, data={"corpus": "a", "train": "b"}, objective={"mu-forcing": {}}
+    ).splitlines()
+    assert [line.split(":")[0] for line in found] == [
+        "objective",
+        "model.decoder.inject = []",
+        "data.corpus and data.train",
+    ]
+
+
+def test_an_empty_injection_is_fine_without_a_code():
+    settings = load_settings(model={"latent": 0, "decoder": {"inject": []}})
+    assert combination_problems(settings) == [] and isinstance(settings, Settings)

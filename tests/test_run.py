@@ -1,0 +1,230 @@
+"""A run folder is complete or refused: created whole, read back the same, every kind of damage said in words."""
+
+import json
+import os
+
+import pytest
+import torch
+
+from textvae.data import Corpus, open_corpus
+from textvae.errors import RequestError, WorkError
+from textvae.files import write_tensors
+from textvae.model import build
+from textvae.objective import load_settings
+from textvae.run import FORMAT, Run, check_same_data, load_weights
+from textvae.tokenizers import Tokenizer
+
+SMALL = {
+    "data": {"split": {"valid": 0.3, "test": 0.0, "seed": 7}, "max_length": 20},
+    "model": {"latent": 2, "embedding": 3, "encoder": {"hidden": 4}, "decoder": {"hidden": 4, "inject": ["input"]}},
+    "train": {"batch_size": 4, "optimizer": {"name": "sgd", "lr": 0.1}, "plateau": {"factor": 0.3}, "patience": 3},
+}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "pets.txt"
+    path.write_text("".join(f"the {pet} is number {i}\n" for i in range(20) for pet in ("cat", "dog")))
+    return path
+
+
+@pytest.fixture(scope="module")
+def settings(text):
+    tables = {**SMALL, "data": {**SMALL["data"], "corpus": str(text)}}
+    kl = {"kl": {"weight": {"schedule": "linear", "steps": 30}}, "mu-forcing": {"margin": 1.5}}
+    return load_settings(None, None, (), objective=kl, **tables)
+
+
+@pytest.fixture(scope="module")
+def corpus(settings):
+    return open_corpus(settings.data)
+
+
+@pytest.fixture
+def run(tmp_path, settings, corpus):
+    run = Run.create(tmp_path / "run", settings, corpus.tokenizer, corpus.description())
+    weights = build(settings.model, len(corpus.tokenizer)).state_dict()
+    write_tensors(run.folder / "model.safetensors", weights)
+    write_tensors(run.folder / "checkpoint" / "last.safetensors", {}, {"step": 3})
+    return run
+
+
+def test_a_run_comes_back_as_it_was_made(run, settings, corpus):
+    again = Run.open(str(run.folder))
+    assert again.settings == settings
+    assert again.settings.toml() == (run.folder / "settings.toml").read_text()
+    assert again.tokenizer.tokens == corpus.tokenizer.tokens
+    assert again.environment == json.loads((run.folder / "environment.json").read_text())
+    check_same_data(again, corpus)
+
+
+def test_the_environment_says_what_the_numbers_depend_on(run, corpus):
+    found = run.environment
+    assert found["format"] == FORMAT
+    assert {"textvae", "python", "torch", "numpy", "system", "device", "cores", "threads", "seed"} <= found.keys()
+    assert found["torch"] == torch.__version__
+    train, valid = found["data"]["splits"]["train"], found["data"]["splits"]["valid"]
+    assert train["sentences"] + valid["sentences"] == 40
+    assert train["fingerprint"] == corpus.split("train").fingerprint != valid["fingerprint"]
+    assert found["data"]["vocabulary"] == len(corpus.tokenizer)
+
+
+def test_no_file_of_a_run_is_a_pickle(run):
+    kinds = {path.suffix for path in run.folder.rglob("*") if path.is_file()}
+    assert kinds == {".toml", ".json", ".safetensors"}
+
+
+def test_the_model_is_the_one_that_was_saved_in_evaluation_mode(run, settings, corpus):
+    weights = build(settings.model, len(corpus.tokenizer)).state_dict()
+    write_tensors(run.folder / "model.safetensors", weights)
+    model = run.model()
+    assert not model.training
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+
+
+def test_create_refuses_what_exists(run, settings, corpus, tmp_path):
+    with pytest.raises(RequestError, match=r"run: exists already; give another --out, or --resume .*run to go on"):
+        Run.create(run.folder, settings, corpus.tokenizer, {})
+    other = tmp_path / "mine"
+    other.mkdir()
+    (other / "thesis.tex").write_text("precious")
+    for place in (other, other / "thesis.tex"):
+        with pytest.raises(RequestError, match="exists already and is no run folder; give another --out"):
+            Run.create(place, settings, corpus.tokenizer, {})
+    assert (other / "thesis.tex").read_text() == "precious"
+
+
+def test_create_takes_an_empty_folder_and_makes_parents(tmp_path, settings, corpus):
+    (tmp_path / "empty").mkdir()
+    for place in (tmp_path / "empty", tmp_path / "a" / "b" / "run"):
+        Run.create(place, settings, corpus.tokenizer, corpus.description())
+        assert Run.open(place).settings == settings
+
+
+@pytest.mark.parametrize("name", ["settings.toml", "tokenizer.json", "environment.json"])
+def test_a_full_disk_at_the_start_leaves_no_half_of_a_run(tmp_path, settings, corpus, monkeypatch, name):
+    replace = os.replace
+
+    def full(old, new):
+        if new.name == name:
+            raise OSError(28, "No space left on device")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(WorkError, match=rf"{name}: cannot be written: No space left on device"):
+        Run.create(tmp_path / "run", settings, corpus.tokenizer, corpus.description())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_place_that_cannot_hold_a_folder_is_a_failed_work(tmp_path, settings, corpus):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkError, match="run: cannot be written: Not a directory"):
+        Run.create(tmp_path / "file" / "run", settings, corpus.tokenizer, {})
+
+
+def test_a_missing_run_and_a_folder_that_is_none_are_refused(tmp_path):
+    with pytest.raises(RequestError, match="none: no such run folder; `textvae train` makes one"):
+        Run.open(tmp_path / "none")
+    with pytest.raises(RequestError, match=r"environment\.json: missing; is .* a run folder\?"):
+        Run.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["settings.toml", "tokenizer.json", "environment.json"])
+@pytest.mark.parametrize("share", [0, 0.5, 0.98])
+def test_a_file_cut_short_is_refused(run, name, share):
+    path = run.folder / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(RequestError, match=rf"{name}: .*damaged.*intact copy back, or train anew") as caught:
+        Run.open(run.folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_cut_between_two_lines_are_refused_though_still_toml(run):
+    path = run.folder / "settings.toml"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:5]))
+    with pytest.raises(RequestError, match=r"settings\.toml: is not what the run was made with: damaged or edited"):
+        Run.open(run.folder)
+
+
+@pytest.mark.parametrize("name", ["settings.toml", "tokenizer.json"])
+def test_a_missing_file_is_refused(run, name):
+    (run.folder / name).unlink()
+    with pytest.raises(RequestError, match=rf"{name}: cannot be read: No such file"):
+        Run.open(run.folder)
+
+
+def test_a_newer_format_is_refused_with_its_version(run):
+    path = run.folder / "environment.json"
+    environment = json.loads(path.read_text()) | {"format": FORMAT + 1, "textvae": "9.0"}
+    path.write_text(json.dumps(environment))
+    message = rf"run: written by textvae 9\.0 in format {FORMAT + 1}, this one reads up to {FORMAT}; update textvae"
+    with pytest.raises(RequestError, match=message):
+        Run.open(run.folder)
+
+
+@pytest.mark.parametrize("change", [{"format": "1"}, {"format": None}, {"files": None}, {"files": []}])
+def test_an_environment_of_another_kind_is_refused(run, change):
+    path = run.folder / "environment.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(RequestError, match=r"environment\.json: not one that textvae wrote"):
+        Run.open(run.folder)
+
+
+@pytest.mark.parametrize("data", [None, {}, {"splits": []}, {"splits": {"train": {}}}])
+def test_an_environment_that_does_not_know_its_data_is_refused(run, corpus, data):
+    run.environment["data"] = data
+    with pytest.raises(RequestError, match=r"environment\.json: damaged: it does not say what the data was"):
+        check_same_data(run, corpus)
+
+
+def test_other_data_is_refused_with_what_differs(run, corpus):
+    swapped = Corpus("pets.txt", corpus.tokenizer, {"train": corpus.split("train"), "valid": corpus.split("train")})
+    with pytest.raises(RequestError, match=r"pets\.txt: its valid split is not the one that .* was made with; put"):
+        check_same_data(run, swapped)
+    without = Corpus("pets.txt", corpus.tokenizer, {"train": corpus.split("train")})
+    with pytest.raises(RequestError, match="its valid split is not the one"):
+        check_same_data(run, without)
+
+
+def test_the_same_numbers_for_other_words_are_other_data(run, corpus):
+    words = Tokenizer.train("word", ["a a b"], None, 1)
+    with pytest.raises(RequestError, match="its vocabulary is not the one"):
+        check_same_data(run, Corpus("pets.txt", words, corpus.splits))
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.99])
+def test_weights_cut_short_are_refused(run, share):
+    path = run.folder / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(RequestError, match=r"model\.safetensors: damaged"):
+        run.model()
+
+
+def test_weights_that_are_not_there_yet_are_said_so(run):
+    (run.folder / "model.safetensors").unlink()
+    with pytest.raises(RequestError, match="not written yet; the run has not finished its first validation"):
+        run.model()
+
+
+def test_weights_of_another_model_are_refused(run, tmp_path):
+    model = torch.nn.Linear(2, 3)
+    for wrong in ({"weight": torch.zeros(2, 2), "bias": torch.zeros(3)}, {"weight": torch.zeros(3, 2)}):
+        with pytest.raises(RequestError, match=r"m\.safetensors: does not fit the run's settings\.toml: Error"):
+            load_weights(model, wrong, tmp_path / "m.safetensors")
+
+
+def test_the_log_leaves_out_a_last_line_cut_short_and_refuses_other_damage(run):
+    path = run.folder / "log.jsonl"
+    with pytest.raises(RequestError, match=r"log\.jsonl: cannot be read; is .* a run folder\?"):
+        run.log()
+    path.write_text('{"step": 1}\n{"step": 2}\n{"st')
+    assert run.log() == [{"step": 1}, {"step": 2}]
+    for wrong in ("{", "3", "[1]"):
+        path.write_text('{"step": 1}\n' + wrong + '\n{"step": 2}\n')
+        with pytest.raises(RequestError, match=r"log\.jsonl, line 2: damaged"):
+            run.log()
+    path.write_bytes(b'{"step": \xff}\n')
+    with pytest.raises(RequestError, match=r"log\.jsonl: cannot be read"):
+        run.log()

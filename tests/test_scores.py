@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+import torch
+
+from textvae import scores as module
+from textvae import settings as s
+from textvae.batches import Batch, collate
+from textvae.metrics.information import mutual_information
+from textvae.model import build
+from textvae.parts.noise import sentence_noise
+from textvae.scores import evaluating, information, on, score
+
+
+def tiny(tokenizer, latent: int = 3, **decoder):
+    settings = s.Model(
+        latent=latent,
+        embedding=6,
+        encoder=s.Encoder(hidden=5, bidirectional=True),
+        decoder=s.RecurrentDecoder(hidden=7, **decoder),
+        init=0.5,
+    )
+    torch.manual_seed(0)
+    return build(settings, len(tokenizer))
+
+
+def same(found, expected) -> None:
+    """Scores that differ by no more than the rounding of float32 in another batch."""
+    assert len(found) == len(expected) and found.tokens == expected.tokens
+    for name in ("reconstruction", "rate", "bound", "z", "rate_per_dimension"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.posterior.mean, expected.posterior.mean, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.posterior.std, expected.posterior.std, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture
+def model(tiny_tokenizer):
+    return tiny(tiny_tokenizer)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_every_sentence_has_the_score_that_it_has_alone(model, tiny_store, samples):
+    """Against the model called by hand on one sentence at a time."""
+    found = score(model, tiny_store, seed=4, samples=samples)
+    assert len(found) == len(tiny_store) == 40 and found.rate_kind == "exact"
+    model.eval().requires_grad_(False)
+    for i in range(len(tiny_store)):
+        ids = torch.from_numpy(tiny_store[i].astype(np.int64))[None]
+        batch = Batch(ids, torch.tensor([ids.shape[1]]), torch.tensor([i]))
+        posterior = model.encode(batch)
+        z = posterior.rsample(sentence_noise(4, batch.index), samples)
+        nats = [-model.decoder.log_prob(ids, z[k : k + 1]).sum().item() for k in range(samples)]
+        assert float(found.reconstruction[i]) == pytest.approx(sum(nats) / samples, rel=1e-5)
+        torch.testing.assert_close(found.z[i], z[0, 0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found.posterior.mean[i], posterior.mean[0], rtol=1e-5, atol=1e-5)
+        variance = posterior.std.square()
+        rate = float((posterior.mean.square() + variance - 1 - variance.log()).sum()) / 2
+        assert float(found.rate[i]) == pytest.approx(rate, rel=1e-4)
+        assert float(found.bound[i]) == pytest.approx(sum(nats) / samples + rate, rel=1e-5)
+
+
+def test_sums_add_up(model, tiny_store):
+    found = score(model, tiny_store)
+    assert found.tokens == tiny_store.counts["tokens"]  # end marks counted
+    assert found.reconstruction.dtype == found.rate.dtype == torch.float64
+    torch.testing.assert_close(found.rate_per_dimension.sum(), found.rate.mean(), rtol=1e-6, atol=0)
+    assert found.rate_per_dimension.shape == (3,)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("tokens", [1, 17, 100, 10**6])
+def test_no_batching_changes_a_score(model, tiny_store, monkeypatch, tokens, samples):
+    expected = score(model, tiny_store, 1, samples)
+    monkeypatch.setattr(module, "TOKENS", tokens)
+    same(score(model, tiny_store, 1, samples), expected)
+
+
+def test_rows_keep_the_order_they_were_asked_in(model, tiny_store):
+    whole = score(model, tiny_store)
+    for seed in range(5):
+        rows = np.random.default_rng(seed).permutation(40)[: 1 + 9 * seed]
+        found = score(model, tiny_store, rows=rows)
+        assert len(found) == len(rows) and found.tokens == tiny_store.lengths[rows].sum()
+        index = torch.from_numpy(rows)
+        torch.testing.assert_close(found.reconstruction, whole.reconstruction[index], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found.z, whole.z[index], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found.posterior.std, whole.posterior.std[index], rtol=1e-5, atol=1e-5)
+
+
+def test_a_row_asked_for_twice_comes_twice(model, tiny_store):
+    found = score(model, tiny_store, rows=np.array([7, 3, 7]))
+    torch.testing.assert_close(found.z[0], found.z[2], rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(found.z[0], found.z[1]) and len(found) == 3
+
+
+def test_the_seed_draws_other_codes_from_the_same_posteriors(model, tiny_store):
+    first, second = score(model, tiny_store, seed=0), score(model, tiny_store, seed=1)
+    assert torch.equal(first.rate, second.rate) and not torch.isclose(first.z, second.z).any()
+
+
+def test_a_language_models_bound_is_its_likelihood(tiny_tokenizer, tiny_store):
+    found = score(tiny(tiny_tokenizer, latent=0), tiny_store)
+    assert torch.equal(found.bound, found.reconstruction)
+    assert (found.rate, found.rate_kind, found.rate_per_dimension, found.z, found.posterior) == (None,) * 5
+    assert bool((found.bound > 0).all())
+
+
+def test_dropout_is_off_and_the_training_mode_comes_back(tiny_tokenizer, tiny_store):
+    model = tiny(tiny_tokenizer, dropout=0.5, word_keep=0.5).train()
+    state = torch.get_rng_state()
+    first, second = score(model, tiny_store), score(model, tiny_store)
+    assert torch.equal(first.bound, second.bound)
+    assert model.training and all(part.training for part in model.modules())
+    assert torch.equal(torch.get_rng_state(), state)
+    same(first, score(tiny(tiny_tokenizer), tiny_store))  # the same weights without any dropout
+    model.eval()
+    score(model, tiny_store)
+    assert not model.training
+
+
+def test_evaluation_is_float32_without_gradients_and_ends_well_after_an_error(model):
+    model.train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        with pytest.raises(KeyError), evaluating(model):
+            assert not model.training and not torch.is_grad_enabled()
+            assert not torch.is_autocast_enabled("cpu")
+            raise KeyError
+        assert torch.is_autocast_enabled("cpu")
+    assert model.training and torch.is_grad_enabled()
+
+
+def test_scores_under_autocast_are_those_without(model, tiny_store):
+    expected = score(model, tiny_store)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = score(model, tiny_store)
+    assert torch.equal(found.bound, expected.bound)
+
+
+def test_information_is_that_of_the_first_sentences(model, tiny_store):
+    found = score(model, tiny_store)
+    for sentences in (1, 15, 40, 1000):
+        z, posterior = found.z[:sentences], found.posterior[:sentences]
+        expected = mutual_information(posterior.log_prob(z), posterior.mixture_log_prob(z))
+        assert information(found, sentences) == expected
+        assert expected.sentences == min(sentences, 40)
+
+
+def test_a_batch_goes_to_a_device_whole(tiny_store):
+    batch = collate(tiny_store, np.array([2, 0]))._replace(condition=torch.ones(2, 3))
+    moved = on(torch.device("meta"), batch)
+    assert isinstance(moved, Batch) and all(part.device.type == "meta" for part in moved)
+    assert on(torch.device("meta"), batch._replace(condition=None)).condition is None

@@ -1,0 +1,448 @@
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from textvae import settings as s
+from textvae.errors import RequestError
+from textvae.settings import Settings, merge, override, parse, read_document
+from textvae.terms import TERMS
+
+# The example of the design document: names that are a contract.
+CONTRACT = """
+[data]
+corpus = "ptb"
+tokenizer = { name = "word", vocabulary = 10000 }
+max_length = 60
+[model]
+latent = 32
+embedding = 256
+encoder = { name = "lstm", hidden = 512, bidirectional = false }
+posterior = { name = "gaussian" }
+prior = { name = "standard-normal" }
+decoder = { name = "lstm", hidden = 512, inject = ["state", "input"], dropout = 0.5, word_keep = 1.0 }
+[objective.kl]
+weight = { schedule = "linear", start = 0.0, end = 1.0, steps = 10000 }
+[objective.mu-forcing]
+margin = 2.0
+reading = "paper"
+[train]
+epochs = 20
+batch_size = 32
+optimizer = { name = "adam", lr = 1e-3 }
+clip_norm = 5.0
+max_steps = 300
+precision = "auto"
+seed = 0
+"""
+
+
+def read(text: str) -> Settings:
+    return parse(tomllib.loads(text), TERMS)
+
+
+def problems(document) -> str:
+    with pytest.raises(RequestError) as caught:
+        parse(document, TERMS)
+    return str(caught.value)
+
+
+def nested(path: str, value) -> dict:
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return value
+
+
+def table(**optional):
+    """Any choice of the given names, each with any of its values."""
+    return st.fixed_dictionaries({}, optional=optional)
+
+
+positive = st.integers(1, 10**12)
+natural = st.integers(0, 10**12)
+above = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+amount = st.floats(min_value=0, allow_infinity=False)
+share = st.floats(0, 1, exclude_max=True)
+probability = st.floats(0, 1)
+cell = st.sampled_from(["lstm", "gru"])
+schedules = (
+    amount
+    | st.integers(0, 100)
+    | st.fixed_dictionaries({"schedule": st.just("constant")}, optional={"value": amount})
+    | st.fixed_dictionaries(
+        {"schedule": st.just("linear")},
+        optional={"start": amount, "end": amount, "steps": positive, "delay": natural},
+    )
+    | st.fixed_dictionaries(
+        {"schedule": st.just("sigmoid")}, optional={"start": amount, "middle": amount, "width": above}
+    )
+    | st.fixed_dictionaries(
+        {"schedule": st.just("cyclical")},
+        optional={"cycles": positive, "ratio": st.floats(0, 1, exclude_min=True)},
+    )
+)
+adam = {"lr": above | positive, "betas": st.tuples(share, share).map(list), "eps": above}
+optimizers = (
+    table(name=st.just("adam"), **adam)
+    | st.fixed_dictionaries({"name": st.just("adamw")}, optional={**adam, "weight_decay": amount})
+    | st.fixed_dictionaries({"name": st.just("sgd")}, optional={"lr": above, "momentum": share})
+)
+documents = table(
+    data=table(
+        corpus=st.text(),
+        train=st.text(),
+        column=st.text(),
+        tokenizer=table(
+            name=st.sampled_from(["word", "character", "bpe"]),
+            vocabulary=natural,
+            min_count=positive,
+            lowercase=st.booleans(),
+        ),
+        max_length=positive,
+        too_long=st.sampled_from(["drop", "cut"]),
+        split=table(valid=share, test=share, seed=st.integers(-(2**40), 2**40)),
+    ),
+    model=table(
+        latent=natural,
+        embedding=positive,
+        encoder=table(name=cell, hidden=positive, layers=positive, bidirectional=st.booleans()),
+        posterior=table(name=st.just("gaussian"), scale=st.sampled_from(["log-variance", "softplus"])),
+        prior=table(name=st.just("standard-normal")),
+        decoder=table(
+            name=cell,
+            inject=st.lists(st.sampled_from(["state", "input"]), unique=True),
+            dropout=share,
+            word_keep=probability,
+        ),
+        init=above,
+    ),
+    objective=table(
+        **{
+            "kl": table(weight=schedules),
+            "mu-forcing": table(
+                margin=amount, reading=st.sampled_from(["paper", "per-dimension"]), weight=schedules
+            ),
+        }
+    ),
+    train=table(
+        epochs=positive,
+        max_steps=positive,
+        batch_size=positive,
+        optimizer=optimizers,
+        plateau=table(factor=st.floats(0, 1, exclude_min=True, exclude_max=True), patience=positive, min_lr=above),
+        clip_norm=amount,
+        patience=positive,
+        precision=st.sampled_from(["auto", "fp32", "bf16"]),
+        device=st.sampled_from(["auto", "cpu", "cuda"]),
+        seed=st.integers(0, 2**63 - 1),
+    ),
+)
+
+
+@given(documents)
+def test_what_is_written_reads_back_to_the_same_settings(document):
+    settings = parse(document, TERMS)
+    again = read(settings.toml())
+    assert again == settings and again.toml() == settings.toml()
+
+
+def leaves(document: dict, prefix: str = "") -> dict:
+    """Every value by its path."""
+    found = {}
+    for name, value in document.items():
+        path = f"{prefix}{name}"
+        found |= leaves(value, f"{path}.") if isinstance(value, dict) else {path: value}
+    return found
+
+
+@given(documents)
+def test_every_value_given_arrives_and_no_other_moves(document):
+    found, defaults = leaves(parse(document, TERMS).document()), leaves(Settings().document())
+    given = {path + ".value" * path.endswith(".weight"): value for path, value in leaves(document).items()}
+    for path, value in found.items():
+        if path in given:
+            assert value == given[path]
+        elif path in defaults and not path.startswith("train.optimizer."):  # kinds have defaults of their own
+            assert value == defaults[path]
+    assert set(given) <= set(found) and set(defaults) - set(found) <= {
+        "train.optimizer.betas",
+        "train.optimizer.eps",
+    }
+
+
+def test_the_contract_holds():
+    settings = read(CONTRACT)
+    assert (settings.data.corpus, settings.data.tokenizer.vocabulary, settings.data.max_length) == (
+        "ptb",
+        10_000,
+        60,
+    )
+    assert settings.model.encoder == s.Encoder(name="lstm", hidden=512, bidirectional=False)
+    assert settings.model.decoder == s.RecurrentDecoder(hidden=512, dropout=0.5)
+    assert settings.objective["kl"].weight(5_000, 1) == 0.5
+    assert settings.objective["mu-forcing"].margin == 2.0
+    assert settings.train.optimizer == s.Adam(lr=1e-3) and settings.train.max_steps == 300
+
+
+def test_the_defaults_are_the_tables_left_out():
+    assert parse({}, TERMS) == Settings() == read(Settings().toml())
+    assert Settings().model.latent == 32 and Settings().train.optimizer == s.Adam()
+
+
+def test_settings_are_frozen():
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().train.epochs = 3
+
+
+def test_the_optimizer_is_adam_unless_named():
+    assert parse(nested("train.optimizer", {"lr": 2}), TERMS).train.optimizer == s.Adam(lr=2.0)
+    named = parse(nested("train.optimizer", {"name": "adamw", "weight_decay": 0.5}), TERMS).train.optimizer
+    assert type(named) is s.AdamW and (named.weight_decay, named.lr) == (0.5, 1e-3)
+    assert parse(nested("train.optimizer", {"name": "sgd"}), TERMS).train.optimizer == s.Sgd()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        # unknown names
+        ("trian", {}, "trian: unknown setting; did you mean 'train'?"),
+        ("train.epoch", 3, "train.epoch: unknown setting; did you mean 'epochs'?"),
+        ("model.decoder.word_kepp", 1.0, "model.decoder.word_kepp: unknown setting; did you mean 'word_keep'?"),
+        ("model.prior.x", 1, "model.prior.x: unknown setting; known: name"),
+        (
+            "train.optimizer",
+            {"name": "sgd", "betas": [0.9, 0.9]},
+            "train.optimizer.betas: unknown setting; known: lr, momentum, name",
+        ),
+        ("train.optimizer.weight_decay", 0.1, "train.optimizer.weight_decay: unknown setting; known: "),
+        ("objective.mu-forcng", {}, "objective.mu-forcng: unknown term; did you mean 'mu-forcing'?"),
+        ("objective.mu-forcing.margn", 1, "objective.mu-forcing.margn: unknown setting; did you mean 'margin'?"),
+        (
+            "objective.kl.weight",
+            {"schedule": "linear", "stps": 4},
+            "objective.kl.weight.stps: unknown setting; did you mean 'steps'?",
+        ),
+        # unknown values
+        ("model.encoder.name", "lstn", "model.encoder.name: unknown value 'lstn'; did you mean 'lstm'?"),
+        ("model.encoder.name", 7, "model.encoder.name: unknown value 7; known: gru, lstm"),
+        ("train.precision", "half", "train.precision: unknown value 'half'; known: auto, bf16, fp32"),
+        ("train.optimizer.name", "adm", "train.optimizer.name: unknown value 'adm'; did you mean 'adam'?"),
+        ("train.optimizer.name", ["adam"], "train.optimizer.name: unknown value ['adam']; did you mean 'adam'?"),
+        (
+            "model.decoder.inject",
+            ["state", "inptu"],
+            "model.decoder.inject[1]: unknown value 'inptu'; did you mean 'input'?",
+        ),
+        (
+            "objective.kl.weight.schedule",
+            "linaer",
+            "objective.kl.weight.schedule: unknown value 'linaer'; did you mean 'linear'?",
+        ),
+        ("objective.mu-forcing.reading", "code", "objective.mu-forcing.reading: unknown value 'code'; known: "),
+        # wrong types: nothing is converted but an integer where a float is wanted
+        ("train.epochs", "3", "train.epochs = '3': should be a valid integer"),
+        ("train.epochs", 3.0, "train.epochs = 3.0: should be a valid integer"),
+        ("train.epochs", True, "train.epochs = True: should be a valid integer"),
+        ("train.clip_norm", True, "train.clip_norm = True: should be a valid number"),
+        ("model.encoder.bidirectional", 1, "model.encoder.bidirectional = 1: should be a valid boolean"),
+        ("data.corpus", 3, "data.corpus = 3: should be a valid string"),
+        ("train.optimizer", "adam", "train.optimizer = 'adam': a table is expected"),
+        ("model", 3, "model = 3: a table is expected"),
+        ("objective", 3, "objective = 3: a table is expected"),
+        ("objective.kl", 3, "objective.kl = 3: a table is expected"),
+        ("model.decoder.inject", "state", "model.decoder.inject = 'state': a list is expected"),
+        (
+            "objective.kl.weight",
+            "x",
+            "objective.kl.weight = 'x': a number, or a table that names its schedule, is expected",
+        ),
+        (
+            "objective.kl.weight",
+            True,
+            "objective.kl.weight = True: a number, or a table that names its schedule, is expected",
+        ),
+        # out of range
+        ("train.epochs", 0, "train.epochs = 0: should be greater than 0"),
+        ("model.latent", -1, "model.latent = -1: should be greater than or equal to 0"),
+        ("model.decoder.dropout", 1.0, "model.decoder.dropout = 1.0: should be less than 1"),
+        ("model.decoder.word_keep", 1.5, "model.decoder.word_keep = 1.5: should be less than or equal to 1"),
+        ("train.optimizer.betas", [0.9, 1.0], "train.optimizer.betas[1] = 1.0: should be less than 1"),
+        ("train.optimizer.betas", [0.9], "train.optimizer.betas = [0.9]: too few values"),
+        ("train.optimizer.lr", float("inf"), "train.optimizer.lr = inf: should be a finite number"),
+        ("train.clip_norm", float("nan"), "train.clip_norm = nan: should be a finite number"),
+        ("train.seed", -1, "train.seed = -1: should be greater than or equal to 0"),
+        ("train.seed", 2**63, f"train.seed = {2**63}: should be less than {2**63}"),
+        ("objective.kl.weight", -1, "objective.kl.weight.value = -1: should be greater than or equal to 0"),
+        ("objective.kl.weight", float("inf"), "objective.kl.weight.value = inf: should be a finite number"),
+        ("objective.mu-forcing.margin", -2.0, "objective.mu-forcing.margin = -2.0: should be greater than or"),
+        # missing
+        (
+            "objective.kl.weight",
+            {"start": 1.0},
+            "objective.kl.weight.schedule: is required: it says which kind of thing this is",
+        ),
+    ],
+)
+def test_each_problem_has_its_place_its_value_and_what_would_do(path, value, message):
+    found = problems(nested(path, value))
+    assert found.startswith(message) and "\n" not in found
+    if not message.endswith((" ", "or")):
+        assert found == message
+
+
+def test_all_problems_come_at_once():
+    document = {
+        "train": {"epochs": 0, "batchsize": 3, "optimizer": {"name": "adamw", "lr": "fast"}},
+        "modl": {},
+        "objective": {"kll": {}, "mu-forcing": {"margin": -1.0, "x": 1}},
+    }
+    assert problems(document).splitlines() == [
+        "train.epochs = 0: should be greater than 0",
+        "train.optimizer.lr = 'fast': should be a valid number",
+        "train.batchsize: unknown setting; did you mean 'batch_size'?",
+        "modl: unknown setting; did you mean 'model'?",
+        "objective.kll: unknown term; did you mean 'kl'?",
+        "objective.mu-forcing.margin = -1.0: should be greater than or equal to 0",
+        "objective.mu-forcing.x: unknown setting; known: margin, reading, weight",
+    ]
+
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+places = [
+    "data",
+    "data.corpus",
+    "data.tokenizer",
+    "data.tokenizer.name",
+    "data.split.valid",
+    "model.encoder",
+    "model.decoder.inject",
+    "model.posterior.scale",
+    "objective",
+    "objective.kl",
+    "objective.kl.weight",
+    "objective.kl.weight.schedule",
+    "objective.mu-forcing.reading",
+    "train.optimizer",
+    "train.optimizer.name",
+    "train.optimizer.betas",
+    "train.plateau",
+    "train.max_steps",
+]
+
+
+@given(st.sampled_from(places), junk)
+def test_whatever_is_given_it_is_settings_or_a_request_error_that_names_the_place(path, value):
+    try:
+        parse(nested(path, value), TERMS)
+    except RequestError as error:
+        assert path.split(".")[0] in str(error)
+
+
+def test_assignments_are_toml_or_else_strings():
+    found = override(
+        {},
+        [
+            "train.epochs=3",
+            "train.lr=1e-2",
+            "model.encoder.bidirectional=true",
+            'model.decoder.inject=["state"]',
+            "model.decoder.name=gru",
+            'data.column="text"',
+            "data.train = my reviews.txt ",
+            "data.valid=a=b.txt",
+            "data.label=",
+            "objective.kl.weight={schedule='linear', steps=10}",
+        ],
+    )
+    assert found == {
+        "train": {"epochs": 3, "optimizer": {"lr": 0.01}},
+        "model": {"encoder": {"bidirectional": True}, "decoder": {"inject": ["state"], "name": "gru"}},
+        "data": {"column": "text", "train": "my reviews.txt", "valid": "a=b.txt", "label": ""},
+        "objective": {"kl": {"weight": {"schedule": "linear", "steps": 10}}},
+    }
+
+
+def test_an_assignment_sets_one_value():
+    assert override({}, ["train.seed=1\nepochs=2"]) == {"train": {"seed": "1\nepochs=2"}}
+
+
+def test_the_short_form_of_the_learning_rate():
+    document = {"train": {"optimizer": {"name": "sgd", "lr": 1.0, "momentum": 0.5}}}
+    found = override(document, ["train.lr=0.25"])
+    assert found == {"train": {"optimizer": {"name": "sgd", "lr": 0.25, "momentum": 0.5}}}
+    assert document["train"]["optimizer"]["lr"] == 1.0  # what was given stays as it was
+
+
+def test_the_last_assignment_counts():
+    assert override({"train": {"seed": 1}}, ["train.seed=2", "train.seed=3"]) == {"train": {"seed": 3}}
+
+
+@pytest.mark.parametrize("assignment", ["train.epochs", "", "=3", "train..epochs=3", ".epochs=3", "train.=3"])
+def test_what_is_no_assignment_is_refused(assignment):
+    with pytest.raises(RequestError) as caught:
+        override({}, [assignment])
+    assert str(caught.value) == f"--set {assignment}: expected path=value, such as train.epochs=3"
+
+
+@pytest.mark.parametrize(
+    ("below", "above", "merged"),
+    [
+        ({"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"d": 4}, "e": 5}, {"a": 1, "b": {"c": 2, "d": 4}, "e": 5}),
+        # the same kind, or none named: values meet
+        (
+            {"o": {"name": "adam", "lr": 1}},
+            {"o": {"name": "adam", "eps": 2}},
+            {"o": {"name": "adam", "lr": 1, "eps": 2}},
+        ),
+        ({"o": {"name": "adam", "lr": 1}}, {"o": {"eps": 2}}, {"o": {"name": "adam", "lr": 1, "eps": 2}}),
+        ({"o": {"lr": 1}}, {"o": {"name": "sgd"}}, {"o": {"name": "sgd", "lr": 1}}),
+        # another kind: the whole table goes
+        ({"o": {"name": "adam", "eps": 1}}, {"o": {"name": "sgd"}}, {"o": {"name": "sgd"}}),
+        (
+            {"w": {"schedule": "linear", "steps": 5}},
+            {"w": {"schedule": "sigmoid", "width": 1.0}},
+            {"w": {"schedule": "sigmoid", "width": 1.0}},
+        ),
+        # a table in place of a value and the other way round
+        ({"w": 1.0}, {"w": {"schedule": "linear"}}, {"w": {"schedule": "linear"}}),
+        ({"w": {"schedule": "linear"}}, {"w": 0.5}, {"w": 0.5}),
+    ],
+)
+def test_merging_by_hand(below, above, merged):
+    before = repr((below, above))
+    assert merge(below, above) == merged
+    assert repr((below, above)) == before
+
+
+@given(documents)
+def test_merging_onto_nothing_or_itself_changes_nothing(document):
+    assert merge({}, document) == merge(document, {}) == merge(document, document) == document
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path):
+    def refused(path) -> str:
+        with pytest.raises(RequestError) as caught:
+            read_document(path)
+        return str(caught.value)
+
+    assert refused(tmp_path / "none.toml") == f"{tmp_path / 'none.toml'}: no such settings file"
+    assert refused(tmp_path) == f"{tmp_path}: is a folder; a settings file in TOML is expected"
+    file = tmp_path / "settings.toml"
+    file.write_bytes(b"\xff\xfe[train]")
+    assert refused(file) == f"{file}: not UTF-8 text; a settings file in TOML is expected"
+    file.write_text("[train\nepochs = 3")
+    assert refused(file).startswith(f"{file}: not valid TOML: ") and "line 1" in refused(file)
+    file.write_text("[train]\nseed = 1\nseed = 2")
+    assert refused(file).startswith(f"{file}: not valid TOML: Cannot overwrite a value")
+
+
+def test_a_byte_order_mark_and_crlf_are_no_problem(tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_bytes(b"\xef\xbb\xbf[train]\r\nepochs = 3\r\n")
+    assert read_document(file) == {"train": {"epochs": 3}}
