@@ -1,5 +1,6 @@
 """Training learns, says in the log what it does, keeps the best weights, and leaves the process as it found it."""
 
+import importlib
 import json
 import math
 import os
@@ -11,7 +12,6 @@ import time
 import pytest
 import torch
 
-from textvae import train as train_module
 from textvae.data import open_corpus
 from textvae.errors import RequestError, WorkError
 from textvae.files import read_tensors
@@ -20,6 +20,8 @@ from textvae.objective import load_settings
 from textvae.scores import score
 from textvae.settings import Settings
 from textvae.train import interruptible, planned_steps, precision_for, resume, train
+
+train_module = importlib.import_module("textvae.train")  # the package has a function of that name
 
 # Of one length, so that every batch has several: batches are of like lengths.
 SENTENCES = ["the cat sat", "a dog ran", "birds sing songs", "no one came"]

@@ -242,7 +242,7 @@ class Loop:
             if self.log.tell() < self.state.log_bytes:
                 raise RequestError(f"{self.log_path}: cut short; put an intact copy back, or train anew")
             with writing(self.log_path):
-                pass
+                self.log.truncate(self.state.log_bytes)
             yield
         finally:
             with suppress(OSError):  # everything has been flushed, or the failure to do so reported

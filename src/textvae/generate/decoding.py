@@ -16,8 +16,6 @@ from textvae.errors import RequestError
 from textvae.parts.noise import mixed
 from textvae.tokenizers import BOS, EOS, PAD, UNK
 
-NAMES = ("greedy", "sample", "top-k", "nucleus")
-
 ROWS = 1000  # sentences decoded side by side; with 10,000 words their logits take 40 MB
 # Rows leave the batch once this share of it has ended: less often, and time goes into rows that nobody reads.
 ENDED = 1 / 8
@@ -69,9 +67,9 @@ class Decoding:
     allow_unknown: bool = True
 
     def __post_init__(self) -> None:
-        if self.name not in NAMES:
-            close = get_close_matches(str(self.name), NAMES, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(NAMES)}"
+        if self.name not in CHOICES:
+            close = get_close_matches(str(self.name), CHOICES, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(CHOICES)}"
             raise RequestError(f"decoding {self.name!r}: unknown; {hint}")
         if self.temperature == math.inf:
             raise RequestError("temperature = inf: must be finite")

@@ -1,6 +1,6 @@
 """Layers that several parts share: recurrent networks over padded batches, and the vocabulary's softmax."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,10 @@ Cell = Literal["lstm", "gru"]
 # LSTM: (h, c); GRU: (h,). Each (layer, batch, hidden).
 State = tuple[Tensor, ...]
 
-# Rows of float32 logits worked on at once where no gradient is needed: 10,000 words fit the cache of a core.
-ROWS = 512
+# Rows of float32 logits worked on at once: few enough for the processor's cache at 10,000 words.
+ROWS = 256
+# `F.linear` through oneDNN; no gradients. None where torch was built without it.
+_ONEDNN: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 class Recurrent(nn.Module):
@@ -57,19 +59,66 @@ def reversed_within(ids: Int[Tensor, "batch time"], lengths: Int[Tensor, " batch
     return ids.gather(1, torch.where(source >= 0, source, position))
 
 
-def linear(
-    inputs: Float[Tensor, "row size"], weight: Float[Tensor, "out size"], bias: Float[Tensor, " out"]
-) -> Float[Tensor, "row out"]:
-    """`F.linear`; in float32 on a CPU as a convolution of width 1.
+def product(left: Float[Tensor, "row size"], right: Float[Tensor, "column size"]) -> Float[Tensor, "row column"]:
+    """`left @ right.T`, without gradients in float32 on a CPU, where oneDNN does it.
 
-    torch multiplies float32 matrices with MKL, which is slow on some processors, and convolves with oneDNN, which
-    is near the peak of all: about twice as fast here (`benchmarks/README.md`).
+    torch multiplies float32 matrices with MKL, which is slow on some processors: here oneDNN, which torch takes for
+    bfloat16, is 2 to 2.5 times as fast (`benchmarks/README.md`).
     """
-    autocast = torch.is_autocast_enabled(inputs.device.type)
-    if inputs.device.type != "cpu" or inputs.dtype != torch.float32 or autocast or not len(inputs):
+    return linear(left, right, None)
+
+
+def linear(
+    inputs: Float[Tensor, "row size"], weight: Float[Tensor, "out size"], bias: Float[Tensor, " out"] | None
+) -> Float[Tensor, "row out"]:
+    """`F.linear`; where no gradient is needed through oneDNN also in float32, see `product`."""
+    through_torch = (
+        _ONEDNN is None
+        or inputs.device.type != "cpu"
+        or inputs.dtype != torch.float32
+        or not inputs.numel()
+        or torch.is_autocast_enabled("cpu")
+        or torch.is_grad_enabled()
+    )
+    if through_torch:
         return F.linear(inputs, weight, bias)
-    as_image = inputs.reshape(1, len(inputs), 1, -1).permute(0, 3, 1, 2)  # channels last: no copy
-    return F.conv2d(as_image, weight[:, :, None, None], bias).permute(0, 2, 3, 1).reshape(len(inputs), -1)
+    return _ONEDNN(inputs, weight, bias, "none", [], "")
+
+
+class _TokenLogProb(torch.autograd.Function):
+    """`token_log_prob` with gradients, its arguments all of one precision.
+
+    d log p(token) / d logits is one-hot(token) - softmax. The negative of that takes the place of the logits, in
+    their memory, as soon as these are known, so that a step holds one array of that size, passes over it once, and
+    does nothing but matrix products on the way back.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, ids: Tensor) -> Tensor:  # noqa: D102
+        surplus = linear(hidden, weight, bias)
+        summed = torch.promote_types(hidden.dtype, torch.float32)
+        found = torch.empty(len(ids), 1, dtype=summed, device=hidden.device)
+        for logits, tokens, log_px in zip(
+            surplus.split(ROWS), ids[:, None].split(ROWS), found.split(ROWS), strict=True
+        ):
+            log_p = logits.to(summed).log_softmax(1)
+            torch.gather(log_p, 1, tokens, out=log_px)
+            logits.copy_(log_p.exp_().scatter_(1, tokens, log_px.expm1()))  # expm1: no cancellation near p = 1
+        ctx.save_for_backward(hidden, weight, surplus)
+        return found[:, 0]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+        hidden, weight, surplus = ctx.saved_tensors
+        scale = -gradient.to(hidden.dtype)[:, None]
+        to_hidden, to_weight, to_bias, _ = ctx.needs_input_grad
+        return (
+            product(surplus, weight.T) * scale if to_hidden else None,
+            product(surplus.T, (hidden * scale).T) if to_weight else None,
+            (surplus.T @ scale)[:, 0] if to_bias else None,
+            None,
+        )
 
 
 def token_log_prob(
@@ -78,9 +127,16 @@ def token_log_prob(
     bias: Float[Tensor, " vocabulary"],
     ids: Int[Tensor, " row"],
 ) -> Float[Tensor, " row"]:
-    """log softmax(hidden W' + b) at each row's token, in nats, summed up in float32 where the logits have less."""
+    """log softmax(hidden W' + b) at each row's token, in nats, summed up in float32 where the logits have less.
+
+    Can be differentiated once.
+    """
+    device = hidden.device.type
+    if torch.is_autocast_enabled(device):
+        precision = torch.get_autocast_dtype(device)
+        hidden, weight, bias = hidden.to(precision), weight.to(precision), bias.to(precision)
     if torch.is_grad_enabled():
-        return _log_prob(linear(hidden, weight, bias), ids)
+        return _TokenLogProb.apply(hidden, weight, bias, ids)
     chunks = zip(hidden.split(ROWS), ids.split(ROWS), strict=True)
     return torch.cat([_log_prob(linear(rows, weight, bias), wanted) for rows, wanted in chunks])
 
