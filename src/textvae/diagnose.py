@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from textvae.batches import TokenStore
 from textvae.data import open_corpus
@@ -69,9 +68,7 @@ def diagnose(folder: Path | str, split: str = "valid", seed: int = 0) -> Diagnos
     return _diagnosis(run, split, corpus.split(split), trained, different, seed)
 
 
-def _diagnosis(
-    run: Run, split: str, store: TokenStore, trained: Trained, different: int, seed: int
-) -> Diagnosis:
+def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, different: int, seed: int) -> Diagnosis:
     """The diagnosis of a model with a code."""
     rows = np.arange(min(len(store), SENTENCES))
     scores = score(trained.model, store, seed, rows=rows)
@@ -159,12 +156,14 @@ def _next_command(run: Run, planned: int, collapsed: bool, moment: float | None,
     folder = shlex.quote(str(run.folder))
     again = f"textvae train {shlex.quote(str(run.folder / 'settings.toml'))}"
     forcing = run.settings.objective.get("mu-forcing")
-    if collapsed and forcing is None:
-        return f"{again} --set objective.mu-forcing.margin=2 --out {_next_folder(run.folder, 'mu-forcing')}"
-    if collapsed:  # at weight 1 the hinge no more than cancels the pull of the KL; above it, it wins
+    if (
+        collapsed and forcing is not None
+    ):  # at weight 1 the hinge no more than cancels the pull of the KL; above it, it wins
         final = forcing.weight(planned, planned)
         heavier = f"--set objective.mu-forcing.weight={max(2.0, 2 * final):g}"
         return f"{again} {heavier} --out {_next_folder(run.folder, 'heavier')}"
+    if collapsed:
+        return f"{again} --set objective.mu-forcing.margin=2 --out {_next_folder(run.folder, 'mu-forcing')}"
     if forcing is not None and moment is not None and moment > 1.0 + expected:
         smaller = f"--set objective.mu-forcing.margin={forcing.margin / 2:g}"
         return f"{again} {smaller} --out {_next_folder(run.folder, 'smaller-margin')}"
@@ -199,7 +198,7 @@ def _language_model(run: Run, split: str, different: int) -> Diagnosis:
     settings = shlex.quote(str(run.folder / "settings.toml"))
     out = _next_folder(run.folder, "mu-forcing")
     return Diagnosis(
-        **none,  # type: ignore[arg-type]
+        **none,
         run=str(run.folder),
         split=split,
         distinct_samples=different,

@@ -51,8 +51,8 @@ def test_named_parts_have_a_bar_each(capsys):
     with Bars() as bars:
         for name, done in (("training", 1), ("training", 2), ("evaluating", 1)):
             bars.update(name, done, 2)
-        assert bars.bar.title == "evaluating"
-    assert bars.bar is None
+        assert [bar.title for bar in bars.bars.values()] == ["training", "evaluating"]
+    assert not bars.bars
     assert capsys.readouterr().err == "training\nevaluating\n"
 
 

@@ -99,7 +99,7 @@ def measures(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("shuffle gap", _mean(scores, "shuffle_gap"), f"{NATS} lost with another sentence's code"),
         ("aggregated posterior", _mean(scores, "kl_moment_matched"), "nats from the prior, by moments"),
         ("log det covariance", _mean(scores, "log_det_covariance"), "of sampled codes; 0 for the prior"),
-        ("mean squared norm", _mean(scores, "mean_squared_norm"), f"of sampled codes; {latent} for the prior"),
+        ("squared norm of the mean", _mean(scores, "mean_squared_norm"), "of sampled codes; 0 for the prior"),
         ("distinct samples", _count(scores.get("distinct_samples")), "of 100 greedy ones from the prior"),
     ]
 

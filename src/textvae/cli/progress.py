@@ -19,37 +19,27 @@ class Bar:
     `unit` is what is counted, such as "step", for the lines that stand in for a bar.
     """
 
-    def __init__(self, title: str, unit: str = "") -> None:
+    def __init__(self, title: str, unit: str = "", live: Any = None) -> None:
         self.title, self.unit = plain(title), unit
-        self.live: Any = None
+        self.live, self.shared = live, live is not None
         self.task: Any = None
         self.began = self.printed = time.monotonic()
         self.first: int | None = None
 
     def __enter__(self) -> "Bar":
-        if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self.live = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[text]}", markup=False),
-                TimeRemainingColumn(compact=True),
-                console=Console(stderr=True, highlight=False),
-                transient=True,
-                redirect_stdout=False,
-            )
+        if not self.shared:
+            self.live = live_display()
+        if self.live is not None:
             self.task = self.live.add_task(self.title, total=None, text="preparing")
-            self.live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.live is not None:
-            self.live.stop()
+            self.live.remove_task(self.task)
+            if not self.shared:
+                self.live.stop()
 
     def update(self, done: int, total: int, text: str = "") -> None:
         """So much is done of so much; `text` stands beside it."""
@@ -78,13 +68,14 @@ class Bar:
 
 
 class Bars:
-    """A bar after another, for work in named parts."""
+    """A bar for each named part of the work, several at a time where parts run side by side."""
 
     def __init__(self) -> None:
-        self.bar: Bar | None = None
-        self.name = ""
+        self.bars: dict[str, Bar] = {}
+        self.live: Any = None
 
     def __enter__(self) -> "Bars":
+        self.live = live_display()
         return self
 
     def __exit__(
@@ -93,19 +84,44 @@ class Bars:
         self.close()
 
     def update(self, name: str, done: int, total: int) -> None:
-        """So much of a part is done; another name begins another bar."""
-        if name != self.name or self.bar is None:
-            self.close()
-            self.name, self.bar = name, Bar(name).__enter__()
-            if self.bar.live is None:
+        """So much of a part is done; a finished part's bar goes away."""
+        if name not in self.bars:
+            self.bars[name] = Bar(name, live=self.live)
+            if self.live is None:
                 note(plain(name))
-        self.bar.update(done, total)
+            else:
+                self.bars[name].__enter__()
+        self.bars[name].update(done, total)
+        if done >= total and self.live is not None:
+            self.bars.pop(name).__exit__(None, None, None)
 
     def close(self) -> None:
-        """Clear the bar that is shown."""
-        if self.bar is not None:
-            self.bar.__exit__(None, None, None)
-            self.bar = None
+        """Clear all bars."""
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+        self.bars = {}
+
+
+def live_display() -> Any:
+    """A started display of bars on stderr; None where stderr is no terminal."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        return None
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    live = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[text]}", markup=False),
+        TimeRemainingColumn(compact=True),
+        console=Console(stderr=True, highlight=False),
+        transient=True,
+        redirect_stdout=False,
+    )
+    live.start()
+    return live
 
 
 class TrainingProgress:
