@@ -30,7 +30,7 @@ from textvae.objective import Objective, load_settings
 from textvae.parts.noise import mixed, step_noise
 from textvae.scores import on
 from textvae.settings import Settings
-from textvae.train import launched, precision_for
+from textvae.training import launched, precision_for
 from textvae.updates import joint, optimizer_for
 
 BATCH, POOL, TURN = 32, 100, 5
@@ -70,7 +70,7 @@ def settings_for(size: Size, precision: str, cell: str = "lstm") -> Settings:
 
 
 def our_step(settings: Settings, corpus: Corpus, batches: Sequence[np.ndarray]) -> Step:
-    """A step as `textvae.train.Loop` takes it: everything between two log records."""
+    """A step as `textvae.training.Loop` takes it: everything between two log records."""
     store, train = corpus.split("train"), settings.train
     fabric = launched(settings)
     torch.manual_seed(0)

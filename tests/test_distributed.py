@@ -16,7 +16,7 @@ from torch.nn.functional import softplus
 from textvae.files import read_tensors
 from textvae.objective import load_settings
 from textvae.parts.gather import gathered, summed
-from textvae.train import resume, train
+from textvae.training import resume, train
 
 # What each of the processes does, one job after another; they meet on the loopback device alone.
 JOBS = """
@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from textvae.errors import RequestError
 from textvae.objective import load_settings
 from textvae.parts.gather import gathered, summed
-from textvae.train import resume, train
+from textvae.training import resume, train
 
 torch.set_num_threads(1)
 place, rank = Path(sys.argv[1]), int(os.environ["RANK"])
@@ -182,7 +182,7 @@ def test_ctrl_c_at_the_launcher_saves(place, tmp_path):
     program = tmp_path / "long.py"
     program.write_text(
         "import sys; from pathlib import Path; from textvae.objective import load_settings; "
-        "from textvae.train import train; settings, run, *sets = sys.argv[1:]; "
+        "from textvae.training import train; settings, run, *sets = sys.argv[1:]; "
         "train(load_settings(Path(settings), None, sets), Path(run))"
     )
     run = tmp_path / "run"

@@ -13,7 +13,7 @@ import torch
 from textvae.errors import RequestError
 from textvae.files import read_tensors
 from textvae.objective import load_settings
-from textvae.train import resume
+from textvae.training import resume
 
 # Forks a process for each line of standard input, so that torch is imported once. `die` says what the process
 # does to itself: at which step, before or after which move of a file into its place, or in the middle of which
@@ -26,7 +26,7 @@ import textvae.files as files
 from textvae.errors import RequestError
 from textvae.objective import load_settings
 from textvae.run import Run
-from textvae.train import resume, train
+from textvae.training import resume, train
 
 def work(folder, settings, die):
     def now():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from textvae.generate.trained import load
     from textvae.objective import load_settings
-    from textvae.train import resume, train
+    from textvae.training import resume, train
 
 __version__ = "0.1.0"
 __all__ = ["load", "load_settings", "resume", "train"]
@@ -23,8 +23,8 @@ def __getattr__(name: str) -> Any:
     homes = {
         "load": "textvae.generate.trained",
         "load_settings": "textvae.objective",
-        "resume": "textvae.train",
-        "train": "textvae.train",
+        "resume": "textvae.training",
+        "train": "textvae.training",
     }
     if name not in homes:
         raise AttributeError(f"module 'textvae' has no attribute {name!r}")

@@ -46,21 +46,21 @@ def methods() -> dict[str, Path]:
 def load_settings(
     path: Path | None = None, method: str | None = None, assignments: Iterable[str] = (), **tables: Any
 ) -> Settings:
-    """Settings from a method preset, a file on top, `tables` on top of that, and `path=value` assignments last.
+    """Settings from a file, a method preset on top, `tables` on top of that, and `path=value` assignments last.
 
-    Without an objective a model with a latent code gets the plain KL at weight 1.
+    A method's objective takes the place of the file's. Without an objective a model with a latent code gets the plain
+    KL at weight 1.
 
     Raises:
         RequestError: names every wrong place, unknown method and impossible combination.
     """
-    document: dict[str, Any] = {}
+    document = {} if path is None else read_document(path)
     if method is not None:
         presets = methods()
         if method not in presets:
             raise RequestError(f"--method {method}: unknown method; known: {', '.join(sorted(presets))}")
-        document = read_document(presets[method])
-    if path is not None:
-        document = merge(document, read_document(path))
+        preset = read_document(presets[method])
+        document = merge(document, preset) | {"objective": preset.get("objective", {})}
     document = override(merge(document, tables), assignments)
     settings = parse(document, TERMS)
     if not settings.objective and settings.model.latent:

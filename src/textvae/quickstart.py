@@ -23,7 +23,7 @@ from textvae.report import RunReport, write_report
 from textvae.run import Run
 from textvae.scores import score
 from textvae.settings import Settings
-from textvae.train import resume, train
+from textvae.training import resume, train
 
 METHODS = ("vanilla", "mu-forcing")
 # Small enough for three minutes on two cores.

@@ -220,14 +220,22 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Two documents in one, the second on top; a table of another kind (`name`) replaces the whole table."""
+    """Two documents in one, the second on top; another kind of schedule or optimizer replaces the whole table."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        same_kind = both and all(value[tag] == old.get(tag, value[tag]) for tag in TAGS if tag in value)  # type: ignore[union-attr]
-        merged[key] = merge(old, value) if both and same_kind else value  # type: ignore[arg-type]
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and _kind(key, old) == _kind(key, value, old):
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
     return merged
+
+
+def _kind(key: str, table: Mapping[str, Any], below: Mapping[str, Any] | None = None) -> Any:
+    """What a table describes, where kinds differ in their settings; without a name it is of the kind below it."""
+    if key == "optimizer":
+        return table.get("name", _kind(key, below) if below is not None else "adam")
+    return table.get("schedule", None if below is None else below.get("schedule"))
 
 
 def override(document: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:

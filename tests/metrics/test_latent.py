@@ -151,9 +151,7 @@ def test_bias_for_codes_from_the_prior_is_as_documented():
     assert norm == pytest.approx(8 / 500, rel=0.1)
 
 
-@pytest.mark.parametrize(
-    "measure", [variance_of_means, log_det_covariance, mean_squared_norm, kl_moment_matched]
-)
+@pytest.mark.parametrize("measure", [variance_of_means, log_det_covariance, mean_squared_norm, kl_moment_matched])
 def test_no_sentences_are_refused(measure):
     with pytest.raises(RequestError) as caught:
         measure(torch.empty(0, 3))

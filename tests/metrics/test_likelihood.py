@@ -158,8 +158,7 @@ def test_batches_add_up_to_the_whole_whatever_their_sizes(seed, sentences, cut):
     tokens = torch.randint(1, 30, (sentences,), generator=generator)
     whole = Likelihood.of(reconstruction, rate, tokens)
     first, second = (
-        Likelihood.of(reconstruction[part], rate[part], tokens[part])
-        for part in (slice(cut), slice(cut, None))
+        Likelihood.of(reconstruction[part], rate[part], tokens[part]) for part in (slice(cut), slice(cut, None))
     )
     total = first + second
     assert (total.sentences, total.tokens) == (whole.sentences, whole.tokens)

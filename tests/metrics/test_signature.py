@@ -14,9 +14,7 @@ NLL = {
     "split": "ab12cd",
     "textvae": "0.1.0",
 }
-TEXT = (
-    "nll|bound:iw500|unit:nats/sentence|eos:counted|unk:counted|vocabulary:10004|split:ab12cd|textvae:0.1.0"
-)
+TEXT = "nll|bound:iw500|unit:nats/sentence|eos:counted|unk:counted|vocabulary:10004|split:ab12cd|textvae:0.1.0"
 
 names = st.from_regex(r"[a-z][a-z0-9_-]{0,8}", fullmatch=True) | st.sampled_from(list(NLL))
 values = st.text(min_size=1, max_size=12) | st.sampled_from(["a|b", "100%", "%7C", "a:b", " ", "\n", "评论"])

@@ -92,7 +92,7 @@ def train(
     folder = out
 
     def trained(progress: TrainingProgress | None) -> "Run":
-        from textvae.train import train as train_settings
+        from textvae.training import train as train_settings
 
         return train_settings(loaded, folder, progress)
 
@@ -131,7 +131,7 @@ def quickstart(
 
 
 def _resumed(folder: Path, progress: TrainingProgress | None) -> "Run":
-    from textvae.train import resume
+    from textvae.training import resume
 
     return resume(folder, progress)
 

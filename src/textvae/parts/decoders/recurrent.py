@@ -24,8 +24,9 @@ class DecoderState(NamedTuple):
 class RecurrentDecoder(nn.Module):
     """An LSTM or GRU language model that sees z as its initial state, at every input, or both.
 
-    With `latent = 0` it sees none: the plain language model. In training, dropout falls on its inputs and outputs
-    and word dropout replaces each input word with the unknown word with probability 1 - `word_keep`.
+    With `latent = 0` it sees none: the plain language model. In training, dropout falls on its input words and its
+    outputs, never on z, and word dropout replaces each input word with the unknown word with probability
+    1 - `word_keep`.
 
     Source: Bowman et al. 2016, section 3 (state) and 3.1 (word dropout, z at every step).
     """
@@ -65,13 +66,12 @@ class RecurrentDecoder(nn.Module):
         batch, time = ids.shape
         samples = 1 if z is None else z.shape[0]
         previous = torch.cat([ids.new_full((batch, 1), BOS), self._dropped(ids[:, :-1])], dim=1)
-        inputs = self.embedding(previous)
+        inputs = F.dropout(self.embedding(previous), self.dropout, self.training)
         if z is not None:
             inputs = inputs.expand(samples, batch, time, -1)
             if self.at_input:
                 inputs = torch.cat([inputs, z[:, :, None].expand(-1, -1, time, -1)], dim=3)
             inputs = inputs.reshape(samples * batch, time, -1)
-        inputs = F.dropout(inputs, self.dropout, self.training)
         code = None if z is None else z.flatten(0, 1)
         outputs, _ = self.network(inputs, self._state(code))
         outputs = F.dropout(outputs, self.dropout, self.training)

@@ -19,9 +19,9 @@ from textvae.metrics.likelihood import perplexity
 from textvae.objective import load_settings
 from textvae.scores import score
 from textvae.settings import Settings
-from textvae.train import interruptible, planned_steps, precision_for, resume, train
+from textvae.training import interruptible, planned_steps, precision_for, resume, train
 
-train_module = importlib.import_module("textvae.train")  # the package has a function of that name
+train_module = importlib.import_module("textvae.training")  # the package has a function of that name
 
 # Of one length, so that every batch has several: batches are of like lengths.
 SENTENCES = ["the cat sat", "a dog ran", "birds sing songs", "no one came"]
