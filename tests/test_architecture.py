@@ -19,7 +19,7 @@ ROWS = [
     {"model"},
     {"metrics", "scores"},
     {"schedules", "terms", "objective"},
-    {"updates", "train", "run"},
+    {"updates", "training", "run"},
     {"generate", "evaluate", "diagnose", "report", "quickstart"},
     {"cli", "__main__"},
 ]

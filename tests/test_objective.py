@@ -78,15 +78,23 @@ def test_every_method_loads_and_fits():
     assert found["language-model"].model.latent == 0 and found["language-model"].objective == {}
 
 
-def test_the_order_is_method_file_tables_assignments(tmp_path):
+def test_the_order_is_file_method_tables_assignments(tmp_path):
     file = tmp_path / "settings.toml"
     file.write_text("[objective.mu-forcing]\nmargin = 3\n[train]\nepochs = 3\nseed = 3\n[model]\nlatent = 3\n")
     settings = load_settings(
         file, "mu-forcing", ["train.seed=5", "train.lr=0.25"], train={"seed": 4, "epochs": 4}, data={"corpus": "c"}
     )
-    assert settings.objective == {"kl": Kl(), "mu-forcing": MuForcing(margin=3.0)}
+    assert settings.objective == {"kl": Kl(), "mu-forcing": MuForcing(margin=2.0)}
     assert (settings.train.seed, settings.train.epochs, settings.model.latent) == (5, 4, 3)
     assert (settings.train.optimizer.lr, settings.data.corpus) == (0.25, "c")
+
+
+def test_a_method_takes_the_place_of_the_files_objective(tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text("[objective.kl]\nweight = 0.5\n[objective.mu-forcing]\nmargin = 3\n")
+    assert load_settings(file).objective == {"kl": Kl(weight=0.5), "mu-forcing": MuForcing(margin=3.0)}
+    assert load_settings(file, "vanilla").objective == {"kl": Kl()}
+    assert load_settings(file, "language-model").objective == {}
 
 
 def test_settings_of_terms_are_read_and_written_back(tmp_path):

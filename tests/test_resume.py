@@ -75,8 +75,8 @@ for line in sys.stdin:
     print(os.waitstatus_to_exitcode(status), flush=True)
 """
 
-ADAM = {"name": "adam", "lr": 0.05}
-MOMENTUM = {"name": "sgd", "lr": 4.0, "momentum": 0.9}
+ADAM = {"name": "adam", "lr": 0.1}
+MOMENTUM = {"name": "sgd", "lr": 1.0, "momentum": 0.9}
 STEPS = 60
 
 

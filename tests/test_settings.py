@@ -396,14 +396,25 @@ def test_what_is_no_assignment_is_refused(assignment):
         ({"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"d": 4}, "e": 5}, {"a": 1, "b": {"c": 2, "d": 4}, "e": 5}),
         # the same kind, or none named: values meet
         (
-            {"o": {"name": "adam", "lr": 1}},
-            {"o": {"name": "adam", "eps": 2}},
-            {"o": {"name": "adam", "lr": 1, "eps": 2}},
+            {"optimizer": {"name": "adam", "lr": 1}},
+            {"optimizer": {"name": "adam", "eps": 2}},
+            {"optimizer": {"name": "adam", "lr": 1, "eps": 2}},
         ),
-        ({"o": {"name": "adam", "lr": 1}}, {"o": {"eps": 2}}, {"o": {"name": "adam", "lr": 1, "eps": 2}}),
-        ({"o": {"lr": 1}}, {"o": {"name": "sgd"}}, {"o": {"name": "sgd", "lr": 1}}),
-        # another kind: the whole table goes
-        ({"o": {"name": "adam", "eps": 1}}, {"o": {"name": "sgd"}}, {"o": {"name": "sgd"}}),
+        (
+            {"optimizer": {"name": "sgd", "lr": 1}},
+            {"optimizer": {"momentum": 0.5}},
+            {"optimizer": {"name": "sgd", "lr": 1, "momentum": 0.5}},
+        ),
+        (
+            {"w": {"schedule": "linear", "steps": 5}},
+            {"w": {"end": 1}},
+            {"w": {"schedule": "linear", "steps": 5, "end": 1}},
+        ),
+        # kinds with the same settings keep them
+        ({"d": {"name": "lstm", "hidden": 7}}, {"d": {"name": "gru"}}, {"d": {"name": "gru", "hidden": 7}}),
+        # another kind: the whole table goes; an optimizer without a name is Adam
+        ({"optimizer": {"name": "adam", "eps": 1}}, {"optimizer": {"name": "sgd"}}, {"optimizer": {"name": "sgd"}}),
+        ({"optimizer": {"lr": 1}}, {"optimizer": {"name": "sgd"}}, {"optimizer": {"name": "sgd"}}),
         (
             {"w": {"schedule": "linear", "steps": 5}},
             {"w": {"schedule": "sigmoid", "width": 1.0}},

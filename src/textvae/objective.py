@@ -48,8 +48,8 @@ def load_settings(
 ) -> Settings:
     """Settings from a file, a method preset on top, `tables` on top of that, and `path=value` assignments last.
 
-    A method's objective takes the place of the file's. Without an objective a model with a latent code gets the plain
-    KL at weight 1.
+    A method's objective takes the place of the file's. Without an objective a model with a latent code gets the
+    plain KL at weight 1.
 
     Raises:
         RequestError: names every wrong place, unknown method and impossible combination.

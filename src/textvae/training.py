@@ -291,7 +291,7 @@ class Loop:
 
     def _check_finite(self, numbers: dict[str, Any], prefix: str = "") -> None:
         """Refuse to go on with, or to save, numbers that are not finite."""
-        wrong = [name for name, number in numbers.items() if not math.isfinite(number)]
+        wrong = [name for name, number in numbers.items() if number is not None and not math.isfinite(number)]
         if wrong:
             raise self._diverged(prefix + ", ".join(wrong))
 
@@ -324,10 +324,12 @@ def validation(model: TextVAE, store: TokenStore, seed: int) -> dict[str, Any]:
     """What a validation logs: weight 1, dropout off, float32, every sentence once; nats per sentence."""
     scores = score(model, store, seed)
     bound = scores.bound.sum().item()
+    words = perplexity(bound, scores.tokens)
     found: dict[str, Any] = {
         "reconstruction": scores.reconstruction.mean().item(),
         "bound": bound / len(scores),
-        "perplexity_bound": perplexity(bound, scores.tokens),
+        # Of a bound that is finite and huge, as before the KL has a weight, the perplexity overflows.
+        "perplexity_bound": words if math.isfinite(words) else None,
     }
     if scores.rate is not None and scores.posterior is not None and scores.z is not None:
         mutual = information(scores, MI_SENTENCES)
