@@ -40,9 +40,9 @@ class PlainVAE(nn.Module):
         h, c = c.chunk(2, dim=1)
         state = (h.tanh().unsqueeze(0).contiguous(), c.unsqueeze(0).contiguous())
         begin = torch.full_like(ids[:, :1], BOS)
-        inputs = self.decoder_embedding(torch.cat([begin, ids[:, :-1]], dim=1))
+        inputs = self.dropout(self.decoder_embedding(torch.cat([begin, ids[:, :-1]], dim=1)))
         inputs = torch.cat([inputs, z.unsqueeze(1).expand(-1, inputs.shape[1], -1)], dim=2)
-        outputs, _ = self.decoder(self.dropout(inputs), state)
+        outputs, _ = self.decoder(inputs, state)
         logits = self.to_words(self.dropout(outputs))
 
         nats = F.cross_entropy(logits.flatten(0, 1), ids.flatten(), ignore_index=PAD, reduction="sum")

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
+
 from measuring import machine, timed, write_json
 from plain import PlainVAE, plain_step
-from torch import Tensor, nn
-
 from textvae.batches import TokenStore, collate, epoch_batches
 from textvae.data import Corpus, open_corpus
 from textvae.model import build

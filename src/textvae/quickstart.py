@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from textvae.batches import TokenStore
 from textvae.corpora import grammar
-from textvae.data import Corpus, open_corpus
+from textvae.data import open_corpus
 from textvae.diagnose import SAMPLES, diagnose
 from textvae.errors import RequestError, WorkError
 from textvae.evaluate import evaluate
@@ -21,7 +23,7 @@ from textvae.metrics.text import distinct
 from textvae.objective import load_settings
 from textvae.report import RunReport, write_report
 from textvae.run import Run
-from textvae.scores import score
+from textvae.scores import Scores, score
 from textvae.settings import Settings
 from textvae.training import resume, train
 
@@ -39,7 +41,8 @@ TABLES: dict[str, Any] = {
 }
 # A quarter of the corpus's entropy goes through the code: enough to see in the samples.
 ASSIGNMENTS = {"mu-forcing": ["objective.mu-forcing.margin=4"]}
-ATTRIBUTE = "sentiment"
+# The map of the latent space tells this many values apart by colour.
+COLOURS = 6
 
 # Called with what is under way ("training vanilla"), how far it is and how far it goes.
 Progress = Callable[[str, int, int], None]
@@ -73,10 +76,22 @@ def quickstart(out: Path, seed: int = 0, progress: Progress | None = None) -> li
     finally:
         for worker in workers:
             worker.join()
-    reports = []
-    for method in METHODS:
-        evaluation = read_json(out / method / "evaluation" / "test.json")
-        reports.append(described(load(out / method), corpus, evaluation, seed))
+    store = corpus.split("test")
+    models = [load(out / method) for method in METHODS]
+    scores = [score(trained.model, store, seed) for trained in models]
+    attributes = attributes_of(models[0].run, store)
+    attribute = best_told(means_of(scores[-1]), attributes)
+    reports = [
+        described(
+            trained,
+            read_json(trained.run.folder / "evaluation" / "test.json"),
+            found,
+            attributes[attribute],
+            attribute,
+            seed,
+        )
+        for trained, found in zip(models, scores, strict=True)
+    ]
     write_report(out / "report.html", "textvae quickstart: does the code get used?", reports)
     return reports
 
@@ -122,32 +137,54 @@ def settings_of(method: str, seed: int) -> Settings:
     return load_settings(None, method, ASSIGNMENTS.get(method, ()), **tables)
 
 
-def described(trained: Trained, corpus: Corpus, evaluation: dict[str, Any], seed: int) -> RunReport:
+def described(
+    trained: Trained, evaluation: dict[str, Any], scores: Scores, labels: list[str], attribute: str, seed: int
+) -> RunReport:
     """All that the report shows of one run on the embedded corpus."""
-    run, store = trained.run, corpus.split("test")
-    prior_samples = trained.sample(SAMPLES, seed=seed)
-    scores = score(trained.model, store, seed)
-    texts = run.tokenizer.decode_batch([store[row].tolist() for row in range(len(store))])
-    language = grammar.reviews()
-    labels = [(language.attributes(text) or {}).get(ATTRIBUTE, "?") for text in texts]
-    has_code = scores.posterior is not None and scores.z is not None
+    run = trained.run
     return RunReport(
         name=run.folder.name,
         log=run.log(),
         evaluation={
             **evaluation,
-            "distinct_samples": distinct(prior_samples),
+            "distinct_samples": distinct(trained.sample(SAMPLES, seed=seed)),
             "prior_samples": SAMPLES,
             "hardware": f"{run.environment['device']}, {run.environment['cores']} cores",
         },
-        means=scores.posterior.mean.numpy() if scores.posterior is not None else None,
-        codes=scores.z.numpy() if scores.z is not None else None,
+        means=means_of(scores),
+        codes=None if scores.z is None else scores.z.numpy(),
         labels=labels,
-        label_name=ATTRIBUTE,
+        label_name=attribute,
         samples=trained.sample(5, seed=seed),
-        interpolation=trained.interpolate_prior(seed=seed, steps=7) if has_code else [],
+        interpolation=trained.interpolate_prior(seed=seed, steps=7),
         verdict=" ".join(diagnose(run.folder, seed=seed).sentences),
     )
+
+
+def attributes_of(run: Run, store: TokenStore) -> dict[str, list[str]]:
+    """The true attributes of every sentence of a split, those with few enough values for a map's colours."""
+    language = grammar.reviews()
+    texts = run.tokenizer.decode_batch([store[row].tolist() for row in range(len(store))])
+    known = [language.attributes(text) or {} for text in texts]
+    few = [name for name, values in language.values.items() if len(values) <= COLOURS]
+    return {name: [attributes.get(name, "?") for attributes in known] for name in few}
+
+
+def best_told(means: np.ndarray, attributes: dict[str, list[str]]) -> str:
+    """The attribute whose values lie farthest apart: most of the means' variance is between its groups."""
+
+    def between(labels: list[str]) -> float:
+        groups, centre = np.array(labels), means.mean(0)
+        distances = {value: ((means[groups == value].mean(0) - centre) ** 2).sum() for value in set(labels)}
+        return sum((groups == value).mean() * distance for value, distance in distances.items())
+
+    return max(attributes, key=lambda name: between(attributes[name]))
+
+
+def means_of(scores: Scores) -> np.ndarray:
+    """The posterior means of the scored sentences, (n, latent)."""
+    assert scores.posterior is not None
+    return scores.posterior.mean.numpy()
 
 
 def _trained(folder: Path, settings: Settings, progress: Callable[[int, int], None]) -> Run:
