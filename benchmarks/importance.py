@@ -56,9 +56,8 @@ def main() -> None:
         (importance_weighted(model, store, rows, SAMPLES, tokens=tokens) - whole).abs().max().item()
         for tokens in (100, 1000, 16_384)
     ]
-    print(
-        f"IW-NLL at {arguments.size}, batched : one at a time: {median(rounds):.0f}x (of {[round(r) for r in rounds]})"
-    )
+    ratio, found = median(rounds), [round(r) for r in rounds]
+    print(f"IW-NLL at {arguments.size}, batched : one at a time: {ratio:.0f}x (of {found})")
     print(f"largest difference between chunkings: {max(differences):.1e} nats")
     if arguments.json:
         results = {

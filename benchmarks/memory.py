@@ -2,9 +2,9 @@
 
     python benchmarks/memory.py [--large 2000000] [--json FILE]
 
-Each is a process of its own that builds the token store from a text file and trains a few steps; the peak is that of
-its resident memory, pages of mapped files included. The text has 12 random words a sentence out of 50,000, so that the
-vocabulary is the same in both.
+Each is a process of its own that builds the token store from a text file and trains a few steps; the peak is that
+of its resident memory, pages of mapped files included. The text has 12 random words a sentence out of 50,000, so
+that the vocabulary is the same in both.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from pathlib import Path
 from textvae.objective import load_settings
 from textvae.training import train
 file, out = sys.argv[1:]
-train(load_settings(method="mu-forcing", data={"corpus": file}, train={"max_steps": 20, "validate_every": 1000}), Path(out))
+train(load_settings(method="mu-forcing", data={"corpus": file}, train={"max_steps": 20}), Path(out))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

@@ -2,8 +2,8 @@
 
     TEXTVAE_DATA=CORPORA python benchmarks/same_bound.py [--steps 1000] [--json FILE]
 
-The two runs differ in `train.precision` alone: seed, batches, noise and dropout are the same. The bound is validated
-in float32 in both.
+The two runs differ in `train.precision` alone: seed, batches, noise and dropout are the same. The bound is
+validated in float32 in both.
 """
 
 import argparse
@@ -38,9 +38,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     bounds = {precision: bound(precision, arguments.steps) for precision in ("bf16", "fp32")}
     difference = bounds["bf16"] / bounds["fp32"] - 1
-    print(
-        f"bound after {arguments.steps:,} updates: bf16 {bounds['bf16']:.3f}, fp32 {bounds['fp32']:.3f}: {difference:+.3%}"
-    )
+    both = ", ".join(f"{precision} {value:.3f}" for precision, value in bounds.items())
+    print(f"bound after {arguments.steps:,} updates: {both}: {difference:+.3%}")
     if arguments.json:
         write_json(arguments.json, {**machine(), "bounds": bounds, "relative_difference": difference})
 
