@@ -1,0 +1,115 @@
+import json
+import math
+import shlex
+
+import pytest
+import torch
+
+from textvae.diagnose import collapsed_since, diagnose, prior_moment_matched
+from textvae.files import write_tensors
+from textvae.metrics.latent import kl_moment_matched
+from textvae.objective import load_settings
+from textvae.training import train
+
+TABLES = {
+    "model": {"latent": 2, "embedding": 8, "encoder": {"hidden": 8}, "decoder": {"hidden": 16, "dropout": 0.0}},
+    "train": {"batch_size": 20, "epochs": 60, "optimizer": {"lr": 0.02}, "device": "cpu"},
+}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """Two kinds of sentences: a code can tell them apart, and the words after the first follow from it."""
+    file = tmp_path_factory.mktemp("text") / "text.txt"
+    lines = [f"{kind * 3} {word} {kind} {kind}" for kind in "ab" for word in (f"w{i}" for i in range(80))]
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory, text):
+    settings = load_settings(
+        method="mu-forcing",
+        data={"corpus": str(text), "split": {"valid": 0.2, "test": 0.2}},
+        assignments=["objective.mu-forcing.margin=2", "objective.mu-forcing.weight=2"],
+        **TABLES,
+    )
+    return train(settings, tmp_path_factory.mktemp("runs") / "healthy")
+
+
+def with_weights(run, folder, change):
+    """A copy of a run whose best weights are changed by a function."""
+    import shutil
+
+    shutil.copytree(run.folder, folder)
+    weights = {name: tensor.clone() for name, tensor in run.model().state_dict().items()}
+    change(weights)
+    write_tensors(folder / "model.safetensors", weights)
+    return folder
+
+
+def collapse(weights):
+    """The posterior is the prior whatever the sentence."""
+    weights["posterior.parameters_of.weight"].zero_()
+    weights["posterior.parameters_of.bias"].zero_()
+
+
+def deafen(weights):
+    """The decoder gets nothing of z."""
+    weights["decoder.network.network.weight_ih_l0"][:, -2:] = 0
+    weights["decoder.first_state.weight"].zero_()
+
+
+def test_a_healthy_run_is_called_healthy(healthy):
+    found = diagnose(healthy.folder)
+    assert found.collapsed is False and found.decoder_uses_code is True
+    assert found.kl > 0.5 and found.shuffle_gap > 0.1
+    assert found.sentences[0].startswith("The posterior has not collapsed: the code carries")
+    assert json.loads(json.dumps(found.document()))["run"] == str(healthy.folder)
+    assert found.command.startswith("textvae ") and str(healthy.folder) in shlex.split(found.command)[2]
+
+
+def test_a_posterior_that_is_the_prior_is_called_collapsed(healthy, tmp_path):
+    folder = with_weights(healthy, tmp_path / "run", collapse)
+    found = diagnose(folder)
+    assert found.collapsed is True
+    assert (found.kl, found.dimensions_off, found.active_units) == (0.0, 2, 0)
+    assert found.sentences[0].startswith("The posterior has collapsed: its KL is 0.00 nats a sentence")
+    words = shlex.split(found.command)
+    assert words[:3] == ["textvae", "train", str(folder / "settings.toml")]
+    assert "objective.mu-forcing.weight=4" in words  # the hinge is there, and was too weak
+    load_settings(folder / "settings.toml", None, [words[words.index("--set") + 1]])
+
+
+def test_a_decoder_that_ignores_the_code_counts_as_collapsed(healthy, tmp_path):
+    found = diagnose(with_weights(healthy, tmp_path / "run", deafen))
+    assert found.collapsed is True and found.decoder_uses_code is False and found.kl > 0.5
+    assert "the decoder ignores it" in found.sentences[0]
+    assert found.shuffle_gap == pytest.approx(0.0, abs=1e-5)
+    assert found.distinct_samples == 1
+
+
+def test_the_step_of_the_collapse_is_the_first_from_which_the_kl_stayed_low():
+    log = [{"step": step, "kl": kl} for step, kl in ((1, 0.1), (2, 3.0), (3, 0.4), (4, 0.2), (5, 0.0))]
+    assert collapsed_since([{"step": 0, "bound": 1.0}, *log]) == 3
+    assert collapsed_since(log[:2]) is None
+    assert collapsed_since([]) is None
+
+
+def test_codes_of_the_prior_have_the_moment_matched_kl_of_sampling_error():
+    found = [kl_moment_matched(torch.randn(500, 8, generator=torch.Generator().manual_seed(i))) for i in range(200)]
+    mean = sum(found) / len(found)
+    error = math.sqrt(sum((one - mean) ** 2 for one in found) / len(found) / len(found))
+    assert mean == pytest.approx(prior_moment_matched(8, 500), abs=4 * error + 0.02 * mean)
+
+
+def test_a_language_model_cannot_collapse(tmp_path, text):
+    settings = load_settings(
+        method="language-model",
+        data={"corpus": str(text), "split": {"valid": 0.2, "test": 0.2}},
+        **{**TABLES, "model": {**TABLES["model"], "latent": 0}, "train": {**TABLES["train"], "max_steps": 3}},
+    )
+    found = diagnose(train(settings, tmp_path / "run").folder)
+    assert found.collapsed is None and found.kl is None and found.distinct_samples == 1
+    assert "language model" in found.sentences[0]
+    assert "--method mu-forcing" in found.command

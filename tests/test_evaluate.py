@@ -1,0 +1,222 @@
+import json
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from textvae import settings as s
+from textvae.batches import TokenStore, build, collate
+from textvae.corpora import grammar
+from textvae.errors import RequestError
+from textvae.evaluate import evaluate, importance_weighted, shuffle_gap, subset, true_distance
+from textvae.model import build as build_model
+from textvae.objective import load_settings
+from textvae.scores import score
+from textvae.tokenizers import Tokenizer
+from textvae.training import train
+
+SMALL = {
+    "model": {"embedding": 8, "encoder": {"hidden": 8}, "decoder": {"hidden": 8}},
+    "train": {"batch_size": 16, "max_steps": 6, "device": "cpu"},
+}
+
+
+@pytest.fixture(scope="module")
+def every_sentence(tmp_path_factory) -> tuple[TokenStore, Tokenizer]:
+    """All sentences of one to three words out of two."""
+    texts = [" ".join(words) for n in (1, 2, 3) for words in product("ab", repeat=n)]
+    folder = tmp_path_factory.mktemp("all") / "store"
+    stores = build(folder, {"train": texts, "valid": texts})
+    return stores["train"], Tokenizer.load(folder / "tokenizer.json")
+
+
+@pytest.fixture(scope="module")
+def model(every_sentence):
+    """One latent dimension, weights so large that z matters and q is not the prior."""
+    torch.manual_seed(1)
+    sizes = s.Model(
+        latent=1,
+        embedding=3,
+        encoder=s.Encoder(hidden=4),
+        decoder=s.RecurrentDecoder(hidden=5, dropout=0.0),
+        init=1.0,
+    )
+    return build_model(sizes, len(every_sentence[1])).eval()
+
+
+def exact_nll(model, store) -> torch.Tensor:
+    """-log p(x) of every sentence, the integral over the one dimension of z by quadrature."""
+    points, weights = np.polynomial.hermite_e.hermegauss(200)
+    z = torch.tensor(points, dtype=torch.float32)[:, None]
+    log_weights = torch.tensor(np.log(weights / math.sqrt(2 * math.pi)))
+    found = []
+    with torch.no_grad():
+        for row in range(len(store)):
+            log_px = model.log_px(collate(store, np.array([row])), z[:, None]).double().sum(-1)[:, 0]
+            found.append(-(log_px + log_weights).logsumexp(0))
+    return torch.stack(found)
+
+
+def test_importance_weighting_finds_the_exact_likelihood(model, every_sentence):
+    store, _ = every_sentence
+    exact = exact_nll(model, store)
+    assert exact.exp().reciprocal().sum() < 1  # the sentences are different outcomes, and there are longer ones
+    estimate = importance_weighted(model, store, np.arange(len(store)), 20_000)
+    torch.testing.assert_close(estimate, exact, rtol=0, atol=0.03)
+    bound = score(model, store, samples=2000).bound
+    assert (bound - exact > 0.03).any(), "the posterior is exact, so this shows nothing"
+
+
+def test_importance_weighting_falls_with_samples_and_starts_at_the_bound(model, every_sentence):
+    store, _ = every_sentence
+    rows = np.arange(len(store))
+
+    def mean(samples: int, seeds: int = 300) -> float:
+        """Over sentences and seeds: in expectation a bound, the tighter the more samples."""
+        found = [importance_weighted(model, store, rows, samples, seed=seed).mean() for seed in range(seeds)]
+        return torch.stack(found).mean().item()
+
+    one, five, fifty = mean(1), mean(5), mean(50, seeds=60)
+    exact = exact_nll(model, store).mean().item()
+    assert one > five > fifty > exact - 0.01
+    assert one == pytest.approx(score(model, store, samples=5000).bound.mean().item(), abs=0.05)
+
+
+def test_no_chunking_changes_the_estimate(model, every_sentence):
+    store, _ = every_sentence
+    rows = np.array([3, 0, 7])
+    whole = importance_weighted(model, store, rows, 50, tokens=10**6)
+    for tokens in (1, 20, 333):
+        torch.testing.assert_close(
+            importance_weighted(model, store, rows, 50, tokens=tokens), whole, rtol=0, atol=1e-5
+        )
+    torch.testing.assert_close(importance_weighted(model, store, rows[:1], 50), whole[:1], rtol=0, atol=1e-5)
+
+
+def test_the_shuffle_gap_is_what_other_codes_cost(model, every_sentence):
+    store, _ = every_sentence
+    scores = score(model, store, seed=3)
+    gap = shuffle_gap(model, store, scores, seed=3)
+    cycle = np.random.default_rng([3, 2]).permutation(len(store))
+    with torch.no_grad():
+        for place, row in enumerate(cycle):
+            other = scores.z[cycle[place - 1]][None, None]
+            alone = -model.log_px(collate(store, np.array([row])), other).double().sum()
+            assert gap[row].item() == pytest.approx((alone - scores.reconstruction[row]).item(), abs=1e-5)
+            assert cycle[place - 1] != row
+    some = np.array([1, 4, 9])
+    part = shuffle_gap(model, store, score(model, store, seed=3, rows=some), seed=3, rows=some)
+    assert part.shape == (3,) and torch.isfinite(part).all()
+
+
+def test_a_decoder_that_sees_no_code_has_no_gap(every_sentence):
+    store, tokenizer = every_sentence
+    torch.manual_seed(0)
+    model = build_model(s.Model(latent=2, embedding=3, encoder=s.Encoder(hidden=4)), len(tokenizer))
+    with torch.no_grad():
+        model.decoder.network.network.weight_ih_l0[:, 3:] = 0
+        model.decoder.first_state.weight.zero_()
+    gap = shuffle_gap(model, store, score(model, store), seed=0)
+    torch.testing.assert_close(gap, torch.zeros_like(gap), rtol=0, atol=1e-5)
+
+
+def test_subsets_are_seeded_and_without_repeats():
+    some = subset(100, 30, seed=1)
+    assert len(set(some.tolist())) == 30 and sorted(some) == some.tolist()
+    assert subset(100, 30, seed=1).tolist() == some.tolist() != subset(100, 30, seed=2).tolist()
+    assert subset(10, None, 0).tolist() == subset(10, 99, 0).tolist() == list(range(10))
+
+
+def test_the_true_distance_is_to_the_grammars_own_probabilities(tmp_path):
+    language = grammar.reviews()
+    texts = language.sample(40, seed=5)
+    stores = build(tmp_path / "store", {"train": texts, "valid": texts[:5]})
+    tokenizer = Tokenizer.load(tmp_path / "store" / "tokenizer.json")
+    surprisal = torch.tensor([-language.log_prob(text) for text in texts], dtype=torch.float64)
+    found = true_distance(surprisal + 2.0, stores["train"], np.arange(40), tokenizer)
+    assert found["entropy"] == language.entropy
+    assert found["surprisal"] == pytest.approx(surprisal.mean().item())
+    assert found["gap_to_surprisal"] == pytest.approx(2.0)
+    assert found["gap_to_surprisal_standard_error"] == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory, tiny_sentences):
+    file = tmp_path_factory.mktemp("text") / "text.txt"
+    file.write_text("\n".join(tiny_sentences) + "\n")
+    return file
+
+
+def trained(folder, text, method="mu-forcing", **data):
+    split = {"valid": 0.2, "test": 0.3}
+    latent = 0 if method == "language-model" else 3
+    model = {**SMALL["model"], "latent": latent}
+    tables = {**SMALL, "model": model, "data": {"corpus": str(text), "split": split, **data}}
+    return train(load_settings(method=method, **tables), folder)
+
+
+def test_the_json_has_all_that_the_contract_names(tmp_path, text):
+    run = trained(tmp_path / "run", text)
+    progress = []
+    found = evaluate(run.folder, iw_samples=20, iw_sentences=5, progress=lambda *at: progress.append(at))
+    assert json.loads((run.folder / "evaluation" / "test.json").read_text()) == found
+    names = (
+        "split sentences tokens signature reconstruction kl rate_kind bound bound_samples perplexity_bound nll_iw "
+        "nll_iw_standard_error perplexity_iw iw_samples iw_sentences tokens_without_end mutual_information "
+        "mutual_information_sentences mutual_information_ceiling active_units latent kl_per_dimension "
+        "log_det_covariance mean_squared_norm kl_moment_matched"
+    )
+    assert set(names.split()) <= set(found)
+    assert found["bound"] == pytest.approx(found["reconstruction"] + found["kl"])
+    assert found["kl"] == pytest.approx(sum(found["kl_per_dimension"]))
+    assert found["tokens"] - found["tokens_without_end"] == found["sentences"]
+    nats = found["bound"] * found["sentences"]
+    assert found["perplexity_bound"] == pytest.approx(math.exp(nats / found["tokens"]))
+    assert found["perplexity_bound_without_end"] == pytest.approx(math.exp(nats / found["tokens_without_end"]))
+    assert (
+        found["mutual_information"]
+        <= found["mutual_information_ceiling"]
+        == pytest.approx(math.log(found["sentences"]))
+    )
+    assert set(found["active_units"]) == {"0.01", "0.2"} and len(found["kl_per_dimension"]) == found["latent"] == 3
+    assert (found["iw_samples"], found["iw_sentences"], progress[-1]) == (20, 5, (5, 5))
+    assert found["signature"].startswith("nll|bound:iw20|unit:nats/sentence|eos:counted|unk:counted|vocabulary:")
+    assert (
+        "|textvae:0.1.0" in found["signature"]
+        and f"|split:{found['signature'].split('split:')[1][:6]}" in (found["signature"])
+    )
+    assert evaluate(run.folder, iw_samples=20, iw_sentences=5) == found
+
+
+def test_a_language_model_has_an_exact_likelihood_and_no_latent_scores(tmp_path, text):
+    run = trained(tmp_path / "run", text, "language-model")
+    found = evaluate(run.folder, iw_sentences=None)
+    assert found["nll_iw"] == pytest.approx(found["reconstruction"]) == pytest.approx(found["bound"])
+    assert (found["nll_iw_kind"], found["iw_samples"], found["iw_sentences"]) == ("exact", 0, found["sentences"])
+    missing = ("kl", "rate_kind", "mutual_information", "active_units", "kl_per_dimension", "shuffle_gap")
+    assert all(found[name] is None for name in missing)
+    assert "bound:exact" in found["signature"]
+
+
+def test_character_models_give_bits_per_character(tmp_path, text):
+    run = trained(tmp_path / "run", text, tokenizer={"name": "character"})
+    found = evaluate(run.folder, iw_samples=2, iw_sentences=2)
+    bits = found["bound"] * found["sentences"] / math.log(2) / found["tokens"]
+    assert found["bits_per_character"] == pytest.approx(bits)
+
+
+def test_wrong_requests_are_refused(tmp_path, text):
+    with pytest.raises(RequestError, match="iw_samples = 0: must be 1 or more"):
+        evaluate(tmp_path, iw_samples=0)
+    run = trained(tmp_path / "run", text)
+    with pytest.raises(RequestError, match="--split tset: text.txt has only train, valid, test"):
+        evaluate(run.folder, "tset")
+    text_before = text.read_text()
+    text.write_text(text_before + "w1 w1 w1 w2 w3\n" * 3)
+    try:
+        with pytest.raises(RequestError, match="is not the one that"):
+            evaluate(run.folder)
+    finally:
+        text.write_text(text_before)

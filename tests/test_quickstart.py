@@ -1,0 +1,72 @@
+import re
+
+import numpy as np
+import pytest
+
+from textvae.errors import RequestError, WorkError
+from textvae.quickstart import _listen, best_told, quickstart, settings_of
+
+
+class Worker:
+    """A process that has ended."""
+
+    def is_alive(self) -> bool:
+        return False
+
+
+class Messages(list):
+    """A queue that has everything in it already."""
+
+    def get(self, timeout: float) -> object:
+        import queue
+
+        if not self:
+            raise queue.Empty
+        return self.pop(0)
+
+    def empty(self) -> bool:
+        return not self
+
+
+def test_the_two_runs_differ_in_the_objective_alone():
+    vanilla, forced = settings_of("vanilla", 3), settings_of("mu-forcing", 3)
+    assert vanilla.objective.keys() == {"kl"} and forced.objective.keys() == {"kl", "mu-forcing"}
+    assert vanilla.model_copy(update={"objective": forced.objective}) == forced
+    assert vanilla.train.seed == 3 and vanilla.data.corpus == "grammar"
+
+
+def test_the_attribute_that_lies_farthest_apart_is_found():
+    means = np.array([[0.0, 0.0], [0.1, 4.0], [5.0, 0.2], [5.1, 4.1]])
+    attributes = {"first": ["a", "a", "b", "b"], "second": ["c", "d", "c", "d"], "none": ["e", "f", "f", "e"]}
+    assert best_told(means, attributes) == "first"
+    assert best_told(means[:, ::-1] * [2.0, 1.0], attributes) == "second"
+
+
+def test_progress_and_errors_of_the_processes_come_through():
+    told = []
+    _listen([Worker(), Worker()], Messages([("training", 1, 2), None, None]), lambda *one: told.append(one))
+    assert told == [("training", 1, 2)]
+    with pytest.raises(RequestError, match="runs/x: taken"):
+        _listen([Worker()], Messages([RequestError("runs/x: taken")]), None)
+    with pytest.raises(WorkError, match="ended without saying why"):
+        _listen([Worker()], Messages(), None)
+
+
+@pytest.mark.slow
+def test_the_quickstart_tells_collapse_from_use(tmp_path):
+    out = tmp_path / "quickstart"
+    vanilla, forced = quickstart(out)
+    assert vanilla.verdict.startswith("The posterior has collapsed")
+    assert forced.verdict.startswith("The posterior has not collapsed")
+    assert forced.evaluation["reconstruction"] < vanilla.evaluation["reconstruction"]
+    assert vanilla.evaluation["distinct_samples"] < 20 < forced.evaluation["distinct_samples"]
+    for report in (vanilla, forced):  # claim X1: nothing beats the truth
+        gap, error = (report.evaluation[f"gap_to_surprisal{part}"] for part in ("", "_standard_error"))
+        assert gap > -3 * error
+        assert len(report.samples) == 5 and len(report.interpolation) == 7
+    page = (out / "report.html").read_text()
+    assert len(page) < 2_000_000 and not re.search(r'(?:src|href)="http', page)
+    again = quickstart(out)  # finished runs are used again
+    assert [report.log for report in again] == [vanilla.log, forced.log]
+    with pytest.raises(RequestError, match="holds a run with other settings"):
+        quickstart(out, seed=1)
