@@ -381,7 +381,7 @@ class TestRefusals:
 
 class TestPrecision:
     @pytest.mark.parametrize(
-        ("units", "vocabulary", "expected"), [(True, 2000, "bf16"), (True, 1953, "fp32"), (False, 99999, "fp32")]
+        ("units", "vocabulary", "expected"), [(True, 196, "bf16"), (True, 195, "fp32"), (False, 99999, "fp32")]
     )
     def test_auto_depends_on_hardware_and_size(self, monkeypatch, units, vocabulary, expected):
         monkeypatch.setattr(train_module, "has_bf16_units", lambda: units)

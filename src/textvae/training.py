@@ -365,13 +365,13 @@ def launched(settings: Settings) -> Fabric:
 def precision_for(settings: Settings, vocabulary: int) -> str:
     """What `precision = "auto"` means here: bf16 where the hardware has it and the model is big enough.
 
-    Below about a million weights in the vocabulary's projection, conversions cost more than they save.
+    Below about a hundred thousand weights in the vocabulary's projection, conversions cost more than they save.
     """
     if settings.train.precision != "auto":
         return settings.train.precision
     if settings.train.device != "cpu" and torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    large = vocabulary * settings.model.decoder.hidden >= 1_000_000
+    large = vocabulary * settings.model.decoder.hidden >= 100_000
     return "bf16" if large and has_bf16_units() else "fp32"
 
 

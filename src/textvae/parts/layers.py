@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from textvae.parts import lstm
+
 Cell = Literal["lstm", "gru"]
 # LSTM: (h, c); GRU: (h,). Each (layer, batch, hidden).
 State = tuple[Tensor, ...]
@@ -42,6 +44,8 @@ class Recurrent(nn.Module):
         if state is not None:
             state = tuple(part.to(inputs.dtype) for part in state)
         if self.cell == "lstm":
+            if lstm.wanted(inputs, self.network.hidden_size):
+                return lstm.lstm(inputs, state, self.network.all_weights)
             outputs, last = self.network(inputs, state)
             return outputs, last
         outputs, last = self.network(inputs, None if state is None else state[0])
