@@ -67,4 +67,5 @@ def test_mixed_seeds_are_distinct_and_fit(a, b):
 
 @pytest.mark.parametrize("numbers", [(0,), (0, 0), (1, 0), (2**63 - 1, 10**9)])
 def test_mixed_seeds_are_taken_by_torch(numbers):
-    torch.Generator().manual_seed(mixed(*numbers))
+    seed = mixed(*numbers)
+    assert torch.Generator().manual_seed(seed).initial_seed() == seed

@@ -67,7 +67,7 @@ def product(left: Float[Tensor, "row size"], right: Float[Tensor, "column size"]
     """`left @ right.T`, without gradients in float32 on a CPU, where oneDNN does it.
 
     torch multiplies float32 matrices with MKL, which is slow on some processors: here oneDNN, which torch takes for
-    bfloat16, is 2 to 2.5 times as fast (`benchmarks/README.md`).
+    bfloat16, is about twice as fast (`benchmarks/products.py`).
     """
     return linear(left, right, None)
 
