@@ -30,7 +30,7 @@ from textvae.objective import Objective, load_settings
 from textvae.parts.noise import mixed, step_noise
 from textvae.scores import on
 from textvae.settings import Settings
-from textvae.training import launched, precision_for
+from textvae.launch import launched, precision_for
 from textvae.updates import joint, optimizer_for
 
 BATCH, POOL, TURN = 32, 100, 5

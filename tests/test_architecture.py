@@ -13,14 +13,14 @@ SOURCE = Path(textvae.__file__).parent
 # A module imports only from its own row or from rows above it. `textvae` itself gives the version and imports
 # everything else when it is first used.
 ROWS = [
-    {"errors", "files", "settings"},
+    {"errors", "files", "strict", "schedules", "settings"},
     {"corpora", "tokenizers", "batches", "data"},
     {"parts"},
     {"model"},
     {"metrics", "scores"},
-    {"schedules", "terms", "objective"},
-    {"updates", "training", "run"},
-    {"generate", "evaluate", "diagnose", "report", "quickstart"},
+    {"terms", "objective"},
+    {"updates", "launch", "training", "run"},
+    {"generate", "evaluate", "diagnose", "comparison", "report", "quickstart"},
     {"cli", "__main__"},
 ]
 ROW = {name: number for number, row in enumerate(ROWS) for name in row}

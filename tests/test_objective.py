@@ -15,6 +15,9 @@ LOG_PX = torch.tensor([[[-1.0, -2.0], [-1.0, 0.0], [-2.0, 0.0]], [[-4.0, -1.0], 
 MEAN = torch.tensor([[1.0], [-1.0], [3.0]])  # KL of unit posteriors 1/2, 1/2, 9/2; variance 8/3
 
 
+RATES = ", ".join(name for name, term in TERMS.items() if term.is_rate)
+
+
 def problem(**tables) -> str:
     with pytest.raises(RequestError) as caught:
         load_settings(**tables)
@@ -71,7 +74,7 @@ def test_every_method_loads_and_fits():
         assert combination_problems(settings) == []
     assert found["vanilla"] == load_settings()
     assert found["vanilla"].objective == {"kl": Kl()}
-    assert found["kl-annealing"].objective == {"kl": Kl(weight=Linear(start=0, end=1, steps=10_000))}
+    assert found["kl-annealing"].objective == {"kl": Kl(weight=Linear(start=0, end=1, steps=0.5, unit="run"))}
     assert found["mu-forcing"].objective == {"kl": Kl(), "mu-forcing": MuForcing(margin=2.0, reading="paper")}
     cyclical = found["cyclical"].objective["kl"].weight
     assert (cyclical.schedule, cyclical.cycles, cyclical.ratio) == ("cyclical", 4, 0.5)
@@ -122,7 +125,7 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
         ),
         (
             {"objective": {"mu-forcing": {}}},
-            "objective: exactly one rate term is needed (kl), given: none",
+            f"objective: exactly one rate term is needed ({RATES}), given: none",
         ),
         (
             {"model": {"latent": 0}, "objective": {"kl": {}, "mu-forcing": {}}},

@@ -19,7 +19,8 @@ from textvae.metrics.likelihood import perplexity
 from textvae.objective import load_settings
 from textvae.scores import score
 from textvae.settings import Settings
-from textvae.training import interruptible, planned_steps, precision_for, resume, train
+from textvae.launch import interruptible, planned_steps, precision_for
+from textvae.training import resume, train
 
 train_module = importlib.import_module("textvae.training")  # the package has a function of that name
 
@@ -142,7 +143,7 @@ class TestLog:
             assert record["weights"] == {"kl": 0.25, "mu-forcing": 1.0}
 
     def test_the_weight_of_the_last_step_is_logged(self, trained):
-        run = trained("train.max_steps=14", "objective.kl.weight.steps=10", method="kl-annealing")
+        run = trained("train.max_steps=14", "objective.kl.weight.steps=10", "objective.kl.weight.unit=steps", method="kl-annealing")
         weights = {record["step"]: record["weights"]["kl"] for record in records(run, "train")}
         assert weights == pytest.approx({3: 0.2, 6: 0.5, 9: 0.8, 12: 1.0, 14: 1.0})  # steps count from 0
 
@@ -384,7 +385,7 @@ class TestPrecision:
         ("units", "vocabulary", "expected"), [(True, 196, "bf16"), (True, 195, "fp32"), (False, 99999, "fp32")]
     )
     def test_auto_depends_on_hardware_and_size(self, monkeypatch, units, vocabulary, expected):
-        monkeypatch.setattr(train_module, "has_bf16_units", lambda: units)
+        monkeypatch.setattr("textvae.launch.has_bf16_units", lambda: units)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         assert precision_for(Settings(), vocabulary) == expected  # 512 hidden units times the vocabulary
 

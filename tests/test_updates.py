@@ -26,7 +26,7 @@ class Point(nn.Module):
         self.at = nn.Parameter(START.clone())
         self.unreached = nn.Parameter(torch.ones(2))
 
-    def forward(self, batch, noise):
+    def forward(self, batch, noise, samples, components):
         return self.at
 
 
@@ -34,9 +34,9 @@ class Slope(Objective):
     """A loss whose gradient at step t is t + 1 times a given one."""
 
     def __init__(self):
-        super().__init__({}, total_steps=10)
+        super().__init__({}, total=10)
 
-    def __call__(self, out, step):
+    def __call__(self, out, step, multipliers=None):
         loss = (out * GRADIENT).sum() * (step + 1)
         return loss, {"term": loss.detach() / 2}
 
@@ -47,9 +47,9 @@ BATCH = Batch(torch.tensor([[4, 3]]), torch.tensor([2]), torch.tensor([0]))
 def stepped(settings, steps=1, **clipping):
     model = Point()
     fabric = Fabric(accelerator="cpu", devices=1)
-    module, optimizer = fabric.setup(model, optimizer_for(model.parameters(), settings))
+    optimizer = optimizer_for(model.parameters(), settings)
     for step in range(steps):
-        raw = joint(fabric, module, Slope(), optimizer, BATCH, step_noise(0, step, 1, slice(1)), step, **clipping)
+        raw = joint(fabric, model, Slope(), optimizer, BATCH, step_noise(0, step, 1, slice(1)), step, **clipping)
     return model, raw
 
 

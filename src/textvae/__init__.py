@@ -8,12 +8,13 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from textvae.comparison import compare
     from textvae.generate.trained import load
     from textvae.objective import load_settings
     from textvae.training import resume, train
 
 __version__ = "0.1.0"
-__all__ = ["load", "load_settings", "resume", "train"]
+__all__ = ["compare", "load", "load_settings", "resume", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,6 +22,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     homes = {
+        "compare": "textvae.comparison",
         "load": "textvae.generate.trained",
         "load_settings": "textvae.objective",
         "resume": "textvae.training",

@@ -26,12 +26,27 @@ from textvae.metrics.likelihood import (
 from textvae.metrics.signature import signature
 from textvae.model import TextVAE
 from textvae.parts.noise import mixed, sentence_noise
+from textvae.parts.priors import StandardNormal, UniformSphere
 from textvae.run import Run, check_same_data
 from textvae.scores import Scores, evaluating, information, on, score
 from textvae.tokenizers import Tokenizer
 
 # Posteriors mixed in the estimate of I(x; z), and draws of the aggregated posterior that are averaged.
 MI_SENTENCES, DRAWS = 10_000, 5
+# What `latent_scores` gives.
+LATENT = (
+    "mutual_information",
+    "mutual_information_sentences",
+    "mutual_information_ceiling",
+    "active_units",
+    "latent",
+    "kl_per_dimension",
+    "log_det_covariance",
+    "mean_squared_norm",
+    "kl_moment_matched",
+    "shuffle_gap",
+    "shuffle_gap_standard_error",
+)
 # Padded tokens, over sentences and samples, that importance weighting works on at once.
 IW_TOKENS = 16_384
 
@@ -65,21 +80,27 @@ def evaluate(
     scores = score(model, store, seed)
     rows = subset(len(store), iw_sentences, seed)
     nll = importance_weighted(model, store, rows, iw_samples, seed, progress)
+    components = getattr(model.posterior, "components", None)
     report = {
         "split": split,
         **likelihoods(scores, store),
-        **importance(nll, store, rows, iw_samples if scores.posterior else 0),
+        **importance(nll, store, rows, iw_samples if scores.posterior else 0, components),
         **latent_scores(model, store, scores, seed),
     }
-    if run.settings.data.tokenizer.name == "character":
+    if run.settings.data.tokenizer.name == "character" and scores.bound is not None:
         # The end mark stands for the line break, so it counts as a character.
         report["bits_per_character"] = bits_per_character(scores.bound.sum().item(), scores.tokens)
-    if corpus.name == "grammar":
+    if corpus.name == "grammar" and nll is not None:
         report |= true_distance(nll, store, rows, run.tokenizer)
-    kind = f"iw{iw_samples}" if scores.posterior else "exact"
+    parts: dict[str, Any] = {"bound": "exact"}
+    if scores.posterior is not None:
+        parts = {"bound": f"iw{iw_samples}", "posterior": run.settings.model.posterior.name}
+        parts["rate"] = scores.rate_kind or "none"
+        if components is not None:
+            parts["k"] = components
     report["signature"] = signature(
         "nll",
-        bound=kind,
+        **parts,
         unit="nats/sentence",
         eos="counted",
         unk="counted",
@@ -90,10 +111,43 @@ def evaluate(
         seed=seed,
     )
     report = {name: _finite(value) for name, value in report.items()}
+    report["reasons"] = _reasons(run, report)
     with writing(run.folder):
         (run.folder / "evaluation").mkdir(exist_ok=True)
     write_json(run.folder / "evaluation" / f"{split}.json", report)
     return report
+
+
+def _reasons(run: Run, report: dict[str, Any]) -> dict[str, str]:
+    """Why a score is null, for every score that is."""
+    model = run.settings.model
+    posterior, prior = model.posterior.name, model.prior.name
+    if not model.latent:
+        why = dict.fromkeys(LATENT + ("kl", "rate_kind"), "a language model has no code")
+    else:
+        why = dict.fromkeys(("kl", "rate_kind", "bound", "nll_iw"), f"the {posterior} posterior has no density")
+        why["mutual_information"] = why["kl"]
+        why["kl_per_dimension"] = f"the rate of {posterior} under {prior} has no closed form by dimension"
+        why["log_det_covariance"] = "codes lie on a sphere" if posterior == "vmf" else "the covariance is singular"
+        why["mean_squared_norm"] = why["log_det_covariance"]
+        why["kl_moment_matched"] = (
+            f"it is the distance to a standard normal, and the prior is {prior}"
+            if prior != "standard-normal"
+            else why["log_det_covariance"]
+        )
+    derived = {
+        "perplexity_bound": "bound",
+        "perplexity_bound_without_end": "bound",
+        "bound_standard_error": "bound",
+        "nll_iw_standard_error": "nll_iw",
+        "nll_iw_kind": "nll_iw",
+        "perplexity_iw": "nll_iw",
+        "perplexity_iw_without_end": "nll_iw",
+        "mutual_information_sentences": "mutual_information",
+        "mutual_information_ceiling": "mutual_information",
+    }
+    nulls = [name for name, value in report.items() if value is None]
+    return {name: why.get(name, why.get(derived.get(name, ""), "not finite")) for name in nulls}
 
 
 def model_of(run: Run) -> TextVAE:
@@ -104,7 +158,8 @@ def model_of(run: Run) -> TextVAE:
 
 def likelihoods(scores: Scores, store: TokenStore) -> dict[str, Any]:
     """Reconstruction, rate and bound, and the bound's perplexity with and without the end mark counted."""
-    bound, without_end = scores.bound.sum().item(), scores.tokens - len(scores)
+    without_end = scores.tokens - len(scores)
+    bound = None if scores.bound is None else scores.bound.sum().item()
     return {
         "sentences": len(scores),
         "tokens": scores.tokens,
@@ -112,25 +167,39 @@ def likelihoods(scores: Scores, store: TokenStore) -> dict[str, Any]:
         "reconstruction": scores.reconstruction.mean().item(),
         "kl": None if scores.rate is None else scores.rate.mean().item(),
         "rate_kind": scores.rate_kind,
-        "bound": bound / len(scores),
+        "bound": None if bound is None else bound / len(scores),
         "bound_samples": 1,
-        "bound_standard_error": standard_error(scores.bound),
-        "perplexity_bound": perplexity(bound, scores.tokens),
-        "perplexity_bound_without_end": perplexity(bound, without_end),
+        "bound_standard_error": None if scores.bound is None else standard_error(scores.bound),
+        "perplexity_bound": None if bound is None else perplexity(bound, scores.tokens),
+        "perplexity_bound_without_end": None if bound is None else perplexity(bound, without_end),
     }
 
 
-def importance(nll: Float64[Tensor, " n"], store: TokenStore, rows: np.ndarray, samples: int) -> dict[str, Any]:
-    """The importance-weighted likelihood of the scored sentences; of a language model the exact one."""
+def importance(
+    nll: Float64[Tensor, " n"] | None,
+    store: TokenStore,
+    rows: np.ndarray,
+    samples: int,
+    components: int | None = None,
+) -> dict[str, Any]:
+    """The importance-weighted likelihood of the scored sentences; of a language model the exact one.
+
+    With a semi-implicit posterior, whose density only a mixture of `components` more draws stands for, its kind is
+    `surrogate`: its weights are unbiased all the same.
+    """
     tokens = int(store.lengths[rows].sum())
-    return {
+    kind = "exact" if not samples else "importance-weighted" if components is None else "surrogate"
+    found = {"iw_samples": samples, "iw_sentences": len(rows), "iw_components": components}
+    if nll is None:
+        names = ("", "_standard_error", "_kind")
+        found |= {f"nll_iw{name}": None for name in names} | {"perplexity_iw": None}
+        return found | {"perplexity_iw_without_end": None}
+    return found | {
         "nll_iw": nll.mean().item(),
         "nll_iw_standard_error": standard_error(nll),
-        "nll_iw_kind": "importance-weighted" if samples else "exact",
+        "nll_iw_kind": kind,
         "perplexity_iw": perplexity(nll.sum().item(), tokens),
         "perplexity_iw_without_end": perplexity(nll.sum().item(), tokens - len(rows)),
-        "iw_samples": samples,
-        "iw_sentences": len(rows),
     }
 
 
@@ -138,39 +207,29 @@ def latent_scores(
     model: TextVAE, store: TokenStore, scores: Scores, seed: int, rows: np.ndarray | None = None
 ) -> dict[str, Any]:
     """What the code holds and where the aggregated posterior lies; all None for a language model."""
-    names = (
-        "mutual_information",
-        "mutual_information_sentences",
-        "mutual_information_ceiling",
-        "active_units",
-        "latent",
-        "kl_per_dimension",
-        "log_det_covariance",
-        "mean_squared_norm",
-        "kl_moment_matched",
-        "shuffle_gap",
-        "shuffle_gap_standard_error",
-    )
-    if scores.posterior is None or scores.rate_per_dimension is None:
-        return dict.fromkeys(names)
+    if scores.posterior is None:
+        return dict.fromkeys(LATENT)
     mutual = information(scores, MI_SENTENCES)
     index = torch.as_tensor(np.arange(len(store)) if rows is None else rows)
-    draws = scores.posterior.rsample(sentence_noise(mixed(seed, 1), index), DRAWS)
+    with torch.no_grad():
+        draws = scores.posterior.rsample(sentence_noise(mixed(seed, 1), index), DRAWS)
     gap = shuffle_gap(model, store, scores, seed, rows)
+    prior, dimensions = model.prior, scores.rate_per_dimension
+    flat = not isinstance(prior, UniformSphere)  # on a sphere a covariance says nothing
     values = (
-        mutual.nats,
-        mutual.sentences,
-        mutual.ceiling,
+        mutual and mutual.nats,
+        mutual and mutual.sentences,
+        mutual and mutual.ceiling,
         {str(t): latent.active_units(scores.posterior.mean, t) for t in (0.01, 0.2)},
         draws.shape[2],
-        scores.rate_per_dimension.tolist(),
-        _mean([latent.log_det_covariance(z) for z in draws]),
-        _mean([latent.mean_squared_norm(z) for z in draws]),
-        _mean([latent.kl_moment_matched(z) for z in draws]),
+        None if dimensions is None else dimensions.tolist(),
+        _mean([latent.log_det_covariance(z) for z in draws]) if flat else None,
+        _mean([latent.mean_squared_norm(z) for z in draws]) if flat else None,
+        _mean([latent.kl_moment_matched(z) for z in draws]) if isinstance(prior, StandardNormal) else None,
         gap.mean().item(),
         standard_error(gap),
     )
-    return dict(zip(names, values, strict=True))
+    return dict(zip(LATENT, values, strict=True))
 
 
 def importance_weighted(
@@ -181,29 +240,34 @@ def importance_weighted(
     seed: int = 0,
     progress: Progress | None = None,
     tokens: int = IW_TOKENS,
-) -> Float64[Tensor, " n"]:
+) -> Float64[Tensor, " n"] | None:
     """-log (1/S) sum_s p(x, z_s) / q(z_s|x) of each of the sentences `rows`, in nats; z_s from q(z|x).
 
-    An upper bound in expectation that falls to -log p(x) as S grows. Of a language model it is -log p(x). A
-    sentence's codes depend on the seed and its number alone, so `tokens`, how much is worked on at once, changes
+    An upper bound in expectation that falls to -log p(x) as S grows. Of a language model it is -log p(x); None for
+    a posterior without density. For a semi-implicit posterior, q is the mixture of the draw's own component and K
+    fresh ones, which leaves the weights unbiased. A sentence's codes depend on the seed and its number alone, so `tokens`, how much is worked on at once, changes
     nothing. Source: Burda et al. 2016, eq. 8; the estimate of Fu et al. 2020, Table 2.
     """
     found = torch.empty(len(store), dtype=torch.float64)
     done = 0
     with evaluating(model):
+        prior = model.prior
         for batch in evaluation_batches(store, max(1, tokens // samples), rows):
             index, batch = batch.index, on(model.device, batch)
-            posterior = model.encode(batch)
-            if posterior is None or model.prior is None:
+            noise = sentence_noise(seed, index, model.device)
+            posterior = model.encode(batch, noise, samples)
+            if posterior is None or prior is None:
                 weights = model.log_px(batch, None).double().sum(-1)
             else:
-                z = posterior.rsample(sentence_noise(seed, index, model.device), samples)
-                parts = [
+                z = posterior.rsample(noise, samples)
+                log_q = posterior.log_prob(z)
+                if log_q is None:
+                    return None
+                log_px = [
                     model.log_px(batch, some).double().sum(-1)
-                    + (model.prior.log_prob(some) - posterior.log_prob(some)).double()
                     for some in z.split(max(1, tokens // batch.ids.numel()))
                 ]
-                weights = torch.cat(parts)
+                weights = torch.cat(log_px) + (prior.log_prob(z) - log_q).double()
             found[index] = importance_weighted_nll(weights).cpu()
             done += len(index)
             if progress is not None:

@@ -1,5 +1,6 @@
-"""The text VAE: encoder, posterior, prior and decoder wired together; `forward(batch) -> Pass`."""
+"""The text VAE: encoder, posterior, prior and decoder wired together; `forward(batch, noise) -> Pass`."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -9,22 +10,25 @@ from torch import Tensor, nn
 from textvae.batches import Batch
 from textvae.parts.decoders.recurrent import RecurrentDecoder
 from textvae.parts.encoders import RecurrentEncoder
-from textvae.parts.noise import Noise
-from textvae.parts.posteriors import DiagonalGaussian, GaussianPosterior
-from textvae.parts.priors import Prior, StandardNormal
-from textvae.settings import Model
+from textvae.parts.layers import Feedforward
+from textvae.parts.noise import Noise, same_noise
+from textvae.parts.posteriors import DiagonalGaussian, Posterior, gaussian_kl, posterior_of
+from textvae.parts.priors import Prior, prior_of
+from textvae.parts.refinement import Nats, gaussian_of, parameters_of, refined_path, still
+from textvae.settings import Model, Refined
 
 
 class Pass(NamedTuple):
     """What one pass of a batch through the model gives; the objective's terms read this and nothing else.
 
     `log_px` (sample, batch, time): log p(x_t | x_<t, z) in nats, zero at padding. `z` (sample, batch, latent).
-    For a language model z, posterior and prior are None. `heads`: what auxiliary heads predicted, by name.
+    For a language model z, posterior and prior are None. `heads`: what auxiliary heads predicted, by the name of
+    the term that asked for them.
     """
 
     log_px: Tensor
     z: Tensor | None
-    posterior: DiagonalGaussian | None
+    posterior: Posterior | None
     prior: Prior | None
     heads: dict[str, Any]
 
@@ -36,45 +40,118 @@ class TextVAE(nn.Module):
         self,
         decoder: RecurrentDecoder,
         encoder: RecurrentEncoder | None = None,
-        posterior: GaussianPosterior | None = None,
-        prior: StandardNormal | None = None,
+        posterior: nn.Module | None = None,
+        prior: nn.Module | None = None,
+        leaving: nn.Module | None = None,
+        entering: nn.Module | None = None,
+        heads: Mapping[str, nn.Module] | None = None,
+        refinement: Refined | None = None,
     ) -> None:
         super().__init__()
-        self.encoder, self.posterior, self.prior, self.decoder = encoder, posterior, prior, decoder
+        self.encoder, self.posterior, self.prior_network, self.decoder = encoder, posterior, prior, decoder
+        self.leaving, self.entering = leaving, entering  # feed-forward layers before and after z
+        self.heads = nn.ModuleDict(dict(heads or {}))
+        self.refinement = refinement
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.parameters()).device
 
-    def forward(self, batch: Batch, noise: Noise, samples: int = 1) -> Pass:
-        """Encode, draw `samples` codes for each sentence, and score the sentence under each."""
-        posterior = self.encode(batch)
-        z = None if posterior is None else posterior.rsample(noise, samples)
-        return Pass(self.log_px(batch, z), z, posterior, self.prior, {})
+    @property
+    def prior(self) -> Prior | None:
+        """p(z) as it is now; None for a language model."""
+        if self.prior_network is None or isinstance(self.prior_network, Prior):
+            return self.prior_network
+        return self.prior_network(self._read)  # a prior made of posteriors
 
-    def encode(self, batch: Batch) -> DiagonalGaussian | None:
-        """q(z|x) of every sentence; None for a language model."""
+    def generative(self) -> list[nn.Parameter]:
+        """The parameters of p(z), p(x|z) and the heads: all but those of q(z|x)."""
+        parts = (self.prior_network, self.entering, self.decoder, self.heads)
+        return [parameter for part in parts if part is not None for parameter in part.parameters()]
+
+    def forward(self, batch: Batch, noise: Noise, samples: int = 1, components: int | None = None) -> Pass:
+        """Encode, draw `samples` codes for each sentence, and score the sentence under each."""
+        posterior = self.encode(batch, noise, samples, components)
+        z = None if posterior is None else posterior.rsample(noise, samples)
+        return self.scored(batch, z, posterior)
+
+    def scored(self, batch: Batch, z: Tensor | None, posterior: Posterior | None) -> Pass:
+        """The pass for codes that have been drawn."""
+        heads = {} if z is None else {name: head(z, batch.ids, batch.lengths) for name, head in self.heads.items()}
+        return Pass(self.log_px(batch, z), z, posterior, self.prior, heads)
+
+    def encode(
+        self, batch: Batch, noise: Noise | None = None, samples: int = 1, components: int | None = None
+    ) -> Posterior | None:
+        """q(z|x) of every sentence; None for a language model.
+
+        A posterior whose parameters are random draws them from `noise`, for `samples` codes and with `components`
+        beside them, by default as many as it is evaluated with. A refined one draws the code that it is refined
+        by. Without noise every sentence gets the same numbers.
+        """
+        posterior = self.amortized(batch, noise, samples, components)
+        if posterior is None or self.refinement is None or not self.refinement.steps:
+            return posterior
+        assert isinstance(posterior, DiagonalGaussian)
+        size = posterior.mean.shape[1]
+        draw = (noise or same_noise(posterior.mean))(1, size)
+        with still(self.decoder, self.generative()):
+            path, _ = refined_path(self.negative_bound(batch, draw), parameters_of(posterior), self.refinement)
+        return gaussian_of(path[-1])
+
+    def amortized(
+        self, batch: Batch, noise: Noise | None = None, samples: int = 1, components: int | None = None
+    ) -> Posterior | None:
+        """What the encoder says q(z|x) is, before any refinement; None for a language model."""
         if self.encoder is None or self.posterior is None:
             return None
-        return self.posterior(self.encoder(batch.ids, batch.lengths))
+        hidden = self.encoder(batch.ids, batch.lengths)
+        if self.leaving is not None:
+            hidden = self.leaving(hidden)
+        return self.posterior(hidden, noise, samples, components)
+
+    def negative_bound(self, batch: Batch, noise: Float[Tensor, "1 batch latent"], weight: float = 1.0) -> Nats:
+        """-log p(x|z) + weight KL of each sentence in nats as a function of a Gaussian's parameters, one code each.
+
+        For a standard normal prior.
+        """
+
+        def nats(parameters: Float[Tensor, "sample batch parameters"]) -> Float[Tensor, "sample batch"]:
+            mean, log_std = parameters.chunk(2, dim=-1)
+            std = log_std.exp()
+            rate = gaussian_kl(mean, std).sum(-1)
+            return weight * rate - self.log_px(batch, mean + std * noise).sum(-1)
+
+        return nats
+
+    def code(self, z: Float[Tensor, "*any latent"]) -> Float[Tensor, "*any latent"]:
+        """What the decoder sees of z: z itself, unless there are feed-forward layers between them."""
+        return z if self.entering is None else self.entering(z)
 
     def log_px(
         self, batch: Batch, z: Float[Tensor, "sample batch latent"] | None
     ) -> Float[Tensor, "sample batch time"]:
         """log p(x_t | x_<t, z) in nats, end mark counted, zero at padding."""
         inside = torch.arange(batch.ids.shape[1], device=batch.ids.device) < batch.lengths[:, None]
-        return self.decoder.log_prob(batch.ids, z).masked_fill(~inside, 0.0)
+        return self.decoder.log_prob(batch.ids, None if z is None else self.code(z)).masked_fill(~inside, 0.0)
+
+    def _read(self, embedded: Tensor, lengths: Tensor) -> Posterior:
+        """q(z|.) of sentences given as embeddings."""
+        assert self.encoder is not None and self.posterior is not None
+        hidden = self.encoder.read(embedded, lengths)
+        return self.posterior(hidden if self.leaving is None else self.leaving(hidden))
 
 
-def build(settings: Model, vocabulary: int) -> TextVAE:
+def build(settings: Model, vocabulary: int, terms: Mapping[str, Any] | None = None) -> TextVAE:
     """The model that settings describe, with freshly drawn weights (from torch's global generator).
 
-    Every weight and bias is drawn from U(-init, init), as in Semeniuta et al. 2017 and Fu et al. 2020.
+    `terms` of the objective that predict something from z name their heads. Every weight and bias is drawn from
+    U(-init, init), as in Semeniuta et al. 2017 and Fu et al. 2020, but where a part says otherwise.
     """
-    decoder = settings.decoder
+    decoder, latent = settings.decoder, settings.latent
     parts: dict[str, Any] = {}
-    if settings.latent:
+    if latent:
         encoder = settings.encoder
         parts["encoder"] = RecurrentEncoder(
             vocabulary,
@@ -83,13 +160,22 @@ def build(settings: Model, vocabulary: int) -> TextVAE:
             encoder.hidden,
             encoder.layers,
             encoder.bidirectional,
+            encoder.dropout,
         )
-        parts["posterior"] = GaussianPosterior(parts["encoder"].size, settings.latent, settings.posterior.scale)
-        parts["prior"] = StandardNormal(settings.latent)
+        size = parts["encoder"].size
+        parts["posterior"] = posterior_of(settings.posterior, size, latent)
+        parts["prior"] = prior_of(settings.prior, latent, settings.embedding)
+        if isinstance(settings.inference, Refined):
+            parts["refinement"] = settings.inference
+        if settings.feedforward.layers:
+            layers, highway = settings.feedforward.layers, settings.feedforward.highway
+            parts["leaving"], parts["entering"] = (Feedforward(n, layers, highway) for n in (size, latent))
+        heads = {name: term.head(latent, vocabulary) for name, term in (terms or {}).items()}
+        parts["heads"] = {name: head for name, head in heads.items() if head is not None}
     parts["decoder"] = RecurrentDecoder(
         vocabulary,
         settings.embedding,
-        settings.latent,
+        latent,
         decoder.name,
         decoder.hidden,
         decoder.layers,
@@ -98,6 +184,16 @@ def build(settings: Model, vocabulary: int) -> TextVAE:
         decoder.word_keep,
     )
     model = TextVAE(**parts)
-    for parameter in model.parameters():
-        nn.init.uniform_(parameter, -settings.init, settings.init)
+    redraw(model, settings.init)
     return model
+
+
+def redraw(module: nn.Module, init: float) -> None:
+    """Draw every weight anew from U(-init, init), then let the parts that begin otherwise do so."""
+    for parameter in module.parameters():
+        nn.init.uniform_(parameter, -init, init)
+    for part in module.modules():
+        if part is not module and hasattr(part, "begin"):
+            part.begin()
+    if hasattr(module, "begin"):
+        module.begin()

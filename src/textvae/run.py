@@ -100,7 +100,7 @@ class Run:
         if not path.exists():
             raise RequestError(f"{path}: not written yet; the run has not finished its first validation")
         tensors, _ = read_tensors(path)
-        model = build(self.settings.model, len(self.tokenizer))
+        model = build(self.settings.model, len(self.tokenizer), self.settings.terms())
         load_weights(model, tensors, path)
         return model.eval()
 

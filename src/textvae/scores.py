@@ -1,8 +1,10 @@
 """A model's scores of every sentence of a split: what validation, `evaluate` and `diagnose` all start from."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,30 +13,39 @@ from torch import Tensor
 
 from textvae.batches import Batch, TokenStore, evaluation_batches
 from textvae.metrics.information import MutualInformation, mutual_information
+from textvae.metrics.latent import active_units
+from textvae.metrics.likelihood import perplexity
 from textvae.model import TextVAE
 from textvae.parts.noise import sentence_noise
-from textvae.parts.posteriors import DiagonalGaussian, RateKind
+from textvae.parts.posteriors import Posterior, RateKind, joined, mapped
 
 # Padded tokens scored at once.
 TOKENS = 4096
+# Posteriors mixed in the validation MI; its ceiling ln N is printed beside it.
+MI_SENTENCES = 2000
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Per sentence, in the order of `rows`: nats in float64, codes and posteriors where the model has them."""
+    """Per sentence, in the order of `rows`: nats in float64, codes and posteriors where the model has them.
+
+    A point posterior has codes and no rate, so its reconstruction is no bound on anything.
+    """
 
     reconstruction: Float[Tensor, " n"]
     rate: Float[Tensor, " n"] | None
     rate_kind: RateKind | None
     rate_per_dimension: Float[Tensor, " latent"] | None
     z: Float[Tensor, "n latent"] | None
-    posterior: DiagonalGaussian | None
+    posterior: Posterior | None
     tokens: int
 
     @property
-    def bound(self) -> Float[Tensor, " n"]:
+    def bound(self) -> Float[Tensor, " n"] | None:
         """Reconstruction plus rate, an upper bound on -log p(x); for a language model -log p(x) itself."""
-        return self.reconstruction if self.rate is None else self.reconstruction + self.rate
+        if self.posterior is None:
+            return self.reconstruction
+        return None if self.rate is None else self.reconstruction + self.rate
 
     def __len__(self) -> int:
         return len(self.reconstruction)
@@ -67,42 +78,72 @@ def score(
     """
     order: list[Tensor] = []
     columns: dict[str, list[Tensor]] = {}
+    posteriors: list[Posterior] = []
     kind: RateKind | None = None
     with evaluating(model):
         for batch in evaluation_batches(store, max(1, TOKENS // samples), rows):
-            found, kind = _scored(model, on(model.device, batch), seed, samples)
+            found, posterior, kind = _scored(model, on(model.device, batch), seed, samples)
             order.append(batch.index)
             for name, values in found.items():
                 columns.setdefault(name, []).append(values.cpu())
+            if posterior is not None:
+                posteriors.append(mapped(posterior, Tensor.cpu))
     index = torch.cat(order)
     wanted = torch.as_tensor(np.arange(len(store)) if rows is None else rows)
     place = torch.argsort(index)[torch.argsort(torch.argsort(wanted))]
-    joined = {name: torch.cat(parts)[place] for name, parts in columns.items()}
-    posterior = DiagonalGaussian(joined["mean"], joined["std"]) if "mean" in joined else None
+    whole = {name: torch.cat(parts)[place] for name, parts in columns.items()}
+    dimensions = whole.get("rate_per_dimension")
     return Scores(
-        reconstruction=joined["reconstruction"],
-        rate=joined.get("rate"),
+        reconstruction=whole["reconstruction"],
+        rate=whole.get("rate"),
         rate_kind=kind,
-        rate_per_dimension=None if posterior is None else posterior.rate_per_dimension().double().mean(0),
-        z=joined.get("z"),
-        posterior=posterior,
+        rate_per_dimension=None if dimensions is None else dimensions.double().mean(0),
+        z=whole.get("z"),
+        posterior=mapped(joined(posteriors), lambda rows: rows[place]) if posteriors else None,
         tokens=int(store.lengths[wanted.numpy()].sum()),
     )
 
 
-def information(scores: Scores, sentences: int) -> MutualInformation:
-    """I(x; z) by the posteriors of the first `sentences` sentences, one code each."""
+def information(scores: Scores, sentences: int) -> MutualInformation | None:
+    """I(x; z) by the posteriors of the first `sentences` sentences, one code each; None for a point posterior."""
     assert scores.posterior is not None and scores.z is not None
-    posterior, z = scores.posterior[:sentences], scores.z[:sentences]
-    return mutual_information(posterior.log_prob(z), posterior.mixture_log_prob(z))
+    posterior, z = mapped(scores.posterior, lambda rows: rows[:sentences]), scores.z[:sentences]
+    with torch.no_grad():
+        log_q, mixture = posterior.log_prob(z[None]), posterior.mixture_log_prob(z)
+    return None if log_q is None or mixture is None else mutual_information(log_q[0], mixture)
 
 
-def _scored(model: TextVAE, batch: Batch, seed: int, samples: int) -> tuple[dict[str, Tensor], RateKind | None]:
-    """The scores of one batch, by name."""
+def validation(model: TextVAE, store: TokenStore, seed: int) -> dict[str, Any]:
+    """What a validation logs: weight 1, dropout off, float32, every sentence once; nats per sentence."""
+    scores = score(model, store, seed)
+    found: dict[str, Any] = {"reconstruction": scores.reconstruction.mean().item()}
+    if scores.bound is not None:
+        bound = scores.bound.sum().item()
+        words = perplexity(bound, scores.tokens)
+        # Of a bound that is finite and huge, as before the KL has a weight, the perplexity overflows.
+        found |= {"bound": bound / len(scores), "perplexity_bound": words if math.isfinite(words) else None}
+    if scores.rate is not None:
+        found |= {"kl": scores.rate.mean().item(), "rate_kind": scores.rate_kind}
+    if scores.posterior is not None:
+        mutual = information(scores, MI_SENTENCES)
+        if mutual is not None:
+            found |= {"mutual_information": mutual.nats, "mutual_information_sentences": mutual.sentences}
+        found["active_units"] = active_units(scores.posterior.mean, 0.01)
+    return found
+
+
+def _scored(
+    model: TextVAE, batch: Batch, seed: int, samples: int
+) -> tuple[dict[str, Tensor], Posterior | None, RateKind | None]:
+    """The scores of one batch by name, its posteriors, and the kind of its rate."""
     out = model(batch, sentence_noise(seed, batch.index, model.device), samples)
     found = {"reconstruction": -out.log_px.double().sum(-1).mean(0)}
     if out.posterior is None:
-        return found, None
-    rate = out.posterior.rate(out.z, out.prior)
-    found |= {"rate": rate.nats.double(), "z": out.z[0], "mean": out.posterior.mean, "std": out.posterior.std}
-    return found, rate.kind
+        return found, None, None
+    found["z"] = out.z[0]
+    rate, dimensions = out.posterior.rate(out.z, out.prior), out.posterior.rate_per_dimension(out.prior)
+    if rate is not None:
+        found["rate"] = rate.nats.double()
+    if dimensions is not None:
+        found["rate_per_dimension"] = dimensions
+    return found, out.posterior, None if rate is None else rate.kind

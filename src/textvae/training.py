@@ -3,39 +3,33 @@
 import json
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from textvae.batches import TokenStore, collate, epoch_batches
+from textvae.batches import Batch, collate, epoch_batches
 from textvae.data import Corpus, open_corpus
 from textvae.errors import RequestError, WorkError
 from textvae.files import read_tensors, write_tensors, writing
-from textvae.metrics.latent import active_units
-from textvae.metrics.likelihood import perplexity
-from textvae.model import TextVAE, build
-from textvae.objective import Objective
+from textvae.launch import check_trainable, interruptible, launched, planned_steps, precision_for, used
+from textvae.model import TextVAE, build, redraw
+from textvae.objective import Objective, criterion
 from textvae.parts.gather import summed
 from textvae.parts.noise import mixed, step_noise
 from textvae.run import Run, check_same_data, load_weights
-from textvae.scores import information, on, score
-from textvae.settings import Settings
-from textvae.updates import joint, optimizer_for
+from textvae.scores import on, validation
+from textvae.settings import Aggressive, SemiImplicitPosterior, Settings
+from textvae.updates import encoder_updates, frozen, joint, optimizer_for, refining
 
 # Called after every step with the step, the planned total and the newest log record, if there is a new one.
 Progress = Callable[[int, int, dict[str, Any] | None], None]
-
-# Posteriors mixed in the validation MI; its ceiling ln N is printed beside it.
-MI_SENTENCES = 2000
 
 
 @dataclass
@@ -43,10 +37,17 @@ class State:
     """All that a run needs, beside weights and optimizer, to go on as if it had never stopped."""
 
     step: int = 0
-    best: float = math.inf
+    best: float | None = None
     best_step: int = 0
     worse: int = 0  # validations since the best one
     plateau: int = 0  # validations since the best one or the last decay
+    settled: bool = False  # whether every schedule has come to its end, so that validations can be compared
+    phase: int = 0
+    phase_start: int = 0  # the step at which it began
+    multipliers: dict[str, float] = field(default_factory=dict)  # learned factors of weights, by term
+    inner: int = 0  # updates of the encoder alone
+    aggressive: bool = True  # whether these go on
+    information: float | None = None  # the largest validation MI while they did
     finished: bool = False
     log_bytes: int = 0
     sentences: int = 0  # of the logging interval under way, as the next two
@@ -102,21 +103,21 @@ class Loop:
         self.corpus, self.store = corpus, corpus.split("train")
         with torch.random.fork_rng(used(fabric)):
             torch.manual_seed(settings.train.seed)
-            self.model: TextVAE = build(settings.model, len(corpus.tokenizer))
+            self.model: TextVAE = build(settings.model, len(corpus.tokenizer), settings.terms())
         fabric.to_device(self.model)  # now, because a checkpoint's optimizer slots are put where the weights are
-        self.optimizer = optimizer_for(self.model.parameters(), settings.train.optimizer)
         self.state, self.sums = State(), dict[str, Any]()
         self.batches_of, self.batches = -1, list[np.ndarray]()
+        self.prepared: dict[int, Batch] = {}  # batches of the epoch that have been collated
         self.steps_per_epoch = math.ceil(len(self.store) / settings.train.batch_size)
         self.total = planned_steps(settings, len(self.store))
-        self.objective = Objective(settings.objective, self.total)
         self.interval = self.saved = time.monotonic()
         self.tokens_at = 0
         self.log_path = run.folder / "log.jsonl"
         self.checkpoint = run.folder / "checkpoint" / "last.safetensors"
         if self.checkpoint.exists():
             self._load()
-        self.module, self.wrapped_optimizer = fabric.setup(self.model, self.optimizer)
+        else:
+            self._enter()
 
     def run(self, progress: Progress | None = None) -> None:
         """Take the steps that are left; log, validate and save along the way."""
@@ -131,7 +132,9 @@ class Loop:
                     record = self._log_training()
                 if state.step % validate_every == 0 or state.finished:
                     record = self._validate()
-                    state.finished |= bool(train.patience and state.worse >= train.patience)
+                    state.finished |= bool(self.last and train.patience and state.worse >= train.patience)
+                if not state.finished and self._phase_is_over():
+                    self._next_phase()
                 if progress is not None:
                     progress(state.step, self.total, record)
                 stop = self._agreed(interrupted())
@@ -141,35 +144,108 @@ class Loop:
                 if stop and not state.finished:
                     raise KeyboardInterrupt
 
+    def _enter(self) -> None:
+        """Set up what the phase that the state is in has of its own."""
+        settings, state = self.settings, self.state
+        phases = settings.phases()
+        phase, self.last = phases[state.phase], state.phase == len(phases) - 1
+        planned = self.total - state.phase_start
+        if not self.last:
+            share = round(self.total * (phase.share or 0))
+            planned = min(planned, phase.epochs * self.steps_per_epoch if phase.epochs else max(1, share))
+        self.phase, self.planned = phase, planned
+        self.objective = Objective(phase.objective or settings.objective, planned, self.steps_per_epoch)
+        self.update = phase.update or settings.train.update
+        self.optimizer = optimizer_for(self.model.parameters(), phase.optimizer or settings.train.optimizer)
+
+    def _phase_is_over(self) -> bool:
+        """Whether the phase has taken its steps, or has converged if it is to end then."""
+        if self.last:
+            return False
+        converged = self.phase.until == "converged" and self.state.worse >= self.phase.patience
+        return converged or self.state.step - self.state.phase_start >= self.planned
+
+    def _next_phase(self) -> None:
+        """Begin the next phase: its own objective and a fresh optimizer, parts reset, its best still to come."""
+        state = self.state
+        self.state = State(
+            step=state.step,
+            phase=state.phase + 1,
+            phase_start=state.step,
+            inner=state.inner,
+            sentences=state.sentences,
+            tokens=state.tokens,
+        )
+        self._enter()
+        torch.manual_seed(mixed(self.settings.train.seed, state.step, -1))
+        parts = {"decoder": ("decoder", "entering"), "encoder": ("encoder", "leaving"), "prior": ("prior_network",)}
+        for part in self.phase.reset:
+            for name in parts.get(part, (part,)):
+                if getattr(self.model, name) is not None:
+                    redraw(getattr(self.model, name), self.settings.model.init)
+
     def _step(self) -> None:
         """One update on the next global batch; its randomness depends on the seed and the step alone."""
         state, train = self.state, self.settings.train
         epoch, position = divmod(state.step, self.steps_per_epoch)
         if self.batches_of != epoch:
-            self.batches_of = epoch
+            self.batches_of, self.prepared = epoch, {}
             self.batches = epoch_batches(self.store.lengths, train.batch_size, train.seed, epoch)
+        if self.update.name == "aggressive" and state.aggressive:
+            encoder_updates(self._encoder_update, self.update)
+        raw = self._updated(position, (train.seed, state.step), self._draws(state.step))
         rows = self.batches[position]
-        rank, world = self.fabric.global_rank, self.fabric.world_size
-        torch.manual_seed(mixed(train.seed, state.step, rank))  # dropout and word dropout
-        edges = [len(rows) * r // world for r in (rank, rank + 1)]
-        batch = on(self.fabric.device, collate(self.store, rows[slice(*edges)]))
-        noise = step_noise(train.seed, state.step, len(rows), slice(*edges), self.fabric.device)
-        raw = joint(
-            self.fabric,
-            self.module,
-            self.objective,
-            self.wrapped_optimizer,
-            batch,
-            noise,
-            state.step,
-            train.clip_norm,
-            train.clip_value,
-        )
         for name, value in raw.items():
             self.sums[name] = self.sums.get(name, 0.0) + value.double() * len(rows)
+        for name, term in self.objective.terms.items():
+            if term.learned:
+                found = {part: float(value) for part, value in raw.items()}
+                state.multipliers[name] = term.multiplier(state.multipliers.get(name), found)
         state.sentences += len(rows)
         state.tokens += int(self.store.lengths[rows].sum())
         state.step += 1
+
+    def _encoder_update(self, number: int) -> tuple[float, int]:
+        """One update of the encoder alone, on a batch drawn from the epoch's; its nats and tokens."""
+        state, seed = self.state, self.settings.train.seed
+        position = int(np.random.default_rng([seed, state.inner, 3]).integers(len(self.batches)))
+        samples, components = self._draws(state.step)
+        assert isinstance(self.update, Aggressive)
+        if components is not None and self.update.ramp_components:
+            components = round(components * min(1.0, (number + 1) / self.update.check))
+        with frozen(self.model.generative()):
+            raw = self._updated(position, (seed, state.inner, 3), (samples, components))
+        state.inner += 1
+        rows = self.batches[position]
+        return float(raw["loss"]) * len(rows), int(self.store.lengths[rows].sum())
+
+    def _updated(
+        self, position: int, seeds: tuple[int, ...], draws: tuple[int, int | None]
+    ) -> dict[str, torch.Tensor]:
+        """The weights after an update on one of the epoch's batches; its loss and raw parts."""
+        state, train, rows = self.state, self.settings.train, self.batches[position]
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        torch.manual_seed(mixed(*seeds, rank))  # dropout and word dropout
+        edges = [len(rows) * r // world for r in (rank, rank + 1)]
+        batch = self.prepared.get(position)
+        if batch is None:
+            batch = on(self.fabric.device, collate(self.store, rows[slice(*edges)]))
+            if self.update.name == "aggressive":
+                self.prepared[position] = batch
+        noise = step_noise(*seeds[:2], len(rows), slice(*edges), self.fabric.device, *seeds[2:])
+        given = (self.fabric, self.model, self.objective, self.optimizer, batch, noise)
+        step, clips = state.step - state.phase_start, (train.clip_norm, train.clip_value)
+        if self.model.refinement is not None:
+            return refining(*given, step, *clips, state.multipliers)
+        return joint(*given, step, *clips, draws, state.multipliers)
+
+    def _draws(self, step: int) -> tuple[int, int | None]:
+        """How many codes a sentence gets at a step, and how many components a semi-implicit posterior."""
+        posterior = self.settings.model.posterior
+        if not isinstance(posterior, SemiImplicitPosterior):
+            return 1, None
+        at = step - self.state.phase_start
+        return posterior.samples, round(posterior.components(at, self.planned, self.steps_per_epoch))
 
     def _log_training(self) -> dict[str, Any]:
         """One record for the steps since the last: means over sentences, raw and unweighted, in nats."""
@@ -182,7 +258,7 @@ class Loop:
             "epoch": state.step / self.steps_per_epoch,
             "split": "train",
             **means,
-            "weights": self.objective.weights(state.step - 1),
+            "weights": self.objective.weights(state.step - 1 - state.phase_start, state.multipliers),
             "lr": self.optimizer.param_groups[0]["lr"],
             "tokens_per_second": (state.tokens - self.tokens_at) / max(now - self.interval, 1e-9),
         }
@@ -203,14 +279,13 @@ class Loop:
             **found,
             "lr": self.optimizer.param_groups[0]["lr"],
         }
-        if record["bound"] < state.best:
-            state.best, state.best_step, state.worse, state.plateau = record["bound"], state.step, 0, 0
-            if self.fabric.is_global_zero:
-                weights = self.model.state_dict()
-                self._check_tensors(weights)
-                write_tensors(self.run_folder.folder / "model.safetensors", weights)
-        else:
-            state.worse, state.plateau = state.worse + 1, state.plateau + 1
+        if self.update.name == "aggressive" and state.aggressive:
+            # Source: He et al. 2019, section 4.2: ends for good when the validation MI stops rising.
+            record["inner"] = state.inner
+            mutual = record.get("mutual_information")
+            state.aggressive = mutual is not None and (state.information is None or mutual > state.information)
+            state.information = mutual
+        self._keep_best(record)
         if train.plateau and state.plateau >= train.plateau.patience:
             state.plateau = 0
             for group in self.optimizer.param_groups:
@@ -218,6 +293,33 @@ class Loop:
                 group["lr"] = min(group["lr"], decayed)  # a rate below min_lr from the start stays
         self.interval += time.monotonic() - began  # validation does not count in tokens per second
         return self._write(record)
+
+    def _keep_best(self, record: dict[str, Any]) -> None:
+        """Keep the weights if this validation is the best since schedules have settled, or if they have not yet.
+
+        Before a weight or a target has come to its end a bound says how far it is on its way, not how good the
+        model is: annealing starts with the best one.
+        """
+        state = self.state
+        settled = state.step - state.phase_start >= self._settled()
+        if settled and not state.settled:
+            state.settled, state.best, state.worse, state.plateau = True, None, 0, 0
+        value = criterion(record, self.objective)
+        if not settled or state.best is None or value < state.best:
+            state.best, state.best_step, state.worse, state.plateau = value, state.step, 0, 0
+            if self.fabric.is_global_zero:
+                weights = self.model.state_dict()
+                self._check_tensors(weights)
+                write_tensors(self.run_folder.folder / "model.safetensors", weights)
+        else:
+            state.worse, state.plateau = state.worse + 1, state.plateau + 1
+
+    def _settled(self) -> float:
+        """The step of the phase from which on nothing changes but the weights."""
+        posterior, settled = self.settings.model.posterior, self.objective.settled()
+        if isinstance(posterior, SemiImplicitPosterior):
+            settled = max(settled, posterior.components.settled(self.planned, self.steps_per_epoch))
+        return settled
 
     def _write(self, record: dict[str, Any]) -> dict[str, Any]:
         """Append a record to the log."""
@@ -280,18 +382,22 @@ class Loop:
                 _, number, slot = name.split(".", 2)
                 slots.setdefault(int(number), {})[slot] = tensor
         try:
+            rates = state.pop("lr")
+            self.state = State(**state)
+            self._enter()
             groups = self.optimizer.state_dict()["param_groups"]
-            for group, lr in zip(groups, state.pop("lr"), strict=True):
+            for group, lr in zip(groups, rates, strict=True):
                 group["lr"] = lr
             self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
-            self.state = State(**state)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, IndexError, TypeError, ValueError) as error:
             raise RequestError(f"{self.checkpoint}: damaged: {error}") from None
         self.sums = {name: torch.tensor(total, dtype=torch.float64) for name, total in self.state.sums.items()}
 
     def _check_finite(self, numbers: dict[str, Any], prefix: str = "") -> None:
         """Refuse to go on with, or to save, numbers that are not finite."""
-        wrong = [name for name, number in numbers.items() if number is not None and not math.isfinite(number)]
+        wrong = [
+            name for name, number in numbers.items() if isinstance(number, float) and not math.isfinite(number)
+        ]
         if wrong:
             raise self._diverged(prefix + ", ".join(wrong))
 
@@ -318,120 +424,3 @@ class Loop:
         if self.state.step % self.settings.train.log_every:
             return False
         return bool(summed(torch.tensor([float(flag)], device=self.fabric.device)).item())
-
-
-def validation(model: TextVAE, store: TokenStore, seed: int) -> dict[str, Any]:
-    """What a validation logs: weight 1, dropout off, float32, every sentence once; nats per sentence."""
-    scores = score(model, store, seed)
-    bound = scores.bound.sum().item()
-    words = perplexity(bound, scores.tokens)
-    found: dict[str, Any] = {
-        "reconstruction": scores.reconstruction.mean().item(),
-        "bound": bound / len(scores),
-        # Of a bound that is finite and huge, as before the KL has a weight, the perplexity overflows.
-        "perplexity_bound": words if math.isfinite(words) else None,
-    }
-    if scores.rate is not None and scores.posterior is not None and scores.z is not None:
-        mutual = information(scores, MI_SENTENCES)
-        found |= {
-            "kl": scores.rate.mean().item(),
-            "mutual_information": mutual.nats,
-            "mutual_information_sentences": mutual.sentences,
-            "active_units": active_units(scores.posterior.mean, 0.01),
-        }
-    return found
-
-
-def launched(settings: Settings) -> Fabric:
-    """Fabric on the device that settings ask for; under `torchrun` one of its processes."""
-    wanted = settings.train.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise RequestError("train.device = 'cuda': no CUDA device is visible; use 'cpu' or 'auto'")
-    accelerator = "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
-    world, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    precision: Literal["bf16-mixed", "32-true"]
-    precision = "bf16-mixed" if settings.train.precision == "bf16" else "32-true"
-    fabric = Fabric(
-        accelerator=accelerator,
-        devices=local,
-        num_nodes=max(1, world // local),
-        strategy="ddp" if world > 1 else "auto",
-        precision=precision,
-    )
-    fabric.launch()
-    return fabric
-
-
-def precision_for(settings: Settings, vocabulary: int) -> str:
-    """What `precision = "auto"` means here: bf16 where the hardware has it and the model is big enough.
-
-    Below about a hundred thousand weights in the vocabulary's projection, conversions cost more than they save.
-    """
-    if settings.train.precision != "auto":
-        return settings.train.precision
-    if settings.train.device != "cpu" and torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    large = vocabulary * settings.model.decoder.hidden >= 100_000
-    return "bf16" if large and has_bf16_units() else "fp32"
-
-
-def has_bf16_units() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices in hardware."""
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, probe, lambda: False)()) for probe in probes)
-
-
-def planned_steps(settings: Settings, sentences: int) -> int:
-    """How many steps a run takes unless it stops early: schedules count in these."""
-    steps = settings.train.epochs * math.ceil(sentences / settings.train.batch_size)
-    return min(steps, settings.train.max_steps or steps)
-
-
-def used(fabric: Fabric) -> list[torch.device]:
-    """The devices beside the CPU whose random numbers training draws."""
-    return [fabric.device] if fabric.device.type == "cuda" else []
-
-
-def check_trainable(settings: Settings, corpus: Corpus, processes: int) -> None:
-    """Refuse a corpus without validation or smaller than a batch, and a batch smaller than there are processes."""
-    if "valid" not in corpus.splits:
-        raise RequestError(
-            f"data: {corpus.name} has no validation split, which says when a model is best; "
-            "give data.valid, or for a single file a data.split.valid above 0"
-        )
-    sentences, size = len(corpus.split("train")), settings.train.batch_size
-    if sentences < size:
-        raise RequestError(
-            f"train.batch_size = {size}: the training split of {corpus.name} has only {sentences} sentences; "
-            f"give more text, or --set train.batch_size={sentences} or less"
-        )
-    smallest = sentences // math.ceil(sentences / size)
-    if smallest < processes:
-        raise RequestError(f"train.batch_size = {size}: is less than a sentence for each of {processes} processes")
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM ask the loop to stop after its step; another Ctrl-C, a second later, stops at once.
-
-    Within that second it may be the same one: `torchrun` hands a Ctrl-C on to processes that have had it already.
-    """
-    asked: list[float] = []
-
-    def ask(number: int, frame: Any) -> None:
-        asked.append(time.monotonic())
-        if number == signal.SIGINT and asked[-1] - asked[0] > 1:
-            raise KeyboardInterrupt
-
-    before: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():  # no other may set handlers
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        for number, handler in before.items():
-            if handler not in (signal.SIG_IGN, None):  # ignored, as with nohup, or not Python's to put back
-                signal.signal(number, ask)
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            if handler not in (signal.SIG_IGN, None):
-                signal.signal(number, handler)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import textvae
-from textvae.cli import corpora, generation, inspection, training
+from textvae.cli import comparison, corpora, generation, inspection, training
 from textvae.cli.output import Commands, plain, result
 
 __all__ = ["app", "main"]
@@ -20,6 +20,7 @@ for command in (
     training.train,
     inspection.diagnose,
     inspection.evaluate,
+    comparison.compare,
     generation.sample,
     generation.reconstruct,
     generation.encode,

@@ -19,7 +19,7 @@ from textvae.files import replacing
 from textvae.generate.decoding import Decoding, generate
 from textvae.model import TextVAE
 from textvae.parts.noise import sentence_noise
-from textvae.parts.posteriors import DiagonalGaussian
+from textvae.parts.posteriors import Posterior, joined, mapped
 from textvae.parts.priors import Prior
 from textvae.run import Run
 from textvae.scores import evaluating, on
@@ -53,8 +53,8 @@ class Trained:
         self.latent = run.settings.model.latent
         self.max_length = run.settings.data.max_length
 
-    def posterior(self, texts: Sequence[str]) -> DiagonalGaussian:
-        """q(z|x) of each text, in their order; mean and standard deviation are (n, latent), on the CPU.
+    def posterior(self, texts: Sequence[str]) -> Posterior | None:
+        """q(z|x) of each text, in their order, on the CPU; its `mean` is (n, latent). None without texts.
 
         Texts that are too long are cut, with one warning; words that the model does not know become the unknown
         word.
@@ -63,17 +63,16 @@ class Trained:
             RequestError: for an empty text, one that is no text, and by a language model, which has no codes.
         """
         self._prior()
-        index = [torch.zeros(0, dtype=torch.long)]
-        mean, std = [torch.zeros(0, self.latent)], [torch.zeros(0, self.latent)]
+        index: list[Tensor] = []
+        parts: list[Posterior] = []
         with evaluating(self.model):
             for batch in _batches(self._ids(texts)):
                 posterior = self.model.encode(on(self.model.device, batch))
                 assert posterior is not None
                 index.append(batch.index)
-                mean.append(posterior.mean.cpu())
-                std.append(posterior.std.cpu())
-        order = torch.cat(index).argsort()
-        return DiagonalGaussian(torch.cat(mean)[order], torch.cat(std)[order])
+                parts.append(mapped(posterior, Tensor.cpu))
+        order = torch.cat(index).argsort() if index else None
+        return None if order is None else mapped(joined(parts), lambda rows: rows[order])
 
     def encode(self, texts: Sequence[str]) -> Float32[np.ndarray, "n latent"]:
         """The code of each text, in their order: the mean of its posterior.
@@ -81,7 +80,7 @@ class Trained:
         Raises:
             RequestError: as `posterior`.
         """
-        return self.posterior(texts).mean.numpy()
+        return self._means(texts).numpy()
 
     def decode(self, z: ArrayLike | Tensor, decoding: Decoding = GREEDY, seed: int = 0) -> list[str]:
         """The text of each code; `z` is (n, latent).
@@ -119,9 +118,12 @@ class Trained:
             RequestError: as `posterior`.
         """
         posterior = self.posterior(texts)
+        if posterior is None:
+            return []
         z = posterior.mean
-        if sample_posterior and len(z):
-            z = posterior.rsample(sentence_noise(seed, torch.arange(len(z))))[0]
+        if sample_posterior:
+            with torch.no_grad():
+                z = posterior.rsample(sentence_noise(seed, torch.arange(len(z))))[0]
         return self._texts(z, decoding, seed)
 
     def path(
@@ -177,6 +179,11 @@ class Trained:
             raise RequestError(f"n = {n}: must be 0 or more")
         return self._drawn(n, seed).numpy()
 
+    def _means(self, texts: Sequence[str]) -> Float[Tensor, "n latent"]:
+        """The posterior means of texts."""
+        posterior = self.posterior(texts)
+        return torch.zeros(0, self.latent) if posterior is None else posterior.mean.detach()
+
     def _prior(self) -> Prior:
         """The prior; a language model is refused."""
         if self.model.prior is None:
@@ -194,7 +201,8 @@ class Trained:
 
     def _texts(self, z: Tensor | None, decoding: Decoding, seed: int, rows: int = 1) -> list[str]:
         with evaluating(self.model):
-            ids = generate(self.model.decoder, z, decoding, self.max_length, seed, rows=rows)
+            code = None if z is None else self.model.code(z.to(self.model.device))
+            ids = generate(self.model.decoder, code, decoding, self.max_length, seed, rows=rows)
         return self.tokenizer.decode_batch(ids)
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
@@ -227,7 +235,7 @@ class Trained:
     def _end(self, end: str | ArrayLike | Tensor, name: str) -> Float[Tensor, " latent"]:
         """One end of a path: the code itself, alone or as the only one of an array, or that of a text."""
         if isinstance(end, str):
-            return self.posterior([end]).mean[0]
+            return self._means([end])[0]
         code = _array(end, name)
         if code.shape not in ((self.latent,), (1, self.latent)):
             raise RequestError(f"{name}: has shape {code.shape}; a text or one code of {self.latent} is expected")

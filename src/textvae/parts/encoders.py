@@ -1,6 +1,7 @@
 """Encoders: a sentence becomes one vector, from which the posterior takes its parameters."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -21,8 +22,10 @@ class RecurrentEncoder(nn.Module):
         hidden: int = 512,
         layers: int = 1,
         bidirectional: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self.dropout = dropout
         self.size = hidden * (2 if bidirectional else 1)
         self.embedding = nn.Embedding(vocabulary, embedding)
         self.onward = Recurrent(cell, embedding, hidden, layers)
@@ -32,12 +35,18 @@ class RecurrentEncoder(nn.Module):
         self, ids: Int[Tensor, "batch time"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch size"]:
         """The output at each sentence's own last token; padding after it has no influence."""
+        return self.read(F.dropout(self.embedding(ids), self.dropout, self.training), lengths)
+
+    def read(
+        self, embedded: Float[Tensor, "batch time embedding"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch size"]:
+        """The same for sentences that are embeddings already."""
         at = (lengths - 1)[:, None, None]
-        directions = [(self.onward, ids)]
+        directions = [(self.onward, embedded)]
         if self.backward is not None:
-            directions.append((self.backward, reversed_within(ids, lengths)))
+            directions.append((self.backward, reversed_within(embedded, lengths)))
         last = []
-        for network, tokens in directions:
-            outputs, _ = network(self.embedding(tokens))
+        for network, inputs in directions:
+            outputs, _ = network(inputs)
             last.append(outputs.gather(1, at.expand(-1, -1, outputs.shape[2]))[:, 0])
         return torch.cat(last, dim=1)

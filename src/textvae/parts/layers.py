@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from textvae.parts import lstm
@@ -52,15 +52,48 @@ class Recurrent(nn.Module):
         return outputs, (last,)
 
 
-def reversed_within(ids: Int[Tensor, "batch time"], lengths: Int[Tensor, " batch"]) -> Int[Tensor, "batch time"]:
+class Feedforward(nn.Module):
+    """Layers that keep the size of a vector: tanh(W x + b), or highway layers t * tanh(W x + b) + (1 - t) * x.
+
+    A highway's gates t are biased to begin mostly closed, at sigmoid(-2). Source: Srivastava et al. 2015, section 2,
+    which Bowman et al. 2016, section 3, put between encoder, z and decoder.
+    """
+
+    def __init__(self, size: int, layers: int, highway: bool) -> None:
+        super().__init__()
+        self.size, self.highway = size, highway
+        self.layers = nn.ModuleList(nn.Linear(size, (2 if highway else 1) * size) for _ in range(layers))
+
+    def begin(self) -> None:
+        """The gates' first biases."""
+        if self.highway:
+            for layer in self.layers:
+                nn.init.constant_(layer.bias[self.size :], -2.0)
+
+    def forward(self, x: Float[Tensor, "*any size"]) -> Float[Tensor, "*any size"]:
+        """The vector after all layers."""
+        for layer in self.layers:
+            if self.highway:
+                changed, gate = layer(x).chunk(2, dim=-1)
+                gate = gate.sigmoid()
+                x = gate * changed.tanh() + (1 - gate) * x
+            else:
+                x = layer(x).tanh()
+        return x
+
+
+def reversed_within(
+    rows: Shaped[Tensor, "batch time *any"], lengths: Int[Tensor, " batch"]
+) -> Shaped[Tensor, "batch time *any"]:
     """Each sentence back to front, its padding left at the end.
 
     >>> reversed_within(torch.tensor([[5, 6, 3, 0]]), torch.tensor([3])).tolist()
     [[3, 6, 5, 0]]
     """
-    position = torch.arange(ids.shape[1], device=ids.device)
+    position = torch.arange(rows.shape[1], device=rows.device)
     source = lengths[:, None] - 1 - position
-    return ids.gather(1, torch.where(source >= 0, source, position))
+    source = torch.where(source >= 0, source, position)
+    return rows.gather(1, source.view(*source.shape, *[1] * (rows.dim() - 2)).expand_as(rows))
 
 
 def product(left: Float[Tensor, "row size"], right: Float[Tensor, "column size"]) -> Float[Tensor, "row column"]:

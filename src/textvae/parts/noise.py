@@ -26,9 +26,14 @@ def mixed(*numbers: int) -> int:
     return int.from_bytes(hashlib.blake2b(packed, digest_size=8).digest(), "little") >> 1
 
 
-def step_noise(seed: int, step: int, total: int, rows: slice, device: torch.device | str = "cpu") -> Noise:
-    """Noise of one training step: drawn for `total` sentences, of which this process has `rows`."""
-    generator = torch.Generator().manual_seed(mixed(seed, step))
+def step_noise(
+    seed: int, step: int, total: int, rows: slice, device: torch.device | str = "cpu", *stream: int
+) -> Noise:
+    """Noise of one training step: drawn for `total` sentences, of which this process has `rows`.
+
+    Other steps than those of the decoder have a `stream` of their own.
+    """
+    generator = torch.Generator().manual_seed(mixed(seed, step, *stream))
 
     def noise(samples: int, size: int) -> Float[Tensor, "sample batch size"]:
         return torch.randn(samples, total, size, generator=generator)[:, rows].to(device)
@@ -43,5 +48,16 @@ def sentence_noise(seed: int, index: Int[Tensor, " batch"], device: torch.device
     def noise(samples: int, size: int) -> Float[Tensor, "sample batch size"]:
         drawn = [torch.randn(samples, size, generator=generator) for generator in generators]
         return torch.stack(drawn, dim=1).to(device)
+
+    return noise
+
+
+def same_noise(like: Float[Tensor, "batch *any"]) -> Noise:
+    """The same numbers for every sentence, always: what makes a code of a text alone, whatever the batch."""
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(samples: int, size: int) -> Float[Tensor, "sample batch size"]:
+        drawn = torch.randn(samples, 1, size, generator=generator)
+        return drawn.to(like).expand(samples, len(like), size)
 
     return noise

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from textvae.parts.noise import Noise
+from textvae.settings import tables
 
 
 @runtime_checkable
@@ -45,3 +46,9 @@ class StandardNormal(nn.Module):
         """
         t = torch.linspace(0, 1, steps, device=a.device, dtype=a.dtype)[:, None]
         return a * (1 - t) + b * t
+
+
+def prior_of(settings: tables.Prior, latent: int, embedding: int) -> nn.Module:
+    """The prior that settings name."""
+    assert isinstance(settings, tables.StandardNormalPrior)
+    return StandardNormal(latent)

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from textvae.model import Pass
 from textvae.parts.gather import gathered
-from textvae.terms.term import Term
+from textvae.settings import Settings
+from textvae.terms.term import Term, rate, without_rate
 
 
 class Kl(Term):
@@ -22,5 +23,8 @@ class Kl(Term):
 
     def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
         """The mean rate of the global batch."""
-        assert out.posterior is not None and out.prior is not None and out.z is not None
-        return gathered(out.posterior.rate(out.z, out.prior).nats).mean()
+        return gathered(rate(out)).mean()
+
+    def problems(self, settings: Settings) -> list[str]:
+        """Refuses a posterior without a KL."""
+        return without_rate(settings)

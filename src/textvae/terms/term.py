@@ -1,13 +1,15 @@
 """What every term of the objective is."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, Self
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from textvae.model import Pass
 from textvae.schedules import Constant, Schedule
-from textvae.settings import Strict
+from textvae.settings import Settings
+from textvae.strict import Strict
 
 
 class Term(Strict):
@@ -19,9 +21,46 @@ class Term(Strict):
 
     is_rate: ClassVar[bool] = False
     needs_posterior: ClassVar[bool] = True
+    pays: ClassVar[bool] = True  # of a rate term: whether it pays for the KL at all
+    learned: ClassVar[bool] = False  # whether its weight has a learned factor
 
     weight: Schedule = Constant()
 
     def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
         """The unweighted value for a batch at a step."""
         raise TypeError(f"{type(self).__name__} does not say what it computes")
+
+    def planned(self, per_epoch: int) -> Self:
+        """The term for a run of so many steps an epoch: for terms that count in epochs."""
+        return self
+
+    def settled(self, total: int, per_epoch: int) -> float:
+        """The step from which on the term no longer changes."""
+        return self.weight.settled(total, per_epoch)
+
+    def head(self, latent: int, vocabulary: int) -> nn.Module | None:
+        """What the model must learn for the term: a module of (z, ids, lengths), found in `Pass.heads`."""
+        return None
+
+    def multiplier(self, before: float | None, raw: Mapping[str, float]) -> float:
+        """The learned factor of the weight after a step whose raw parts were `raw`; `before` is None at first."""
+        return 1.0
+
+    def problems(self, settings: Settings) -> list[str]:
+        """What in the settings it cannot work with, each with what to change."""
+        return []
+
+
+def rate(out: Pass) -> Float[Tensor, " batch"]:
+    """KL(q(z|x) || p(z)) of each of this process's sentences in nats, exact or estimated as the posterior can."""
+    assert out.posterior is not None and out.prior is not None and out.z is not None
+    found = out.posterior.rate(out.z, out.prior)
+    assert found is not None  # settings refuse a rate term for a posterior without one
+    return found.nats
+
+
+def without_rate(settings: Settings) -> list[str]:
+    """The problem of a term that pays for a rate with a posterior that has none."""
+    if settings.model.posterior.name != "point":
+        return []
+    return [": the point posterior has no KL; use objective.autoencoder, or another model.posterior.name"]

@@ -1,11 +1,7 @@
-"""Approximate posteriors q(z|x): a module that turns the encoder's vector into a distribution over codes.
-
-A distribution offers `mean`, `rsample`, `log_prob`, `rate` (nats per sentence, with the kind of estimate) and
-`mixture_log_prob`, the log density of the aggregated posterior over its own sentences.
-"""
+"""The diagonal Gaussian posterior."""
 
 import math
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -13,19 +9,9 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from textvae.parts.noise import Noise
+from textvae.parts.posteriors.posterior import ENTRIES, Rate
 from textvae.parts.priors import Prior, StandardNormal
-
-RateKind = Literal["exact", "monte-carlo", "upper"]
-Scale = Literal["log-variance", "softplus"]
-
-ENTRIES = 1 << 22  # densities held at once by a mixture: 32 MiB in float64
-
-
-class Rate(NamedTuple):
-    """KL(q(z|x) || p(z)) of each sentence in nats, and whether it is exact, an estimate or an upper bound."""
-
-    nats: Tensor
-    kind: RateKind
+from textvae.settings.tables import Scale
 
 
 def gaussian_kl(mean: Float[Tensor, "*any"], std: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
@@ -36,16 +22,12 @@ def gaussian_kl(mean: Float[Tensor, "*any"], std: Float[Tensor, "*any"]) -> Floa
     return 0.5 * (mean.square() + std.square() - 1) - std.log()
 
 
+@dataclass(frozen=True)
 class DiagonalGaussian:
     """q(z|x) = N(mean, diag std^2) for each sentence of a batch."""
 
-    def __init__(self, mean: Float[Tensor, "batch latent"], std: Float[Tensor, "batch latent"]) -> None:
-        self.mean = mean
-        self.std = std
-
-    def __getitem__(self, sentences: slice) -> "DiagonalGaussian":
-        """The posteriors of some of the sentences."""
-        return DiagonalGaussian(self.mean[sentences], self.std[sentences])
+    mean: Float[Tensor, "batch latent"]
+    std: Float[Tensor, "batch latent"]
 
     def rsample(self, noise: Noise, samples: int = 1) -> Float[Tensor, "sample batch latent"]:
         """Reparametrised draws: mean + std * noise."""
@@ -56,14 +38,14 @@ class DiagonalGaussian:
         # Not validated: of a diverged model the density is nan, which training reports, not an exception.
         return torch.distributions.Normal(self.mean, self.std, validate_args=False).log_prob(z).sum(-1)
 
-    def rate_per_dimension(self) -> Float[Tensor, "batch latent"]:
-        """The closed-form KL to N(0, I) of each dimension, in nats."""
-        return gaussian_kl(self.mean, self.std)
+    def rate_per_dimension(self, prior: Prior) -> Float[Tensor, "batch latent"] | None:
+        """The closed-form KL of each dimension to a standard normal prior, in nats; None for any other prior."""
+        return gaussian_kl(self.mean, self.std) if isinstance(prior, StandardNormal) else None
 
     def rate(self, z: Float[Tensor, "sample batch latent"], prior: Prior) -> Rate:
         """KL(q || prior): in closed form for the standard normal prior, else averaged over the codes `z`."""
         if isinstance(prior, StandardNormal):
-            return Rate(self.rate_per_dimension().sum(-1), "exact")
+            return Rate(gaussian_kl(self.mean, self.std).sum(-1), "exact")
         return Rate((self.log_prob(z) - prior.log_prob(z)).mean(0), "monte-carlo")
 
     def mixture_log_prob(
@@ -103,12 +85,22 @@ class GaussianPosterior(nn.Module):
 
     def __init__(self, size: int, latent: int, scale: Scale = "log-variance") -> None:
         super().__init__()
-        self.scale = scale
+        self.scale: Scale = scale
         self.parameters_of = nn.Linear(size, 2 * latent)
 
-    def forward(self, hidden: Float[Tensor, "batch size"]) -> DiagonalGaussian:
+    def forward(
+        self,
+        hidden: Float[Tensor, "batch size"],
+        noise: Noise | None = None,
+        samples: int = 1,
+        components: int | None = None,
+    ) -> DiagonalGaussian:
         """The posterior of each sentence."""
         with torch.autocast(hidden.device.type, enabled=False):
             mean, raw = self.parameters_of(hidden.to(self.parameters_of.weight.dtype)).chunk(2, dim=1)
-        std = (0.5 * raw).exp() if self.scale == "log-variance" else F.softplus(raw)
-        return DiagonalGaussian(mean, std)
+            return DiagonalGaussian(mean, positive(raw, self.scale))
+
+
+def positive(raw: Float[Tensor, "*any"], scale: Scale) -> Float[Tensor, "*any"]:
+    """A standard deviation from a number without bounds."""
+    return (0.5 * raw).exp() if scale == "log-variance" else F.softplus(raw)

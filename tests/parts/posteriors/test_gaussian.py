@@ -10,7 +10,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 from textvae.metrics.information import MutualInformation, mutual_information
 from textvae.parts.noise import sentence_noise
-from textvae.parts.posteriors import DiagonalGaussian, GaussianPosterior, gaussian_kl
+from textvae.parts.posteriors import DiagonalGaussian, GaussianPosterior, gaussian_kl, joined, mapped
 from textvae.parts.priors import StandardNormal
 
 seeds = st.integers(0, 2**31)
@@ -39,7 +39,7 @@ def test_the_rate_is_torchs_closed_form(seed, sentences, latent, spread):
     z, posterior = drawn(seed, sentences, latent, spread)
     zero, one = torch.zeros(latent).double(), torch.ones(latent).double()
     per_dimension = kl_divergence(Normal(posterior.mean, posterior.std), Normal(zero, one))
-    torch.testing.assert_close(posterior.rate_per_dimension(), per_dimension)
+    torch.testing.assert_close(posterior.rate_per_dimension(StandardNormal(3)), per_dimension)
     rate = posterior.rate(z[None], StandardNormal(latent))
     assert rate.kind == "exact" and bool((rate.nats >= 0).all())
     torch.testing.assert_close(rate.nats, per_dimension.sum(1))
@@ -87,8 +87,11 @@ def test_draws_are_mean_plus_std_times_noise_with_gradients():
 
 def test_some_of_the_sentences():
     _, posterior = drawn(0, 5, 2)
-    assert torch.equal(posterior[1:3].mean, posterior.mean[1:3])
-    assert torch.equal(posterior[1:3].std, posterior.std[1:3])
+    some = mapped(posterior, lambda rows: rows[1:3])
+    assert torch.equal(some.mean, posterior.mean[1:3])
+    assert torch.equal(some.std, posterior.std[1:3])
+    whole = joined([mapped(posterior, lambda rows: rows[:2]), mapped(posterior, lambda rows: rows[2:])])
+    assert torch.equal(whole.mean, posterior.mean) and torch.equal(whole.std, posterior.std)
 
 
 def test_mean_and_scale_are_linear_in_the_encoders_vector():
@@ -109,7 +112,7 @@ def test_parameters_are_float32_under_autocast():
     hidden = torch.randn(4, 3).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         posterior = module(hidden)
-        assert posterior.rate_per_dimension().dtype == torch.float32
+        assert posterior.rate_per_dimension(StandardNormal(2)).dtype == torch.float32
     expected = module(hidden.float())
     assert torch.equal(posterior.mean, expected.mean) and torch.equal(posterior.std, expected.std)
 

@@ -1,4 +1,4 @@
-"""Settings of a run: strict TOML, every error at once with its place and the nearest known name.
+"""From TOML to settings: every error at once with its place and the nearest known name.
 
 `parse` turns a document (what `tomllib` gives) into a frozen `Settings`. The terms of the objective describe
 their own settings and are handed in, so that a new term needs no change here.
@@ -9,194 +9,25 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
-import tomli_w
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    field_validator,
-)
+from pydantic import BaseModel, ValidationError
 
 from textvae.errors import RequestError
+from textvae.settings.tables import Settings
 
 # Short forms that `--set` accepts.
 ALIASES = {"train.lr": "train.optimizer.lr"}
+# Tables of which there are several kinds, with the kind that one without a name is of.
+NAMED = {
+    "optimizer": "adam",
+    "update": "joint",
+    "posterior": "gaussian",
+    "prior": "standard-normal",
+    "inference": "amortized",
+}
 # The field that says which kind of thing a table describes.
 TAGS = ("name", "schedule")
-
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what torch's generators take
-
-
-class Strict(BaseModel):
-    """A table of settings: frozen, unknown names refused, finite, no silent conversions but integer to float."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False)
-
-
-class Tokenizer(Strict):
-    """How text becomes tokens; `vocabulary` counts learned entries, not the four special ones; 0 is no limit."""
-
-    name: Literal["word", "character", "bpe"] = "word"
-    vocabulary: NonNegativeInt = 10_000
-    min_count: PositiveInt = 1
-    lowercase: bool = False
-
-
-class Split(Strict):
-    """Shares of a single file that are held out, by a hash of each sentence's text."""
-
-    valid: Fraction = 0.05
-    test: Fraction = 0.05
-    seed: int = 0
-
-
-class Data(Strict):
-    """Where the text comes from: a registered corpus or a path, or one file for each split."""
-
-    corpus: str | None = None
-    train: str | None = None
-    valid: str | None = None
-    test: str | None = None
-    column: str | None = None
-    label: str | None = None
-    tokenizer: Tokenizer = Tokenizer()
-    max_length: PositiveInt = 100
-    too_long: Literal["drop", "cut"] = "drop"
-    split: Split = Split()
-
-
-class Encoder(Strict):
-    """Reads the sentence; its last states parametrise the posterior."""
-
-    name: Literal["lstm", "gru"] = "lstm"
-    hidden: PositiveInt = 512
-    layers: PositiveInt = 1
-    bidirectional: bool = False
-
-
-class GaussianPosterior(Strict):
-    """q(z|x) = N(mu, diag sigma^2); sigma from a log variance or through a softplus."""
-
-    name: Literal["gaussian"] = "gaussian"
-    scale: Literal["log-variance", "softplus"] = "log-variance"
-
-
-class StandardNormalPrior(Strict):
-    """p(z) = N(0, I)."""
-
-    name: Literal["standard-normal"] = "standard-normal"
-
-
-class RecurrentDecoder(Strict):
-    """p(x|z): word by word; z as the initial state, at every step, or both."""
-
-    name: Literal["lstm", "gru"] = "lstm"
-    hidden: PositiveInt = 512
-    layers: PositiveInt = 1
-    inject: Annotated[tuple[Literal["state", "input"], ...], Field(strict=False)] = ("state", "input")
-    dropout: Fraction = 0.3
-    word_keep: Probability = 1.0
-
-
-class Model(Strict):
-    """The parts and their sizes; `latent = 0` is the plain language model: the decoder alone."""
-
-    latent: NonNegativeInt = 32
-    embedding: PositiveInt = 256
-    encoder: Encoder = Encoder()
-    posterior: GaussianPosterior = GaussianPosterior()
-    prior: StandardNormalPrior = StandardNormalPrior()
-    decoder: RecurrentDecoder = RecurrentDecoder()
-    init: PositiveFloat = 0.1
-
-
-class Adam(Strict):
-    """Adam, Kingma and Ba 2015."""
-
-    name: Literal["adam"] = "adam"
-    lr: PositiveFloat = 1e-3
-    betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.9, 0.999)
-    eps: PositiveFloat = 1e-8
-
-
-class AdamW(Adam):
-    """Adam with decoupled weight decay, Loshchilov and Hutter 2019."""
-
-    name: Literal["adamw"] = "adamw"  # type: ignore[assignment]
-    weight_decay: NonNegativeFloat = 0.01
-
-
-class Sgd(Strict):
-    """Stochastic gradient descent."""
-
-    name: Literal["sgd"] = "sgd"
-    lr: PositiveFloat = 1.0
-    momentum: Fraction = 0.0
-
-
-Optimizer = Annotated[Adam | AdamW | Sgd, Field(discriminator="name")]
-
-
-class Plateau(Strict):
-    """The learning rate is multiplied by `factor` after `patience` validations without a better bound."""
-
-    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    patience: PositiveInt = 2
-    min_lr: PositiveFloat = 1e-6
-
-
-class Train(Strict):
-    """The training loop. Steps are decoder updates; `batch_size` is the whole job's; clipping at 0 is off."""
-
-    epochs: PositiveInt = 20
-    max_steps: PositiveInt | None = None
-    batch_size: PositiveInt = 32
-    optimizer: Optimizer = Adam()
-    plateau: Plateau | None = None
-    clip_norm: NonNegativeFloat = 5.0
-    clip_value: NonNegativeFloat = 0.0
-    patience: PositiveInt | None = None
-    validate_every: PositiveInt | None = None
-    log_every: PositiveInt = 50
-    checkpoint_seconds: PositiveFloat = 60.0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    seed: Seed = 0
-
-    @field_validator("optimizer", mode="before")
-    @classmethod
-    def _adam_unless_named(cls, value: Any) -> Any:
-        return {"name": "adam", **value} if isinstance(value, Mapping) else value
-
-
-class Settings(Strict):
-    """All settings of a run. `objective` maps a term's name to the term."""
-
-    data: Data = Data()
-    model: Model = Model()
-    objective: dict[str, Any] = Field(default_factory=dict)
-    train: Train = Train()
-
-    def document(self) -> dict[str, Any]:
-        """The settings as plain values, every default spelled out, as written to `settings.toml`."""
-        dumped = self.model_dump(mode="json", exclude_none=True)
-        dumped["objective"] = {
-            name: term.model_dump(mode="json", exclude_none=True) for name, term in self.objective.items()
-        }
-        return dumped
-
-    def toml(self) -> str:
-        """The settings as a TOML document that `parse` reads back to the same settings."""
-        return tomli_w.dumps(self.document())
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -233,8 +64,8 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 def _kind(key: str, table: Mapping[str, Any], below: Mapping[str, Any] | None = None) -> Any:
     """What a table describes, where kinds differ in their settings; without a name it is of the kind below it."""
-    if key == "optimizer":
-        return table.get("name", _kind(key, below) if below is not None else "adam")
+    if key in NAMED:
+        return table.get("name", _kind(key, below) if below is not None else NAMED[key])
     return table.get("schedule", None if below is None else below.get("schedule"))
 
 
@@ -275,19 +106,32 @@ def parse(document: Mapping[str, Any], terms: Mapping[str, type[BaseModel]]) -> 
         settings = Settings.model_validate(document)
     except ValidationError as error:
         problems += [_problem(Settings, problem, document) for problem in error.errors()]
-    objective = document.get("objective", {})
+    objective = _terms(document.get("objective", {}), terms, "objective.", problems)
+    phases = document.get("phase", ())
+    built = []
+    for number, table in enumerate(phases if isinstance(phases, (list, tuple)) else ()):
+        given = table.get("objective", {}) if isinstance(table, Mapping) else {}
+        built.append(_terms(given, terms, f"phase[{number}].objective.", problems))
+    if problems:
+        raise RequestError("\n".join(problems))
+    phased = [phase.model_copy(update={"objective": own}) for phase, own in zip(settings.phase, built, strict=True)]
+    return settings.model_copy(update={"objective": objective, "phase": tuple(phased)})
+
+
+def _terms(
+    tables: Any, terms: Mapping[str, type[BaseModel]], prefix: str, problems: list[str]
+) -> dict[str, BaseModel]:
+    """The terms of one objective; what is wrong with them goes to `problems`."""
     built = {}
-    for name, table in objective.items() if isinstance(objective, Mapping) else ():
+    for name, table in tables.items() if isinstance(tables, Mapping) else ():
         if name not in terms:
-            problems.append(f"objective.{name}: unknown term{_did_you_mean(name, terms)}")
+            problems.append(f"{prefix}{name}: unknown term{_did_you_mean(name, terms)}")
             continue
         try:
             built[name] = terms[name].model_validate(table)
         except ValidationError as error:
-            problems += [_problem(terms[name], problem, table, f"objective.{name}.") for problem in error.errors()]
-    if problems:
-        raise RequestError("\n".join(problems))
-    return settings.model_copy(update={"objective": built})
+            problems += [_problem(terms[name], problem, table, f"{prefix}{name}.") for problem in error.errors()]
+    return built
 
 
 def _problem(model: type[BaseModel], error: Any, document: Any, prefix: str = "") -> str:
@@ -346,7 +190,7 @@ def _member(here: Any, tag: Any) -> Any:
     """The member of a union of tables that a tag names; where there is none, the union."""
     for member in _members(here):
         for field in TAGS:
-            if field in member.model_fields and member.model_fields[field].default == tag:
+            if field in member.model_fields and get_args(member.model_fields[field].annotation) == (tag,):
                 return member
         if member.__name__ == tag:
             return member

@@ -1,0 +1,75 @@
+"""`textvae compare`: runs side by side."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from textvae.cli.inspection import AsJson, Seed
+from textvae.cli.output import columns, document, note, plain, result
+from textvae.cli.progress import Bars
+from textvae.errors import RequestError
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)],
+    split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Also write tables and figures there.", show_default=False)
+    ] = None,
+    iw_samples: Annotated[int, typer.Option(min=1, help="Importance samples a sentence.")] = 500,
+    iw_sentences: Annotated[
+        str, typer.Option(metavar="NUMBER|all", help="Sentences, drawn by the seed, to estimate NLL on.")
+    ] = "500",
+    seed: Seed = 0,
+    by_seed: Annotated[
+        bool, typer.Option("--by-seed", help="Runs that only train.seed tells apart in one row.")
+    ] = False,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="NLL relative to it; else to a language model.", show_default=False),
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Evaluate anew what has been evaluated.")] = False,
+    as_json: AsJson = False,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Also write the table as CSV.", show_default=False)
+    ] = None,
+) -> None:
+    """Put runs of the same data side by side.
+
+    Uses RUN/evaluation/SPLIT.json as it is; evaluates the runs that have none. FOLDER gets comparison.json, .csv,
+    .md, curves.png and rate-distortion.png.
+    """
+    if iw_sentences != "all" and not (iw_sentences.isascii() and iw_sentences.isdigit() and int(iw_sentences)):
+        raise RequestError(f"--iw-sentences {iw_sentences}: give a number, 1 or more, or `all`")
+    if out is not None and out.exists() and not out.is_dir():
+        raise RequestError(f"--out {out}: is a file; give a folder")
+    if csv is not None and csv.is_dir():
+        raise RequestError(f"--csv {csv}: is a folder; give a file")
+    subset = None if iw_sentences == "all" else int(iw_sentences)
+
+    from textvae.comparison import compare as compared
+    from textvae.files import write_text
+
+    with Bars() as bars:
+        found = compared(
+            runs,
+            split,
+            baseline=baseline,
+            by_seed=by_seed,
+            iw_samples=iw_samples,
+            iw_sentences=subset,
+            seed=seed,
+            again=again,
+            progress=bars.update,
+        )
+    if csv is not None:
+        write_text(csv, found.csv())
+    written = found.write(out) if out is not None else []
+    if as_json:
+        document(found.document())
+    else:
+        table = [[plain(cell) for cell in row] for row in found.table()]
+        result("\n".join([columns(table), "", *map(plain, found.notes)]))
+    if written:
+        note(f"written: {', '.join(plain(str(path)) for path in written)}")

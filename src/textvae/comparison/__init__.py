@@ -1,0 +1,132 @@
+"""Runs side by side: one table, training curves and the rate-distortion plane.
+
+The function is `textvae.compare`; a module of that name would take its place.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textvae.comparison import figures, tables
+from textvae.comparison.members import Member, Progress, members, same_folder
+from textvae.comparison.rows import Row, differences, rows_of
+from textvae.errors import RequestError
+from textvae.files import replacing, write_json, write_text, writing
+
+__all__ = ["Comparison", "compare"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs that were scored on the same split of the same data.
+
+    `rows` are the table's, a run each, or with `by_seed` the runs that only the seed tells apart. `baseline` names
+    the row that NLLs are relative to, `speed_of` the one that speeds are; None where there is none. `notes` say
+    what the table's labels mean and what in it cannot be compared as it stands.
+    """
+
+    split: str
+    rows: tuple[Row, ...]
+    baseline: str | None
+    speed_of: str | None
+    by_seed: bool
+    notes: tuple[str, ...]
+    members: tuple[Member, ...]
+
+    def table(self) -> list[list[str]]:
+        """The table as text cells, the head first; nats per sentence, a dash where there is no number."""
+        return tables.cells(self.rows, self.by_seed)
+
+    def document(self) -> dict[str, Any]:
+        """Everything as plain values for JSON: rows, signatures, versions, and what the settings differ in."""
+        return {
+            "split": self.split,
+            "by_seed": self.by_seed,
+            "baseline": self.baseline,
+            "speed_of": self.speed_of,
+            "rows": [row.document() for row in self.rows],
+            "notes": list(self.notes),
+            "runs": {member.name: member.document() for member in self.members},
+            "differences": differences(self.members),
+        }
+
+    def csv(self) -> str:
+        """The rows as CSV with a head, numbers in full precision, empty where there is none."""
+        return tables.csv_text(self.rows, self.by_seed)
+
+    def markdown(self) -> str:
+        """The table and its notes for a Markdown page."""
+        return tables.markdown(self.table(), self.notes)
+
+    def write(self, folder: Path | str) -> list[Path]:
+        """Write comparison.json, .csv, .md, curves.png and rate-distortion.png into a folder; the files written.
+
+        A figure that no run has numbers for is left out.
+
+        Raises:
+            WorkError: when the folder cannot be written.
+        """
+        folder = Path(folder)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "comparison.json", self.document())
+        write_text(folder / "comparison.csv", self.csv())
+        write_text(folder / "comparison.md", self.markdown())
+        written = [folder / f"comparison.{kind}" for kind in ("json", "csv", "md")]
+        places = {member.name: place for place, row in enumerate(self.rows) for member in row.members}
+        drawn = {
+            "curves.png": figures.curves(self.members, places, [row.name for row in self.rows]),
+            "rate-distortion.png": figures.rate_distortion(self.rows),
+        }
+        for name, picture in drawn.items():
+            if picture is not None:
+                with replacing(folder / name) as file:
+                    file.write(picture)
+                written.append(folder / name)
+        return written
+
+
+def compare(
+    folders: Sequence[Path | str],
+    split: str = "test",
+    *,
+    baseline: Path | str | None = None,
+    by_seed: bool = False,
+    iw_samples: int = 500,
+    iw_sentences: int | None = 500,
+    seed: int = 0,
+    again: bool = False,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Compare finished runs on a split of the data that they share.
+
+    A run's `evaluation/SPLIT.json` is used as it is; where there is none, or with `again`, it is evaluated with
+    `iw_samples`, `iw_sentences` and `seed`, as `textvae evaluate` does. NLLs are relative to `baseline`, a run that
+    is added to the others if it is not among them, else to the first language model; speeds to the first run of
+    plain KL at weight 1 with a Gaussian posterior, else to the first of all. With `by_seed`, runs whose settings
+    differ in `train.seed` alone make one row: mean and standard deviation.
+
+    Raises:
+        RequestError: when there is no run, a folder is no finished run or comes twice, an evaluation is damaged,
+            or the runs are of different data.
+        WorkError: when an evaluation cannot be written.
+    """
+    if isinstance(folders, (str, Path)) or not folders:
+        raise RequestError("compare: no runs given; give at least one run folder, in a list")
+    asked = [Path(folder) for folder in folders]
+    if baseline is not None and not any(same_folder(Path(baseline), folder) for folder in asked):
+        asked.append(Path(baseline))
+    numbers = {"iw_samples": iw_samples, "iw_sentences": iw_sentences, "seed": seed}
+    found = members(asked, split, numbers, again, progress)
+    chosen = None if baseline is None else next(m for m in found if same_folder(m.run.folder, Path(baseline)))
+    rows, baseline_row, speed_row = rows_of(found, chosen, by_seed)
+    return Comparison(
+        split=split,
+        rows=tuple(rows),
+        baseline=None if baseline_row is None else baseline_row.name,
+        speed_of=None if speed_row is None else speed_row.name,
+        by_seed=by_seed,
+        notes=tuple(tables.notes(rows, baseline_row, speed_row, by_seed)),
+        members=tuple(found),
+    )

@@ -1,0 +1,207 @@
+"""The runs of a comparison, read and checked: each with its name, its evaluation and its log."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from textvae.errors import RequestError
+from textvae.evaluate import evaluate
+from textvae.run import Run
+
+# Called with what is under way ("evaluating vanilla"), how far it is and how far it goes.
+Progress = Callable[[str, int, int], None]
+
+# Scores that a comparison reads, and that must be numbers or null where they are there.
+SCORES = (
+    "sentences",
+    "tokens",
+    "reconstruction",
+    "kl",
+    "bound",
+    "nll_iw",
+    "nll_iw_standard_error",
+    "iw_samples",
+    "iw_sentences",
+    "mutual_information",
+    "mutual_information_sentences",
+    "mutual_information_ceiling",
+    "shuffle_gap",
+    "shuffle_gap_standard_error",
+    "latent",
+)
+# What a number depends on beside its data, of what `environment.json` knows.
+MACHINE = ("textvae", "python", "torch", "lightning_fabric", "numpy", "system", "device", "cores", "threads")
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One run of a comparison; `name` is its folder's, `finished` None where no checkpoint tells."""
+
+    name: str
+    run: Run
+    scores: Mapping[str, Any]
+    log: Sequence[Mapping[str, Any]]
+    finished: bool | None
+
+    def document(self) -> dict[str, Any]:
+        """What identifies the run and its evaluation, as plain values for JSON."""
+        environment = self.run.environment
+        return {
+            "folder": str(self.run.folder),
+            "seed": self.run.settings.train.seed,
+            "finished": self.finished,
+            "signature": self.scores.get("signature"),
+            "reasons": self.scores.get("reasons") or {},
+            "environment": {name: environment.get(name) for name in MACHINE},
+            "precision": self.run.settings.train.precision,
+        }
+
+
+def members(
+    folders: Sequence[Path], split: str, numbers: Mapping[str, Any], again: bool, progress: Progress | None
+) -> list[Member]:
+    """The runs in these folders, those evaluated with these numbers that have not been yet.
+
+    Raises:
+        RequestError: when a folder is no finished run or comes twice, or an evaluation is damaged.
+        WorkError: when an evaluation cannot be written.
+    """
+    for place, folder in enumerate(folders):
+        for earlier in folders[:place]:
+            if same_folder(folder, earlier):
+                same = "" if str(folder) == str(earlier) else f", as {earlier}"
+                raise RequestError(f"{folder}: given twice{same}; give each run once")
+    runs = [Run.open(folder) for folder in folders]
+    for run in runs:  # before any is evaluated, which takes minutes
+        if not (run.folder / "model.safetensors").is_file():
+            raise RequestError(
+                f"{run.folder / 'model.safetensors'}: not written yet; the run has not finished its first "
+                f"validation: go on with `textvae train --resume {run.folder}`"
+            )
+    check_same_text(runs, split)
+    found = []
+    for name, run in zip(unique_names(folders), runs, strict=True):
+        path = run.folder / "evaluation" / f"{split}.json"
+        if again or not path.exists():
+            told = _told(progress, f"evaluating {name}")
+            evaluate(run.folder, split, progress=told, **numbers)
+        found.append(Member(name, run, read_scores(path, run, split), run.log(), _finished(run)))
+    return found
+
+
+def _told(progress: Progress | None, part: str) -> Callable[[int, int], None] | None:
+    """Progress of one part of the work."""
+    if progress is None:
+        return None
+    report = progress
+    return lambda now, total: report(part, now, total)
+
+
+def same_folder(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one folder."""
+    return one.resolve() == other.resolve()
+
+
+def unique_names(folders: Sequence[Path]) -> list[str]:
+    """The folders' names; those that are equal with as many of the folders above as make them different.
+
+    >>> unique_names([Path("/a/one/vae"), Path("/a/two/vae"), Path("/a/lm")])
+    ['one/vae', 'two/vae', 'lm']
+    """
+    parts = [folder.resolve().parts for folder in folders]
+    depth = [1] * len(parts)
+    while True:
+        names = ["/".join(own[-n:]) for own, n in zip(parts, depth, strict=True)]
+        again = [place for place, name in enumerate(names) if names.count(name) > 1]
+        deeper = [place for place in again if depth[place] < len(parts[place])]
+        if not deeper:
+            return names
+        for place in deeper:
+            depth[place] += 1
+
+
+def check_same_text(runs: Sequence[Run], split: str) -> None:
+    """Refuse runs of different data.
+
+    Raises:
+        RequestError: naming two runs and the first thing that differs, or a run without the split.
+    """
+    splits = []
+    for run in runs:
+        try:
+            found = {name: own["fingerprint"] for name, own in run.environment["data"]["splits"].items()}
+        except (KeyError, TypeError, AttributeError):
+            path = run.folder / "environment.json"
+            raise RequestError(
+                f"{path}: damaged: it does not say what the data was; put an intact copy back"
+            ) from None
+        if split not in found:
+            raise RequestError(f"--split {split}: {run.folder} has only {', '.join(found)}")
+        splits.append(found)
+    first = runs[0]
+    for run, found in zip(runs[1:], splits[1:], strict=True):
+        names = dict.fromkeys([split, *splits[0], *found])  # the one that is scored first
+        different = [f"{name} split" for name in names if splits[0].get(name) != found.get(name)]
+        if run.tokenizer.tokens != first.tokenizer.tokens:
+            different.insert(0, "vocabulary")
+        if different:
+            raise RequestError(
+                f"{first.folder} and {run.folder}: not of the same data: the {different[0]} differs; "
+                "compare runs that were trained on the same text with the same tokenizer"
+            )
+
+
+def read_scores(path: Path, run: Run, split: str) -> dict[str, Any]:
+    """An evaluation that was written earlier.
+
+    Raises:
+        RequestError: when it is damaged, or of other sentences than the run's split has.
+    """
+    try:
+        scores = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise _damaged(path, "not JSON") from None
+    if not isinstance(scores, dict):
+        raise _damaged(path, "a table is expected")
+    if scores.get("split") != split:
+        raise _damaged(path, f"it does not say that it is of the {split} split")
+    for name in SCORES:
+        value = scores.get(name)
+        if value is not None and not is_number(value):
+            raise _damaged(path, f"{name} is no number")
+    units = scores.get("active_units")
+    if units is not None and not (isinstance(units, dict) and all(map(is_number, units.values()))):
+        raise _damaged(path, "active_units are no numbers")
+    if scores.get("reconstruction") is None:
+        raise _damaged(path, "it has no reconstruction")
+    fingerprint = str(run.environment["data"]["splits"][split]["fingerprint"])
+    said = [part[6:] for part in str(scores.get("signature")).split("|") if part.startswith("split:")]
+    if said and not fingerprint.startswith(said[0]):
+        raise _damaged(path, "its signature is of another split's sentences")
+    return scores
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value from JSON is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _damaged(path: Path, reason: str) -> RequestError:
+    return RequestError(f"{path}: damaged: {reason}; delete it, or give --again to evaluate anew")
+
+
+def _finished(run: Run) -> bool | None:
+    """Whether training has come to its end; None where there is no checkpoint that tells."""
+    try:
+        with safe_open(run.folder / "checkpoint" / "last.safetensors", framework="pt") as file:
+            state = json.loads((file.metadata() or {}).get("state", "{}"))
+            return bool(state["finished"])
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, RecursionError):
+        return None  # the weights are there, so that a run without a checkpoint can be compared

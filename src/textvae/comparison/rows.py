@@ -1,0 +1,313 @@
+"""The rows of a comparison: what each run's method is, its numbers, and their mean over seeds."""
+
+import re
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from os.path import commonprefix
+from typing import Any
+
+from textvae.comparison.members import Member, is_number
+from textvae.settings import Settings
+
+Value = float | str | None
+
+# Columns that a row has: those that are averaged over seeds, and those that describe how they were measured.
+AVERAGED = (
+    "nll",
+    "nll_relative_percent",
+    "bound",
+    "reconstruction",
+    "kl",
+    "mutual_information",
+    "active_units_0.01",
+    "active_units_0.2",
+    "shuffle_gap",
+    "tokens_per_second",
+    "relative_speed",
+    "final_kl_weight",
+)
+DESCRIBED = (
+    "nll_kind",
+    "iw_samples",
+    "iw_sentences",
+    "rate_kind",
+    "mutual_information_sentences",
+    "mutual_information_ceiling",
+    "latent",
+    "sentences",
+)
+# Standard errors over sentences: a row of one run has them.
+ERRORS = ("nll_standard_error", "shuffle_gap_standard_error")
+# Columns that an evaluation has under the same name.
+SCORED = ("bound", "reconstruction", "kl", "mutual_information", "shuffle_gap", ERRORS[1], *DESCRIBED[1:])
+MIXED = "mixed"
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One row: a run, or runs that only the seed tells apart.
+
+    `values` has every column of AVERAGED, ERRORS and DESCRIBED, None where there is no number; `deviations` the
+    standard deviation over seeds of the averaged ones, None for a single run.
+    """
+
+    name: str
+    method: str
+    members: tuple[Member, ...]
+    values: Mapping[str, Value]
+    deviations: Mapping[str, float | None]
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of its runs."""
+        return [member.run.settings.train.seed for member in self.members]
+
+    def document(self) -> dict[str, Any]:
+        """The row as plain values for JSON."""
+        return {
+            "name": self.name,
+            "method": self.method,
+            "runs": [member.name for member in self.members],
+            "seeds": self.seeds,
+            **self.values,
+            "deviations": dict(self.deviations),
+        }
+
+
+def rows_of(
+    members: Sequence[Member], baseline: Member | None, by_seed: bool
+) -> tuple[list[Row], Row | None, Row | None]:
+    """The rows, the row that NLLs are relative to and the one that speeds are; None where there is none."""
+    groups = grouped(members) if by_seed else [(member,) for member in members]
+    names = [member.name for member in members] if not by_seed else group_names(groups)
+    methods = descriptions([group[0].run.settings for group in groups])
+    numbers = [[_numbers(member) for member in group] for group in groups]
+    reference = _first(groups, lambda m: m is baseline if baseline else not m.run.settings.model.latent)
+    likelihood = None if reference is None else _mean([own["nll"] for own in numbers[reference]])
+    vanilla = _first(groups, lambda m: is_vanilla(m.run.settings)) or 0
+    speed = _mean([own["tokens_per_second"] for own in numbers[vanilla]])
+    for own in (own for group in numbers for own in group):
+        own["nll_relative_percent"] = _ratio(own["nll"], likelihood, lambda ratio: 100 * (ratio - 1))
+        own["relative_speed"] = _ratio(own["tokens_per_second"], speed, lambda ratio: ratio)
+    rows = [
+        Row(name, method, tuple(group), _values(own), _deviations(own))
+        for name, method, group, own in zip(names, methods, groups, numbers, strict=True)
+    ]
+    return (
+        rows,
+        None if likelihood is None or reference is None else rows[reference],
+        rows[vanilla] if speed else None,
+    )
+
+
+def _first(groups: Sequence[Sequence[Member]], wanted: Callable[[Member], bool]) -> int | None:
+    """The first group that has such a run."""
+    return next((place for place, group in enumerate(groups) if any(map(wanted, group))), None)
+
+
+def _ratio(value: Any, reference: float | None, of: Callable[[float], float]) -> float | None:
+    return None if value is None or not reference else of(value / reference)
+
+
+def _numbers(member: Member) -> dict[str, Any]:
+    """The columns of one run but for those that are relative to another."""
+    scores, units = member.scores, member.scores.get("active_units") or {}
+    training = [record for record in member.log if record.get("split") == "train"]
+    speeds = [record["tokens_per_second"] for record in training if is_number(record.get("tokens_per_second"))]
+    return {
+        "nll": scores.get("nll_iw"),
+        "nll_standard_error": scores.get("nll_iw_standard_error"),
+        "nll_kind": scores.get("nll_iw_kind"),
+        "active_units_0.01": units.get("0.01"),
+        "active_units_0.2": units.get("0.2"),
+        "tokens_per_second": statistics.median(speeds) if speeds else None,
+        "final_kl_weight": final_kl_weight(member.run.settings, training),
+        **{name: scores.get(name) for name in SCORED},
+    }
+
+
+def final_kl_weight(settings: Settings, training: Sequence[Mapping[str, Any]]) -> float | None:
+    """The weight of the rate term at the end of the log; None where nothing pays for the KL."""
+    terms = settings.phases()[-1].objective or settings.objective
+    rates = [name for name, term in terms.items() if term.is_rate and getattr(term, "pays", True)]
+    weights = next((record["weights"] for record in reversed(training) if "weights" in record), None)
+    value = weights.get(rates[0]) if rates and isinstance(weights, Mapping) else None
+    return float(value) if value is not None and is_number(value) else None
+
+
+def _values(runs: Sequence[Mapping[str, Any]]) -> dict[str, Value]:
+    """A row's columns from those of its runs: means, and descriptions where all runs have the same."""
+    values: dict[str, Value] = {name: _mean([own[name] for own in runs]) for name in AVERAGED}
+    values |= {name: runs[0][name] if len(runs) == 1 else None for name in ERRORS}
+    for name in DESCRIBED:
+        found = {own[name] for own in runs}
+        kind = name in ("nll_kind", "rate_kind")
+        values[name] = found.pop() if len(found) == 1 else MIXED if kind else None
+    return values
+
+
+def _deviations(runs: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """The standard deviation over runs of what is averaged, for two runs or more that all have the number."""
+    whole = {name: [own[name] for own in runs] for name in AVERAGED}
+    return {
+        name: statistics.stdev(values) if len(values) > 1 and None not in values else None
+        for name, values in whole.items()
+    }
+
+
+def _mean(values: Sequence[Any]) -> float | None:
+    """The mean; None where one is missing, so that no mean is over fewer seeds than its row says."""
+    if None in values:
+        return None
+    return values[0] if len(values) == 1 else statistics.fmean(values)
+
+
+def grouped(members: Sequence[Member]) -> list[tuple[Member, ...]]:
+    """The runs whose settings differ in `train.seed` alone put together, in the order in which they come first."""
+    groups: dict[str, list[Member]] = {}
+    for member in members:
+        settings = member.run.settings
+        alike = settings.model_copy(update={"train": settings.train.model_copy(update={"seed": 0})})
+        groups.setdefault(alike.toml(), []).append(member)
+    return [tuple(group) for group in groups.values()]
+
+
+def group_names(groups: Sequence[Sequence[Member]]) -> list[str]:
+    """A name for each group: what its runs' names begin with, else the first one's.
+
+    The seed at its end is left out: `vae-seed0` and `vae-seed1` make `vae`.
+    """
+    names: list[str] = []
+    for group in groups:
+        own = [member.name for member in group]
+        name = own[0]
+        if len(own) > 1:
+            begin = commonprefix(own)
+            if any(one[len(begin) : len(begin) + 1].isdigit() for one in own):
+                begin = begin.rstrip("0123456789")  # no number is cut in two
+            name = re.sub(r"([-_. ]+(seed|s)?|seed)[-_. =]*$", "", begin).rstrip("/") or own[0]
+        names.append(own[0] if name in names else name)
+    return names
+
+
+def is_vanilla(settings: Settings) -> bool:
+    """Whether a run is of the plain bound: KL at weight 1, a Gaussian posterior, every part updated together."""
+    model, terms = settings.model, settings.objective
+    return (
+        bool(model.latent)
+        and list(terms) == ["kl"]
+        and _weight(terms["kl"].weight) == ""
+        and not settings.phase
+        and (model.posterior.name, model.prior.name) == ("gaussian", "standard-normal")
+        and (model.inference.name, settings.train.update.name) == ("amortized", "joint")
+        and model.decoder.word_keep == 1.0
+    )
+
+
+def descriptions(settings: Sequence[Settings]) -> list[str]:
+    """The method of each run in a few words; equal ones are followed by up to three settings that differ."""
+    found = [method(own) for own in settings]
+    flat = [flattened(own.document()) for own in settings]
+    told = []
+    for text, own in zip(found, flat, strict=True):
+        alike = [other for other, same in zip(flat, found, strict=True) if same == text]
+        paths = [
+            path
+            for path in dict.fromkeys(path for other in alike for path in other)
+            if any(other.get(path) != own.get(path) for other in alike) and path.split(".")[0] != "data"
+        ]
+        shown = [f"{path}={_plain(own.get(path))}" for path in paths[:3]] + ["…"] * (len(paths) > 3)
+        told.append(", ".join([text, *shown]))
+    return told
+
+
+def method(settings: Settings) -> str:
+    """What is special about a run: its objective, and every part that is not the usual one.
+
+    >>> method(Settings())
+    'reconstruction alone'
+    """
+    model, keep = settings.model, settings.model.decoder.word_keep
+    if not model.latent:
+        parts = ["language model", _objective(settings.objective)] if settings.objective else ["language model"]
+    else:
+        parts = [", then ".join(_phase(settings, phase) for phase in settings.phases())]
+        usual = {"posterior": "gaussian", "prior": "standard-normal", "inference": "amortized"}
+        for part, name in usual.items():
+            table = getattr(model, part)
+            if table.name != name:
+                parts.append(f"{table.name}{_options(table)}" + (f" {part}" if part != "inference" else ""))
+        if settings.train.update.name != "joint":
+            parts.append(f"{settings.train.update.name} updates{_options(settings.train.update)}")
+    if keep != 1.0:
+        parts.append(f"word keep {keep:g}")
+    return ", ".join(parts)
+
+
+def _phase(settings: Settings, phase: Any) -> str:
+    """What a phase does."""
+    text = _objective(phase.objective or settings.objective)
+    if phase.update is not None and phase.update.name != settings.train.update.name:
+        text += f" by {phase.update.name} updates"
+    return f"{text} ({' and '.join(phase.reset)} reset)" if phase.reset else text
+
+
+def _objective(terms: Mapping[str, Any]) -> str:
+    """The terms that stand beside the reconstruction, with their weights and options."""
+    told = [f"{name}{_options(term, ('weight',))}{_weight(term.weight)}" for name, term in terms.items()]
+    return " + ".join(told) or "reconstruction alone"
+
+
+def _options(table: Any, without: Sequence[str] = ()) -> str:
+    """The fields of a table that are not at their defaults."""
+    fields = type(table).model_fields
+    own = {name: getattr(table, name) for name in fields if name != "name" and name not in without}
+    return "".join(
+        f" {name.replace('_', '-')}={_plain(value)}" for name, value in own.items() if value != fields[name].default
+    )
+
+
+def _weight(schedule: Any) -> str:
+    """A weight: nothing for 1, its number, or its schedule and where that goes."""
+    if schedule.schedule == "constant":
+        return "" if schedule.value == 1.0 else f" × {schedule.value:g}"
+    return f" {_plain(schedule)}"
+
+
+def _plain(value: Any) -> str:
+    """A setting's value in a word or two."""
+    if hasattr(value, "schedule"):
+        if value.schedule == "constant":
+            return f"{value.value:g}"
+        return f"{value.schedule} {value.start:g}→{value.end:g}"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, (list, tuple)):
+        return "+".join(map(_plain, value))
+    return "none" if value is None else str(value)
+
+
+def flattened(table: Any, path: str = "") -> dict[str, Any]:
+    """A document's values by their dotted paths; tables in a list are numbered.
+
+    >>> flattened({"train": {"epochs": 3}, "phase": [{"epochs": 1}]})
+    {'train.epochs': 3, 'phase[0].epochs': 1}
+    """
+    if isinstance(table, Mapping):
+        parts = {f"{path}.{name}" if path else str(name): value for name, value in table.items()}
+    elif isinstance(table, (list, tuple)) and any(isinstance(value, Mapping) for value in table):
+        parts = {f"{path}[{place}]": value for place, value in enumerate(table)}
+    else:
+        return {path: table}
+    return {inner: value for name, part in parts.items() for inner, value in flattened(part, name).items()}
+
+
+def differences(members: Sequence[Member]) -> dict[str, dict[str, Any]]:
+    """The settings that are not the same in all runs: for each dotted path every run's value, None for no such."""
+    flat = {member.name: flattened(member.run.settings.document()) for member in members}
+    paths = sorted({path for own in flat.values() for path in own})
+    found = {path: {name: own.get(path) for name, own in flat.items()} for path in paths}
+    return {
+        path: own for path, own in found.items() if any(value != next(iter(own.values())) for value in own.values())
+    }

@@ -1,0 +1,112 @@
+"""What surrounds the training loop: processes, device and precision, what is planned, and Ctrl-C."""
+
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from lightning_fabric import Fabric
+
+from textvae.data import Corpus
+from textvae.errors import RequestError
+from textvae.settings import Settings
+
+
+def launched(settings: Settings) -> Fabric:
+    """Fabric on the device that settings ask for; under `torchrun` one of its processes."""
+    wanted = settings.train.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise RequestError("train.device = 'cuda': no CUDA device is visible; use 'cpu' or 'auto'")
+    accelerator = "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+    world, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    precision: Literal["bf16-mixed", "32-true"]
+    precision = "bf16-mixed" if settings.train.precision == "bf16" else "32-true"
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=local,
+        num_nodes=max(1, world // local),
+        strategy="ddp" if world > 1 else "auto",
+        precision=precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+def precision_for(settings: Settings, vocabulary: int) -> str:
+    """What `precision = "auto"` means here: bf16 where the hardware has it and the model is big enough.
+
+    Below about a hundred thousand weights in the vocabulary's projection, conversions cost more than they save.
+    """
+    if settings.train.precision != "auto":
+        return settings.train.precision
+    if settings.train.device != "cpu" and torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    large = vocabulary * settings.model.decoder.hidden >= 100_000
+    return "bf16" if large and has_bf16_units() else "fp32"
+
+
+def has_bf16_units() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices in hardware."""
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, probe, lambda: False)()) for probe in probes)
+
+
+def planned_steps(settings: Settings, sentences: int) -> int:
+    """How many steps a run takes unless it stops early: schedules count in these."""
+    steps = settings.train.epochs * math.ceil(sentences / settings.train.batch_size)
+    return min(steps, settings.train.max_steps or steps)
+
+
+def used(fabric: Fabric) -> list[torch.device]:
+    """The devices beside the CPU whose random numbers training draws."""
+    return [fabric.device] if fabric.device.type == "cuda" else []
+
+
+def check_trainable(settings: Settings, corpus: Corpus, processes: int) -> None:
+    """Refuse a corpus without validation or smaller than a batch, and a batch smaller than there are processes."""
+    if "valid" not in corpus.splits:
+        raise RequestError(
+            f"data: {corpus.name} has no validation split, which says when a model is best; "
+            "give data.valid, or for a single file a data.split.valid above 0"
+        )
+    sentences, size = len(corpus.split("train")), settings.train.batch_size
+    if sentences < size:
+        raise RequestError(
+            f"train.batch_size = {size}: the training split of {corpus.name} has only {sentences} sentences; "
+            f"give more text, or --set train.batch_size={sentences} or less"
+        )
+    smallest = sentences // math.ceil(sentences / size)
+    if smallest < processes:
+        raise RequestError(f"train.batch_size = {size}: is less than a sentence for each of {processes} processes")
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM ask the loop to stop after its step; another Ctrl-C, a second later, stops at once.
+
+    Within that second it may be the same one: `torchrun` hands a Ctrl-C on to processes that have had it already.
+    """
+    asked: list[float] = []
+
+    def ask(number: int, frame: Any) -> None:
+        asked.append(time.monotonic())
+        if number == signal.SIGINT and asked[-1] - asked[0] > 1:
+            raise KeyboardInterrupt
+
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # no other may set handlers
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number, handler in before.items():
+            if handler not in (signal.SIG_IGN, None):  # ignored, as with nohup, or not Python's to put back
+                signal.signal(number, ask)
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            if handler not in (signal.SIG_IGN, None):
+                signal.signal(number, handler)

@@ -1,0 +1,35 @@
+"""What a model learns beside its decoder: predictions from z that a term of the objective asks for."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+class BagOfWords(nn.Module):
+    """log p_bow(x|z): all words of a sentence from one softmax of z, whatever their order, in nats.
+
+    `hidden` units of tanh stand between z and the vocabulary; with 0 the softmax is linear in z. Every token of the
+    sentence counts as often as it occurs, unknown words too. The end mark, which every sentence has and which so
+    says nothing of it, and padding do not count: an empty sentence gives 0.
+
+    Source: Zhao et al. 2017, the bag-of-word loss, whose program has 400 hidden units.
+    """
+
+    def __init__(self, latent: int, vocabulary: int, hidden: int = 400) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(latent, hidden) if hidden else None
+        self.words = nn.Linear(hidden or latent, vocabulary)
+
+    def forward(
+        self,
+        z: Float[Tensor, "sample batch latent"],
+        ids: Int[Tensor, "batch time"],
+        lengths: Int[Tensor, " batch"],
+    ) -> Float[Tensor, "sample batch"]:
+        """log p_bow of each sentence under each of its codes; `lengths` count the end mark, as in `Batch`."""
+        logits = self.words(z if self.hidden is None else self.hidden(z).tanh())
+        # Under autocast the products alone have less precision.
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        counted = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None] - 1
+        chosen = logits.gather(-1, ids.expand(len(z), *ids.shape))
+        return torch.where(counted, chosen - logits.logsumexp(-1, keepdim=True), 0.0).sum(-1)

@@ -1,0 +1,101 @@
+"""Semi-amortized inference: the encoder's Gaussian is where a few gradient steps on a sentence's own bound begin.
+
+The parameters of a sentence's Gaussian are one row, its means and then the logarithms of its standard deviations.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from textvae.parts.posteriors import DiagonalGaussian
+from textvae.settings.tables import Refined
+
+# The negative bound of each sentence in nats for parameters of shape (sample, batch, 2 latent).
+Nats = Callable[[Tensor], Tensor]
+
+# How far from a sentence's parameters a difference of gradients is taken, as a Euclidean distance.
+RADIUS = 3e-3
+
+
+def parameters_of(posterior: DiagonalGaussian) -> Float[Tensor, "batch parameters"]:
+    """The rows of parameters of Gaussians."""
+    return torch.cat([posterior.mean, posterior.std.log()], dim=1)
+
+
+def gaussian_of(parameters: Float[Tensor, "batch parameters"]) -> DiagonalGaussian:
+    """The Gaussians of rows of parameters."""
+    mean, log_std = parameters.chunk(2, dim=1)
+    return DiagonalGaussian(mean, log_std.exp())
+
+
+def refined_path(
+    nats: Nats, start: Float[Tensor, "batch parameters"], settings: Refined
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The parameters before every step and after the last, and the factors that clipped each step's gradients.
+
+    Gradient descent with momentum, each sentence on its own: u <- momentum u + g, parameters <- parameters - lr u.
+
+    Source: Kim et al. 2018, "Semi-amortized variational autoencoders", algorithm 1.
+    """
+    path, factors = [start.detach()], list[Tensor]()
+    velocity = torch.zeros_like(path[0])
+    for _ in range(settings.steps):
+        here = path[-1].clone().requires_grad_()
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(nats(here[None]).sum(), here)
+        norm = gradient.norm(dim=1, keepdim=True)
+        limit = settings.clip_norm or torch.inf
+        factors.append((limit / norm.clamp(min=1e-12)).clamp(max=1.0))
+        velocity = settings.momentum * velocity + factors[-1] * gradient
+        path.append(path[-1] - settings.lr * velocity)
+    return path, factors
+
+
+def through_refinement(
+    nats: Nats,
+    path: list[Tensor],
+    factors: list[Tensor],
+    settings: Refined,
+    gradient: Float[Tensor, "batch parameters"],
+) -> Float[Tensor, "batch parameters"]:
+    """The gradient at the first parameters from that at the last; what is due to the weights is added to theirs.
+
+    Each step back needs the Hessian of a sentence's bound times a direction, and the same mixed with the weights.
+    Both come from one backward pass over the difference of the bounds at `RADIUS` to either side, because the
+    network's kernels can be differentiated once only. Clipping factors are taken as constants.
+
+    Source: Kim et al. 2018, algorithm 2 and section 3.2 (finite differences).
+    """
+    pull = torch.zeros_like(gradient)  # of the velocity
+    for here, factor in zip(reversed(path[:-1]), reversed(factors), strict=True):
+        pull = settings.momentum * pull - settings.lr * gradient  # what the velocity after this step is asked for
+        direction = factor * pull
+        length = direction.norm(dim=1, keepdim=True)
+        step = RADIUS * direction / length.clamp(min=1e-30)
+        both = torch.stack([here + step, here - step]).requires_grad_()
+        with torch.enable_grad():
+            found = nats(both)
+            slope = ((found[0] - found[1]) * (length[:, 0] / (2 * RADIUS))).sum()
+        slope.backward()
+        assert both.grad is not None
+        gradient = gradient + both.grad.sum(0)
+    return gradient
+
+
+@contextmanager
+def still(decoder: nn.Module, parameters: Iterable[nn.Parameter] = ()) -> Iterator[None]:
+    """Dropout off and no gradients for these parameters, with gradients through recurrent networks all the same."""
+    training, changed = decoder.training, [parameter for parameter in parameters if parameter.requires_grad]
+    decoder.training = False  # not its networks: cuDNN's go backward in training mode only
+    for parameter in changed:
+        parameter.requires_grad_(False)
+    try:
+        with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled and training):
+            yield
+    finally:
+        decoder.training = training
+        for parameter in changed:
+            parameter.requires_grad_(True)

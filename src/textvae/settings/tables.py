@@ -1,0 +1,372 @@
+"""The tables of a run's settings: frozen pydantic models with their defaults."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+
+from textvae.schedules import Constant, Schedule
+from textvae.strict import Strict
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what torch's generators take
+
+
+class Tokenizer(Strict):
+    """How text becomes tokens; `vocabulary` counts learned entries, not the four special ones; 0 is no limit."""
+
+    name: Literal["word", "character", "bpe"] = "word"
+    vocabulary: NonNegativeInt = 10_000
+    min_count: PositiveInt = 1
+    lowercase: bool = False
+
+
+class Split(Strict):
+    """Shares of a single file that are held out, by a hash of each sentence's text."""
+
+    valid: Fraction = 0.05
+    test: Fraction = 0.05
+    seed: int = 0
+
+
+class Data(Strict):
+    """Where the text comes from: a registered corpus or a path, or one file for each split."""
+
+    corpus: str | None = None
+    train: str | None = None
+    valid: str | None = None
+    test: str | None = None
+    column: str | None = None
+    label: str | None = None
+    tokenizer: Tokenizer = Tokenizer()
+    max_length: PositiveInt = 100
+    too_long: Literal["drop", "cut"] = "drop"
+    split: Split = Split()
+
+
+class Feedforward(Strict):
+    """Layers around z: between the encoder and the posterior, and between z and the decoder; 0 is none."""
+
+    layers: NonNegativeInt = 0
+    highway: bool = True
+
+
+class Encoder(Strict):
+    """Reads the sentence; its last states parametrise the posterior. Dropout falls on its input words."""
+
+    name: Literal["lstm", "gru"] = "lstm"
+    hidden: PositiveInt = 512
+    layers: PositiveInt = 1
+    bidirectional: bool = False
+    dropout: Fraction = 0.0
+
+
+Scale = Literal["log-variance", "softplus"]
+
+
+class GaussianPosterior(Strict):
+    """q(z|x) = N(mu, diag sigma^2); sigma from a log variance or through a softplus."""
+
+    name: Literal["gaussian"] = "gaussian"
+    scale: Scale = "log-variance"
+
+
+class BatchNormPosterior(Strict):
+    """A Gaussian whose means are batch-normalised with a fixed scale `gamma` and a learned shift (BN-VAE)."""
+
+    name: Literal["batch-norm"]
+    gamma: PositiveFloat = 0.5
+    momentum: Annotated[float, Field(gt=0, le=1)] = 0.1
+    scale: Scale = "log-variance"
+
+
+class DeltaPosterior(Strict):
+    """A Gaussian whose scales are bounded away from the prior's, so that its KL is at least `rate` nats."""
+
+    name: Literal["delta"]
+    rate: PositiveFloat = 3.0
+
+
+class MixturePosterior(Strict):
+    """A mixture of diagonal Gaussians, weights and parameters from x."""
+
+    name: Literal["gaussian-mixture"]
+    components: PositiveInt = 5
+    scale: Scale = "log-variance"
+
+
+class SemiImplicitPosterior(Strict):
+    """z ~ N(lambda), lambda a network of x and noise; J `samples` of z a sentence, K `components` beside each."""
+
+    name: Literal["semi-implicit"]
+    samples: PositiveInt = 5
+    components: Schedule = Constant(value=50)
+    noise: NonNegativeInt = 100
+    hidden: PositiveInt = 128
+    layers: NonNegativeInt = 1
+    scale: Scale = "log-variance"
+
+
+class IafPosterior(Strict):
+    """A Gaussian sent through inverse autoregressive flows that see x."""
+
+    name: Literal["iaf"]
+    flows: PositiveInt = 2
+    hidden: PositiveInt = 64
+    context: PositiveInt = 32
+    scale: Scale = "log-variance"
+
+
+class VmfPosterior(Strict):
+    """von Mises-Fisher on the unit sphere, of a fixed concentration; its prior is uniform on the sphere."""
+
+    name: Literal["vmf"]
+    concentration: PositiveFloat = 50.0
+
+
+class PointPosterior(Strict):
+    """z is a function of x: the sequence autoencoder. It has no rate."""
+
+    name: Literal["point"]
+
+
+Posterior = Annotated[
+    GaussianPosterior
+    | BatchNormPosterior
+    | DeltaPosterior
+    | MixturePosterior
+    | SemiImplicitPosterior
+    | IafPosterior
+    | VmfPosterior
+    | PointPosterior,
+    Field(discriminator="name"),
+]
+
+
+class StandardNormalPrior(Strict):
+    """p(z) = N(0, I)."""
+
+    name: Literal["standard-normal"] = "standard-normal"
+
+
+class MixturePrior(Strict):
+    """p(z) is a learned mixture of diagonal Gaussians."""
+
+    name: Literal["gaussian-mixture"]
+    components: PositiveInt = 50
+
+
+class VampPrior(Strict):
+    """p(z) is the mean of the posteriors of learned pseudo-sentences of `length` embeddings."""
+
+    name: Literal["vamp"]
+    components: PositiveInt = 50
+    length: PositiveInt = 10
+
+
+class UniformSpherePrior(Strict):
+    """p(z) is uniform on the unit sphere: the prior of the vMF posterior, and of no other."""
+
+    name: Literal["uniform-sphere"]
+
+
+Prior = Annotated[StandardNormalPrior | MixturePrior | VampPrior | UniformSpherePrior, Field(discriminator="name")]
+
+
+class Amortized(Strict):
+    """The posterior's parameters are what the encoder says."""
+
+    name: Literal["amortized"] = "amortized"
+
+
+class Refined(Strict):
+    """Semi-amortized: the encoder's Gaussian is refined for each sentence by gradient steps on its bound."""
+
+    name: Literal["refined"]
+    steps: NonNegativeInt = 5
+    lr: PositiveFloat = 0.1
+    momentum: Fraction = 0.5
+    clip_norm: NonNegativeFloat = 5.0
+
+
+Inference = Annotated[Amortized | Refined, Field(discriminator="name")]
+
+
+class RecurrentDecoder(Strict):
+    """p(x|z): word by word; z as the initial state, at every step, or both."""
+
+    name: Literal["lstm", "gru"] = "lstm"
+    hidden: PositiveInt = 512
+    layers: PositiveInt = 1
+    inject: Annotated[tuple[Literal["state", "input"], ...], Field(strict=False)] = ("state", "input")
+    dropout: Fraction = 0.3
+    word_keep: Probability = 1.0
+
+
+def _named(default: str) -> Any:
+    """Before validation: a table without a name is of the default kind."""
+
+    def name(value: Any) -> Any:
+        return {"name": default, **value} if isinstance(value, Mapping) else value
+
+    return BeforeValidator(name)
+
+
+class Model(Strict):
+    """The parts and their sizes; `latent = 0` is the plain language model: the decoder alone."""
+
+    latent: NonNegativeInt = 32
+    embedding: PositiveInt = 256
+    encoder: Encoder = Encoder()
+    feedforward: Feedforward = Feedforward()
+    posterior: Annotated[Posterior, _named("gaussian")] = GaussianPosterior()
+    prior: Annotated[Prior, _named("standard-normal")] = StandardNormalPrior()
+    inference: Annotated[Inference, _named("amortized")] = Amortized()
+    decoder: RecurrentDecoder = RecurrentDecoder()
+    init: PositiveFloat = 0.1
+
+
+class Adam(Strict):
+    """Adam, Kingma and Ba 2015."""
+
+    name: Literal["adam"] = "adam"
+    lr: PositiveFloat = 1e-3
+    betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.9, 0.999)
+    eps: PositiveFloat = 1e-8
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay, Loshchilov and Hutter 2019."""
+
+    name: Literal["adamw"] = "adamw"  # type: ignore[assignment]
+    weight_decay: NonNegativeFloat = 0.01
+
+
+class Sgd(Strict):
+    """Stochastic gradient descent."""
+
+    name: Literal["sgd"] = "sgd"
+    lr: PositiveFloat = 1.0
+    momentum: Fraction = 0.0
+
+
+Optimizer = Annotated[Adam | AdamW | Sgd, Field(discriminator="name")]
+
+
+class Joint(Strict):
+    """Encoder and decoder are updated together, once a step."""
+
+    name: Literal["joint"] = "joint"
+
+
+class Aggressive(Strict):
+    """Updates of the encoder alone before each step, until validation MI stops rising.
+
+    `inner` is T_a, a fixed number, or "converged": until the loss over `check` batches no longer falls, `most` at
+    most. With `ramp_components` a semi-implicit posterior's K rises over the first `check` updates of every loop.
+    """
+
+    name: Literal["aggressive"]
+    inner: NonNegativeInt | Literal["converged"] = "converged"
+    check: PositiveInt = 15
+    most: PositiveInt = 100
+    ramp_components: bool = False
+
+
+Update = Annotated[Joint | Aggressive, Field(discriminator="name")]
+
+
+class Plateau(Strict):
+    """The learning rate is multiplied by `factor` after `patience` validations without a better bound."""
+
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    patience: PositiveInt = 2
+    min_lr: PositiveFloat = 1e-6
+
+
+class Train(Strict):
+    """The training loop. Steps are decoder updates; `batch_size` is the whole job's; clipping at 0 is off."""
+
+    epochs: PositiveInt = 20
+    max_steps: PositiveInt | None = None
+    batch_size: PositiveInt = 32
+    optimizer: Annotated[Optimizer, _named("adam")] = Adam()
+    update: Annotated[Update, _named("joint")] = Joint()
+    plateau: Plateau | None = None
+    clip_norm: NonNegativeFloat = 5.0
+    clip_value: NonNegativeFloat = 0.0
+    patience: PositiveInt | None = None
+    validate_every: PositiveInt | None = None
+    log_every: PositiveInt = 50
+    checkpoint_seconds: PositiveFloat = 60.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: Seed = 0
+
+
+Part = Literal["encoder", "posterior", "prior", "decoder"]
+
+
+class Phase(Strict):
+    """A stretch of a run with what differs from the run's own settings; the last one takes what is left.
+
+    It lasts `epochs`, or a `share` of the run. `until = "converged"` ends it earlier, after `patience` validations
+    without a better one; its schedules must have come to their ends before that counts. `reset` draws parts anew at
+    its start.
+    """
+
+    epochs: PositiveInt | None = None
+    share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    until: Literal["end", "converged"] = "end"
+    patience: PositiveInt = 1
+    reset: Annotated[tuple[Part, ...], Field(strict=False)] = ()
+    objective: dict[str, Any] = Field(default_factory=dict)
+    optimizer: Annotated[Optimizer, _named("adam")] | None = None
+    update: Annotated[Update, _named("joint")] | None = None
+
+
+class Settings(Strict):
+    """All settings of a run. `objective` maps a term's name to the term."""
+
+    data: Data = Data()
+    model: Model = Model()
+    objective: dict[str, Any] = Field(default_factory=dict)
+    train: Train = Train()
+    phase: Annotated[tuple[Phase, ...], Field(strict=False)] = ()
+
+    def document(self) -> dict[str, Any]:
+        """The settings as plain values, every default spelled out, as written to `settings.toml`."""
+        dumped = self.model_dump(mode="json", exclude_none=True)
+        dumped["objective"] = _dumped(self.objective)
+        for phase, table in zip(self.phase, dumped["phase"], strict=True):
+            table["objective"] = _dumped(phase.objective)
+        return dumped
+
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases of the run; without any the whole of it is one."""
+        return self.phase or (Phase(),)
+
+    def terms(self) -> dict[str, Any]:
+        """Every term that any phase has, by name: what decides which heads the model needs."""
+        found = dict(self.objective)
+        for phase in self.phase:
+            found |= phase.objective
+        return found
+
+    def toml(self) -> str:
+        """The settings as a TOML document that `parse` reads back to the same settings."""
+        return tomli_w.dumps(self.document())
+
+
+def _dumped(objective: Mapping[str, Any]) -> dict[str, Any]:
+    """The terms of an objective as plain values."""
+    return {name: term.model_dump(mode="json", exclude_none=True) for name, term in objective.items()}

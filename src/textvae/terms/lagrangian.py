@@ -1,0 +1,79 @@
+"""A KL whose weight is learned, so that the rate or the reconstruction comes to a target."""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+from jaxtyping import Float
+from pydantic import Field, PositiveFloat
+from torch import Tensor
+
+from textvae.model import Pass
+from textvae.parts.gather import gathered
+from textvae.settings import Settings
+from textvae.terms.term import Term, rate, without_rate
+
+# Where the multiplier stays. At -1 the KL is pushed up as hard as the plain bound pushes it down, which is what
+# leaves a collapsed posterior; from 10 on no text is worth its KL.
+RATE_BOUNDS = (-1.0, 10.0)
+# Here it is a factor, which may not come to 0.
+DISTORTION_BOUNDS = (1e-3, 10.0)
+
+
+class Lagrangian(Term):
+    """E_n KL(q(z|x_n) || p(z)), nats per sentence, with a learned weight w that begins at `start`.
+
+    Constraint `rate`: the least reconstruction loss D such that KL = `target`. After each step w rises by `rate`
+    times the nats that the batch's KL is above the target: dual ascent on D + w (KL - target). Since it is an
+    equality, w may fall below 0, and then pushes the KL up; it stays within [-1, 10].
+
+    Constraint `distortion`: the least KL such that D = `target`. log w falls by `rate` times the nats that the
+    batch's D is above the target, so that w falls while D is too high; it stays within [0.001, 10]. A departure:
+    the paper weighs the constraint and leaves the KL alone; here the whole is divided by that multiplier, 1 / w, so
+    that reconstruction has weight 1 as everywhere, and no moving average of D is kept: a small `rate` averages too.
+
+    Both steps take `rate` per nat. A target that the model cannot reach ends at a bound. `weight` multiplies w;
+    leave it at 1.
+
+    Source: Rezende and Viola 2018 (distortion); Pelsmaeker and Aziz 2019 (a minimum desired rate with a learned
+    multiplier; here an equality); Prokhorov et al. 2019, section 2.2, which names the constraint KL = C.
+    """
+
+    is_rate: ClassVar[bool] = True
+    learned: ClassVar[bool] = True
+
+    constraint: Literal["rate", "distortion"] = "rate"
+    target: PositiveFloat = 5.0
+    rate: PositiveFloat = 1e-3
+    start: Annotated[float, Field(gt=0, le=10)] = 1.0
+
+    def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
+        """The mean rate of the global batch."""
+        return gathered(rate(out)).mean()
+
+    def settled(self, total: int, per_epoch: int) -> float:
+        """The end of the run: a learned weight goes on changing."""
+        return float(total)
+
+    def multiplier(self, before: float | None, raw: Mapping[str, float]) -> float:
+        """The weight after a step whose raw parts were `raw`, of the global batch, `before` that step.
+
+        With an empty `raw` it is `before`, and without that `start`: multiplier(None, {}) is the first step's.
+
+        >>> Lagrangian(target=5.0, rate=0.1).multiplier(1.0, {"reconstruction": 90.0, "lagrangian": 7.0})
+        1.2
+        """
+        weight = self.start if before is None else before
+        if not raw:
+            return weight
+        if self.constraint == "rate":
+            low, high = RATE_BOUNDS
+            return min(max(weight + self.rate * (raw["lagrangian"] - self.target), low), high)
+        low, high = DISTORTION_BOUNDS
+        change = -self.rate * (raw["reconstruction"] - self.target)
+        # Bounded before exp, which overflows for a target far above any loss.
+        return math.exp(min(max(math.log(max(weight, low)) + change, math.log(low)), math.log(high)))
+
+    def problems(self, settings: Settings) -> list[str]:
+        """Refuses a posterior without a KL."""
+        return without_rate(settings)
