@@ -25,12 +25,12 @@ from measuring import machine, timed, write_json
 from plain import PlainVAE, plain_step
 from textvae.batches import TokenStore, collate, epoch_batches
 from textvae.data import Corpus, open_corpus
+from textvae.launch import launched, precision_for
 from textvae.model import build
 from textvae.objective import Objective, load_settings
 from textvae.parts.noise import mixed, step_noise
 from textvae.scores import on
 from textvae.settings import Settings
-from textvae.launch import launched, precision_for
 from textvae.updates import joint, optimizer_for
 
 BATCH, POOL, TURN = 32, 100, 5
@@ -77,14 +77,13 @@ def our_step(settings: Settings, corpus: Corpus, batches: Sequence[np.ndarray]) 
     model = build(settings.model, len(corpus.tokenizer))
     optimizer = optimizer_for(model.parameters(), train.optimizer)
     objective = Objective(settings.objective, 10_000)
-    module, wrapped = fabric.setup(model, optimizer)
 
     def step(number: int) -> None:
         rows = batches[number]
         torch.manual_seed(mixed(train.seed, number, 0))
         batch = on(fabric.device, collate(store, rows))
         noise = step_noise(train.seed, number, len(rows), slice(0, len(rows)), fabric.device)
-        joint(fabric, module, objective, wrapped, batch, noise, number, train.clip_norm, train.clip_value)
+        joint(fabric, model, objective, optimizer, batch, noise, number, train.clip_norm, train.clip_value)
 
     return step
 

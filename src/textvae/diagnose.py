@@ -12,8 +12,10 @@ from textvae.data import open_corpus
 from textvae.evaluate import latent_scores, model_of
 from textvae.generate.trained import Trained
 from textvae.metrics.text import distinct
+from textvae.parts.priors import StandardNormal
 from textvae.run import Run, check_same_data
 from textvae.scores import score
+from textvae.settings import BatchNormPosterior, Settings
 
 # A posterior whose KL is below this on average, nats per sentence, carries next to nothing.
 LITTLE_KL = 0.5
@@ -21,6 +23,8 @@ LITTLE_KL = 0.5
 LITTLE_GAP = 0.1
 # A dimension whose mean KL is below this, nats, is off.
 DIMENSION_OFF = 0.01
+# Rate terms that leave the code a reserve of nats, used or not.
+RESERVES = ("free-bits", "free-bits-total", "capacity", "capacity-max")
 SAMPLES = 100
 # Sentences that the diagnosis looks at.
 SENTENCES = 2000
@@ -72,15 +76,28 @@ def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, differ
     """The diagnosis of a model with a code."""
     rows = np.arange(min(len(store), SENTENCES))
     scores = score(trained.model, store, seed, rows=rows)
-    assert scores.rate is not None
     found = latent_scores(trained.model, store, scores, seed, rows)
-    kl, gap = scores.rate.mean().item(), found["shuffle_gap"]
-    off = sum(nats < DIMENSION_OFF for nats in found["kl_per_dimension"])
+    kl = None if scores.rate is None else scores.rate.mean().item()
+    gap, dimensions = found["shuffle_gap"], found["kl_per_dimension"]
+    off = None if dimensions is None else sum(nats < DIMENSION_OFF for nats in dimensions)
     uses = gap >= LITTLE_GAP
-    collapsed = not uses or (kl < LITTLE_KL and off == found["latent"])
+    collapsed = not uses or (kl is not None and kl < LITTLE_KL and off in (None, found["latent"]))
     since = collapsed_since(run.log()) if collapsed else None
     expected = prior_moment_matched(found["latent"], len(rows))
     moment = found["kl_moment_matched"]
+    far = moment is not None and moment > 1.0 + expected
+    flat = isinstance(trained.model.prior, StandardNormal)
+    active = found["active_units"]["0.01"]
+    sentences = [
+        _verdict(collapsed, uses, kl, scores.rate_kind, since),
+        ("" if off is None else f"{off} of {found['latent']} dimensions are off (KL below {DIMENSION_OFF} nats); ")
+        + f"{active} of {found['latent']} are active units (variance of their means above 0.01).",
+        f"Exchanging codes between sentences raises reconstruction by {gap:.2f} nats a sentence: "
+        + ("the decoder uses the code." if uses else "the decoder does not use the code."),
+        _aggregate(moment, expected) if flat else "",
+        f"{different} of {SAMPLES} greedy samples from the prior are different sentences"
+        + (": the same ones come again and again." if different < SAMPLES // 2 else "."),
+    ]
     return Diagnosis(
         run=str(run.folder),
         split=split,
@@ -90,23 +107,14 @@ def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, differ
         shuffle_gap=gap,
         dimensions=found["latent"],
         dimensions_off=off,
-        active_units=found["active_units"]["0.01"],
+        active_units=active,
         collapsed_since_step=since,
         kl_moment_matched=moment,
-        kl_moment_matched_of_prior_codes=expected,
+        kl_moment_matched_of_prior_codes=expected if flat else None,
         distinct_samples=different,
         samples=SAMPLES,
-        sentences=[
-            _verdict(collapsed, uses, kl, since),
-            f"{off} of {found['latent']} dimensions are off (KL below {DIMENSION_OFF} nats); "
-            f"{found['active_units']['0.01']} are active units (variance of their means above 0.01).",
-            f"Exchanging codes between sentences raises reconstruction by {gap:.2f} nats a sentence: "
-            + ("the decoder uses the code." if uses else "the decoder does not use the code."),
-            _aggregate(moment, expected),
-            f"{different} of {SAMPLES} greedy samples from the prior are different sentences"
-            + (": the same ones come again and again." if different < SAMPLES // 2 else "."),
-        ],
-        command=_next_command(run, run.log()[-1]["step"], collapsed, moment, expected),
+        sentences=[sentence for sentence in sentences if sentence],
+        command=_next_command(run, remedy(run.settings, collapsed, far)),
     )
 
 
@@ -130,11 +138,15 @@ def prior_moment_matched(latent: int, sentences: int) -> float:
     return latent * (latent + 3) / (4 * sentences)
 
 
-def _verdict(collapsed: bool, uses: bool, kl: float, since: int | None) -> str:
+def _verdict(collapsed: bool, uses: bool, kl: float | None, kind: str | None, since: int | None) -> str:
+    if kl is None:
+        return "This is an autoencoder: nothing is paid for the code, and a draw of the prior need not be a code."
+    label = "KL" if kind == "exact" else f"KL, {kind}"
     if not collapsed:
-        return f"The posterior has not collapsed: the code carries {kl:.2f} nats a sentence (KL)."
+        return f"The posterior has not collapsed: the code carries {kl:.2f} nats a sentence ({label})."
     if kl >= LITTLE_KL:
-        return f"The code carries {kl:.2f} nats a sentence (KL), but the decoder ignores it: in effect a collapse."
+        paid = f"The code costs {kl:.2f} nats a sentence ({label})"
+        return f"{paid}, but the decoder ignores it: in effect a collapse."
     when = "" if since is None else f", and has been below {LITTLE_KL} since step {since} of the log"
     return f"The posterior has collapsed: its KL is {kl:.2f} nats a sentence{when}."
 
@@ -151,23 +163,46 @@ def _aggregate(moment: float | None, expected: float) -> str:
     )
 
 
-def _next_command(run: Run, planned: int, collapsed: bool, moment: float | None, expected: float) -> str:
-    """The command to try next, as it stands; `planned` is the number of steps that schedules count in."""
-    folder = shlex.quote(str(run.folder))
-    again = f"textvae train {shlex.quote(str(run.folder / 'settings.toml'))}"
-    forcing = run.settings.objective.get("mu-forcing")
-    if (
-        collapsed and forcing is not None
-    ):  # at weight 1 the hinge no more than cancels the pull of the KL; above it, it wins
-        final = forcing.weight(planned, planned)
-        heavier = f"--set objective.mu-forcing.weight={max(2.0, 2 * final):g}"
-        return f"{again} {heavier} --out {_next_folder(run.folder, 'heavier')}"
+def remedy(settings: Settings, collapsed: bool, far: bool) -> tuple[str, str] | None:
+    """What to change next, as options of `textvae train` and a name for the new run; None if nothing need be.
+
+    `far`: the aggregated posterior is far from the prior. A remedy that is there already is made stronger against a
+    collapse, weaker against distance; without one mu-forcing is added, which goes with every posterior.
+    """
+    terms = settings.phase[-1].objective if settings.phase and settings.phase[-1].objective else settings.objective
+    if not (collapsed or far):
+        return None
+    if settings.phase:  # no assignment reaches into a list of phases
+        return ("--method mu-forcing", "mu-forcing") if collapsed else None
+    forcing, posterior = terms.get("mu-forcing"), settings.model.posterior
+    if collapsed and forcing is not None:
+        # At weight 1 the hinge no more than cancels the pull of the KL; above it, it wins.
+        final = (
+            forcing.weight(1, 1) if forcing.weight.schedule == "constant" else getattr(forcing.weight, "end", 1.0)
+        )
+        return f"--set objective.mu-forcing.weight={max(2.0, 2 * final):g}", "heavier"
+    if collapsed and isinstance(posterior, BatchNormPosterior):
+        return f"--set model.posterior.gamma={2 * posterior.gamma:g}", "larger-gamma"
+    if collapsed and any(name in terms for name in RESERVES):
+        return "--method pretrained", "pretrained"  # the KL is paid and says nothing: the encoder must learn first
+    if collapsed and any(term.is_rate and term.pays for term in terms.values()):
+        return "--set objective.mu-forcing.margin=2", "mu-forcing"
     if collapsed:
-        return f"{again} --set objective.mu-forcing.margin=2 --out {_next_folder(run.folder, 'mu-forcing')}"
-    if forcing is not None and moment is not None and moment > 1.0 + expected:
-        smaller = f"--set objective.mu-forcing.margin={forcing.margin / 2:g}"
-        return f"{again} {smaller} --out {_next_folder(run.folder, 'smaller-margin')}"
-    return f"textvae interpolate {folder} --prior"
+        return "--method mu-forcing", "mu-forcing"
+    for name, field in (("mu-forcing", "margin"), *((reserve, "target") for reserve in RESERVES)):
+        value = getattr(terms.get(name), field, 0.0)
+        if value:
+            return f"--set objective.{name}.{field}={value / 2:g}", f"smaller-{field}"
+    return None
+
+
+def _next_command(run: Run, change: tuple[str, str] | None) -> str:
+    """The command to try next, as it stands."""
+    if change is None:
+        return f"textvae interpolate {shlex.quote(str(run.folder))} --prior"
+    options, suffix = change
+    again = f"textvae train {shlex.quote(str(run.folder / 'settings.toml'))}"
+    return f"{again} {options} --out {_next_folder(run.folder, suffix)}"
 
 
 def _next_folder(folder: Path, suffix: str) -> str:

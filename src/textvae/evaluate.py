@@ -245,8 +245,10 @@ def importance_weighted(
 
     An upper bound in expectation that falls to -log p(x) as S grows. Of a language model it is -log p(x); None for
     a posterior without density. For a semi-implicit posterior, q is the mixture of the draw's own component and K
-    fresh ones, which leaves the weights unbiased. A sentence's codes depend on the seed and its number alone, so `tokens`, how much is worked on at once, changes
-    nothing. Source: Burda et al. 2016, eq. 8; the estimate of Fu et al. 2020, Table 2.
+    fresh ones, which leaves the weights unbiased. A sentence's codes depend on the seed and its number alone, so
+    `tokens`, how much is worked on at once, changes nothing.
+
+    Source: Burda et al. 2016, eq. 8; the estimate of Fu et al. 2020, Table 2.
     """
     found = torch.empty(len(store), dtype=torch.float64)
     done = 0

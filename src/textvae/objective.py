@@ -56,8 +56,7 @@ class Objective:
 
 def criterion(record: Mapping[str, Any], objective: Objective) -> float:
     """What makes one validation better than another: the bound, or reconstruction where the rate is not paid."""
-    end = objective.weights(objective.total)
-    paid = any(term.is_rate and term.pays and end[name] for name, term in objective.terms.items())
+    paid = any(term.is_rate and term.pays and term.weight.final for term in objective.terms.values())
     bound = record.get("bound")
     return record["reconstruction"] if bound is None or not (paid or "kl" not in record) else bound
 
@@ -116,12 +115,12 @@ def combination_problems(settings: Settings) -> list[str]:
             problems += _objective_problems(settings, phase.objective, f"{where}.objective")
         last = number == len(settings.phase) - 1
         if last and (length != (None, None) or phase.until != "end"):
-            problems.append(f"{where}: the last phase takes what is left of the run; leave out epochs, share, until")
+            problems.append(f"{where}: the last phase takes what is left; leave out epochs, share, until")
         elif not last and (phase.epochs is None) == (phase.share is None):
             problems.append(f"{where}: needs either epochs or share, its part of the run, as all but the last do")
     used = sum((phase.epochs or 0) / settings.train.epochs + (phase.share or 0) for phase in settings.phase)
     if used >= 1:
-        problems.append(f"phase: all but the last take {used:.0%} of the run; they must leave some of it to the last")
+        problems.append(f"phase: all but the last take {used:.0%} of the run; leave some to the last")
     problems += _objective_problems(settings, settings.objective, "objective")
     problems += _model_problems(settings)
     data = settings.data

@@ -1,7 +1,7 @@
 """Numbers that change over training: weights of terms, targets, components of a posterior.
 
-A schedule is a function of the step, counted in decoder updates, of the planned number of steps, and of the steps of
-an epoch. In settings a plain number is a constant, a table names its schedule.
+A schedule is a function of the step, counted in decoder updates, of the planned number of steps, and of the steps
+of an epoch. In settings a plain number is a constant, a table names its schedule.
 """
 
 import math
@@ -26,6 +26,11 @@ class Constant(Strict):
         """The value at a step of `total` planned ones."""
         return self.value
 
+    @property
+    def final(self) -> float:
+        """The value that it comes to."""
+        return self.value
+
     def settled(self, total: int, per_epoch: int = 1) -> float:
         """The step from which on the value no longer changes."""
         return 0.0
@@ -42,8 +47,8 @@ class Linear(Strict):
     >>> Linear(steps=0.5, unit="run")(step=25, total=100)
     0.5
 
-    Source: Bowman et al. 2016, section 3.1; Liu et al. 2019, section 5.4 (0 to 1 over 10,000 steps). With a delay and
-    a start above 0 it is the delayed ramp with a floor of Semeniuta et al. 2017's program.
+    Source: Bowman et al. 2016, section 3.1; Liu et al. 2019, section 5.4 (0 to 1 over 10,000 steps). With a delay
+    and a start above 0 it is the delayed ramp with a floor of Semeniuta et al. 2017's program.
     """
 
     schedule: Literal["linear"] = "linear"
@@ -58,6 +63,11 @@ class Linear(Strict):
         scale = _steps_of(self.unit, total, per_epoch)
         share = min(max((step - self.delay * scale) / (self.steps * scale), 0.0), 1.0)
         return self.start + (self.end - self.start) * share
+
+    @property
+    def final(self) -> float:
+        """The value that it comes to."""
+        return self.end
 
     def settled(self, total: int, per_epoch: int = 1) -> float:
         """The step from which on the value no longer changes."""
@@ -85,6 +95,11 @@ class Sigmoid(Strict):
         # tanh does not overflow far from the middle, exp would.
         share = 0.5 * (1.0 + math.tanh((step - self.middle * scale) / (2.0 * self.width * scale)))
         return self.start + (self.end - self.start) * share
+
+    @property
+    def final(self) -> float:
+        """The value that it comes to."""
+        return self.end
 
     def settled(self, total: int, per_epoch: int = 1) -> float:
         """The step from which on less than one hundredth of the way is left."""
@@ -115,6 +130,11 @@ class Cyclical(Strict):
         cycle = (step * self.cycles % total) / total
         share = min(cycle / self.ratio, 1.0)
         return self.start + (self.end - self.start) * share
+
+    @property
+    def final(self) -> float:
+        """The value that it comes to."""
+        return self.end
 
     def settled(self, total: int, per_epoch: int = 1) -> float:
         """The step from which on the value no longer changes: the last cycle's plateau."""

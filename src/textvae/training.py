@@ -155,6 +155,9 @@ class Loop:
             planned = min(planned, phase.epochs * self.steps_per_epoch if phase.epochs else max(1, share))
         self.phase, self.planned = phase, planned
         self.objective = Objective(phase.objective or settings.objective, planned, self.steps_per_epoch)
+        for name, term in self.objective.terms.items():
+            if term.learned:
+                state.multipliers.setdefault(name, term.multiplier(None, {}))
         self.update = phase.update or settings.train.update
         self.optimizer = optimizer_for(self.model.parameters(), phase.optimizer or settings.train.optimizer)
 
@@ -168,7 +171,7 @@ class Loop:
     def _next_phase(self) -> None:
         """Begin the next phase: its own objective and a fresh optimizer, parts reset, its best still to come."""
         state = self.state
-        self.state = State(
+        begun = State(
             step=state.step,
             phase=state.phase + 1,
             phase_start=state.step,
@@ -176,6 +179,7 @@ class Loop:
             sentences=state.sentences,
             tokens=state.tokens,
         )
+        vars(state).update(vars(begun))
         self._enter()
         torch.manual_seed(mixed(self.settings.train.seed, state.step, -1))
         parts = {"decoder": ("decoder", "entering"), "encoder": ("encoder", "leaving"), "prior": ("prior_network",)}

@@ -69,8 +69,8 @@ def refining(
     """The joint step of semi-amortized inference: the loss at the refined posteriors, its gradient taken through
     the refinement to the encoder and, as the refinement depends on them too, to the decoder's weights.
 
-    The refinement pays the KL at its weight at this step. Without steps of refinement it is `joint`. As `joint`
-    otherwise. Source: Kim et al. 2018, algorithm 2.
+    The refinement pays the KL at the weight of the term `kl` at this step, under another rate term at 1. Without
+    steps of refinement it is `joint`; all else is as there. Source: Kim et al. 2018, algorithm 2.
     """
     settings = model.refinement
     assert settings is not None

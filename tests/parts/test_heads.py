@@ -48,7 +48,7 @@ def test_a_hidden_layer_of_tanh_by_hand():
     made.words.bias.data.zero_()
     up = math.exp(3 * math.tanh(0.7))
     found = made(torch.full((1, 1, 1), 0.2).double(), torch.tensor([[4, EOS]]), torch.tensor([2]))
-    assert float(found) == pytest.approx(math.log(up / (4 + up)))
+    assert found.item() == pytest.approx(math.log(up / (4 + up)))
 
 
 @given(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 4), st.integers(0, 5), st.sampled_from([0, 3]))

@@ -10,7 +10,7 @@ def test_the_loss_is_reconstruction_alone_and_pulls_on_nothing_else(passed):
     mean = torch.randn(3, 2, requires_grad=True)
     log_px = torch.tensor([[[-1.0, -2.0], [-1.0, 0.0], [-2.0, 0.0]]], requires_grad=True)
     loss, raw = Objective({"autoencoder": Autoencoder()}, 10)(passed(mean, log_px=log_px), 0)
-    assert float(loss) == float(raw["reconstruction"]) == 2.0 and float(raw["autoencoder"]) == 0.0
+    assert loss.item() == float(raw["reconstruction"]) == 2.0 and float(raw["autoencoder"]) == 0.0
     pull, other = torch.autograd.grad(loss, [mean, log_px], allow_unused=True)
     assert pull is None
     torch.testing.assert_close(other, torch.full_like(log_px, -1 / 3))

@@ -80,7 +80,7 @@ def test_below_the_target_there_is_no_pull(passed, term, form, over):
     value = term(target=1e3, form=form, over=over)(passed(*leaves), 0)
     assert not any(pull.any() for pull in torch.autograd.grad(value, leaves))
     clamped = 1e3 * (4 if term is FreeBits else 1)
-    assert float(value) == (clamped if form == "clamp" else 0.0)
+    assert value.item() == (clamped if form == "clamp" else 0.0)
 
 
 @given(st.integers(0, 2**31), st.integers(1, 5), st.integers(1, 4), st.floats(0, 3), st.sampled_from(KINDS))
@@ -105,9 +105,9 @@ def test_total_against_the_formula(seed, target, kind):
     nats = 4 * torch.randn(5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     nats = nats.requires_grad_()
     found = FreeBitsTotal(target=target, form=form, over=over)(estimated(nats), 0)
-    each = [float(nats.mean())] if over == "batch" else nats.tolist()
+    each = [nats.mean().item()] if over == "batch" else nats.tolist()
     expected = [x if x >= target else (target if form == "clamp" else 0.0) for x in each]
-    assert float(found) == pytest.approx(sum(expected) / len(expected))
+    assert found.item() == pytest.approx(sum(expected) / len(expected))
     (pull,) = torch.autograd.grad(found, nats)
     torch.testing.assert_close(pull, torch.tensor([x >= target for x in each]).double().expand(5) / 5)
 
@@ -117,8 +117,8 @@ def test_it_lies_between_the_kl_and_the_kl_and_all_targets(passed, seed, target,
     leaves = drawn(seed, 4, 3)
     kl = float(Kl()(passed(*leaves), 0).detach())
     for term, most in ((FreeBits, 3 * target), (FreeBitsTotal, target)):
-        clamp = float(term(target=target, over=over)(passed(*leaves), 0))
-        mask = float(term(target=target, over=over, form="mask")(passed(*leaves), 0))
+        clamp = term(target=target, over=over)(passed(*leaves), 0).item()
+        mask = term(target=target, over=over, form="mask")(passed(*leaves), 0).item()
         assert mask - 1e-9 <= kl <= clamp + 1e-9 and clamp <= mask + most + 1e-9
 
 

@@ -5,6 +5,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from textvae.schedules import Constant
+from textvae.settings import Settings
 from textvae.terms import TERMS
 from textvae.terms.kl import Kl
 
@@ -36,3 +37,4 @@ def test_gradcheck(passed):
 
 def test_it_is_the_rate_with_weight_one():
     assert TERMS["kl"] is Kl and Kl.is_rate and Kl.needs_posterior and Kl().weight == Constant(value=1.0)
+    assert Kl().problems(Settings()) == []

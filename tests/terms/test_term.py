@@ -1,21 +1,45 @@
 import pytest
 import torch
 
+from textvae.settings import Settings
 from textvae.terms import TERMS
 from textvae.terms.term import Term
 
+RATES = {"kl", "free-bits", "free-bits-total", "capacity", "capacity-max", "mmd", "lagrangian", "autoencoder"}
 
-def test_every_term_is_a_frozen_setting_with_a_weight_and_no_parameters(passed):
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_term_is_a_frozen_setting_with_a_weight_and_no_parameters(passed, dtype):
+    out = passed(torch.randn(4, 2, dtype=dtype))._replace(heads={"bow": torch.randn(1, 4, dtype=dtype)})
     for term in TERMS.values():
         made = term(weight=0.5)
         assert isinstance(made, Term) and made.weight(3, 10) == 0.5
         assert not any(isinstance(value, torch.Tensor | torch.nn.Module) for value in vars(made).values())
         with pytest.raises(ValueError, match="frozen"):
             made.weight = 1.0
-        value = made(passed(torch.randn(4, 2)), 0)
-        assert value.shape == () and value.dtype == torch.float32
+        value = made.planned(7)(out, 0)
+        assert value.shape == () and value.dtype == dtype
 
 
 def test_a_term_must_say_what_it_computes(passed):
     with pytest.raises(TypeError, match="Term does not say what it computes"):
         Term()(passed(torch.zeros(1, 1)), 0)
+
+
+def test_the_rate_terms_are_those_of_the_design():
+    assert {name for name, term in TERMS.items() if term.is_rate} == RATES
+
+
+def test_only_the_autoencoder_pays_for_a_point():
+    settings = Settings.model_validate({"model": {"posterior": {"name": "point"}}})
+    refused = [": the point posterior has no KL; use objective.autoencoder, or another model.posterior.name"]
+    for name, term in TERMS.items():
+        assert term().problems(settings) == (refused if name in RATES - {"autoencoder"} else [])
+
+
+def test_the_hooks_do_nothing_unless_a_term_says_so():
+    term = Term()
+    assert term.planned(3) is term and term.head(2, 5) is None and term.problems(Settings()) == []
+    assert term.settled(100, 10) == 0.0 and not term.learned
+    assert {name for name, made in TERMS.items() if made().head(2, 5) is not None} == {"bow"}
+    assert {name for name, made in TERMS.items() if made.learned} == {"lagrangian"}

@@ -156,12 +156,17 @@ def validation_line(record: dict[str, Any]) -> str:
     'validation at step 1,200: NLL 20.00 nats/sentence, perplexity 7.39'
     """
     begin = f"validation at step {record['step']:,}: "
+    if record.get("bound") is None:
+        code = f", {record['active_units']} active units" if "active_units" in record else ""
+        return f"{begin}reconstruction {number(record['reconstruction'])} nats/sentence{code}"
     perplexity = f"perplexity {number(record['perplexity_bound'])}"
     if record.get("kl") is None:
         return f"{begin}NLL {number(record['bound'])} nats/sentence, {perplexity}"
     ceiling = math.log(record["mutual_information_sentences"])
+    kind = record.get("rate_kind", "exact")
+    label = "" if kind == "exact" else f" ({kind})"
     return (
-        f"{begin}reconstruction {number(record['reconstruction'])} + KL {number(record['kl'])} = "
+        f"{begin}reconstruction {number(record['reconstruction'])} + KL {number(record['kl'])}{label} = "
         f"bound {number(record['bound'])} nats/sentence, {perplexity} or less, "
         f"MI {number(record['mutual_information'])} of at most {number(ceiling)}, "
         f"{record['active_units']} active units"

@@ -151,32 +151,39 @@ def _train(folder: Path, work: Callable[[TrainingProgress | None], "Run"], new: 
     except KeyboardInterrupt:
         if foreign or not marker.exists():
             raise  # before there was anything to save
-        note(f"stopped at step {_saved_step(folder):,}; go on with: textvae train --resume {_quoted(folder)}")
+        note(
+            f"stopped at step {_checkpoint(folder).get('step', 0):,}; go on with: textvae train --resume {_quoted(folder)}"
+        )
         raise typer.Exit(130) from None
     if not leading():
         return
     records = [record for record in run.log() if record["split"] == "valid"]
     if progress is not None and progress.step is None:
         note(f"{plain(str(folder))}: finished already; there was nothing left to do")
-    result("\n".join([plain(str(folder)), *_validations(records)]))
+    result("\n".join([plain(str(folder)), *_validations(records, _checkpoint(folder).get("best_step", 0))]))
     note(f"next: textvae diagnose {_quoted(folder)}")
 
 
-def _validations(records: list[dict[str, Any]]) -> list[str]:
-    """The last validation and, where an earlier one was better, that one, whose weights were kept."""
-    if not records:
-        return []
-    best = min(records, key=lambda record: record["bound"])
-    lines = [validation_line(records[-1])]
-    return lines if best is records[-1] else [*lines, f"weights kept from the best {validation_line(best)}"]
+def _validations(records: list[dict[str, Any]], best_step: int) -> list[str]:
+    """The last validation and, where the weights that were kept are of an earlier one, that one."""
+    kept = [record for record in records if record["step"] == best_step]
+    lines = [validation_line(records[-1])] if records else []
+    return [
+        *lines,
+        *(
+            f"weights kept from the best {validation_line(record)}"
+            for record in kept[:1]
+            if record is not records[-1]
+        ),
+    ]
 
 
-def _saved_step(folder: Path) -> int:
-    """The step of the last checkpoint."""
+def _checkpoint(folder: Path) -> dict[str, Any]:
+    """The state in the last checkpoint."""
     from textvae.files import read_tensors
 
     path = folder / "checkpoint" / "last.safetensors"
-    return read_tensors(path)[1]["step"] if path.exists() else 0
+    return read_tensors(path)[1] if path.exists() else {}
 
 
 def _new_folder(source: str, method: str) -> Path:

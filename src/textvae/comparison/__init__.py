@@ -79,10 +79,10 @@ class Comparison:
             "curves.png": figures.curves(self.members, places, [row.name for row in self.rows]),
             "rate-distortion.png": figures.rate_distortion(self.rows),
         }
-        for name, picture in drawn.items():
-            if picture is not None:
+        for name, figure in drawn.items():
+            if figure is not None:
                 with replacing(folder / name) as file:
-                    file.write(picture)
+                    file.write(figures.png(figure))
                 written.append(folder / name)
         return written
 

@@ -1,6 +1,7 @@
 """Figures of a comparison as PNG: training curves, and the rate-distortion plane."""
 
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,6 @@ from textvae.report.figures import CURVE_POINTS, MARKERS, RUN_COLOURS, WARM_UP
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.text import Annotation
 
 INK, MUTED, GRID = "#1c1c1c", "#8a8a8a", "#e2e2e2"
 COLOURS = tuple(light for light, _ in RUN_COLOURS)
@@ -34,7 +34,7 @@ def plain_matplotlib() -> Iterator[None]:
         yield
 
 
-def curves(members: Sequence[Member], places: Mapping[str, int], names: Sequence[str]) -> bytes | None:
+def curves(members: Sequence[Member], places: Mapping[str, int], names: Sequence[str]) -> "Figure | None":
     """KL and reconstruction over the steps, a line a run in its row's colour: training thin, validation marked.
 
     `places` says in which row a run is. None where no log has either.
@@ -49,21 +49,22 @@ def curves(members: Sequence[Member], places: Mapping[str, int], names: Sequence
             return None
         for score, axes in panels.items():
             _curve(axes, members, places, score, last)
-        _legend(figure, names)
-        return _png(figure)
+        _legend(figure, list(enumerate(names)))
+        return figure
 
 
 def _curve(axes: "Axes", members: Sequence[Member], places: Mapping[str, int], score: str, last: float) -> None:
     """One panel of the curves."""
     held: list[float] = []
+    thin = 0.4 if len(members) <= 4 else 0.2
     for member in members:
         look = style(places[member.name])
-        for split, width, alpha in (("train", 1.0, 0.45), ("valid", 1.8, 1.0)):
+        for split, width, alpha in (("train", 0.9, thin), ("valid", 1.8, 1.0)):
             steps, values = _series(member, split, score)
             if not steps:
                 continue
             marked = {"marker": look["marker"], "markersize": 5} if split == "valid" else {}
-            axes.plot(steps, values, color=look["color"], linewidth=width, alpha=alpha, **marked)
+            axes.plot(steps, values, color=look["color"], linewidth=width, alpha=alpha, zorder=2 + width, **marked)
             held += [value for step, value in zip(steps, values, strict=True) if step > WARM_UP * last] or values
     if score == "kl":
         axes.set_yscale("symlog", linthresh=KL_LINEAR, linscale=0.4)
@@ -91,10 +92,10 @@ def _series(member: Member, split: str | None, score: str) -> tuple[list[float],
     return [step for step, _ in pairs], [value for _, value in pairs]
 
 
-def rate_distortion(rows: Sequence[Row]) -> bytes | None:
-    """Rate on x, distortion on y, a point a run, its row's name beside it; lines of equal bound behind.
+def rate_distortion(rows: Sequence[Row]) -> "Figure | None":
+    """Rate on x, distortion on y, a point a run with its row's name; lines of equal bound behind.
 
-    The bold line goes through the first language model, which has rate 0: below it the bound is better. A run
+    The dashed line goes through the first language model, which has rate 0: below it the bound is better. A run
     without a rate is no point of the plane. None where no run has a rate.
 
     Source: Alemi et al. 2018, Figure 1: the plane, and lines of slope -1 for the same evidence lower bound.
@@ -111,18 +112,29 @@ def rate_distortion(rows: Sequence[Row]) -> bytes | None:
         wide = max(rates)
         low, high = min(distortions), max(distortions)
         room = 0.12 * (high - low) or 1.0
-        axes.set_xlim(-0.04 * wide, 1.22 * wide)
+        axes.set_xlim(-0.04 * wide, 1.15 * wide)
         axes.set_ylim(low - room, high + room)
         exact = next((row for row in rows if not row.members[0].run.settings.model.latent), None)
         _bounds(axes, None if exact is None else exact.values["reconstruction"])
         for place, _, own in groups:
             look = style(place)
             x, y = zip(*own, strict=True)
-            axes.scatter(x, y, 62, look["color"], look["marker"], zorder=3, clip_on=False)
-        _labels(axes, [(row.name, *np.mean(own, 0)) for _, row, own in groups], points)
+            axes.scatter(
+                x,
+                y,
+                s=80,
+                c=look["color"],
+                marker=look["marker"],
+                edgecolors="white",
+                linewidths=0.7,
+                zorder=3,
+                clip_on=False,
+            )
+        _labels(axes, [(row.name, own) for _, row, own in groups])
+        _legend(figure, [(place, row.name) for place, row, _ in groups], line="none")
         axes.set_xlabel("rate: KL, nats per sentence")
         axes.set_ylabel("distortion: reconstruction, nats per sentence")
-        return _png(figure)
+        return figure
 
 
 def _points(row: Row) -> Iterator[tuple[float, float]]:
@@ -134,7 +146,7 @@ def _points(row: Row) -> Iterator[tuple[float, float]]:
 
 
 def _bounds(axes: "Axes", exact: Any) -> None:
-    """Lines of equal rate + distortion, with their sum at the right; the language model's bold."""
+    """Lines of equal rate + distortion, with their sum where they leave; the language model's dashed."""
     from matplotlib.ticker import MaxNLocator
 
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
@@ -144,63 +156,56 @@ def _bounds(axes: "Axes", exact: Any) -> None:
         sums = [total for total in sums if abs(total - exact) > gap]
     for total in sums:
         axes.plot([left, right], [total - left, total - right], color=GRID, linewidth=1.0, zorder=1)
-        _at_edge(axes, total, f"{total:g}", MUTED)
+        if left < total - high < right:
+            place, move, across, up = (total - high, high), (0, 4), "center", "bottom"
+        elif low < total - right < high:
+            place, move, across, up = (right, total - right), (5, 0), "left", "center"
+        else:
+            continue  # it leaves through the axes, among their own numbers
+        look: dict[str, Any] = {"fontsize": 9, "color": MUTED, "ha": across, "va": up}
+        axes.annotate(f"{total:g}", place, move, textcoords="offset points", **look)
+    told = "grey: the same rate + distortion"
     if exact is not None:
-        axes.plot(
-            [left, right], [exact - left, exact - right], color=INK, linewidth=1.3, linestyle=(0, (5, 3)), zorder=2
-        )
-        _at_edge(axes, exact, f"{exact:.1f}, language model", INK)
+        ends = [exact - left, exact - right]
+        axes.plot([left, right], ends, color=INK, linewidth=1.3, linestyle=(0, (5, 3)), zorder=2)
+        told += f"; dashed: the language model's NLL, {exact:.2f}"
     axes.grid(False)
-    axes.set_title("rate + distortion =", loc="right", fontsize=9, color=MUTED, pad=6)
+    axes.set_title(told, loc="left", fontsize=9.5, color=INK, pad=20)
 
 
-def _at_edge(axes: "Axes", total: float, text: str, colour: str) -> None:
-    """A line's label outside the axes, where it leaves them on the right; none where it leaves elsewhere."""
-    right, (low, high) = axes.get_xlim()[1], axes.get_ylim()
-    if low <= total - right <= high:
-        axes.annotate(
-            text, (right, total - right), (5, 0), textcoords="offset points", va="center", fontsize=9, color=colour
-        )
+def _labels(axes: "Axes", groups: Sequence[tuple[str, Sequence[tuple[float, float]]]]) -> None:
+    """Names beside their points, each in the first place that is free; none where it would seem another's.
 
-
-def _labels(
-    axes: "Axes", labels: Sequence[tuple[str, float, float]], points: Sequence[tuple[float, float]]
-) -> None:
-    """Names beside their points, each in the first place where it lies on no other name and no point."""
+    A place is free on no other name and no point, inside the axes, and nearer to a point of its own than to others.
+    """
     from matplotlib.transforms import Bbox
 
     canvas: Any = axes.figure.canvas
     renderer = canvas.get_renderer()
-    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in axes.transData.transform(points)]
+    pixels = [axes.transData.transform(own) for _, own in groups]
+    taken = [Bbox.from_bounds(x - 8, y - 8, 16, 16) for own in pixels for x, y in own]
     page = axes.get_window_extent(renderer)
-    for name, x, y in sorted(labels, key=lambda label: -label[2]):
-        best: tuple[float, Annotation, Bbox] | None = None
+    for number, (name, own) in enumerate(groups):
+        others = [point for place, points in enumerate(pixels) if place != number for point in points]
         for move in PLACES:
             side = "left" if move[0] > 0 else "right" if move[0] < 0 else "center"
-            text = axes.annotate(
-                shown(name), (x, y), move, textcoords="offset points", ha=side, va="center", fontsize=10, color=INK,
-                parse_math=False, zorder=4,
-            )  # fmt: skip
+            look: dict[str, Any] = {"ha": side, "va": "center", "fontsize": 10, "color": INK, "zorder": 4}
+            at = tuple(np.mean(own, 0))
+            text = axes.annotate(shown(name), at, move, textcoords="offset points", parse_math=False, **look)
             box = text.get_window_extent(renderer)
-            out = not (page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1)
-            cost = sum(_overlap(box, other) for other in taken) + 1e4 * out
-            if best is None or cost < best[0]:
-                if best is not None:
-                    best[1].remove()
-                best = (cost, text, box)
-            else:
-                text.remove()
-            if best[0] == 0:
+            inside = page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
+            nearest = min(_distance(box, point) for point in pixels[number])
+            alone = all(_distance(box, point) > 1.5 * nearest for point in others)
+            if inside and alone and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
                 break
-        assert best is not None
-        taken.append(best[2])
+            text.remove()
 
 
-def _overlap(one: Any, other: Any) -> float:
-    """The area that two boxes share, in pixels."""
-    width = min(one.x1, other.x1) - max(one.x0, other.x0)
-    height = min(one.y1, other.y1) - max(one.y0, other.y0)
-    return max(0.0, width) * max(0.0, height)
+def _distance(box: Any, point: Any) -> float:
+    """How far a point is from a box, in pixels."""
+    x, y = point
+    return math.hypot(max(box.x0 - x, x - box.x1, 0.0), max(box.y0 - y, y - box.y1, 0.0))
 
 
 def style(place: int) -> dict[str, Any]:
@@ -212,6 +217,7 @@ def _panels(*wanted: tuple[str, str]) -> tuple["Figure", dict[str, "Axes"]]:
     """A figure of panels side by side, by name, with titles: a light grid, lines on the left and below only."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure((5.6 * len(wanted) + (1.0 if len(wanted) == 1 else 0.0), 4.4), dpi=150)
     FigureCanvasAgg(figure)
@@ -228,32 +234,32 @@ def _panels(*wanted: tuple[str, str]) -> tuple["Figure", dict[str, "Axes"]]:
             axes.set_title(title, loc="left", fontsize=12, color=INK)
             axes.set_xlabel("step")
             axes.set_ylabel("nats per sentence")
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
         found[name] = axes
     return figure, found
 
 
-def _legend(figure: "Figure", names: Sequence[str]) -> None:
-    """Names beside the panels."""
+def _legend(figure: "Figure", rows: Sequence[tuple[int, str]], line: str = "-") -> None:
+    """The rows' names beside the panels, by their places; without a line for points."""
     from matplotlib.lines import Line2D
 
-    looks = [style(place) for place in range(len(names))]
-    handles = [Line2D([], [], linewidth=1.8, markersize=5, **look) for look in looks]
-    handles.append(Line2D([], [], linewidth=1.0, alpha=0.6, color=MUTED))
-    legend = figure.legend(
-        handles,
-        [f"{place}" for place in range(len(handles))],
-        loc="upper left",
-        bbox_to_anchor=(0.99, 0.91),
-        frameon=False,
-    )
-    for text, name in zip(legend.get_texts(), [*map(shown, names), "thin: training"], strict=True):
+    looks: list[dict[str, Any]] = [style(place) for place, _ in rows]
+    handles = [Line2D([], [], linewidth=1.8, markersize=6, linestyle=line, **look) for look in looks]
+    names = [shown(name) for _, name in rows]
+    if line != "none":
+        handles.append(Line2D([], [], linewidth=1.0, alpha=0.6, color=MUTED))
+        names.append("thin: training")
+    numbers = [str(place) for place in range(len(names))]
+    legend = figure.legend(handles, numbers, loc="upper left", bbox_to_anchor=(0.99, 0.91), frameon=False)
+    for text, name in zip(legend.get_texts(), names, strict=True):
         text.set_parse_math(False)  # a name may hold a dollar sign, or begin with an underscore
         text.set_text(name)
 
 
-def _png(figure: "Figure") -> bytes:
+def png(figure: "Figure") -> bytes:
     """The figure as PNG, everything outside the axes included; the same bytes every time."""
     file = io.BytesIO()
-    figure.savefig(file, format="png", bbox_inches="tight", pad_inches=0.15, metadata={"Software": None})
+    with plain_matplotlib():
+        figure.savefig(file, format="png", bbox_inches="tight", pad_inches=0.15, metadata={"Software": None})
     return file.getvalue()

@@ -10,7 +10,7 @@ from typing import Any
 from textvae.comparison.members import Member, is_number
 from textvae.settings import Settings
 
-Value = float | str | None
+Value = float | int | str | None
 
 # Columns that a row has: those that are averaged over seeds, and those that describe how they were measured.
 AVERAGED = (
@@ -56,7 +56,7 @@ class Row:
     method: str
     members: tuple[Member, ...]
     values: Mapping[str, Value]
-    deviations: Mapping[str, float | None]
+    deviations: Mapping[str, float | int | None]
 
     @property
     def seeds(self) -> list[int]:
@@ -80,7 +80,7 @@ def rows_of(
 ) -> tuple[list[Row], Row | None, Row | None]:
     """The rows, the row that NLLs are relative to and the one that speeds are; None where there is none."""
     groups = grouped(members) if by_seed else [(member,) for member in members]
-    names = [member.name for member in members] if not by_seed else group_names(groups)
+    names = group_names([[member.name for member in group] for group in groups])
     methods = descriptions([group[0].run.settings for group in groups])
     numbers = [[_numbers(member) for member in group] for group in groups]
     reference = _first(groups, lambda m: m is baseline if baseline else not m.run.settings.model.latent)
@@ -106,7 +106,7 @@ def _first(groups: Sequence[Sequence[Member]], wanted: Callable[[Member], bool])
     return next((place for place, group in enumerate(groups) if any(map(wanted, group))), None)
 
 
-def _ratio(value: Any, reference: float | None, of: Callable[[float], float]) -> float | None:
+def _ratio(value: Any, reference: float | int | None, of: Callable[[float], float]) -> float | None:
     return None if value is None or not reference else of(value / reference)
 
 
@@ -147,7 +147,7 @@ def _values(runs: Sequence[Mapping[str, Any]]) -> dict[str, Value]:
     return values
 
 
-def _deviations(runs: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+def _deviations(runs: Sequence[Mapping[str, Any]]) -> dict[str, float | int | None]:
     """The standard deviation over runs of what is averaged, for two runs or more that all have the number."""
     whole = {name: [own[name] for own in runs] for name in AVERAGED}
     return {
@@ -156,7 +156,7 @@ def _deviations(runs: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     }
 
 
-def _mean(values: Sequence[Any]) -> float | None:
+def _mean(values: Sequence[Any]) -> float | int | None:
     """The mean; None where one is missing, so that no mean is over fewer seeds than its row says."""
     if None in values:
         return None
@@ -173,14 +173,14 @@ def grouped(members: Sequence[Member]) -> list[tuple[Member, ...]]:
     return [tuple(group) for group in groups.values()]
 
 
-def group_names(groups: Sequence[Sequence[Member]]) -> list[str]:
-    """A name for each group: what its runs' names begin with, else the first one's.
+def group_names(groups: Sequence[Sequence[str]]) -> list[str]:
+    """A name for each group of names: what they begin with, less a seed at its end, else the first one.
 
-    The seed at its end is left out: `vae-seed0` and `vae-seed1` make `vae`.
+    >>> group_names([["vae-seed0", "vae-seed1"], ["lm"]])
+    ['vae', 'lm']
     """
     names: list[str] = []
-    for group in groups:
-        own = [member.name for member in group]
+    for own in groups:
         name = own[0]
         if len(own) > 1:
             begin = commonprefix(own)
@@ -254,8 +254,9 @@ def _phase(settings: Settings, phase: Any) -> str:
 
 
 def _objective(terms: Mapping[str, Any]) -> str:
-    """The terms that stand beside the reconstruction, with their weights and options."""
-    told = [f"{name}{_options(term, ('weight',))}{_weight(term.weight)}" for name, term in terms.items()]
+    """The terms that stand beside the reconstruction, the rate first, with their weights and options."""
+    order = sorted(terms.items(), key=lambda item: not item[1].is_rate)
+    told = [f"{name}{_options(term, ('weight',))}{_weight(term.weight)}" for name, term in order]
     return " + ".join(told) or "reconstruction alone"
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from textvae.comparison.members import Member
-from textvae.comparison.rows import AVERAGED, DESCRIBED, ERRORS, MIXED, Row
+from textvae.comparison.rows import AVERAGED, DESCRIBED, ERRORS, MIXED, Row, Value
 from textvae.errors import RequestError
 from textvae.metrics.signature import parse
 
@@ -53,14 +53,14 @@ def cells(rows: Sequence[Row], by_seed: bool) -> list[list[str]]:
             row.name,
             _spread(value["nll"], error),
             estimator(row),
-            _spread(value["nll_relative_percent"], spread["nll_relative_percent"], 1, "%"),
+            signed(value["nll_relative_percent"], spread["nll_relative_percent"]),
             _spread(value["reconstruction"], spread["reconstruction"]),
             _spread(value["kl"], spread["kl"])
             + (f" {kind}" if value["kl"] is not None and kind != "exact" else ""),
             information,
             units(row),
             _spread(value["shuffle_gap"], spread["shuffle_gap"]),
-            _spread(value["relative_speed"], spread["relative_speed"], 2, "×"),
+            _spread(value["relative_speed"], None, 2, "×"),
             _spread(value["final_kl_weight"], None),
             row.method,
         ]
@@ -83,12 +83,18 @@ def estimator(row: Row) -> str:
 
 def units(row: Row) -> str:
     """Active units at the thresholds 0.01 and 0.2, of how many."""
-    value, spread = row.values, row.deviations
+    value = row.values
     if value["active_units_0.01"] is None or value["active_units_0.2"] is None:
         return DASH
     digits = 0 if len(row.members) == 1 else 1
-    both = [_spread(value[name], spread[name], digits) for name in ("active_units_0.01", "active_units_0.2")]
+    both = [_text(value[name], digits) for name in ("active_units_0.01", "active_units_0.2")]
     return " / ".join(both) + (f" of {_integer(value['latent'])}" if value["latent"] is not None else "")
+
+
+def signed(percent: Value, spread: Value) -> str:
+    """A change in percent with its sign."""
+    text = _spread(percent, spread, 1, "%")
+    return f"+{text}" if isinstance(percent, float) and round(percent, 1) > 0 else text
 
 
 def notes(rows: Sequence[Row], baseline: Row | None, speed: Row | None, by_seed: bool) -> list[str]:
@@ -188,7 +194,7 @@ def shown(text: str) -> str:
 
 def _escaped(text: str) -> str:
     """Text that Markdown shows as it is."""
-    return "".join(f"\\{character}" if character in "\\`*_{}[]<>#|~" else character for character in shown(text))
+    return "".join(f"\\{character}" if character in "\\`*_{}[]<>#|~$" else character for character in shown(text))
 
 
 def _name(row: Row) -> str:

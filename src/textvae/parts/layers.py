@@ -53,10 +53,11 @@ class Recurrent(nn.Module):
 
 
 class Feedforward(nn.Module):
-    """Layers that keep the size of a vector: tanh(W x + b), or highway layers t * tanh(W x + b) + (1 - t) * x.
+    """Layers that keep the size of a vector: tanh(W x + b), or highway: t * tanh(W x + b) + (1 - t) * x.
 
-    A highway's gates t are biased to begin mostly closed, at sigmoid(-2). Source: Srivastava et al. 2015, section 2,
-    which Bowman et al. 2016, section 3, put between encoder, z and decoder.
+    A highway's gates t are biased to begin mostly closed, at sigmoid(-2).
+
+    Source: Srivastava et al. 2015, section 2; Bowman et al. 2016, section 3, between encoder, z and decoder.
     """
 
     def __init__(self, size: int, layers: int, highway: bool) -> None:

@@ -1,6 +1,6 @@
 """A rate held at a capacity that is given."""
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from pydantic import NonNegativeFloat
@@ -38,7 +38,7 @@ class Capacity(Term):
         capacity = ramp(self.target, step, self.ramp_epochs * self._per_epoch)
         return ((nats.mean() if self.over == "batch" else nats) - capacity).abs().mean()
 
-    def planned(self, per_epoch: int) -> Self:
+    def planned(self, per_epoch: int) -> "Capacity":
         """The term with its ramp counted in steps."""
         copy = self.model_copy()
         copy._per_epoch = per_epoch
@@ -77,7 +77,7 @@ class CapacityMax(Term):
         capacity = ramp(self.target, step, self.ramp_epochs * self._per_epoch)
         return (nats.mean() if self.over == "batch" else nats).clamp(min=capacity).mean()
 
-    def planned(self, per_epoch: int) -> Self:
+    def planned(self, per_epoch: int) -> "CapacityMax":
         """The term with its ramp counted in steps."""
         copy = self.model_copy()
         copy._per_epoch = per_epoch
@@ -95,7 +95,7 @@ class CapacityMax(Term):
 def ramp(target: float, step: int, steps: float) -> float:
     """The capacity at a step: a straight line from 0 to the target over `steps` steps, then the target.
 
-    >>> [ramp(5.0, step, 10) for step in (0, 4, 10, 99)], ramp(5.0, 0, 0)
+    >>> [ramp(5.0, step, 10.0) for step in (0, 4, 10, 99)], ramp(5.0, 0, 0.0)
     ([0.0, 2.0, 5.0, 5.0], 5.0)
     """
     return target if step >= steps else target * (step / steps)

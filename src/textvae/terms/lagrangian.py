@@ -70,9 +70,9 @@ class Lagrangian(Term):
             low, high = RATE_BOUNDS
             return min(max(weight + self.rate * (raw["lagrangian"] - self.target), low), high)
         low, high = DISTORTION_BOUNDS
-        change = -self.rate * (raw["reconstruction"] - self.target)
-        # Bounded before exp, which overflows for a target far above any loss.
-        return math.exp(min(max(math.log(max(weight, low)) + change, math.log(low)), math.log(high)))
+        log_weight = math.log(max(weight, low)) - self.rate * (raw["reconstruction"] - self.target)
+        # Bounded before exp, which overflows for a target far above any loss, and after it, for its rounding.
+        return min(max(math.exp(min(log_weight, math.log(high))), low), high)
 
     def problems(self, settings: Settings) -> list[str]:
         """Refuses a posterior without a KL."""

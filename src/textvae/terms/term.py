@@ -1,7 +1,7 @@
 """What every term of the objective is."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ class Term(Strict):
         """The unweighted value for a batch at a step."""
         raise TypeError(f"{type(self).__name__} does not say what it computes")
 
-    def planned(self, per_epoch: int) -> Self:
+    def planned(self, per_epoch: int) -> "Term":
         """The term for a run of so many steps an epoch: for terms that count in epochs."""
         return self
 

@@ -2,16 +2,33 @@
 
 from torch import nn
 
+from textvae.parts.posteriors.batch_norm import BatchNormPosterior
+from textvae.parts.posteriors.delta import DeltaPosterior
 from textvae.parts.posteriors.gaussian import DiagonalGaussian, GaussianPosterior, gaussian_kl
+from textvae.parts.posteriors.mixture import GaussianMixture, MixturePosterior, aggregated_log_prob
+from textvae.parts.posteriors.point import Point, PointPosterior
 from textvae.parts.posteriors.posterior import Posterior, Rate, RateKind, joined, mapped
+from textvae.parts.posteriors.semi_implicit import SemiImplicit, SemiImplicitPosterior
+from textvae.parts.posteriors.vmf import VmfPosterior, VonMisesFisher
 from textvae.settings import tables
 
 __all__ = [
+    "BatchNormPosterior",
+    "DeltaPosterior",
     "DiagonalGaussian",
+    "GaussianMixture",
     "GaussianPosterior",
+    "MixturePosterior",
+    "Point",
+    "PointPosterior",
     "Posterior",
     "Rate",
     "RateKind",
+    "SemiImplicit",
+    "SemiImplicitPosterior",
+    "VmfPosterior",
+    "VonMisesFisher",
+    "aggregated_log_prob",
     "gaussian_kl",
     "joined",
     "mapped",
@@ -21,5 +38,21 @@ __all__ = [
 
 def posterior_of(settings: tables.Posterior, size: int, latent: int) -> nn.Module:
     """The posterior that settings name, for encoder vectors of `size` and codes of `latent` dimensions."""
-    assert isinstance(settings, tables.GaussianPosterior)
-    return GaussianPosterior(size, latent, settings.scale)
+    match settings:
+        case tables.BatchNormPosterior():
+            return BatchNormPosterior(size, latent, settings.gamma, settings.momentum, settings.scale)
+        case tables.DeltaPosterior():
+            return DeltaPosterior(size, latent, settings.rate)
+        case tables.MixturePosterior():
+            return MixturePosterior(size, latent, settings.components, settings.scale)
+        case tables.VmfPosterior():
+            return VmfPosterior(size, latent, settings.concentration)
+        case tables.PointPosterior():
+            return PointPosterior(size, latent)
+        case tables.SemiImplicitPosterior():
+            shape = (settings.noise, settings.hidden, settings.layers)
+            return SemiImplicitPosterior(size, latent, *shape, settings.scale, round(settings.components.final))
+        case tables.GaussianPosterior():
+            return GaussianPosterior(size, latent, settings.scale)
+        case _:
+            raise NotImplementedError(f"model.posterior.name = {settings.name!r}")

@@ -1,0 +1,485 @@
+"""Runs side by side: numbers by hand, means over seeds against numpy, data that agree, figures point by point."""
+
+import csv
+import io
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import textvae
+from textvae.comparison import compare, figures
+from textvae.comparison.members import unique_names
+from textvae.comparison.rows import flattened, group_names, is_vanilla, method
+from textvae.comparison.tables import DASH, markdown
+from textvae.data import open_corpus
+from textvae.errors import RequestError, WorkError
+from textvae.evaluate import evaluate
+from textvae.files import write_json, write_tensors, write_text
+from textvae.model import build
+from textvae.objective import load_settings
+from textvae.run import Run
+
+SMALL = {
+    "model": {"latent": 2, "embedding": 4, "encoder": {"hidden": 4}, "decoder": {"hidden": 4}},
+    "train": {"batch_size": 16, "device": "cpu", "precision": "fp32"},
+}
+SCORES = {
+    "split": "test",
+    "sentences": 100,
+    "tokens": 700,
+    "reconstruction": 17.0,
+    "kl": 3.0,
+    "rate_kind": "exact",
+    "bound": 20.0,
+    "nll_iw": 19.0,
+    "nll_iw_standard_error": 0.25,
+    "nll_iw_kind": "importance-weighted",
+    "iw_samples": 500,
+    "iw_sentences": 50,
+    "mutual_information": 2.5,
+    "mutual_information_sentences": 100,
+    "mutual_information_ceiling": math.log(100),
+    "active_units": {"0.01": 2, "0.2": 1},
+    "latent": 2,
+    "shuffle_gap": 4.5,
+    "shuffle_gap_standard_error": 0.1,
+    "signature": "nll|bound:iw500|posterior:gaussian|rate:exact|seed:0|sentences:50|textvae:0.1.0",
+}
+EXACT = {
+    **SCORES,
+    "reconstruction": 20.0,
+    "kl": None,
+    "rate_kind": None,
+    "nll_iw": 20.0,
+    "nll_iw_kind": "exact",
+    "iw_samples": 0,
+    "mutual_information": None,
+    "mutual_information_sentences": None,
+    "mutual_information_ceiling": None,
+    "active_units": None,
+    "latent": None,
+    "shuffle_gap": None,
+    "shuffle_gap_standard_error": None,
+    "signature": "nll|bound:exact|seed:0|sentences:50|textvae:0.1.0",
+}
+
+
+def records(speeds=(100.0, 300.0, 200.0), weight=1.0, kl=3.0):
+    training = [
+        {"step": 10 * (n + 1), "split": "train", "reconstruction": 30.0 - n, "tokens_per_second": speed}
+        | ({} if kl is None else {"kl": kl * (n + 1) / 3, "weights": {"kl": weight * (n + 1) / 3}})
+        for n, speed in enumerate(speeds)
+    ]
+    return [*training, {"step": 30, "split": "valid", "reconstruction": 29.0} | ({} if kl is None else {"kl": kl})]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory, tiny_sentences):
+    file = tmp_path_factory.mktemp("text") / "text.txt"
+    file.write_text("\n".join(tiny_sentences) + "\n")
+    return file
+
+
+@pytest.fixture
+def make(tmp_path, text):
+    """A function that makes a run folder with an untrained model and these numbers."""
+
+    def made(name, *assignments, scores=SCORES, log=None, weights=True, file=text, **tables):
+        data = {"corpus": str(file), "split": {"valid": 0.2, "test": 0.3}}
+        settings = load_settings(None, None, assignments, **{**SMALL, "data": data, **tables})
+        corpus = open_corpus(settings.data)
+        run = Run.create(tmp_path / name, settings, corpus.tokenizer, corpus.description())
+        if weights:
+            model = build(settings.model, len(corpus.tokenizer), settings.terms())
+            write_tensors(run.folder / "model.safetensors", model.state_dict())
+        lines = records() if log is None else log
+        write_text(run.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        if scores is not None:
+            (run.folder / "evaluation").mkdir()
+            write_json(run.folder / "evaluation" / "test.json", scores)
+        return run.folder
+
+    return made
+
+
+@pytest.fixture
+def three(make):
+    """A heavy mu-forcing, a vanilla VAE and a language model."""
+    forced = {**SCORES, "nll_iw": 18.0, "kl": 6.0, "reconstruction": 13.5}
+    return [
+        make("forced", "objective.mu-forcing.margin=3", "objective.kl.weight=0.5", scores=forced,
+             log=records((50.0, 70.0), weight=0.5)),
+        make("vanilla"),
+        make("lm", "model.latent=0", scores=EXACT, log=records((400.0,), kl=None)),
+    ]  # fmt: skip
+
+
+def test_every_number_of_the_table_by_hand(three):
+    found = compare(three)
+    assert (found.baseline, found.speed_of, found.split) == ("lm", "vanilla", "test")
+    forced, vanilla, lm = (row.values for row in found.rows)
+    assert [row["nll_relative_percent"] for row in (forced, vanilla, lm)] == pytest.approx([-10.0, -5.0, 0.0])
+    # Medians 60, 200 and 400 tokens a second.
+    assert [row["relative_speed"] for row in (forced, vanilla, lm)] == pytest.approx([0.3, 1.0, 2.0])
+    assert [row["final_kl_weight"] for row in (forced, vanilla, lm)] == pytest.approx([1 / 3, 1.0, None])
+    head, *rows = found.table()
+    assert dict(zip(head, rows[1], strict=True)) == {
+        "run": "vanilla",
+        "NLL": "19.00 ± 0.25",
+        "by": "iw500/50",
+        "vs base": "-5.0 %",
+        "reconstr.": "17.00",
+        "KL": "3.00",
+        "MI": "2.50",
+        "active units": "2 / 1 of 2",
+        "shuffle gap": "4.50",
+        "speed": "1.00×",
+        "KL weight": "1.00",
+        "method": "kl",
+    }
+    assert rows[0][-1] == "kl × 0.5 + mu-forcing margin=3"
+    assert rows[2][1:5] == ["20.00 ± 0.25", "exact/50", "0.0 %", "20.00"] and rows[2][-1] == "language model"
+    assert rows[2][5:9] == [DASH] * 4 and rows[2][10] == DASH
+    assert any(note.endswith("can be at most 4.61 nats.") for note in found.notes)
+    assert not any(note.startswith("Careful") for note in found.notes)
+
+
+def test_the_baseline_can_be_any_run_and_joins_the_others(three):
+    forced, vanilla, lm = three
+    found = compare([forced, lm], baseline=vanilla)
+    assert [row.name for row in found.rows] == ["forced", "lm", "vanilla"] and found.baseline == "vanilla"
+    assert found.rows[0].values["nll_relative_percent"] == pytest.approx(100 * (18 / 19 - 1))
+    assert len(compare([forced, vanilla], baseline=vanilla).rows) == 2
+    alone = compare([forced])
+    assert alone.baseline is None and alone.rows[0].values["nll_relative_percent"] is None
+    assert alone.rows[0].values["relative_speed"] == 1.0  # no vanilla run: relative to the first
+
+
+def test_runs_that_only_the_seed_tells_apart_make_one_row(make):
+    numbers = {"nll_iw": (10.0, 12.0, 14.0), "kl": (1.0, 2.0, 6.0), "mutual_information": (1.0, None, 2.0)}
+    folders = []
+    for seed in range(3):
+        own = {name: values[seed] for name, values in numbers.items()}
+        folders.append(make(f"vae-seed{seed}", f"train.seed={seed}", scores={**SCORES, **own}))
+    folders.append(make("other", "model.latent=3", "train.seed=1"))
+    found = compare(folders, by_seed=True)
+    assert [(row.name, row.seeds) for row in found.rows] == [("vae", [0, 1, 2]), ("other", [1])]
+    seeds, other = found.rows
+    assert (seeds.values["nll"], seeds.deviations["nll"]) == (12.0, 2.0)
+    assert seeds.values["kl"] == pytest.approx(np.mean(numbers["kl"]))
+    assert seeds.deviations["kl"] == pytest.approx(np.std(numbers["kl"], ddof=1))
+    assert seeds.values["mutual_information"] is None  # not the mean of the two that have one
+    assert set(other.deviations.values()) == {None} and other.values["nll"] == 19.0
+    head, *rows = found.table()
+    assert rows[0][:3] == ["vae", "3", "12.00 ± 2.00"] and rows[1][:3] == ["other", "1", "19.00"]
+    assert "standard deviation over seeds" in found.notes[0]
+    assert len(compare(folders).rows) == 4
+    table = list(csv.DictReader(io.StringIO(found.csv())))
+    assert table[0]["seeds"] == "0 1 2" and float(table[0]["nll_deviation"]) == 2.0
+
+
+def test_the_same_seed_twice_is_pointed_out(make):
+    found = compare([make("vae-a"), make("vae-b")], by_seed=True)
+    assert len(found.rows) == 1 and found.rows[0].name == "vae"
+    assert any("runs of the same seed" in note for note in found.notes)
+
+
+def test_what_settings_differ_in_is_said_by_path(make):
+    found = compare([make("a"), make("b", "model.latent=3", "train.epochs=7")])
+    differing = found.document()["differences"]
+    assert differing == {"model.latent": {"a": 2, "b": 3}, "train.epochs": {"a": 20, "b": 7}}
+    assert [row.method for row in found.rows] == [
+        "kl, model.latent=2, train.epochs=20",
+        "kl, model.latent=3, train.epochs=7",
+    ]
+
+
+@pytest.mark.parametrize(
+    "assignments, expected",
+    [
+        ([], "kl"),
+        (["objective.kl.weight.schedule=linear"], "kl linear 0→1"),
+        (["model.posterior.name=iaf", "model.decoder.word_keep=0.5"], "kl, iaf posterior, word keep 0.5"),
+        (["model.posterior={name='delta', rate=2.0}"], "kl, delta rate=2 posterior"),
+        (["model.prior={name='vamp', components=7}"], "kl, vamp components=7 prior"),
+        (["model.inference.name=refined"], "kl, refined"),
+        (["train.update={name='aggressive', inner=3}"], "kl, aggressive updates inner=3"),
+        (
+            ["phase=[{epochs=1, reset=['decoder']}, {objective={kl={weight=0.0}}}]"],
+            "kl (decoder reset), then kl × 0",
+        ),
+    ],
+)  # fmt: skip
+def test_a_method_is_described_by_what_is_unusual(assignments, expected):
+    settings = load_settings(None, None, assignments)
+    assert method(settings) == expected
+    assert is_vanilla(settings) == (not assignments)
+
+
+def test_labels_of_bounds_and_estimates_have_a_note_each(make):
+    kinds = [("upper", "surrogate"), ("monte-carlo", "importance-weighted")]
+    folders = [
+        make(f"{rate}", f"model.latent={2 + n}", scores={**SCORES, "rate_kind": rate, "nll_iw_kind": nll})
+        for n, (rate, nll) in enumerate(kinds)
+    ]
+    found = compare(folders)
+    assert [row[5] for row in found.table()[1:]] == ["3.00 upper", "3.00 monte-carlo"]
+    assert found.table()[1][2] == "iw500/50 surrogate"
+    starts = [note.split(":")[0] for note in found.notes]
+    assert {"KL upper", "KL monte-carlo", "NLL surrogate"} <= set(starts)
+
+
+def test_a_point_posterior_and_old_evaluations_have_dashes(make, tmp_path):
+    point = {**SCORES, "reasons": {"kl": "the point posterior has no density"}}
+    point |= dict.fromkeys(("kl", "rate_kind", "bound", "nll_iw", "nll_iw_standard_error", "nll_iw_kind"))
+    old = {"split": "test", "reconstruction": 18.0}
+    folders = [
+        make("point", scores=point),
+        make("old", "model.latent=3", scores=old, log=[{"step": 1, "split": "x"}]),
+    ]
+    found = compare(folders)
+    first, second = found.table()[1:]
+    assert first[1:6] == [DASH, DASH, DASH, "17.00", DASH]
+    assert second[1:11] == [DASH, DASH, DASH, "18.00", *[DASH] * 6]
+    assert found.document()["runs"]["point"]["reasons"] == point["reasons"]
+    assert sorted(path.name for path in found.write(tmp_path / "out")) == [
+        "comparison.csv", "comparison.json", "comparison.md", "curves.png",
+    ]  # fmt: skip
+
+
+def test_evaluations_that_were_made_otherwise_are_pointed_out(make):
+    other = {**SCORES, "signature": SCORES["signature"].replace("iw500", "iw50").replace("seed:0", "seed:3")}
+    found = compare([make("a"), make("b", "model.latent=3", scores=other)])
+    (careful,) = [note for note in found.notes if note.startswith("Careful")]
+    assert "importance samples (iw500, iw50)" in careful and "seed (0, 3)" in careful
+
+
+def test_a_run_in_the_middle_of_its_training_is_pointed_out(make):
+    folder = make("half")
+    assert compare([folder]).document()["runs"]["half"]["finished"] is None
+    for finished in (False, True):
+        write_tensors(folder / "checkpoint" / "last.safetensors", {}, {"finished": finished})
+        found = compare([folder])
+        assert any("has not come to its end in half" in note for note in found.notes) == (not finished)
+
+
+def test_json_and_csv_have_every_number_in_full(three):
+    found = compare(three)
+    document = json.loads(json.dumps(found.document(), allow_nan=False))
+    table = list(csv.DictReader(io.StringIO(found.csv())))
+    for row, values, line in zip(found.rows, document["rows"], table, strict=True):
+        for name, value in row.values.items():
+            assert values[name] == value
+            assert line[name] == ("" if value is None else str(value))
+    run = document["runs"]["vanilla"]
+    assert run["signature"] == SCORES["signature"] and run["seed"] == 0
+    assert run["environment"]["textvae"] == textvae.__version__ and run["environment"]["torch"]
+
+
+def test_markdown_shows_names_as_they_are():
+    page = markdown([["run", "NLL", "method"], ["a|b_*c*<i>$x$", "1.00", "kl\x1b"]], ["of a|b"])
+    rows = page.splitlines()
+    assert rows[1] == "| --- | ---: | --- |"
+    assert rows[2] == r"| a\|b\_\*c\*\<i\>\$x\$ | 1.00 | kl" + "\ufffd |"
+    assert rows[4] == r"- of a\|b"
+
+
+def test_what_is_evaluated_already_is_used_and_what_is_not_is_evaluated(make):
+    folders = [make("done"), make("new", "model.latent=3", scores=None)]
+    told = []
+    numbers = {"iw_samples": 3, "iw_sentences": 4, "seed": 1}
+    found = compare(folders, progress=lambda *at: told.append(at), **numbers)
+    assert found.rows[0].values["nll"] == 19.0
+    assert told[-1] == ("evaluating new", 4, 4) and {part for part, *_ in told} == {"evaluating new"}
+    scores = evaluate(folders[1], **numbers)
+    assert found.rows[1].values["nll"] == scores["nll_iw"] and found.rows[1].values["iw_samples"] == 3
+    anew = compare(folders, again=True, **numbers)
+    assert anew.rows[0].values["nll"] == evaluate(folders[0], **numbers)["nll_iw"] != 19.0
+
+
+def test_wrong_requests_are_refused_in_one_line(make, tmp_path):
+    vae = make("vae")
+    with pytest.raises(RequestError, match="no runs given"):
+        compare([])
+    with pytest.raises(RequestError, match="no runs given"):
+        compare(str(vae))
+    with pytest.raises(RequestError, match="nothing: no such run folder"):
+        compare([vae, tmp_path / "nothing"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RequestError, match="is .*empty a run folder"):
+        compare([vae, tmp_path / "empty"])
+    with pytest.raises(RequestError, match="vae: given twice, as .*vae"):
+        compare([vae, tmp_path / "empty" / ".." / "vae"])
+    with pytest.raises(RequestError, match="model.safetensors: not written yet; .*--resume"):
+        compare([vae, make("young", weights=False)])
+    with pytest.raises(RequestError, match="--split dev: .*vae has only train, valid, test"):
+        compare([vae], "dev")
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(WorkError, match="cannot be written"):
+        compare([vae]).write(file)
+
+
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        ("{", "not JSON"),
+        ("[]", "a table is expected"),
+        (json.dumps({**SCORES, "split": "valid"}), "does not say that it is of the test split"),
+        (json.dumps({**SCORES, "kl": "3"}), "kl is no number"),
+        (json.dumps({**SCORES, "nll_iw": math.nan}), "nll_iw is no number"),
+        (json.dumps({**SCORES, "active_units": [1]}), "active_units are no numbers"),
+        (json.dumps({**SCORES, "reconstruction": None}), "has no reconstruction"),
+        (json.dumps({**SCORES, "signature": "nll|split:zzzzzz"}), "another split's sentences"),
+    ],
+)
+def test_a_damaged_evaluation_is_refused(make, content, reason):
+    folder = make("vae")
+    (folder / "evaluation" / "test.json").write_text(content)
+    with pytest.raises(RequestError, match=f"test.json: damaged: .*{reason}.*--again"):
+        compare([folder])
+
+
+def test_runs_of_different_data_are_refused(make, text, tmp_path):
+    first, longer = make("first"), tmp_path / "longer.txt"
+    longer.write_text(text.read_text() + "w1 w1 w1 w1 w2 w3 w3 w2\n" * 2)
+    with pytest.raises(RequestError, match="first and .*second: not of the same data: the .* split differs"):
+        compare([first, make("second", file=longer)])
+    with pytest.raises(RequestError, match="first and .*third: not of the same data: the vocabulary differs"):
+        compare([first, make("third", data={"corpus": str(text), "tokenizer": {"name": "character"}})])
+
+
+@given(st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=4), min_size=1, max_size=8))
+def test_names_are_the_shortest_ends_that_tell_folders_apart(parts):
+    folders = list(dict.fromkeys(Path("/r", *own) for own in parts))
+    names = unique_names(folders)
+    for folder, name in zip(folders, names, strict=True):
+        assert f"/{folder}".endswith(f"/{name}")
+    if all(len(folder.parts) == len(folders[0].parts) for folder in folders):  # none is the end of another
+        assert len(set(names)) == len(names)
+    if len({folder.name for folder in folders}) == len(folders):
+        assert names == [folder.name for folder in folders]
+
+
+@given(
+    st.recursive(
+        st.integers() | st.text(max_size=3) | st.none(),
+        lambda inner: st.dictionaries(st.text("abc", min_size=1, max_size=2), inner, min_size=1, max_size=3),
+    ).filter(lambda tree: isinstance(tree, dict))
+)
+def test_flattened_paths_lead_to_the_values(tree):
+    def leaves(node):
+        return sum(map(leaves, node.values())) if isinstance(node, dict) else 1
+
+    flat = flattened(tree)
+    assert len(flat) == leaves(tree)
+    for path, value in flat.items():
+        node = tree
+        for name in path.split("."):
+            node = node[name]
+        assert node == value
+
+
+def test_a_group_is_named_by_what_its_runs_share():
+    def names(*groups):
+        return group_names(groups)
+
+    assert names(["vae-seed0", "vae-seed1"], ["lm_s1", "lm_s2"], ["alone"]) == ["vae", "lm", "alone"]
+    assert names(["kl-10", "kl-11"], ["x", "y"], ["vae/1", "vae/2"]) == ["kl", "x", "vae"]
+    assert names(["vae-seed0", "vae-seed1"], ["vae-2", "vae-3"]) == ["vae", "vae-2"]
+    assert names(["vae2-seed0", "vae2-seed1"]) == ["vae2"]
+
+
+def test_the_rate_distortion_plane_has_every_run_where_it_belongs(three):
+    figure = figures.rate_distortion(compare(three).rows)
+    (axes,) = figure.axes
+    points = [tuple(dots.get_offsets()[0]) for dots in axes.collections]
+    assert points == [(6.0, 13.5), (3.0, 17.0), (0.0, 20.0)]
+    dashed = [line for line in axes.lines if line.is_dashed()]
+    assert len(dashed) == 1
+    for line in axes.lines:  # rate + distortion is the same all along
+        assert np.ptp(line.get_xdata() + np.asarray(line.get_ydata())) == pytest.approx(0.0)
+    assert dashed[0].get_xdata()[0] + dashed[0].get_ydata()[0] == pytest.approx(20.0)
+    figure.canvas.draw()
+    boxes = {text.get_text(): text.get_window_extent() for text in axes.texts}
+    assert {"forced", "vanilla", "lm"} <= set(boxes)
+    names = [boxes[name] for name in ("forced", "vanilla", "lm")]
+    assert not any(one.overlaps(other) for place, one in enumerate(names) for other in names[:place])
+
+
+def test_the_curves_are_the_logs(three):
+    found = compare(three)
+    places = {member.name: place for place, member in enumerate(found.members)}
+    figure = figures.curves(found.members, places, ["$forced$", "_vanilla", "lm"])
+    left, right = figure.axes
+    lines = {line.get_color(): line for line in right.lines if len(line.get_xdata()) > 1 or line.get_marker()}
+    assert set(lines) == {figures.style(place)["color"] for place in range(3)}
+    vanilla = [line for line in right.lines if line.get_color() == figures.style(1)["color"]]
+    assert [(list(line.get_xdata()), list(line.get_ydata())) for line in vanilla] == [
+        ([10.0, 20.0, 30.0], [30.0, 29.0, 28.0]),
+        ([30.0], [29.0]),
+    ]
+    assert len(left.lines) == 4  # the language model has no KL
+    assert left.get_yscale() == "symlog" and left.get_ylim()[0] == 0.0
+    figure.canvas.draw()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "$forced$",
+        "_vanilla",
+        "lm",
+        "thin: training",
+    ]
+
+
+def test_files_are_written_whole_and_are_the_same_again(three, tmp_path):
+    found = compare(three)
+    written = found.write(tmp_path / "deep" / "out")
+    names = ["comparison.json", "comparison.csv", "comparison.md", "curves.png", "rate-distortion.png"]
+    assert [path.name for path in written] == names
+    assert sorted(names) == sorted(path.name for path in (tmp_path / "deep" / "out").iterdir())
+    before = [path.read_bytes() for path in written]
+    assert all(content.startswith(b"\x89PNG") for content in before[3:])
+    assert json.loads(before[0])["rows"][0]["name"] == "forced"
+    assert [path.read_bytes() for path in found.write(tmp_path / "deep" / "out")] == before
+
+
+def test_nothing_to_draw_gives_no_figure(make):
+    found = compare([make("vae", scores={**SCORES, "kl": None}, log=[])])
+    assert figures.rate_distortion(found.rows) is None
+    assert figures.curves(found.members, {"vae": 0}, ["vae"]) is None
+
+
+def test_a_figure_starts_no_pyplot(three, tmp_path):
+    probe = (
+        "import sys; from textvae.comparison import compare; assert 'matplotlib' not in sys.modules\n"
+        "compare(sys.argv[2:]).write(sys.argv[1]); sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    command = [sys.executable, "-c", probe, str(tmp_path / "out"), *map(str, three)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_runs_of_one_name_are_told_apart(make, tmp_path):
+    first = make("vae")
+    second = shutil.copytree(first, tmp_path / "copies" / "vae")
+    names = [row.name for row in compare([first, second]).rows]
+    assert names == [f"{tmp_path.name}/vae", "copies/vae"]
+
+
+def test_the_package_offers_it():
+    assert textvae.compare is compare
+
+
+def test_a_name_that_would_seem_another_points_is_in_the_legend_alone(make):
+    same = [make(f"run{n}", f"train.seed={n}", scores={**SCORES, "kl": 3.0 + n * 1e-4}) for n in range(2)]
+    figure = figures.rate_distortion(compare([*same, make("far", scores={**SCORES, "kl": 6.0})]).rows)
+    drawn = {text.get_text() for text in figure.axes[0].texts}
+    assert "far" in drawn and not drawn & {"run0", "run1"}
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["run0", "run1", "far"]

@@ -1,0 +1,265 @@
+"""Phases, updates and what a run keeps: every decision followed by hand or against a run that must be equal."""
+
+import importlib
+import signal
+
+import pytest
+import torch
+
+from textvae.errors import RequestError
+from textvae.files import read_tensors
+from textvae.objective import criterion, load_settings, methods, Objective
+from textvae.settings import Aggressive
+from textvae.terms import TERMS
+from textvae.training import resume, train
+from textvae.updates import encoder_updates
+
+train_module = importlib.import_module("textvae.training")
+
+MODEL = {"latent": 3, "embedding": 6, "encoder": {"hidden": 8}, "decoder": {"hidden": 10, "dropout": 0.2}}
+TRAIN = {"batch_size": 8, "log_every": 2, "optimizer": {"lr": 0.02}, "checkpoint_seconds": 1e9, "epochs": 4}
+SENTENCES = ["the cat sat", "a dog ran", "birds sing songs", "no one came"]
+# 26 sentences: 4 steps of at most 8 an epoch.
+PER_EPOCH = 4
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text")
+    (folder / "train.txt").write_text("\n".join((SENTENCES * 7)[:26]) + "\n")
+    (folder / "valid.txt").write_text("\n".join(SENTENCES * 2) + "\n")
+    return {"train": str(folder / "train.txt"), "valid": str(folder / "valid.txt")}
+
+
+@pytest.fixture
+def trained(text, tmp_path):
+    """A function that trains with some settings changed, into folders run1, run2, ..."""
+
+    def make(*assignments, method=None, progress=None, **tables):
+        tables = {"data": text, "model": MODEL, "train": TRAIN, **tables}
+        settings = load_settings(None, method, assignments, **tables)
+        count = sum(1 for _ in tmp_path.glob("run*")) + 1
+        return train(settings, tmp_path / f"run{count}", progress)
+
+    return make
+
+
+def checkpoint(run):
+    return read_tensors(run.folder / "checkpoint" / "last.safetensors")
+
+
+def weights(run):
+    return {name: tensor for name, tensor in checkpoint(run)[0].items() if name.startswith("model.")}
+
+
+def same(mine, other):
+    return mine.keys() == other.keys() and all(torch.equal(mine[name], other[name]) for name in mine)
+
+
+def training(run):
+    return [record for record in run.log() if record["split"] == "train"]
+
+
+class TestPhases:
+    def test_one_phase_that_says_nothing_is_the_run_without_phases(self, trained):
+        assert same(weights(trained(phase=[{}])), weights(trained()))
+
+    def test_schedules_count_from_the_phases_start_and_the_last_takes_the_rest(self, trained):
+        rise = {"kl": {"weight": {"schedule": "linear", "steps": 0.5, "unit": "run"}}}
+        run = trained(phase=[{"epochs": 1, "objective": {"kl": {"weight": 0.25}}}, {"objective": rise}])
+        found = {record["step"]: record["weights"]["kl"] for record in training(run)}
+        # 12 steps are left to the second phase, of which 6 rise; a record holds the weight of its last step.
+        expected = {2: 0.25, 4: 0.25, 6: 1 / 6, 8: 3 / 6, 10: 5 / 6, 12: 1.0, 14: 1.0, 16: 1.0}
+        assert found == pytest.approx(expected)
+
+    def test_a_share_of_the_run(self, trained):
+        phases = [{"share": 0.25, "objective": {"kl": {"weight": 0.5}}}, {"objective": {"kl": {"weight": 2.0}}}]
+        run = trained(phase=phases)
+        assert [record["weights"]["kl"] for record in training(run)] == [0.5] * 2 + [2.0] * 6
+
+    def test_a_reset_draws_only_its_part_anew(self, trained, monkeypatch):
+        """With a rate of nothing the second phase does not move the weights, so what it reset is seen."""
+        still = {"optimizer": {"lr": 1e-30}}
+        first = trained("train.epochs=1")
+        run = trained("train.epochs=2", phase=[{"epochs": 1}, {"reset": ["decoder"], **still}])
+        before, after = weights(first), weights(run)
+        for name in before:
+            kept = torch.allclose(before[name], after[name], atol=1e-20)
+            assert kept != name.startswith("model.decoder"), name
+        assert bool((weights(run)["model.decoder.words.weight"].abs() <= 0.1).all())  # drawn as at the beginning
+
+    def test_converged_ends_a_phase_when_validation_no_longer_improves(self, trained, monkeypatch):
+        left = iter([5.0, 4.0, 4.5, 9.0, 8.0, 7.0])
+        monkeypatch.setattr(train_module, "validation", lambda *_: {"reconstruction": 1.0, "bound": next(left)})
+        phases = [{"epochs": 5, "until": "converged"}, {"objective": {"kl": {"weight": 0.5}}}]
+        run = trained("train.epochs=6", phase=phases)
+        weight = {record["step"]: record["weights"]["kl"] for record in training(run)}
+        assert weight[3 * PER_EPOCH] == 1.0 and weight[3 * PER_EPOCH + 2] == 0.5
+        assert checkpoint(run)[1]["best_step"] == 6 * PER_EPOCH  # 9, 8, 7: the first phase's 4.0 does not count
+
+    @pytest.mark.parametrize(
+        ("phases", "message"),
+        [
+            ([{"epochs": 4}, {}], "phase: all but the last take 100% of the run"),
+            ([{"share": 0.5}, {"share": 0.2}], "phase[1]: the last phase takes what is left"),
+            ([{}, {}], "phase[0]: needs either epochs or share"),
+            ([{"epochs": 1, "share": 0.5}, {}], "phase[0]: needs either epochs or share"),
+            ([{"epochs": 1, "objective": {"kll": {}}}, {}], "phase[0].objective.kll: unknown term; did you mean 'kl'?"),
+            ([{"epochs": 1, "reset": ["decodr"]}, {}], "phase[0].reset[0]: unknown value 'decodr'; did you mean"),
+            ([{"epochs": 1, "objective": {"mu-forcing": {}}}, {}], "phase[0].objective: exactly one rate term"),
+        ],
+    )
+    def test_what_cannot_be_is_refused(self, text, phases, message):
+        with pytest.raises(RequestError) as error:
+            load_settings(None, None, (), data=text, model=MODEL, train=TRAIN, phase=phases)
+        assert message in str(error.value)
+
+
+class TestBest:
+    def test_what_came_before_schedules_settled_does_not_count(self, trained, monkeypatch):
+        left = iter([1.0, 2.0, 6.0, 5.0, 5.5])
+        monkeypatch.setattr(train_module, "validation", lambda *_: {"reconstruction": 1.0, "bound": next(left)})
+        run = trained(
+            "train.epochs=5", 'objective.kl.weight={schedule="linear", steps=3, unit="epochs"}', "train.patience=3"
+        )
+        state = checkpoint(run)[1]
+        assert (state["best"], state["best_step"], state["settled"]) == (5.0, 4 * PER_EPOCH, True)
+
+    def test_a_run_that_never_settles_keeps_its_last_weights(self, trained, monkeypatch):
+        left = iter([1.0, 2.0, 3.0])
+        monkeypatch.setattr(train_module, "validation", lambda *_: {"reconstruction": 1.0, "bound": next(left)})
+        run = trained("train.epochs=3", 'objective.kl.weight={schedule="linear", steps=9, unit="epochs"}')
+        best = {f"model.{name}": tensor for name, tensor in run.model().state_dict().items()}
+        assert same(best, weights(run))
+
+    def test_where_the_rate_is_not_paid_reconstruction_decides(self):
+        record = {"reconstruction": 3.0, "bound": 9.0, "kl": 6.0}
+        assert criterion(record, Objective({"kl": TERMS["kl"]()}, 10)) == 9.0
+        assert criterion(record, Objective({"kl": TERMS["kl"](weight=0.0)}, 10)) == 3.0
+        assert criterion(record, Objective({"autoencoder": TERMS["autoencoder"]()}, 10)) == 3.0
+        assert criterion({"reconstruction": 3.0}, Objective({"autoencoder": TERMS["autoencoder"]()}, 10)) == 3.0
+        assert criterion({"reconstruction": 3.0, "bound": 3.0}, Objective({}, 10)) == 3.0  # a language model
+
+
+class TestAggressive:
+    def updates(self, losses, **settings):
+        taken = []
+
+        def update(number):
+            taken.append(number)
+            return losses[number], 2
+
+        settings = Aggressive(name="aggressive", **settings)
+        assert encoder_updates(update, settings) == len(taken)
+        assert taken == list(range(len(taken)))
+        return len(taken)
+
+    def test_a_fixed_number(self):
+        assert self.updates([1.0] * 9, inner=0) == 0
+        assert self.updates([1.0] * 9, inner=4, check=2, most=3) == 4
+
+    def test_until_the_nats_per_token_no_longer_fall(self):
+        assert self.updates([9, 9, 8, 8, 7, 7, 7, 7, 1, 1], check=2) == 8  # 9, 8, 7, 7
+        assert self.updates([9, 9, 8, 8, 9, 9, 1, 1], check=2) == 6
+        assert self.updates(list(range(99, 0, -1)), check=2, most=20) == 20
+
+    def test_tokens_are_what_is_averaged_over(self):
+        found = iter([(10.0, 10), (10.0, 20), (30.0, 40)])  # 1.0, 0.5, 0.75 nats per token
+        assert encoder_updates(lambda _: next(found), Aggressive(name="aggressive", check=1)) == 3
+
+    def test_no_inner_updates_is_the_joint_update(self, trained):
+        aggressive = trained('train.update={name="aggressive", inner=0}')
+        assert same(weights(aggressive), weights(trained()))
+
+    def test_inner_updates_change_the_encoder_alone(self, trained):
+        """With a decoder's gradient of nothing, by a step that is interrupted before the joint update."""
+        seen = {}
+        joint = train_module.joint
+
+        def watched(fabric, model, *rest, **more):
+            before = {name: value.clone() for name, value in model.state_dict().items()}
+            found = joint(fabric, model, *rest, **more)
+            moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+            seen.setdefault(model.decoder.words.weight.requires_grad, []).append(moved)
+            return found
+
+        train_module.joint = watched
+        try:
+            trained('train.update={name="aggressive", inner=2}', "train.epochs=1")
+        finally:
+            train_module.joint = joint
+        assert len(seen[False]) == 2 * PER_EPOCH and len(seen[True]) == PER_EPOCH
+        assert all(name.startswith(("encoder", "posterior")) for moved in seen[False] for name in moved)
+        assert all(any(name.startswith("decoder") for name in moved) for moved in seen[True])
+
+    def test_it_ends_for_good_when_validation_information_stops_rising(self, trained, monkeypatch):
+        left = iter([1.0, 2.0, 1.5, 3.0, 4.0])
+        found = {"reconstruction": 1.0, "bound": 2.0, "kl": 1.0}
+        monkeypatch.setattr(train_module, "validation", lambda *_: {**found, "mutual_information": next(left)})
+        run = trained('train.update={name="aggressive", inner=2}', "train.epochs=5")
+        assert checkpoint(run)[1]["inner"] == 3 * PER_EPOCH * 2
+        valid = [record.get("inner") for record in run.log() if record["split"] == "valid"]
+        assert valid == [8, 16, 24, None, None]
+
+    def test_components_rise_within_a_loop(self, trained, monkeypatch):
+        asked = []
+        joint = train_module.joint
+
+        def watched(*arguments):
+            asked.append(arguments[9])
+            return joint(*arguments)
+
+        monkeypatch.setattr(train_module, "joint", watched)
+        posterior = {"name": "semi-implicit", "samples": 2, "components": 4, "noise": 2, "hidden": 4}
+        update = {"name": "aggressive", "inner": 3, "check": 2, "ramp_components": True}
+        trained(
+            "train.max_steps=1", model={**MODEL, "posterior": posterior}, train={**TRAIN, "update": update}
+        )
+        assert asked == [(2, 2), (2, 4), (2, 4), (2, 4)]
+
+
+class TestRefined:
+    def test_no_steps_is_vanilla(self, trained):
+        refined = trained(model={**MODEL, "inference": {"name": "refined", "steps": 0}})
+        assert same(weights(refined), weights(trained()))
+
+    def test_steps_change_what_is_learned_and_the_bound_is_that_of_refined_codes(self, trained):
+        refined = trained(model={**MODEL, "inference": {"name": "refined", "steps": 2}})
+        assert not same(weights(refined), weights(trained()))
+
+
+SLOW = {"semi-implicit-cyclical", "mu-forcing-annealing", "bow-annealing", "capacity-max", "vamp-prior"}
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in sorted(methods())]
+)
+def test_every_method_trains_logs_and_resumes_exactly(trained, method, tmp_path):
+    """Stopped in the middle by Ctrl-C and gone on with, a run ends as one that was not."""
+    small = {
+        "semi-implicit": {"posterior": {"noise": 3, "hidden": 5}},
+        "iaf": {"posterior": {"hidden": 5, "context": 4}},
+        "semi-amortized": {"inference": {"steps": 2}},
+        "vamp-prior": {"prior": {"components": 3, "length": 2}},
+    }
+    part = next((tables for name, tables in small.items() if method.replace("aggressive-", "").startswith(name)), {})
+    model = {**MODEL, **part} if method != "language-model" else {**MODEL, "latent": 0}
+    assignments = ["train.update.inner=2"] if method.startswith("aggressive") else []
+    whole = trained(*assignments, method=method, model=model)
+
+    def stop(step, total, record):
+        if step == 10:
+            signal.raise_signal(signal.SIGINT)
+
+    folder = tmp_path / "run2"
+    with pytest.raises(KeyboardInterrupt):
+        trained(*assignments, method=method, model=model, progress=stop)
+    again = resume(folder)
+    assert same(weights(again), weights(whole))
+
+    def timeless(run):
+        return [{name: value for name, value in record.items() if name != "tokens_per_second"} for record in run.log()]
+
+    assert timeless(again) == timeless(whole)
+    last = training(whole)[-1]
+    assert ("kl" in last) == (method not in ("language-model", "point"))
