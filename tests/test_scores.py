@@ -139,7 +139,7 @@ def test_scores_under_autocast_are_those_without(model, tiny_store):
 def test_information_is_that_of_the_first_sentences(model, tiny_store):
     found = score(model, tiny_store)
     for sentences in (1, 15, 40, 1000):
-        z, posterior = found.z[:sentences], mapped(found.posterior, lambda rows: rows[:sentences])
+        z, posterior = found.z[:sentences], mapped(found.posterior, lambda rows, n=sentences: rows[:n])
         expected = mutual_information(posterior.log_prob(z), posterior.mixture_log_prob(z))
         assert information(found, sentences) == expected
         assert expected.sentences == min(sentences, 40)

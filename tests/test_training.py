@@ -15,11 +15,11 @@ import torch
 from textvae.data import open_corpus
 from textvae.errors import RequestError, WorkError
 from textvae.files import read_tensors
+from textvae.launch import interruptible, planned_steps, precision_for
 from textvae.metrics.likelihood import perplexity
 from textvae.objective import load_settings
 from textvae.scores import score
 from textvae.settings import Settings
-from textvae.launch import interruptible, planned_steps, precision_for
 from textvae.training import resume, train
 
 train_module = importlib.import_module("textvae.training")  # the package has a function of that name
@@ -143,7 +143,12 @@ class TestLog:
             assert record["weights"] == {"kl": 0.25, "mu-forcing": 1.0}
 
     def test_the_weight_of_the_last_step_is_logged(self, trained):
-        run = trained("train.max_steps=14", "objective.kl.weight.steps=10", "objective.kl.weight.unit=steps", method="kl-annealing")
+        run = trained(
+            "train.max_steps=14",
+            "objective.kl.weight.steps=10",
+            "objective.kl.weight.unit=steps",
+            method="kl-annealing",
+        )
         weights = {record["step"]: record["weights"]["kl"] for record in records(run, "train")}
         assert weights == pytest.approx({3: 0.2, 6: 0.5, 9: 0.8, 12: 1.0, 14: 1.0})  # steps count from 0
 

@@ -193,7 +193,6 @@ def redraw(module: nn.Module, init: float) -> None:
     for parameter in module.parameters():
         nn.init.uniform_(parameter, -init, init)
     for part in module.modules():
-        if part is not module and hasattr(part, "begin"):
-            part.begin()
-    if hasattr(module, "begin"):
-        module.begin()
+        begin = getattr(part, "begin", None)
+        if begin is not None:
+            begin()

@@ -31,6 +31,9 @@ from textvae.updates import encoder_updates, frozen, joint, optimizer_for, refin
 # Called after every step with the step, the planned total and the newest log record, if there is a new one.
 Progress = Callable[[int, int, dict[str, Any] | None], None]
 
+# Keeps the random numbers of updates of the encoder alone apart from those of steps.
+INNER = 3
+
 
 @dataclass
 class State:
@@ -197,7 +200,7 @@ class Loop:
             self.batches = epoch_batches(self.store.lengths, train.batch_size, train.seed, epoch)
         if self.update.name == "aggressive" and state.aggressive:
             encoder_updates(self._encoder_update, self.update)
-        raw = self._updated(position, (train.seed, state.step), self._draws(state.step))
+        raw = self._updated(position, state.step, self._draws(state.step))
         rows = self.batches[position]
         for name, value in raw.items():
             self.sums[name] = self.sums.get(name, 0.0) + value.double() * len(rows)
@@ -212,31 +215,31 @@ class Loop:
     def _encoder_update(self, number: int) -> tuple[float, int]:
         """One update of the encoder alone, on a batch drawn from the epoch's; its nats and tokens."""
         state, seed = self.state, self.settings.train.seed
-        position = int(np.random.default_rng([seed, state.inner, 3]).integers(len(self.batches)))
+        position = int(np.random.default_rng([seed, state.inner, INNER]).integers(len(self.batches)))
         samples, components = self._draws(state.step)
         assert isinstance(self.update, Aggressive)
         if components is not None and self.update.ramp_components:
             components = round(components * min(1.0, (number + 1) / self.update.check))
         with frozen(self.model.generative()):
-            raw = self._updated(position, (seed, state.inner, 3), (samples, components))
+            raw = self._updated(position, state.inner, (samples, components), INNER)
         state.inner += 1
         rows = self.batches[position]
         return float(raw["loss"]) * len(rows), int(self.store.lengths[rows].sum())
 
     def _updated(
-        self, position: int, seeds: tuple[int, ...], draws: tuple[int, int | None]
+        self, position: int, number: int, draws: tuple[int, int | None], *stream: int
     ) -> dict[str, torch.Tensor]:
-        """The weights after an update on one of the epoch's batches; its loss and raw parts."""
+        """Update on one of the epoch's batches with the random numbers of this `number`; its loss and raw parts."""
         state, train, rows = self.state, self.settings.train, self.batches[position]
         rank, world = self.fabric.global_rank, self.fabric.world_size
-        torch.manual_seed(mixed(*seeds, rank))  # dropout and word dropout
+        torch.manual_seed(mixed(train.seed, number, *stream, rank))  # dropout and word dropout
         edges = [len(rows) * r // world for r in (rank, rank + 1)]
         batch = self.prepared.get(position)
         if batch is None:
             batch = on(self.fabric.device, collate(self.store, rows[slice(*edges)]))
             if self.update.name == "aggressive":
                 self.prepared[position] = batch
-        noise = step_noise(*seeds[:2], len(rows), slice(*edges), self.fabric.device, *seeds[2:])
+        noise = step_noise(train.seed, number, len(rows), slice(*edges), self.fabric.device, *stream)
         given = (self.fabric, self.model, self.objective, self.optimizer, batch, noise)
         step, clips = state.step - state.phase_start, (train.clip_norm, train.clip_value)
         if self.model.refinement is not None:

@@ -15,7 +15,18 @@ from textvae.errors import WorkError
 
 from .conftest import call, refused
 
-COMMANDS = ["quickstart", "train", "diagnose", "evaluate", "compare", "sample", "reconstruct", "encode", "interpolate", "data"]
+COMMANDS = [
+    "quickstart",
+    "train",
+    "diagnose",
+    "evaluate",
+    "compare",
+    "sample",
+    "reconstruct",
+    "encode",
+    "interpolate",
+    "data",
+]
 PROGRAM = [sys.executable, "-m", "textvae"]
 
 

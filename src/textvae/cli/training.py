@@ -151,9 +151,8 @@ def _train(folder: Path, work: Callable[[TrainingProgress | None], "Run"], new: 
     except KeyboardInterrupt:
         if foreign or not marker.exists():
             raise  # before there was anything to save
-        note(
-            f"stopped at step {_checkpoint(folder).get('step', 0):,}; go on with: textvae train --resume {_quoted(folder)}"
-        )
+        step = _checkpoint(folder).get("step", 0)
+        note(f"stopped at step {step:,}; go on with: textvae train --resume {_quoted(folder)}")
         raise typer.Exit(130) from None
     if not leading():
         return

@@ -63,12 +63,14 @@ class Feedforward(nn.Module):
     def __init__(self, size: int, layers: int, highway: bool) -> None:
         super().__init__()
         self.size, self.highway = size, highway
-        self.layers = nn.ModuleList(nn.Linear(size, (2 if highway else 1) * size) for _ in range(layers))
+        outputs = (2 if highway else 1) * size
+        self.layers = nn.ModuleList(nn.Linear(size, outputs) for _ in range(layers))
 
     def begin(self) -> None:
         """The gates' first biases."""
         if self.highway:
             for layer in self.layers:
+                assert isinstance(layer, nn.Linear)
                 nn.init.constant_(layer.bias[self.size :], -2.0)
 
     def forward(self, x: Float[Tensor, "*any size"]) -> Float[Tensor, "*any size"]:

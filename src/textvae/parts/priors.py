@@ -87,6 +87,7 @@ class MixtureOfGaussians(nn.Module):
         return line(a, b, steps)
 
 
+@runtime_checkable
 class Component(Protocol):
     """What a prior made of posteriors asks of them."""
 

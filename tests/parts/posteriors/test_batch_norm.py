@@ -51,7 +51,7 @@ def test_the_kl_cannot_vanish(seed, batch, gamma):
     variance = module.mean_of(hidden).var(0, correction=0)
     least = (gamma**2 * variance / (variance + 1e-5) + module.shift.square()).sum() / 2
     rate = module(hidden).rate_per_dimension(StandardNormal(2)).sum(1).mean()
-    assert float(rate) >= float(least) * (1 - 1e-9)
+    assert rate.item() >= least.item() * (1 - 1e-9)
 
 
 def test_the_bound_is_reached_with_the_priors_scale():
@@ -103,7 +103,9 @@ def test_statistics_are_those_of_all_processes(monkeypatch):
 
 def test_gradients_go_through_the_statistics():
     module = network(2)
-    assert torch.autograd.gradcheck(lambda hidden: tuple(vars(module(hidden)).values()), rows(3, 5).requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda hidden: tuple(vars(module(hidden)).values()), rows(3, 5).requires_grad_()
+    )
 
 
 def test_a_batch_of_one_is_the_shift():

@@ -42,7 +42,7 @@ def test_the_least_is_the_rate_itself():
     posterior = module(torch.ones(1, 2))
     rate = posterior.rate_per_dimension(StandardNormal(4)).sum()
     assert float(rate) == pytest.approx(3.0, rel=1e-5)
-    beyond = gaussian_kl(torch.zeros(4), posterior.std * 1.01).sum()
+    beyond = gaussian_kl(torch.zeros(1, 4), posterior.std * 1.01).sum()
     assert float(beyond) < 3.0
 
 

@@ -5,6 +5,7 @@ from torch import nn
 from textvae.parts.posteriors.batch_norm import BatchNormPosterior
 from textvae.parts.posteriors.delta import DeltaPosterior
 from textvae.parts.posteriors.gaussian import DiagonalGaussian, GaussianPosterior, gaussian_kl
+from textvae.parts.posteriors.iaf import Iaf, IafPosterior
 from textvae.parts.posteriors.mixture import GaussianMixture, MixturePosterior, aggregated_log_prob
 from textvae.parts.posteriors.point import Point, PointPosterior
 from textvae.parts.posteriors.posterior import Posterior, Rate, RateKind, joined, mapped
@@ -18,6 +19,8 @@ __all__ = [
     "DiagonalGaussian",
     "GaussianMixture",
     "GaussianPosterior",
+    "Iaf",
+    "IafPosterior",
     "MixturePosterior",
     "Point",
     "PointPosterior",
@@ -52,7 +55,7 @@ def posterior_of(settings: tables.Posterior, size: int, latent: int) -> nn.Modul
         case tables.SemiImplicitPosterior():
             shape = (settings.noise, settings.hidden, settings.layers)
             return SemiImplicitPosterior(size, latent, *shape, settings.scale, round(settings.components.final))
-        case tables.GaussianPosterior():
-            return GaussianPosterior(size, latent, settings.scale)
+        case tables.IafPosterior():
+            return IafPosterior(size, latent, settings.flows, settings.hidden, settings.context, settings.scale)
         case _:
-            raise NotImplementedError(f"model.posterior.name = {settings.name!r}")
+            return GaussianPosterior(size, latent, settings.scale)

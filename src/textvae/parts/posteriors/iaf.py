@@ -137,12 +137,16 @@ class Iaf:
         return z
 
     def log_prob(self, z: Float[Tensor, "*sample batch latent"]) -> Float[Tensor, "*sample batch"]:
-        """log q(z|x) in nats: for the codes last drawn what is known of them, for all others by inversion."""
+        """log q(z|x) in nats: for the codes last drawn what is known of them, for all others by inversion.
+
+        The inversion is done in float64, as that of a mixture, so that both say the same of a sharp posterior.
+        """
         for known, version, log_q in self._drawn:
             if known is z and _version(z) == version and (log_q.requires_grad or not torch.is_grad_enabled()):
                 return log_q
         flat = z.flatten(0, -3).movedim(-1, 0) if z.dim() > 2 else z.mT[:, None]
-        return self._inverted(flat, self.base_mean, self.base_std, self.context).view(z.shape[:-1])
+        log_q = self._inverted(flat.double(), self.base_mean.double(), self.base_std.double(), self.context)
+        return log_q.view(z.shape[:-1]).to(z)
 
     def rate_per_dimension(self, prior: Prior) -> None:
         """None: the KL of a flow is no sum over dimensions."""
@@ -163,7 +167,7 @@ class Iaf:
         pairs = pairs or (PAIRS if z.device.type == "cpu" else PAIRS_GPU)
         side = max(1, math.isqrt(pairs))
         codes = z.double().mT[:, :, None]
-        mean, std, context = self.base_mean.double(), self.base_std.double(), self.context.double()
+        mean, std, context = self.base_mean.double(), self.base_std.double(), self.context
         total = codes.new_full((len(z),), -math.inf)
         for first in range(0, len(z), side):
             of = slice(first, first + side)

@@ -166,14 +166,14 @@ class MixturePosterior(nn.Module):
 
     def __init__(self, size: int, latent: int, components: int = 5, scale: Scale = "log-variance") -> None:
         super().__init__()
-        self.latent, self.components = latent, components
+        self.latent, self.parts = latent, components  # evaluation takes `components` to be a surrogate's
         self.scale: Scale = scale
         self.parameters_of = nn.Linear(size, components * (1 + 2 * latent))
 
     def begin(self) -> None:
         """Spread the components' means; a single component is left as it is."""
         with torch.no_grad():
-            means = self.parameters_of.bias[self.components :].view(2, self.components, self.latent)[0]
+            means = self.parameters_of.bias[self.parts :].view(2, self.parts, self.latent)[0]
             spread = SPREAD * torch.randn(means.shape).to(means)
             means += spread - spread.mean(0)
 
@@ -187,6 +187,6 @@ class MixturePosterior(nn.Module):
         """The posterior of each sentence."""
         with torch.autocast(hidden.device.type, enabled=False):
             found = self.parameters_of(hidden.to(self.parameters_of.weight.dtype))
-            weight, rest = found[:, : self.components], found[:, self.components :]
-            means, raw = rest.view(len(found), 2, self.components, self.latent).unbind(1)
+            weight, rest = found[:, : self.parts], found[:, self.parts :]
+            means, raw = rest.view(len(found), 2, self.parts, self.latent).unbind(1)
             return GaussianMixture(weight.log_softmax(1), means, positive(raw, self.scale))
