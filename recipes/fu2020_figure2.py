@@ -1,20 +1,23 @@
 """The toy problem of Fu et al. 2020, Figure 2 (section 3.1, appendix C): ten sequences, a latent plane.
 
-    python recipes/fu2020_figure2.py [--iterations 4000] [--seeds 0 1 2] [--out results]
+    python recipes/fu2020_figure2.py [--iterations 4000] [--seeds 0 1 2] [--jobs 2] [--out results]
 
 Ten sequences of ten symbols, each with a single 1, are learned by a Gaussian and by a semi-implicit posterior under
 three schedules of the KL's weight. A figure for each seed shows codes of every sequence, and a JSON file holds the
 numbers behind what the paper says of the picture: can a sequence be told from its code, and is the mean of the
 posteriors the prior?
 
-What the paper leaves open and is chosen here: tanh encoder, decoder LSTM of 64 units with z at its state and its
-input, embeddings of 16, Adam at 0.001, all ten sequences in each step, torch's default first weights, 10 noise
+What the paper leaves open and is chosen here: tanh encoder, decoder LSTM of 32 units with z at its state and its
+input, embeddings of 8, Adam at 0.001, all ten sequences in each step, torch's default first weights, 10 noise
 dimensions beside the encoder's input, `monotonic` rising over the first half, J codes for the Gaussian too.
 """
 
 import argparse
 import math
 import platform
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +41,7 @@ from textvae.schedules import Constant, Cyclical, Linear, Schedule
 from textvae.terms.kl import Kl
 from textvae.tokenizers import SPECIALS
 
-N, LATENT, HIDDEN, EMBEDDING, NOISE, LR = 10, 2, 64, 16, 10, 1e-3
+N, LATENT, HIDDEN, UNITS, EMBEDDING, NOISE, LR = 10, 2, 64, 32, 8, 10, 1e-3
 SCHEDULES: dict[str, Schedule] = {
     "constant": Constant(),
     "monotonic": Linear(start=0.0, end=1.0, steps=0.5, unit="run"),
@@ -47,6 +50,8 @@ SCHEDULES: dict[str, Schedule] = {
 POSTERIORS = ("gaussian", "semi-implicit")
 NEIGHBOURS = 15
 SHOWN = 300  # codes of a sequence in a panel
+
+Cell = tuple[str, str, int]  # posterior, schedule, seed
 
 
 class OneHot(nn.Module):
@@ -74,7 +79,7 @@ def sequences() -> Batch:
 def toy(posterior: str, seed: int) -> TextVAE:
     """A model with either posterior; both have two layers between the one-hot vector and the last, linear one."""
     torch.manual_seed(mixed(seed, 0))
-    decoder = RecurrentDecoder(len(SPECIALS) + 2, EMBEDDING, LATENT, "lstm", HIDDEN)
+    decoder = RecurrentDecoder(len(SPECIALS) + 2, EMBEDDING, LATENT, "lstm", UNITS)
     if posterior == "gaussian":
         return TextVAE(decoder, OneHot(2), GaussianPosterior(HIDDEN, LATENT), StandardNormal(LATENT))  # type: ignore[arg-type]
     network = SemiImplicitPosterior(N, LATENT, NOISE, HIDDEN, layers=2)
@@ -158,7 +163,7 @@ def measures(model: TextVAE, seed: int, samples: int, draws: int) -> tuple[dict[
     }, z
 
 
-def drawing(codes: dict[tuple[str, str], Tensor], found: dict[tuple[str, str], dict[str, Any]], path: Path) -> None:
+def drawing(models: list[tuple[dict[str, Any], Tensor]], path: Path) -> None:
     """Two rows of three panels: codes coloured by sequence, the prior's circles at 1, 2 and 3 deviations."""
     import matplotlib
 
@@ -168,37 +173,40 @@ def drawing(codes: dict[tuple[str, str], Tensor], found: dict[tuple[str, str], d
 
     figure, axes = pyplot.subplots(2, 3, figsize=(10.5, 7.4), sharex=True, sharey=True, layout="constrained")
     colours = pyplot.get_cmap("tab10").colors
-    for row, posterior in enumerate(POSTERIORS):
-        for column, schedule in enumerate(SCHEDULES):
-            panel, scores = axes[row, column], found[posterior, schedule]
-            for n in range(N):
-                z = codes[posterior, schedule][:SHOWN, n]
-                panel.scatter(z[:, 0], z[:, 1], s=3, color=colours[n], alpha=0.6, linewidths=0)
-            for radius in (1, 2, 3):
-                panel.add_patch(Circle((0, 0), radius, fill=False, color="#8a8a8a", linewidth=0.6))
-            panel.set(aspect="equal", xlim=(-3.6, 3.6), ylim=(-3.6, 3.6))
-            panel.set_title(
-                f"{posterior}, {schedule}\naccuracy {scores['accuracy']:.2f}, "
-                f"KL(q(z) || p(z)) {scores['kl_aggregate_to_prior']:.3f}",
-                fontsize=10,
-            )
+    for panel, (row, codes) in zip(axes.flat, models, strict=True):
+        for n in range(N):
+            panel.scatter(codes[:, n, 0], codes[:, n, 1], s=3, color=colours[n], alpha=0.6, linewidths=0)
+        for radius in (1, 2, 3):
+            panel.add_patch(Circle((0, 0), radius, fill=False, color="#8a8a8a", linewidth=0.6))
+        panel.set(aspect="equal", xlim=(-3.6, 3.6), ylim=(-3.6, 3.6))
+        panel.set_title(
+            f"{row['posterior']}, {row['schedule']}\naccuracy {row['accuracy']:.2f}, "
+            f"KL(q(z) || p(z)) {row['kl_aggregate_to_prior']:.3f}",
+            fontsize=10,
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
 
 
-def run(seed: int, iterations: int, samples: int, draws: int, out: Path) -> list[dict[str, Any]]:
-    """All six models of a seed: the scores of each, and the figure."""
-    codes, found = {}, {}
-    for posterior in POSTERIORS:
-        for schedule in SCHEDULES:
-            model = toy(posterior, seed)
-            train(model, schedule, seed, iterations, samples)
-            found[posterior, schedule], codes[posterior, schedule] = measures(model, seed, samples, draws)
-            shown = {k: round(v, 3) for k, v in found[posterior, schedule].items() if isinstance(v, float)}
-            print(posterior, schedule, f"seed {seed}", shown, flush=True)
-    drawing(codes, found, out / f"fu2020_figure2_seed{seed}.png")
-    return [{"posterior": p, "schedule": s, "seed": seed, **scores} for (p, s), scores in found.items()]
+def run(cell: Cell, iterations: int, samples: int, draws: int) -> tuple[dict[str, Any], Tensor]:
+    """Train and measure one model: its row, and codes to show."""
+    torch.set_num_threads(1)  # so many jobs, so many cores; and the same numbers whatever the number of jobs
+    posterior, schedule, seed = cell
+    model = toy(posterior, seed)
+    train(model, schedule, seed, iterations, samples)
+    scores, z = measures(model, seed, samples, draws)
+    print(*cell, {key: round(v, 3) for key, v in scores.items() if isinstance(v, float)}, flush=True)
+    return {"posterior": posterior, "schedule": schedule, "seed": seed, **scores}, z[:SHOWN]
+
+
+def runs(cells: list[Cell], jobs: int, *settings: int) -> list[tuple[dict[str, Any], Tensor]]:
+    """All models, `jobs` at a time."""
+    repeated = [[value] * len(cells) for value in settings]
+    if jobs == 1:
+        return list(map(run, cells, *repeated))
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        return list(pool.map(run, cells, *repeated))
 
 
 def main() -> None:
@@ -208,15 +216,16 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=100, help="J and K")
     parser.add_argument("--draws", type=int, default=2000, help="codes, and components, of a sequence in measures")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="models trained at once")
     parser.add_argument("--out", type=Path, default=Path("results"))
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    rows = [
-        row for seed in given.seeds for row in run(seed, given.iterations, given.samples, given.draws, given.out)
-    ]
+    cells = list(product(POSTERIORS, SCHEDULES, given.seeds))
+    done = runs(cells, given.jobs, given.iterations, given.samples, given.draws)
+    for seed in given.seeds:
+        drawing([(row, z) for row, z in done if row["seed"] == seed], given.out / f"fu2020_figure2_seed{seed}.png")
     settings = {name: getattr(given, name) for name in ("iterations", "samples", "draws", "seeds")}
-    fixed = {"sequences": N, "latent": LATENT, "hidden": HIDDEN, "embedding": EMBEDDING, "noise": NOISE, "lr": LR}
+    fixed: dict[str, Any] = {"sequences": N, "latent": LATENT, "hidden": HIDDEN, "noise": NOISE}
+    fixed |= {"units": UNITS, "embedding": EMBEDDING, "lr": LR}
     schedules = {name: schedule.model_dump(mode="json") for name, schedule in SCHEDULES.items()}
     document = {
         "recipe": "fu2020/figure2",
@@ -226,8 +235,8 @@ def main() -> None:
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
-        "hardware": {"processor": platform.machine(), "device": "cpu", "threads": given.threads},
-        "rows": rows,
+        "hardware": {"processor": platform.machine(), "device": "cpu", "threads": 1},
+        "rows": [row for row, _ in done],
     }
     write_json(given.out / "fu2020_figure2.json", document)
 

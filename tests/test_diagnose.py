@@ -5,10 +5,12 @@ import shlex
 import pytest
 import torch
 
-from textvae.diagnose import collapsed_since, diagnose, prior_moment_matched
+from textvae.diagnose import collapsed_since, diagnose, prior_moment_matched, remedy
 from textvae.files import write_tensors
 from textvae.metrics.latent import kl_moment_matched
-from textvae.objective import load_settings
+from textvae.objective import combination_problems, load_settings
+from textvae.settings import override, parse
+from textvae.terms import TERMS
 from textvae.training import train
 
 TABLES = {
@@ -113,3 +115,32 @@ def test_a_language_model_cannot_collapse(tmp_path, text):
     assert found.collapsed is None and found.kl is None and found.distinct_samples == 1
     assert "language model" in found.sentences[0]
     assert "--method mu-forcing" in found.command
+
+
+@pytest.mark.parametrize(
+    ("method", "assignments", "collapsed", "far", "expected"),
+    [
+        ("vanilla", [], True, False, "--set objective.mu-forcing.margin=2"),
+        ("semi-implicit", [], True, False, "--set objective.mu-forcing.margin=2"),
+        ("mu-forcing", [], True, False, "--set objective.mu-forcing.weight=2"),
+        ("mu-forcing", ["objective.mu-forcing.weight=3"], True, False, "--set objective.mu-forcing.weight=6"),
+        ("batch-norm", ["model.posterior.gamma=0.4"], True, False, "--set model.posterior.gamma=0.8"),
+        ("free-bits", [], True, False, "--method pretrained"),
+        ("capacity", [], True, True, "--method pretrained"),
+        ("mmd", [], True, False, "--method mu-forcing"),
+        ("pretrained", [], True, False, "--method mu-forcing"),
+        ("mu-forcing", [], False, True, "--set objective.mu-forcing.margin=1"),
+        ("capacity", [], False, True, "--set objective.capacity.target=2.5"),
+        ("free-bits", [], False, True, "--set objective.free-bits.target=0.05"),
+        ("vanilla", [], False, True, None),
+        ("mu-forcing", [], False, False, None),
+    ],
+)
+def test_the_remedy_is_one_more_or_one_stronger(method, assignments, collapsed, far, expected):
+    settings = load_settings(None, method, assignments)
+    found = remedy(settings, collapsed, far)
+    assert (found and found[0]) == expected
+    if expected is not None:  # what is proposed can be done
+        flag, value = expected.split(" ")
+        changed = override(settings.document(), [value]) if flag == "--set" else settings.document()
+        assert combination_problems(parse(changed, TERMS)) == []

@@ -143,11 +143,31 @@ def _objective_problems(settings: Settings, terms: Mapping[str, Any], where: str
         ]
     rates = [name for name, term in terms.items() if term.is_rate]
     problems = [f"{where}.{name}{problem}" for name, term in terms.items() for problem in term.problems(settings)]
+    if settings.model.posterior.name == "vmf":
+        problems += [
+            f"{where}.{name}: cannot steer the KL of vmf, which model.posterior.concentration sets; use objective.kl"
+            for name in rates
+            if name not in ("kl", "mmd", "autoencoder")
+        ]
+    problems += _cycle_problems(settings, terms, where)
     if len(rates) != 1:
         known = ", ".join(name for name, term in TERMS.items() if term.is_rate)
         given = " and ".join(rates) or "none"
         problems.append(f"{where}: exactly one rate term is needed ({known}), given: {given}")
     return problems
+
+
+def _cycle_problems(settings: Settings, terms: Mapping[str, Any], where: str) -> list[str]:
+    """More cycles than steps, as far as the settings say how many steps there are."""
+    schedules = {f"{where}.{name}.weight": term.weight for name, term in terms.items()}
+    if settings.model.posterior.name == "semi-implicit":
+        schedules["model.posterior.components"] = settings.model.posterior.components
+    most = settings.train.max_steps
+    return [
+        f"{path}.cycles = {schedule.cycles}: more cycles than train.max_steps = {most}; give fewer cycles"
+        for path, schedule in schedules.items()
+        if most is not None and schedule.schedule == "cyclical" and schedule.cycles > most
+    ]
 
 
 def _model_problems(settings: Settings) -> list[str]:
@@ -158,13 +178,18 @@ def _model_problems(settings: Settings) -> list[str]:
         problems.append("model.decoder.inject = []: the decoder would never see z; give 'state', 'input' or both")
     if posterior == "vmf" and prior != "uniform-sphere":
         problems.append("model.posterior.name = 'vmf': its only prior is model.prior.name = 'uniform-sphere'")
-    if prior == "uniform-sphere" and posterior not in ("vmf", "point"):
+    if prior == "uniform-sphere" and posterior != "vmf":
         problems.append("model.prior.name = 'uniform-sphere': codes must lie there: model.posterior.name = 'vmf'")
     if posterior == "vmf" and model.latent == 1:
         problems.append("model.latent = 1: a sphere needs 2 dimensions or more")
     if posterior == "delta" and prior != "standard-normal":
         problems.append(
             "model.posterior.name = 'delta': its rate is committed against the standard normal prior only"
+        )
+    if prior == "vamp" and posterior not in ("gaussian", "gaussian-mixture", "iaf"):
+        problems.append(
+            f"model.prior.name = 'vamp': is made of posteriors with a density, and {posterior} has none that can be "
+            "mixed; set model.posterior.name to 'gaussian', 'gaussian-mixture' or 'iaf'"
         )
     if model.inference.name == "refined" and posterior != "gaussian":
         problems.append(

@@ -120,7 +120,7 @@ def test_it_begins_without_shift_and_memory():
     redraw(module, 0.1)
     assert module.shift.tolist() == module.running_mean.tolist() == [0.0, 0.0]
     assert module.running_variance.tolist() == [1.0, 1.0]
-    assert 0 < float(module.mean_of.weight.abs().max()) <= 0.1
+    assert 0 < module.mean_of.weight.abs().max().item() <= 0.1
 
 
 def test_full_precision_under_autocast():

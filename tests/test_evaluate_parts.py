@@ -1,0 +1,185 @@
+"""Every posterior and prior through the scores: IW-NLL against quadrature, bounds above it, labels and reasons."""
+
+import json
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from textvae import settings as s
+from textvae.batches import TokenStore, build, collate
+from textvae.diagnose import diagnose
+from textvae.evaluate import evaluate, importance_weighted, shuffle_gap
+from textvae.generate.trained import load
+from textvae.metrics.signature import parse
+from textvae.model import build as build_model
+from textvae.objective import load_settings
+from textvae.scores import information, score
+from textvae.tokenizers import Tokenizer
+from textvae.training import train
+
+# Name of the case: the model's tables, and the kind of its rate.
+CASES = {
+    "gaussian": ({}, "exact"),
+    "batch-norm": ({"posterior": {"name": "batch-norm"}}, "exact"),
+    "delta": ({"posterior": {"name": "delta", "rate": 0.05}}, "exact"),
+    "gaussian-mixture": ({"posterior": {"name": "gaussian-mixture", "components": 3}}, "monte-carlo"),
+    "semi-implicit": ({"posterior": {"name": "semi-implicit", "components": 8, "noise": 3}}, "upper"),
+    "iaf": ({"posterior": {"name": "iaf", "hidden": 6, "context": 3}}, "monte-carlo"),
+    "vmf": (
+        {"latent": 2, "posterior": {"name": "vmf", "concentration": 1.0}, "prior": {"name": "uniform-sphere"}},
+        "exact",
+    ),
+    "mixture-prior": ({"prior": {"name": "gaussian-mixture", "components": 3}}, "monte-carlo"),
+    "vamp": ({"prior": {"name": "vamp", "components": 3, "length": 2}}, "monte-carlo"),
+    "refined": ({"inference": {"name": "refined", "steps": 3, "lr": 0.05}}, "exact"),
+    "highway": ({"feedforward": {"layers": 2}}, "exact"),
+}
+
+
+@pytest.fixture(scope="module")
+def every_sentence(tmp_path_factory) -> tuple[TokenStore, Tokenizer]:
+    """All sentences of one to three words out of two."""
+    texts = [" ".join(words) for n in (1, 2, 3) for words in product("ab", repeat=n)]
+    folder = tmp_path_factory.mktemp("all") / "store"
+    stores = build(folder, {"train": texts, "valid": texts})
+    return stores["train"], Tokenizer.load(folder / "tokenizer.json")
+
+
+def model_of(case: str, tokenizer: Tokenizer):
+    """A small model with one latent dimension whose decoder's weights are so large that z matters."""
+    torch.manual_seed(1)
+    sizes = {"encoder": {"hidden": 4}, "decoder": {"hidden": 5, "dropout": 0.0}, "latent": 1, "embedding": 3}
+    tables = {**sizes, "init": 1.0, **CASES[case][0]}
+    model = build_model(s.Model.model_validate(tables), len(tokenizer)).eval()
+    with torch.no_grad():  # a posterior that is much narrower than the true one would need too many codes
+        for parameter in model.posterior.parameters():
+            parameter *= 0.1
+        if case == "delta":
+            model.posterior.parameters_of.bias[1] = 5.0  # the widest that it can be
+    return model
+
+
+def exact_nll(model, store) -> torch.Tensor:
+    """-log p(x) of every sentence, by a sum over a fine grid of codes."""
+    if CASES_LATENT[model.prior.__class__.__name__] == 2:
+        angle = torch.arange(2000) * (2 * math.pi / 2000)
+        z, step = torch.stack([angle.cos(), angle.sin()], dim=1), 2 * math.pi / 2000
+    else:
+        z, step = torch.linspace(-12, 12, 4001)[:, None], 24 / 4000
+    found = []
+    with torch.no_grad():
+        log_prior = model.prior.log_prob(z).double() + math.log(step)
+        assert log_prior.logsumexp(0).abs() < 1e-3  # the grid holds the prior's mass
+        for row in range(len(store)):
+            log_px = model.log_px(collate(store, np.array([row])), z[:, None]).double().sum(-1)[:, 0]
+            found.append(-(log_px + log_prior).logsumexp(0))
+    return torch.stack(found)
+
+
+CASES_LATENT = dict.fromkeys(("StandardNormal", "MixtureOfGaussians", "MeanOfPosteriors"), 1) | {"UniformSphere": 2}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_importance_weighting_finds_the_exact_likelihood_and_the_bound_is_above_it(case, every_sentence):
+    store, tokenizer = every_sentence
+    model = model_of(case, tokenizer)
+    exact = exact_nll(model, store)
+    samples = 40_000 if case == "iaf" else 8_000  # its gates make it narrower than the true posterior
+    estimate = importance_weighted(model, store, np.arange(len(store)), samples)
+    torch.testing.assert_close(estimate, exact, rtol=0, atol=0.08)
+    scores = score(model, store, samples=300)
+    assert scores.rate_kind == CASES[case][1]
+    assert scores.bound.mean() > exact.mean() - 0.02
+    assert torch.isfinite(scores.z).all() and scores.z.shape == (len(store), 2 if case == "vmf" else 1)
+    known = case in ("gaussian", "batch-norm", "delta", "refined", "highway")
+    assert (scores.rate_per_dimension is not None) == known
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_batching_or_chunking_changes_a_score(case, every_sentence):
+    store, tokenizer = every_sentence
+    model = model_of(case, tokenizer)
+    rows = np.array([9, 2, 5])
+    whole, some = score(model, store), score(model, store, rows=rows)
+    torch.testing.assert_close(some.bound, whole.bound[rows], rtol=0, atol=2e-5)
+    torch.testing.assert_close(some.posterior.mean, whole.posterior.mean[rows], rtol=0, atol=2e-5)
+    found = [importance_weighted(model, store, rows, 30, tokens=tokens) for tokens in (1, 100_000)]
+    torch.testing.assert_close(*found, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_information_is_between_nothing_and_its_ceiling_and_the_gap_is_finite(case, every_sentence):
+    store, tokenizer = every_sentence
+    model = model_of(case, tokenizer)
+    scores = score(model, store)
+    found = information(scores, len(store))
+    assert -0.2 < found.nats <= found.ceiling == math.log(len(store))
+    assert torch.isfinite(shuffle_gap(model, store, scores, seed=0)).all()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A short run of some methods on the embedded corpus, by name."""
+    place = tmp_path_factory.mktemp("runs")
+    model = {"embedding": 8, "latent": 4, "encoder": {"hidden": 8}, "decoder": {"hidden": 8}}
+    tables = {"data": {"corpus": "grammar"}, "train": {"max_steps": 4, "batch_size": 16}}
+    found = {}
+    for name in ("semi-implicit", "vmf", "point", "mixture-prior", "iaf"):
+        own = {**model, "posterior": {"components": 6}} if name == "semi-implicit" else model
+        found[name] = train(load_settings(None, name, model=own, **tables), place / name)
+    return found
+
+
+def evaluated(run):
+    found = evaluate(run.folder, iw_samples=4, iw_sentences=5)
+    assert json.loads((run.folder / "evaluation" / "test.json").read_text()) == found
+    nulls = {name for name, value in found.items() if value is None}
+    assert nulls == found["reasons"].keys()
+    return found, parse(found["signature"])[1]
+
+
+def test_a_semi_implicit_evaluation_says_what_stands_for_the_density(runs):
+    found, signature = evaluated(runs["semi-implicit"])
+    assert (found["rate_kind"], found["nll_iw_kind"], found["iw_components"]) == ("upper", "surrogate", 6)
+    assert (signature["posterior"], signature["rate"], signature["k"]) == ("semi-implicit", "upper", "6")
+    assert found["kl_per_dimension"] is None and "no closed form" in found["reasons"]["kl_per_dimension"]
+    assert found["nll_iw"] <= found["bound"] + 5 and found["mutual_information"] is not None
+
+
+def test_on_a_sphere_there_are_no_moments(runs):
+    found, signature = evaluated(runs["vmf"])
+    assert found["rate_kind"] == signature["rate"] == "exact"
+    for name in ("log_det_covariance", "mean_squared_norm", "kl_moment_matched"):
+        assert found[name] is None
+    assert found["reasons"]["log_det_covariance"] == "codes lie on a sphere"
+
+
+def test_an_autoencoder_has_a_reconstruction_and_no_likelihood(runs):
+    found, signature = evaluated(runs["point"])
+    for name in ("kl", "bound", "nll_iw", "perplexity_iw", "mutual_information", "perplexity_bound"):
+        assert found[name] is None and found["reasons"][name] == "the point posterior has no density"
+    assert found["reconstruction"] > 0 and found["active_units"]["0.01"] >= 0
+    assert signature["rate"] == "none" and "gap_to_surprisal" not in found
+
+
+def test_a_learned_prior_has_no_distance_to_a_standard_normal(runs):
+    found, _ = evaluated(runs["mixture-prior"])
+    assert found["rate_kind"] == "monte-carlo" and found["kl_moment_matched"] is None
+    assert "the prior is gaussian-mixture" in found["reasons"]["kl_moment_matched"]
+
+
+@pytest.mark.parametrize("name", ["semi-implicit", "vmf", "point", "mixture-prior", "iaf"])
+def test_every_kind_of_model_is_diagnosed_and_generates(runs, name):
+    found = diagnose(runs[name].folder)
+    assert found.sentences and all(found.sentences) and found.command.startswith("textvae ")
+    assert (found.kl is None) == (name == "point")
+    model = load(runs[name].folder)
+    texts = ["the kettle impressed my sister .", "they will dislike the chair ."]
+    z = model.encode(texts)
+    np.testing.assert_allclose(model.encode(texts[1:]), z[1:], atol=1e-5)  # one as in many
+    assert z.shape == (2, 4) and len(model.decode(z)) == 2 and len(model.sample(3)) == 3
+    assert len(model.interpolate(*texts, steps=4)) == 4
+    assert len(model.reconstruct(texts, sample_posterior=True)) == 2
