@@ -152,8 +152,7 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
         ),
         (
             {"method": "vmf", "objective": {"kl": {}, "capacity": {}}},
-            "objective.capacity: cannot steer the KL of vmf, which model.posterior.concentration sets; "
-            "use objective.kl",
+            "objective.capacity: cannot steer the KL of vmf, which its concentration sets; use objective.kl",
         ),
         (
             {"method": "point", "objective": {"capacity": {}}},

@@ -97,6 +97,10 @@ class TestPhases:
         assert weight[3 * PER_EPOCH] == 1.0 and weight[3 * PER_EPOCH + 2] == 0.5
         assert checkpoint(run)[1]["best_step"] == 6 * PER_EPOCH  # 9, 8, 7: the first phase's 4.0 does not count
 
+    def test_more_cycles_than_steps_are_refused(self, trained):
+        with pytest.raises(RequestError, match="the weight of kl: 20 cycles in 16 steps; give fewer cycles"):
+            trained("objective.kl.weight.cycles=20", method="cyclical")
+
     @pytest.mark.parametrize(
         ("phases", "message"),
         [
@@ -131,7 +135,8 @@ class TestBest:
     def test_a_run_that_never_settles_keeps_its_last_weights(self, trained, monkeypatch):
         left = iter([1.0, 2.0, 3.0])
         monkeypatch.setattr(train_module, "validation", lambda *_: {"reconstruction": 1.0, "bound": next(left)})
-        run = trained("train.epochs=3", 'objective.kl.weight={schedule="linear", steps=9, unit="epochs"}')
+        with pytest.warns(UserWarning, match="the weight of kl comes to its end at step 36 of 12: it gets to 0.31"):
+            run = trained("train.epochs=3", 'objective.kl.weight={schedule="linear", steps=9, unit="epochs"}')
         best = {f"model.{name}": tensor for name, tensor in run.model().state_dict().items()}
         assert same(best, weights(run))
 

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -14,7 +15,8 @@ from lightning_fabric import Fabric
 
 from textvae.data import Corpus
 from textvae.errors import RequestError
-from textvae.settings import Settings
+from textvae.objective import Objective
+from textvae.settings import Model, SemiImplicitPosterior, Settings
 
 
 def launched(settings: Settings) -> Fabric:
@@ -83,6 +85,24 @@ def check_trainable(settings: Settings, corpus: Corpus, processes: int) -> None:
     smallest = sentences // math.ceil(sentences / size)
     if smallest < processes:
         raise RequestError(f"train.batch_size = {size}: is less than a sentence for each of {processes} processes")
+
+
+def check_schedules(objective: Objective, model: Model, planned: int, per_epoch: int, warn: bool = True) -> None:
+    """Refuse more cycles than a phase has steps, and warn of schedules that it is too short for."""
+    named = {f"the weight of {name}": term.weight for name, term in objective.terms.items()}
+    if isinstance(model.posterior, SemiImplicitPosterior):
+        named["model.posterior.components"] = model.posterior.components
+    for name, schedule in named.items():
+        if schedule.schedule == "cyclical" and schedule.cycles > planned:
+            raise RequestError(f"{name}: {schedule.cycles} cycles in {planned} steps; give fewer cycles")
+        settled = schedule.settled(planned, per_epoch)
+        if warn and settled > planned:
+            last = schedule(planned - 1, planned, per_epoch)
+            warnings.warn(
+                f"{name} comes to its end at step {settled:,.0f} of {planned:,}: it gets to {last:.2g}; "
+                "shorten it, or give its length in shares with unit = 'run'",
+                stacklevel=2,
+            )
 
 
 @contextmanager

@@ -145,7 +145,7 @@ def _objective_problems(settings: Settings, terms: Mapping[str, Any], where: str
     problems = [f"{where}.{name}{problem}" for name, term in terms.items() for problem in term.problems(settings)]
     if settings.model.posterior.name == "vmf":
         problems += [
-            f"{where}.{name}: cannot steer the KL of vmf, which model.posterior.concentration sets; use objective.kl"
+            f"{where}.{name}: cannot steer the KL of vmf, which its concentration sets; use objective.kl"
             for name in rates
             if name not in ("kl", "mmd", "autoencoder")
         ]
@@ -188,8 +188,8 @@ def _model_problems(settings: Settings) -> list[str]:
         )
     if prior == "vamp" and posterior not in ("gaussian", "gaussian-mixture", "iaf"):
         problems.append(
-            f"model.prior.name = 'vamp': is made of posteriors with a density, and {posterior} has none that can be "
-            "mixed; set model.posterior.name to 'gaussian', 'gaussian-mixture' or 'iaf'"
+            f"model.prior.name = 'vamp': is made of posteriors with a density, and {posterior} has none "
+            "that can be mixed; set model.posterior.name to 'gaussian', 'gaussian-mixture' or 'iaf'"
         )
     if model.inference.name == "refined" and posterior != "gaussian":
         problems.append(

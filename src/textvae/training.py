@@ -4,7 +4,6 @@ import json
 import math
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -19,7 +18,15 @@ from textvae.batches import Batch, collate, epoch_batches
 from textvae.data import Corpus, open_corpus
 from textvae.errors import RequestError, WorkError
 from textvae.files import read_tensors, write_tensors, writing
-from textvae.launch import check_trainable, interruptible, launched, planned_steps, precision_for, used
+from textvae.launch import (
+    check_schedules,
+    check_trainable,
+    interruptible,
+    launched,
+    planned_steps,
+    precision_for,
+    used,
+)
 from textvae.model import TextVAE, build, redraw
 from textvae.objective import Objective, criterion
 from textvae.parts.gather import summed
@@ -164,25 +171,8 @@ class Loop:
                 state.multipliers.setdefault(name, term.multiplier(None, {}))
         self.update = phase.update or settings.train.update
         self.optimizer = optimizer_for(self.model.parameters(), phase.optimizer or settings.train.optimizer)
-        self._check_schedules()
-
-    def _check_schedules(self) -> None:
-        """Refuse more cycles than there are steps, and warn of schedules that the phase is too short for."""
-        named = {f"the weight of {name}": term.weight for name, term in self.objective.terms.items()}
-        posterior = self.settings.model.posterior
-        if isinstance(posterior, SemiImplicitPosterior):
-            named["model.posterior.components"] = posterior.components
-        for name, schedule in named.items():
-            if schedule.schedule == "cyclical" and schedule.cycles > self.planned:
-                raise RequestError(f"{name}: {schedule.cycles} cycles in {self.planned} steps; give fewer cycles")
-            settled = schedule.settled(self.planned, self.steps_per_epoch)
-            if settled > self.planned and self.fabric.is_global_zero:
-                last = schedule(self.planned - 1, self.planned, self.steps_per_epoch)
-                warnings.warn(
-                    f"{name} comes to its end at step {settled:,.0f}, and there are {self.planned:,}: it gets to "
-                    f"{last:.2g}; shorten it, or give its length in shares with unit = 'run'",
-                    stacklevel=2,
-                )
+        leading = self.fabric.is_global_zero
+        check_schedules(self.objective, settings.model, planned, self.steps_per_epoch, leading)
 
     def _phase_is_over(self) -> bool:
         """Whether the phase has taken its steps, or has converged if it is to end then."""

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textvae.parts.layers import ROWS, Recurrent, linear, reversed_within, token_log_prob
+from textvae.parts.layers import ROWS, Feedforward, Recurrent, linear, reversed_within, token_log_prob
 
 seeds = st.integers(0, 2**31)
 
@@ -111,3 +111,21 @@ def test_a_recurrent_network_goes_on_from_a_state(cell):
         assert found.shape == (2, 4, 5)
         torch.testing.assert_close(found, expected)
     torch.testing.assert_close(last[0][-1], whole[:, -1])  # the first state is the output
+
+
+def test_a_highway_layer_by_hand():
+    """t tanh(w x + b) + (1 - t) x, t = sigmoid(w' x + b'), with w = 1, b = 0, w' = 0, b' = -2 as it begins."""
+    layer = Feedforward(1, 1, highway=True)
+    layer.layers[0].weight.data[:] = torch.tensor([[1.0], [0.0]])
+    layer.layers[0].bias.data[:] = 0.0
+    layer.begin()
+    gate = 1 / (1 + math.exp(2))
+    expected = gate * math.tanh(3.0) + (1 - gate) * 3.0
+    assert layer(torch.tensor([[3.0]])).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_feed_forward_layers_without_a_highway_are_tanh_of_tanh():
+    layers = Feedforward(3, 2, highway=False)
+    x = torch.randn(2, 5, 3)
+    first, second = layers.layers
+    assert torch.equal(layers(x), second(first(x).tanh()).tanh())
