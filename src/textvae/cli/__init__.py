@@ -15,9 +15,9 @@ __all__ = ["app", "main"]
 app = typer.Typer(cls=Commands, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 data = typer.Typer(cls=Commands, rich_markup_mode=None, help="The corpora known by name.")
 
+app.command()(training.quickstart)
+app.command(epilog=training.methods_help())(training.train)
 for command in (
-    training.quickstart,
-    training.train,
     inspection.diagnose,
     inspection.evaluate,
     comparison.compare,

@@ -16,13 +16,35 @@ from textvae.errors import RequestError
 if TYPE_CHECKING:
     from textvae.run import Run
 
-METHODS = ", ".join(sorted(file.stem for file in (Path(__file__).parents[1] / "methods").glob("*.toml")))
+# What each preset says of itself in its first line, in the order of docs/methods.md.
+ORDER = (
+    "language-model vanilla beta kl-annealing kl-annealing-converged cyclical free-bits free-bits-total capacity "
+    "capacity-max lagrangian mmd point mu-forcing mu-forcing-annealing bow bow-annealing word-dropout inputless "
+    "gaussian-mixture semi-implicit semi-implicit-cyclical batch-norm delta iaf vmf mixture-prior vamp-prior "
+    "aggressive aggressive-semi-implicit semi-amortized pretrained"
+).split()
+
+
+def methods_help() -> str:
+    """Every method with what it is, for the end of `textvae train --help`."""
+    presets = {file.stem: file for file in (Path(__file__).parents[1] / "methods").glob("*.toml")}
+    names = [name for name in ORDER if name in presets] + sorted(set(presets) - set(ORDER))
+    lines = [f"  {name:<26}{_first_sentence(presets[name])}" for name in names]
+    return "\n".join(["\b", "Methods (docs/methods.md has equations, sources and when to use each):", *lines])
+
+
+def _first_sentence(preset: Path) -> str:
+    """The first sentence of the comment that a preset begins with."""
+    comment = [line[1:].strip() for line in preset.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    return " ".join(comment).split(". ")[0].rstrip(".")
+
+
 # Endings of a file of sentences that say nothing about which sentences they are.
 _ENDINGS = (".gz", ".txt", ".tsv", ".csv", ".jsonl", ".json")
 
 Source = Annotated[str | None, typer.Option("--data", metavar="FILE|CORPUS", help="The text to train on.")]
 Method = Annotated[
-    str | None, typer.Option("--method", metavar="NAME", help=f"A preset: {METHODS}; vanilla without settings.")
+    str | None, typer.Option("--method", metavar="NAME", help="A preset, see below; vanilla without settings.")
 ]
 Assignments = Annotated[
     list[str] | None,
