@@ -457,3 +457,17 @@ def test_a_byte_order_mark_and_crlf_are_no_problem(tmp_path):
     file = tmp_path / "settings.toml"
     file.write_bytes(b"\xef\xbb\xbf[train]\r\nepochs = 3\r\n")
     assert read_document(file) == {"train": {"epochs": 3}}
+
+
+def test_an_assignment_reaches_into_a_list_by_number():
+    document = {"phase": [{"share": 0.3, "objective": {"kl": {"weight": 0.5}}}, {}]}
+    found = override(document, ["phase.0.objective.kl.weight=0.25", "phase.1.reset=['decoder']"])
+    assert found == {
+        "phase": [{"share": 0.3, "objective": {"kl": {"weight": 0.25}}}, {"reset": ["decoder"]}],
+    }
+    assert document["phase"][0]["objective"]["kl"]["weight"] == 0.5  # what was given stays as it was
+    for wrong in ("2", "first"):
+        with pytest.raises(
+            RequestError, match=rf"phase\.{wrong}: is not in the list; there are phase\.0, phase\.1"
+        ):
+            override(document, [f"phase.{wrong}.share=0.5"])

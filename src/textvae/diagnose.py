@@ -169,30 +169,26 @@ def remedy(settings: Settings, collapsed: bool, far: bool) -> tuple[str, str] | 
     `far`: the aggregated posterior is far from the prior. A remedy that is there already is made stronger against a
     collapse, weaker against distance; without one mu-forcing is added, which goes with every posterior.
     """
-    terms = settings.phase[-1].objective if settings.phase and settings.phase[-1].objective else settings.objective
+    own = settings.phase[-1].objective if settings.phase else {}
+    terms, where = (own, f"phase.{len(settings.phase) - 1}.objective") if own else (settings.objective, "objective")
     if not (collapsed or far):
         return None
-    if settings.phase:  # no assignment reaches into a list of phases
-        return ("--method mu-forcing", "mu-forcing") if collapsed else None
     forcing, posterior = terms.get("mu-forcing"), settings.model.posterior
     if collapsed and forcing is not None:
         # At weight 1 the hinge no more than cancels the pull of the KL; above it, it wins.
-        final = (
-            forcing.weight(1, 1) if forcing.weight.schedule == "constant" else getattr(forcing.weight, "end", 1.0)
-        )
-        return f"--set objective.mu-forcing.weight={max(2.0, 2 * final):g}", "heavier"
+        return f"--set {where}.mu-forcing.weight={max(2.0, 2 * forcing.weight.final):g}", "heavier"
     if collapsed and isinstance(posterior, BatchNormPosterior):
         return f"--set model.posterior.gamma={2 * posterior.gamma:g}", "larger-gamma"
-    if collapsed and any(name in terms for name in RESERVES):
+    if collapsed and not settings.phase and any(name in terms for name in RESERVES):
         return "--method pretrained", "pretrained"  # the KL is paid and says nothing: the encoder must learn first
     if collapsed and any(term.is_rate and term.pays for term in terms.values()):
-        return "--set objective.mu-forcing.margin=2", "mu-forcing"
+        return f"--set {where}.mu-forcing.margin=2", "mu-forcing"
     if collapsed:
         return "--method mu-forcing", "mu-forcing"
     for name, field in (("mu-forcing", "margin"), *((reserve, "target") for reserve in RESERVES)):
         value = getattr(terms.get(name), field, 0.0)
         if value:
-            return f"--set objective.{name}.{field}={value / 2:g}", f"smaller-{field}"
+            return f"--set {where}.{name}.{field}={value / 2:g}", f"smaller-{field}"
     return None
 
 

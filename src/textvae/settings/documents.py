@@ -51,14 +51,30 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Two documents in one, the second on top; another kind of schedule or optimizer replaces the whole table."""
+    """Two documents in one, the second on top; another kind of schedule or optimizer replaces the whole table.
+
+    Of a list of tables those are merged that the second document names by their numbers.
+    """
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping) and _kind(key, old) == _kind(key, value, old):
             merged[key] = merge(old, value)
+        elif isinstance(old, list) and isinstance(value, Mapping):
+            merged[key] = _merged_list(key, old, value)
         else:
             merged[key] = value
+    return merged
+
+
+def _merged_list(key: str, below: list[Any], above: Mapping[str, Any]) -> list[Any]:
+    """A list of tables with some of them, named by their number from 0, merged with others."""
+    merged = list(below)
+    for number, value in above.items():
+        if not number.isdecimal() or int(number) >= len(below):
+            known = ", ".join(f"{key}.{n}" for n in range(len(below)))
+            raise RequestError(f"{key}.{number}: is not in the list; there are {known}")
+        merged[int(number)] = merge(below[int(number)], value)
     return merged
 
 
