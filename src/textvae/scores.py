@@ -17,7 +17,7 @@ from textvae.metrics.latent import active_units
 from textvae.metrics.likelihood import perplexity
 from textvae.model import TextVAE
 from textvae.parts.noise import sentence_noise
-from textvae.parts.posteriors import Posterior, RateKind, joined, mapped
+from textvae.parts.posteriors import Iaf, Posterior, RateKind, joined, mapped
 
 # Padded tokens scored at once.
 TOKENS = 4096
@@ -105,8 +105,13 @@ def score(
 
 
 def information(scores: Scores, sentences: int) -> MutualInformation | None:
-    """I(x; z) by the posteriors of the first `sentences` sentences, one code each; None for a point posterior."""
+    """I(x; z) by the posteriors of the first `sentences` sentences, one code each; None for a point posterior.
+
+    Of a flow by a quarter of them: every code is sent back through every sentence's flow, which takes long.
+    """
     assert scores.posterior is not None and scores.z is not None
+    if isinstance(scores.posterior, Iaf):
+        sentences = -(-sentences // 4)
     posterior, z = mapped(scores.posterior, lambda rows: rows[:sentences]), scores.z[:sentences]
     with torch.no_grad():
         log_q, mixture = posterior.log_prob(z[None]), posterior.mixture_log_prob(z)

@@ -49,7 +49,7 @@ def test_the_kl_cannot_vanish(seed, batch, gamma):
     module = network(seed, gamma=gamma)
     hidden = rows(seed + 1, batch)
     variance = module.mean_of(hidden).var(0, correction=0)
-    least = (gamma**2 * variance / (variance + 1e-5) + module.shift.square()).sum() / 2
+    least = (gamma**2 * variance / (variance + 1e-14) + module.shift.square()).sum() / 2
     rate = module(hidden).rate_per_dimension(StandardNormal(2)).sum(1).mean()
     assert rate.item() >= least.item() * (1 - 1e-9)
 
@@ -66,7 +66,7 @@ def test_the_bound_is_reached_with_the_priors_scale():
 
 def test_means_are_torchs_batch_norm_in_training_and_after():
     module = network(3, gamma=0.7, momentum=0.2)
-    reference = nn.BatchNorm1d(2, momentum=0.2).double()
+    reference = nn.BatchNorm1d(2, momentum=0.2, eps=1e-14).double()
     with torch.no_grad():
         reference.weight.fill_(0.7)
         reference.bias.copy_(module.shift)
@@ -130,3 +130,14 @@ def test_full_precision_under_autocast():
         posterior = module(hidden)
     expected = module(hidden.float())
     assert torch.equal(posterior.mean, expected.mean) and torch.equal(posterior.std, expected.std)
+
+
+def test_means_that_hardly_differ_are_spread_all_the_same():
+    """An encoder of small first weights gives a variance far below the 1e-5 of other batch normalisations."""
+    module = BatchNormPosterior(4, 3, gamma=0.6)
+    module.begin()
+    hidden = 1e-4 * torch.randn(64, 4, generator=torch.Generator().manual_seed(0)) + 0.01
+    with torch.no_grad():
+        assert bool((module.mean_of(hidden).var(0, correction=0) < 1e-8).all())
+        spread = module(hidden).mean.std(0, correction=0)
+    torch.testing.assert_close(spread, torch.full((3,), 0.6), rtol=1e-2, atol=0)

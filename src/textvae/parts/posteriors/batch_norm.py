@@ -9,14 +9,16 @@ from textvae.parts.noise import Noise
 from textvae.parts.posteriors.gaussian import DiagonalGaussian, positive
 from textvae.settings.tables import Scale
 
-EPSILON = 1e-5  # added to variances, as batch normalisation does
+# Added to variances. Batch normalisation's usual 1e-5 would take the bound on the KL away: an encoder of small first
+# weights gives means of a variance of 1e-8, which then stay collapsed below it.
+EPSILON = 1e-14
 
 
 class BatchNormPosterior(nn.Module):
     """A diagonal Gaussian whose means are normalised to deviation `gamma` over the batch, around a learned shift.
 
-    In training over the global batch (biased variance v, plus 1e-5), which makes its mean KL to a standard normal
-    prior at least sum_d (gamma^2 v / (v + 1e-5) + shift_d^2) / 2 nats. In evaluation with running statistics, so
+    In training over the global batch (biased variance v, plus 1e-14), which makes its mean KL to a standard normal
+    prior at least sum_d (gamma^2 v / (v + 1e-14) + shift_d^2) / 2 nats. In evaluation with running statistics, so
     that a sentence encodes alone as among a thousand. Those take a part `momentum` of each training batch's
     statistics; their variance is the biased one too, so that a batch of one leaves no infinity.
 
