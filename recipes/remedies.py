@@ -44,7 +44,7 @@ def main() -> int:
     finished = [path for path in sorted(folder.iterdir()) if (path / "evaluation" / "test.json").exists()]
     found = textvae.compare(finished, by_seed=len(asked.seeds) > 1)
     found.write(asked.out or Path(f"results/remedies-{asked.corpus}"))
-    print(found.table())
+    print(found.markdown())
     return 1 if failed else 0
 
 
