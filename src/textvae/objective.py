@@ -36,7 +36,7 @@ class Objective:
         weights = self.weights(step, multipliers)
         for name, term in self.terms.items():
             raw[name] = term(out, step)
-            loss = loss + weights[name] * raw[name]
+            loss = loss + term.loss(raw, name, weights[name])
         if "kl" not in raw and (rate := _rate(out)) is not None:
             raw["kl"] = rate  # whatever is paid, the log has the KL itself
         return loss, {name: value.detach() for name, value in raw.items()}

@@ -115,3 +115,18 @@ def test_defaults_registration_and_that_it_never_settles():
     for start in (0.0, 10.5):
         with pytest.raises(ValueError, match="start"):
             Lagrangian(start=start)
+
+
+def test_damping_adds_half_the_square_of_the_distance_by_hand():
+    raw = {"reconstruction": torch.tensor(90.0), "lagrangian": torch.tensor(7.0)}
+    term = Lagrangian(target=5.0, damping=0.5)
+    assert term.loss(raw, "lagrangian", 2.0).item() == 2.0 * 7.0 + 0.25 * 4.0
+    assert Lagrangian(target=5.0, damping=0.0).loss(raw, "lagrangian", 2.0).item() == 14.0
+    far = Lagrangian(constraint="distortion", target=80.0, damping=0.5)
+    assert far.loss(raw, "lagrangian", 2.0).item() == 14.0 + 0.25 * 100.0
+
+
+def test_a_kl_that_explodes_counts_no_more_than_its_target():
+    term = Lagrangian(target=5.0, rate=0.01)
+    found = term.multiplier(1.0, {"reconstruction": 9.0, "lagrangian": 500.0})
+    assert found == pytest.approx(1.0 + 0.01 * 5.0)

@@ -30,6 +30,10 @@ class Term(Strict):
         """The unweighted value for a batch at a step."""
         raise TypeError(f"{type(self).__name__} does not say what it computes")
 
+    def loss(self, raw: Mapping[str, Tensor], name: str, weight: float) -> Float[Tensor, ""]:
+        """What it adds to the loss: its value, `raw[name]`, times its weight; `raw` has the parts before it too."""
+        return weight * raw[name]
+
     def planned(self, per_epoch: int) -> "Term":
         """The term for a run of so many steps an epoch: for terms that count in epochs."""
         return self
