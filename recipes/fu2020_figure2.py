@@ -81,9 +81,9 @@ def toy(posterior: str, seed: int) -> TextVAE:
     torch.manual_seed(mixed(seed, 0))
     decoder = RecurrentDecoder(len(SPECIALS) + 2, EMBEDDING, LATENT, "lstm", UNITS)
     if posterior == "gaussian":
-        return TextVAE(decoder, OneHot(2), GaussianPosterior(HIDDEN, LATENT), StandardNormal(LATENT))  # type: ignore[arg-type]
+        return TextVAE(decoder, OneHot(2), GaussianPosterior(HIDDEN, LATENT), StandardNormal(LATENT))
     network = SemiImplicitPosterior(N, LATENT, NOISE, HIDDEN, layers=2)
-    return TextVAE(decoder, OneHot(0), network, StandardNormal(LATENT))  # type: ignore[arg-type]
+    return TextVAE(decoder, OneHot(0), network, StandardNormal(LATENT))
 
 
 def train(model: TextVAE, schedule: str, seed: int, iterations: int, samples: int) -> None:

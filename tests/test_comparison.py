@@ -211,6 +211,7 @@ def test_what_settings_differ_in_is_said_by_path(make):
         (["model.posterior={name='delta', rate=2.0}"], "kl, delta rate=2 posterior"),
         (["model.prior={name='vamp', components=7}"], "kl, vamp components=7 prior"),
         (["model.inference.name=refined"], "kl, refined"),
+        (["model.feedforward.layers=2"], "kl, 2 highway layers around z"),
         (["train.update={name='aggressive', inner=3}"], "kl, aggressive updates inner=3"),
         (
             ["phase=[{epochs=1, reset=['decoder']}, {objective={kl={weight=0.0}}}]"],

@@ -100,8 +100,8 @@ def test_linear_and_sigmoid_go_one_way(weight, total, a, b):
 
 @given(linears, totals)
 def test_linear_begins_and_ends_where_it_says(weight, total):
-    assert weight(weight.delay, total) == weight.start
-    assert weight(weight.delay + weight.steps, total) == pytest.approx(weight.end, abs=1e-9)
+    assert weight(int(weight.delay), total) == weight.start
+    assert weight(int(weight.delay + weight.steps), total) == pytest.approx(weight.end, abs=1e-9)
 
 
 def test_settings_name_a_schedule_or_give_a_number():

@@ -36,10 +36,16 @@ class Pass(NamedTuple):
 class TextVAE(nn.Module):
     """p(x, z) = p(z) p(x|z) and q(z|x); without encoder, posterior and prior a language model."""
 
+    # Swappable parts, each with the methods that its kind has: torch's own types know of none.
+    encoder: Any
+    posterior: Any
+    prior_network: Any
+    decoder: Any
+
     def __init__(
         self,
-        decoder: RecurrentDecoder,
-        encoder: RecurrentEncoder | None = None,
+        decoder: nn.Module,
+        encoder: nn.Module | None = None,
         posterior: nn.Module | None = None,
         prior: nn.Module | None = None,
         leaving: nn.Module | None = None,

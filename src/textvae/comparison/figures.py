@@ -34,6 +34,10 @@ def plain_matplotlib() -> Iterator[None]:
         yield
 
 
+# Names in one column of a legend.
+LEGEND = 18
+
+
 def curves(members: Sequence[Member], places: Mapping[str, int], names: Sequence[str]) -> "Figure | None":
     """KL and reconstruction over the steps, a line a run in its row's colour: training thin, validation marked.
 
@@ -251,7 +255,9 @@ def _legend(figure: "Figure", rows: Sequence[tuple[int, str]], line: str = "-") 
         handles.append(Line2D([], [], linewidth=1.0, alpha=0.6, color=MUTED))
         names.append("thin: training")
     numbers = [str(place) for place in range(len(names))]
-    legend = figure.legend(handles, numbers, loc="upper left", bbox_to_anchor=(0.99, 0.91), frameon=False)
+    columns = -(-len(names) // LEGEND)
+    place = {"loc": "upper left", "bbox_to_anchor": (0.99, 0.91), "ncols": columns}
+    legend = figure.legend(handles, numbers, frameon=False, **place)
     for text, name in zip(legend.get_texts(), names, strict=True):
         text.set_parse_math(False)  # a name may hold a dollar sign, or begin with an underscore
         text.set_text(name)

@@ -202,6 +202,7 @@ def is_vanilla(settings: Settings) -> bool:
         and (model.posterior.name, model.prior.name) == ("gaussian", "standard-normal")
         and (model.inference.name, settings.train.update.name) == ("amortized", "joint")
         and model.decoder.word_keep == 1.0
+        and not model.feedforward.layers
     )
 
 
@@ -240,6 +241,9 @@ def method(settings: Settings) -> str:
                 parts.append(f"{table.name}{_options(table)}" + (f" {part}" if part != "inference" else ""))
         if settings.train.update.name != "joint":
             parts.append(f"{settings.train.update.name} updates{_options(settings.train.update)}")
+    if model.latent and model.feedforward.layers:
+        kind = "highway" if model.feedforward.highway else "feed-forward"
+        parts.append(f"{model.feedforward.layers} {kind} layers around z")
     if keep != 1.0:
         parts.append(f"word keep {keep:g}")
     return ", ".join(parts)
