@@ -34,7 +34,7 @@ from textvae.objective import Objective
 from textvae.parts.decoders.recurrent import RecurrentDecoder
 from textvae.parts.noise import mixed, sentence_noise, step_noise
 from textvae.parts.posteriors import DiagonalGaussian, GaussianPosterior
-from textvae.parts.posteriors.mixture import aggregated_log_prob
+from textvae.parts.posteriors.aggregate import aggregated_log_prob
 from textvae.parts.posteriors.semi_implicit import SemiImplicit, SemiImplicitPosterior
 from textvae.parts.priors import StandardNormal
 from textvae.schedules import Constant, Cyclical, Linear, Schedule

@@ -10,7 +10,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from textvae.model import redraw
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import DiagonalGaussian, GaussianMixture, MixturePosterior, joined, mapped
-from textvae.parts.posteriors.mixture import aggregated_log_prob
+from textvae.parts.posteriors.aggregate import aggregated_log_prob
 from textvae.parts.priors import StandardNormal
 
 seeds = st.integers(0, 2**31)

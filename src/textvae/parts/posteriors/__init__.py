@@ -2,11 +2,12 @@
 
 from torch import nn
 
+from textvae.parts.posteriors.aggregate import aggregated_log_prob
 from textvae.parts.posteriors.batch_norm import BatchNormPosterior
 from textvae.parts.posteriors.delta import DeltaPosterior
 from textvae.parts.posteriors.gaussian import DiagonalGaussian, GaussianPosterior, gaussian_kl
 from textvae.parts.posteriors.iaf import Iaf, IafPosterior
-from textvae.parts.posteriors.mixture import GaussianMixture, MixturePosterior, aggregated_log_prob
+from textvae.parts.posteriors.mixture import GaussianMixture, MixturePosterior
 from textvae.parts.posteriors.point import Point, PointPosterior
 from textvae.parts.posteriors.posterior import Posterior, Rate, RateKind, joined, mapped
 from textvae.parts.posteriors.semi_implicit import SemiImplicit, SemiImplicitPosterior

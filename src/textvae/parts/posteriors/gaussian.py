@@ -9,6 +9,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from textvae.parts.noise import Noise
+from textvae.parts.posteriors.aggregate import aggregated_log_prob
 from textvae.parts.posteriors.posterior import ENTRIES, Rate
 from textvae.parts.priors import Prior, StandardNormal
 from textvae.settings.tables import Scale
@@ -51,29 +52,9 @@ class DiagonalGaussian:
     def mixture_log_prob(
         self, z: Float[Tensor, "batch latent"], entries: int = ENTRIES
     ) -> Float64[Tensor, " batch"]:
-        """log (1/N) sum_m q(z_n|x_m) of one code z_n from each sentence's posterior, in nats.
-
-        The squares are multiplied out, so that the N x N densities are two matrix products, `entries` of them at a
-        time. In float64 that loses about 1e-15 (range of codes / std)^2 nats: below what float32 codes have lost
-        already. A sentence's own density is computed without that loss.
-        """
-        batch = len(z)
-        centre = self.mean.double().mean(dim=0)  # densities do not see it, the rounding of the products does
-        codes, mean, std = z.double() - centre, self.mean.double() - centre, self.std.double()
-        peak = -std.log().sum(dim=1) - z.shape[1] / 2 * math.log(2 * math.pi)  # each log density at its mean
-        own = peak - ((codes - mean) / std).square().sum(dim=1) / 2
-        precision = std.pow(-2)
-        constant = peak - (mean.square() * precision).sum(dim=1) / 2
-        rows = max(1, entries // batch)
-        mixture = torch.empty_like(own)
-        for start in range(0, batch, rows):
-            part = slice(start, min(start + rows, batch))
-            densities = torch.addmm(constant, codes[part], (mean * precision).mT)
-            densities = densities.addmm_(codes[part].square(), precision.mT, alpha=-0.5)
-            densities = torch.minimum(densities, peak, out=densities)  # rounding puts none above its own peak
-            densities.diagonal(start).copy_(own[part])
-            mixture[part] = densities.logsumexp(dim=1) - math.log(batch)
-        return mixture
+        """log (1/N) sum_m q(z_n|x_m) of one code z_n from each sentence's posterior, in nats."""
+        weight = self.mean.new_full((len(z),), -math.log(len(z)), dtype=torch.float64)
+        return aggregated_log_prob(z, self.mean, self.std, weight, 1, entries)
 
 
 class GaussianPosterior(nn.Module):

@@ -8,8 +8,8 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 from textvae.parts.noise import Noise, same_noise
+from textvae.parts.posteriors.aggregate import aggregated_log_prob
 from textvae.parts.posteriors.gaussian import positive
-from textvae.parts.posteriors.mixture import aggregated_log_prob
 from textvae.parts.posteriors.posterior import ENTRIES, Rate
 from textvae.parts.priors import Prior
 from textvae.settings.tables import Scale
