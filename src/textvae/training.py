@@ -31,10 +31,11 @@ from textvae.model import TextVAE, build, redraw
 from textvae.objective import Objective, criterion
 from textvae.parts.gather import summed
 from textvae.parts.noise import mixed, step_noise
+from textvae.parts.refinement import frozen
 from textvae.run import Run, check_same_data, load_weights
 from textvae.scores import on, validation
 from textvae.settings import Aggressive, SemiImplicitPosterior, Settings
-from textvae.updates import encoder_updates, frozen, joint, optimizer_for, refining
+from textvae.updates import encoder_updates, joint, optimizer_for, refining
 
 # Called after every step with the step, the planned total and the newest log record, if there is a new one.
 Progress = Callable[[int, int, dict[str, Any] | None], None]

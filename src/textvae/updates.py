@@ -1,7 +1,6 @@
 """How a step changes the weights. A step is one update of the decoder, whatever else an update does."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -127,19 +126,6 @@ def average(parameters: Iterable[nn.Parameter]) -> None:
     flat /= dist.get_world_size()
     for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
-
-
-@contextmanager
-def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """No gradients for these parameters, so that an update leaves them as they are."""
-    changed = [parameter for parameter in parameters if parameter.requires_grad]
-    for parameter in changed:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in changed:
-            parameter.requires_grad_(True)
 
 
 def encoder_updates(update: Callable[[int], tuple[float, int]], settings: s.Aggressive) -> int:

@@ -88,14 +88,23 @@ def through_refinement(
 @contextmanager
 def still(decoder: nn.Module, parameters: Iterable[nn.Parameter] = ()) -> Iterator[None]:
     """Dropout off and no gradients for these parameters, with gradients through recurrent networks all the same."""
-    training, changed = decoder.training, [parameter for parameter in parameters if parameter.requires_grad]
+    training = decoder.training
     decoder.training = False  # not its networks: cuDNN's go backward in training mode only
-    for parameter in changed:
-        parameter.requires_grad_(False)
     try:
-        with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled and training):
+        with frozen(parameters), torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled and training):
             yield
     finally:
         decoder.training = training
+
+
+@contextmanager
+def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """No gradients for these parameters, so that an update leaves them as they are."""
+    changed = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in changed:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
         for parameter in changed:
             parameter.requires_grad_(True)
