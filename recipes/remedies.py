@@ -9,12 +9,11 @@ names.
 """
 
 import argparse
-import multiprocessing
 import sys
 import tomllib
-import traceback
 from pathlib import Path
-from typing import Any
+
+from running import Job, done
 
 HERE = Path(__file__).parent
 
@@ -31,49 +30,23 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="where the comparison goes; results/remedies-CORPUS if not given")
     asked = parser.parse_args()
     corpus, folder = plan["corpora"][asked.corpus], asked.runs / asked.corpus
-    rows = {row: plan["rows"][row] for row in asked.rows}
-    jobs = [(folder / f"{name}-{seed}", corpus, row, seed) for seed in asked.seeds for name, row in rows.items()]
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(asked.processes, maxtasksperchild=1) as pool:
-        failed = [job for job in pool.imap(_done, jobs, chunksize=1) if job]
-    for job in failed:
-        print(f"failed: {job}", file=sys.stderr)
+    jobs = []
+    for seed in asked.seeds:
+        for name in asked.rows:
+            row = plan["rows"][name]
+            assignments = (*row.get("set", ()), f"train.seed={seed}")
+            samples, sentences = corpus["iw_samples"], corpus["iw_sentences"]
+            place, tables = folder / f"{name}-{seed}", corpus["settings"]
+            jobs.append(Job(place, row["method"], assignments, tables, "test", samples, sentences))
+    failed = done(jobs, asked.processes)
 
     import textvae
 
-    finished = [path for path in sorted(folder.iterdir()) if (path / "evaluation" / "test.json").exists()]
-    found = textvae.compare(finished, by_seed=len(asked.seeds) > 1)
+    ready = [path for path in sorted(folder.iterdir()) if (path / "evaluation" / "test.json").exists()]
+    found = textvae.compare(ready, by_seed=len(asked.seeds) > 1)
     found.write(asked.out or Path(f"results/remedies-{asked.corpus}"))
     print(found.markdown())
     return 1 if failed else 0
-
-
-def _done(job: tuple[Path, dict[str, Any], dict[str, Any], int]) -> str | None:
-    """Train and evaluate one run, unless that has been done; what went wrong, if something did."""
-    import torch
-
-    from textvae.errors import RequestError, WorkError
-    from textvae.evaluate import evaluate
-    from textvae.objective import load_settings
-    from textvae.training import resume, train
-
-    folder, corpus, row, seed = job
-    torch.set_num_threads(1)
-    if (folder / "evaluation" / "test.json").exists():
-        return None
-    try:
-        if (folder / "environment.json").exists():
-            resume(folder)
-        else:
-            assignments = [*row.get("set", []), f"train.seed={seed}"]
-            train(load_settings(None, row["method"], assignments, **corpus["settings"]), folder)
-        evaluate(folder, "test", corpus["iw_samples"], corpus["iw_sentences"])
-    except (RequestError, WorkError) as error:
-        return f"{folder.name}: {error}"
-    except Exception:
-        return f"{folder.name}: {traceback.format_exc()}"
-    print(f"done: {folder.name}", file=sys.stderr, flush=True)
-    return None
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ ROWS = [
     {"parts"},
     {"model"},
     {"metrics", "scores"},
-    {"terms", "objective"},
+    {"terms", "combinations", "objective"},
     {"updates", "launch", "training", "run"},
     {"generate", "evaluate", "diagnose", "comparison", "report", "quickstart"},
     {"cli", "__main__"},

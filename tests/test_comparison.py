@@ -127,8 +127,10 @@ def test_every_number_of_the_table_by_hand(three):
     assert (found.baseline, found.speed_of, found.split) == ("lm", "vanilla", "test")
     forced, vanilla, lm = (row.values for row in found.rows)
     assert [row["nll_relative_percent"] for row in (forced, vanilla, lm)] == pytest.approx([-10.0, -5.0, 0.0])
-    # Medians 60, 200 and 400 tokens a second.
-    assert [row["relative_speed"] for row in (forced, vanilla, lm)] == pytest.approx([0.3, 1.0, 2.0])
+    # Over all steps: two records of equally many at 50 and 70 tokens a second are 58.33 together.
+    speed = 3 / (1 / 100 + 1 / 300 + 1 / 200)
+    expected = [2 / (1 / 50 + 1 / 70) / speed, 1.0, 400.0 / speed]
+    assert [row["relative_speed"] for row in (forced, vanilla, lm)] == pytest.approx(expected)
     assert [row["final_kl_weight"] for row in (forced, vanilla, lm)] == pytest.approx([1 / 3, 1.0, None])
     head, *rows = found.table()
     assert dict(zip(head, rows[1], strict=True)) == {

@@ -39,7 +39,7 @@ def model(every_sentence):
     sizes = s.Model(
         latent=1,
         embedding=3,
-        encoder=s.Encoder(hidden=4),
+        encoder=s.RecurrentEncoder(hidden=4),
         decoder=s.RecurrentDecoder(hidden=5, dropout=0.0),
         init=1.0,
     )
@@ -114,7 +114,7 @@ def test_the_shuffle_gap_is_what_other_codes_cost(model, every_sentence):
 def test_a_decoder_that_sees_no_code_has_no_gap(every_sentence):
     store, tokenizer = every_sentence
     torch.manual_seed(0)
-    model = build_model(s.Model(latent=2, embedding=3, encoder=s.Encoder(hidden=4)), len(tokenizer))
+    model = build_model(s.Model(latent=2, embedding=3, encoder=s.RecurrentEncoder(hidden=4)), len(tokenizer))
     with torch.no_grad():
         model.decoder.network.network.weight_ih_l0[:, 3:] = 0
         model.decoder.first_state.weight.zero_()

@@ -1,4 +1,7 @@
 import math
+import re
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -7,6 +10,7 @@ from hypothesis import strategies as st
 
 from textvae import settings as s
 from textvae.batches import Batch
+from textvae.files import read_tensors, write_tensors
 from textvae.metrics.likelihood import perplexity
 from textvae.model import TextVAE, build
 from textvae.objective import Objective
@@ -31,7 +35,7 @@ def tiny(latent: int = 3, encoder: str = "lstm", bidirectional: bool = False, de
     settings = s.Model(
         latent=latent,
         embedding=4,
-        encoder=s.Encoder(name=encoder, hidden=5, bidirectional=bidirectional),
+        encoder=s.RecurrentEncoder(name=encoder, hidden=5, bidirectional=bidirectional),
         decoder=s.RecurrentDecoder(name=decoder, hidden=6, **others),
         init=0.5,
     )
@@ -156,7 +160,7 @@ def test_the_gradient_of_the_words_reaches_the_encoder(inject):
 
 @pytest.mark.parametrize("latent", [0, 8])
 def test_weights_are_uniform_in_their_range_and_come_from_the_seed(latent):
-    settings = s.Model(latent=latent, embedding=20, init=0.07, encoder=s.Encoder(hidden=30))
+    settings = s.Model(latent=latent, embedding=20, init=0.07, encoder=s.RecurrentEncoder(hidden=30))
 
     def weights(seed: int) -> list[torch.Tensor]:
         torch.manual_seed(seed)
@@ -176,7 +180,7 @@ def test_every_size_is_the_settings():
     settings = s.Model(
         latent=7,
         embedding=11,
-        encoder=s.Encoder(name="gru", hidden=13, layers=2, bidirectional=True),
+        encoder=s.RecurrentEncoder(name="gru", hidden=13, layers=2, bidirectional=True),
         decoder=s.RecurrentDecoder(name="lstm", hidden=17, layers=3, dropout=0.25, word_keep=0.5),
     )
     model = build(settings, 19)
@@ -202,3 +206,59 @@ def test_a_share_of_a_batch_is_scored_as_in_the_whole():
         for rows in (slice(0, 2), slice(2, 3))
     ]
     torch.testing.assert_close(torch.cat(parts, 1), whole)
+
+
+class TestArchitectures:
+    ENCODERS: ClassVar[dict] = {
+        "lstm": {},
+        "lstm, bidirectional": {"bidirectional": True},
+        "gru": {"name": "gru"},
+        "convolutional": {"name": "convolutional"},
+        "transformer": {"name": "transformer"},
+    }
+    DECODERS: ClassVar[dict] = {
+        "lstm": {},
+        "gru": {"name": "gru"},
+        "gated-convolutional": {"name": "gated-convolutional"},
+        "bytenet": {"name": "bytenet"},
+        "transformer": {"name": "transformer"},
+        "hybrid with an lstm on top": {"name": "hybrid"},
+        "hybrid with bytenet on top": {"name": "hybrid", "top": {"name": "bytenet"}},
+        "hybrid, feed-forward": {"name": "hybrid", "top": {"name": "feed-forward"}},
+    }
+
+    def test_the_documents_say_how_many_parameters_each_part_has(self):
+        """Without embeddings and the vocabulary's softmax, at the default sizes."""
+        text = (Path(__file__).parents[1] / "docs" / "architectures.md").read_text()
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "|" in line]
+        told = [
+            (re.sub(r"[`\[\]]|\(#.*?\)", "", row[0]), int(row[-2].replace(",", "")))
+            for row in rows
+            if len(row) > 3 and re.fullmatch("[0-9,]+", row[-2])
+        ]
+        assert len(told) == len(self.ENCODERS) + len(self.DECODERS)
+        parts = [("encoder", table) for table in self.ENCODERS.values()]
+        parts += [("decoder", table) for table in self.DECODERS.values()]
+        names = [*self.ENCODERS, *self.DECODERS]
+        for (name, number), expected, (place, table) in zip(told, names, parts, strict=True):
+            model = build(s.Model.model_validate({place: table}), V, {}, 101)
+            chosen = [model.encoder] if place == "encoder" else [model.decoder, model.expansion]
+            own = {id(p): p.numel() for part in chosen if part for p in part.parameters()}
+            for left_out in ("embedding", "words"):
+                module = getattr(chosen[0], left_out, None)
+                for parameter in module.parameters() if module is not None else ():
+                    own.pop(id(parameter))
+            assert (name, number) == (expected, sum(own.values()))
+
+    def test_shared_and_tied_embeddings_are_one_matrix_and_survive_saving(self, tmp_path):
+        tables = {"latent": 2, "embedding": 6, "decoder": {"hidden": 6}, "shared_embedding": True, "tied": True}
+        model = build(s.Model.model_validate(tables), V)
+        one = model.encoder.embedding.weight
+        assert one is model.decoder.embedding.weight is model.decoder.words.weight
+        apart = build(s.Model.model_validate({**tables, "shared_embedding": False, "tied": False}), V)
+        assert sum(p.numel() for p in apart.parameters()) - sum(p.numel() for p in model.parameters()) == 2 * V * 6
+        write_tensors(tmp_path / "w.safetensors", model.state_dict())
+        again = build(s.Model.model_validate(tables), V)
+        again.load_state_dict(read_tensors(tmp_path / "w.safetensors")[0])
+        assert again.encoder.embedding.weight is again.decoder.words.weight
+        assert torch.equal(again.decoder.words.weight, one)

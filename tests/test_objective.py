@@ -121,7 +121,83 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
     [
         (
             {"method": "mu-forcin"},
-            f"--method mu-forcin: unknown method; known: {', '.join(sorted(methods()))}",
+            "--method mu-forcin: unknown method; did you mean 'mu-forcing'?",
+        ),
+        (
+            {"method": "somersault"},
+            f"--method somersault: unknown method; known: {', '.join(sorted(methods()))}",
+        ),
+        (
+            {"method": "language-model", "model": {"latent": 8}},
+            "--method language-model: has no code, and model.latent = 8 asks for one; leave one of the two out",
+        ),
+        (
+            {"method": "pretrained", "objective": {"kl": {}, "bow": {}}},
+            "objective.bow: no phase uses it, as each has an objective of its own; set phase.1.objective.bow",
+        ),
+        (
+            {"method": "batch-norm", "objective": {"mu-forcing": {"margin": 20}}},
+            "objective.mu-forcing.margin = 20.0: the means of the batch-norm posterior spread by at most 5.76;",
+        ),
+        (
+            {"method": "vmf", "objective": {"mu-forcing": {"margin": 2}}},
+            "objective.mu-forcing.margin = 2.0: the means of the vmf posterior spread by at most 0.5;",
+        ),
+        (
+            {"method": "mu-forcing", "train": {"batch_size": 1}},
+            "objective.mu-forcing: the means of a batch of one have no spread; give train.batch_size 2 or more",
+        ),
+        (
+            {"method": "batch-norm", "train": {"batch_size": 1}},
+            "train.batch_size = 1: a batch of one has no statistics for batch-norm; give 2 or more",
+        ),
+        (
+            {"method": "capacity", "model": {"posterior": {"name": "delta", "rate": 6.0}}},
+            "objective.capacity.target = 5.0: the KL of the delta posterior is at least 6.0; give that or more",
+        ),
+        (
+            {"model": {"decoder": {"name": "hybrid", "kernel": [3, 3, 3]}}},
+            "model.decoder.kernel = [3, 3, 3]: 3 for 2 layers of maps; give one number for all, or one for each",
+        ),
+        (
+            {"model": {"encoder": {"name": "convolutional", "kernel": 2, "stride": [2, 3]}}},
+            "model.encoder.kernel = 2: leaves gaps at stride 3; give a kernel of at least the stride",
+        ),
+        (
+            {"model": {"encoder": {"name": "gru", "norm": "layer"}}},
+            "model.encoder.norm = 'layer': is made for the LSTM; set model.encoder.name = 'lstm'",
+        ),
+        (
+            {"model": {"decoder": {"name": "transformer", "heads": 3}}},
+            "model.decoder.heads = 3: hidden = 256 must be a multiple of twice that",
+        ),
+        (
+            {"model": {"decoder": {"name": "transformer", "inject": []}}},
+            "model.decoder.inject = []: the decoder would never see z; give 'prefix', 'input' or both",
+        ),
+        (
+            {"model": {"latent": 0, "decoder": {"name": "hybrid"}}},
+            "model.decoder.name = 'hybrid': unfolds a code, and model.latent = 0 has none",
+        ),
+        (
+            {"model": {"tied": True}},
+            "model.tied: the softmax sees 512 units and embeddings have 256; give model.embedding that size",
+        ),
+        (
+            {"model": {"tied": True, "decoder": {"name": "hybrid", "top": {"name": "feed-forward"}}}},
+            "model.decoder.top.name = 'feed-forward': has no embeddings to share or tie",
+        ),
+        (
+            {"method": "pretrained", "model": {"shared_embedding": True}},
+            "model.shared_embedding: a phase that resets the decoder would reset the encoder's too",
+        ),
+        (
+            {"method": "vamp-prior", "model": {"encoder": {"name": "convolutional"}}, "data": {"max_length": 5}},
+            "model.prior.length = 10: the encoder reads at most 6 positions",
+        ),
+        (
+            {"objective": {"kl": {}, "auxiliary": {}}},
+            "objective.auxiliary: needs model.decoder.name = 'hybrid', whose features it reads; lstm has none",
         ),
         (
             {"objective": {"mu-forcing": {}}},

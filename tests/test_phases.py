@@ -252,6 +252,9 @@ def test_every_method_trains_logs_and_resumes_exactly(trained, method, tmp_path)
         (tables for name, tables in small.items() if method.replace("aggressive-", "").startswith(name)), {}
     )
     model = {**MODEL, **part} if method != "language-model" else {**MODEL, "latent": 0}
+    if method == "hybrid":
+        decoder = {"maps": [5, 4], "top": {"hidden": 7}}
+        model = {"latent": 3, "embedding": 6, "encoder": {"maps": [5, 4]}, "decoder": decoder}
     assignments = ["train.update.inner=2"] if method.startswith("aggressive") else []
     whole = trained(*assignments, method=method, model=model)
 

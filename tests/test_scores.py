@@ -16,7 +16,7 @@ def tiny(tokenizer, latent: int = 3, **decoder):
     settings = s.Model(
         latent=latent,
         embedding=6,
-        encoder=s.Encoder(hidden=5, bidirectional=True),
+        encoder=s.RecurrentEncoder(hidden=5, bidirectional=True),
         decoder=s.RecurrentDecoder(hidden=7, **decoder),
         init=0.5,
     )

@@ -179,7 +179,7 @@ def test_the_contract_holds():
         10_000,
         60,
     )
-    assert settings.model.encoder == s.Encoder(name="lstm", hidden=512, bidirectional=False)
+    assert settings.model.encoder == s.RecurrentEncoder(name="lstm", hidden=512, bidirectional=False)
     assert settings.model.decoder == s.RecurrentDecoder(hidden=512, dropout=0.5)
     assert settings.objective["kl"].weight(5_000, 1) == 0.5
     assert settings.objective["mu-forcing"].margin == 2.0
@@ -226,7 +226,11 @@ def test_the_optimizer_is_adam_unless_named():
         ),
         # unknown values
         ("model.encoder.name", "lstn", "model.encoder.name: unknown value 'lstn'; did you mean 'lstm'?"),
-        ("model.encoder.name", 7, "model.encoder.name: unknown value 7; known: gru, lstm"),
+        (
+            "model.encoder.name",
+            7,
+            "model.encoder.name: unknown value 7; known: convolutional, gru, lstm, transformer",
+        ),
         ("train.precision", "half", "train.precision: unknown value 'half'; known: auto, bf16, fp32"),
         ("train.optimizer.name", "adm", "train.optimizer.name: unknown value 'adm'; did you mean 'adam'?"),
         ("train.optimizer.name", ["adam"], "train.optimizer.name: unknown value ['adam']; did you mean 'adam'?"),
@@ -471,3 +475,12 @@ def test_an_assignment_reaches_into_a_list_by_number():
             RequestError, match=rf"phase\.{wrong}: is not in the list; there are phase\.0, phase\.1"
         ):
             override(document, [f"phase.{wrong}.share=0.5"])
+
+
+def test_short_forms_are_known_in_files_too(tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text("[train]\nlr = 3e-3\nepochs = 2\n")
+    assert read_document(file) == {"train": {"optimizer": {"lr": 3e-3}, "epochs": 2}}
+    file.write_text('[train]\nlr = 3e-3\noptimizer = { name = "sgd", momentum = 0.5 }\n')
+    optimizer = parse(read_document(file), {}).train.optimizer
+    assert (optimizer.name, optimizer.lr, optimizer.momentum) == ("sgd", 3e-3, 0.5)

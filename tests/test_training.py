@@ -12,7 +12,7 @@ import time
 import pytest
 import torch
 
-from textvae.data import open_corpus
+from textvae.data import epoch_data, open_corpus
 from textvae.errors import RequestError, WorkError
 from textvae.files import read_tensors
 from textvae.launch import interruptible, planned_steps, precision_for
@@ -128,7 +128,7 @@ class TestLog:
         (mean,) = records(once, "train")
         sizes = [7, 7, 7, 7, 7, 7, 8]  # of the seven batches of an epoch, in an order that the seed decides
         store = open_corpus(each.settings.data).split("train")
-        order = [len(rows) for rows in train_module.epoch_batches(store.lengths, 8, 0, 0)]
+        order = [len(rows) for rows in epoch_data(store, each.settings, 0)[1]]
         assert sorted(order) == sizes
         for name in ("loss", "reconstruction", "kl", "gradient_norm"):
             by_step = [record[name] for record in records(each, "train")]
@@ -387,12 +387,13 @@ class TestRefusals:
 
 class TestPrecision:
     @pytest.mark.parametrize(
-        ("units", "vocabulary", "expected"), [(True, 196, "bf16"), (True, 195, "fp32"), (False, 99999, "fp32")]
+        ("units", "vocabulary", "expected"), [(True, 660, "bf16"), (True, 659, "fp32"), (False, 99999, "fp32")]
     )
     def test_auto_depends_on_hardware_and_size(self, monkeypatch, units, vocabulary, expected):
         monkeypatch.setattr("textvae.launch.has_bf16_units", lambda: units)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-        assert precision_for(Settings(), vocabulary) == expected  # 512 hidden units times the vocabulary
+        settings = Settings.model_validate({"model": {"decoder": {"hidden": 128}}})
+        assert precision_for(settings, vocabulary) == expected  # 128 (vocabulary + 4 * 128) is 150,016 or 149,888
 
     @pytest.mark.parametrize("asked", ["fp32", "bf16"])
     def test_what_is_asked_for_is_taken(self, asked):

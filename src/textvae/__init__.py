@@ -17,6 +17,11 @@ __version__ = "0.1.0"
 __all__ = ["compare", "load", "load_settings", "resume", "train"]
 
 
+def __dir__() -> list[str]:
+    """What there is to use."""
+    return [*__all__, "__version__"]
+
+
 def __getattr__(name: str) -> Any:
     """The public functions, imported when first used: torch takes a second to load."""
     from importlib import import_module

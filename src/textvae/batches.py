@@ -44,6 +44,7 @@ class Batch(NamedTuple):
 
     A row of `ids` is w1 ... wn `<eos>` `<pad>` ...: the targets; the decoder shifts them right itself.
     `lengths` is n + 1, the end mark counted and padding not. `index` is the sentence's number in its split.
+    A piece of running text is w1 ... wn, with end marks wherever lines end in it, and its length is n.
     """
 
     ids: Int[Tensor, "batch time"]
@@ -67,13 +68,15 @@ def build(
     valid: float = 0.05,
     test: float = 0.05,
     seed: int = 0,
+    right_to_left: bool = False,
 ) -> dict[str, TokenStore]:
     """From sentences to a finished store folder: `tokenizer.json`, the splits' files, and `meta.json` last.
 
     `sources` names a file or a list of sentences for `train` and, if there are any, `valid` and `test`. With
     `train` alone, `assigned_split` sends each sentence to one of the three, in the shares `valid` and `test`
     (0 leaves a split out). The vocabulary is learned from train alone, its too long sentences included.
-    `max_length` counts tokens without the end mark; longer sentences are dropped or cut.
+    `max_length` counts tokens without the end mark; longer sentences are dropped or cut. With `right_to_left`
+    the tokens of each sentence are stored in reverse, the end mark still last.
 
     A finished store made from the same bytes with the same arguments is used again; anything else in its
     place is replaced. Only one process at a time may build into a folder.
@@ -97,7 +100,7 @@ def build(
                     yield assigned_split(sentence.text, valid, test, seed), sentence
 
     training = (sentence.text for split, sentence in rows() if split == "train" and sentence.text)
-    trained = Tokenizer.train(tokenizer, training, vocabulary, min_count, lowercase)
+    trained = Tokenizer.train(tokenizer, training, vocabulary, min_count, lowercase, right_to_left)
     splits = list(given) if len(given) > 1 else ["train", *["valid"] * (valid > 0), *["test"] * (test > 0)]
     return write_store(folder, rows(), trained, splits, max_length=max_length, too_long=too_long, key=key)
 
@@ -167,7 +170,7 @@ def collate(store: TokenStore, rows: np.ndarray, pad_to: int | None = None) -> B
     steps = np.arange(width)
     inside = steps < lengths[:, None]
     ids = np.full((len(rows), width), PAD, dtype=np.int64)
-    ids[inside] = store.ids[(store.offsets[rows][:, None] + steps)[inside]]
+    ids[inside] = store.ids[(store.starts[rows][:, None] + steps)[inside]]
     return Batch(torch.from_numpy(ids), torch.from_numpy(lengths), torch.from_numpy(rows.copy()))
 
 

@@ -6,18 +6,19 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from filelock import FileLock
 
-from textvae.batches import TokenStore, build
+from textvae.batches import TokenStore, build, epoch_batches
 from textvae.corpora import grammar, registry
 from textvae.errors import RequestError
 from textvae.files import writing
-from textvae.settings import Data
+from textvae.settings import Data, Settings
 from textvae.tokenizers import Tokenizer
 
 
 class Corpus(NamedTuple):
-    """A corpus as tokens: its name, tokenizer and splits."""
+    """A corpus as tokens: its name, tokenizer and splits, of sentences or of pieces of running text."""
 
     name: str
     tokenizer: Tokenizer
@@ -48,18 +49,23 @@ def cache() -> Path:
 def open_corpus(data: Data) -> Corpus:
     """The corpus that settings name, tokenized: from the cache where it is there and still right, else built.
 
+    With `data.window` every split comes in pieces of its running text; one cached store serves all windows.
+
     Raises:
-        RequestError: for an unknown corpus, an unusable file, or a split that comes out empty.
+        RequestError: for an unknown corpus, an unusable file, a split that comes out empty, a training text
+            shorter than a window, and settings that a window leaves without use.
         WorkError: when the cache cannot be written.
     """
+    _check_window(data)
     name, sources, columns = _sources(data)
     arguments = {
         "tokenizer": data.tokenizer.name,
         "vocabulary": data.tokenizer.vocabulary or None,
         "min_count": data.tokenizer.min_count,
         "lowercase": data.tokenizer.lowercase,
-        "max_length": data.max_length,
+        "max_length": None if data.window else data.max_length,
         "too_long": data.too_long,
+        "right_to_left": data.right_to_left,
         "valid": data.split.valid,
         "test": data.split.test,
         "seed": data.split.seed,
@@ -74,7 +80,40 @@ def open_corpus(data: Data) -> Corpus:
         held = lock.acquire()
     with held:
         splits = build(folder, sources, **arguments)
-        return Corpus(name, Tokenizer.load(folder / "tokenizer.json"), splits)
+        tokenizer = Tokenizer.load(folder / "tokenizer.json", data.right_to_left)
+    if data.window is not None:
+        tokens = len(splits["train"].ids)
+        if tokens < data.window:
+            raise RequestError(
+                f"data.window = {data.window}: the training text of {name} has only {tokens} tokens; "
+                f"give more text, or a window of {tokens} or less"
+            )
+        splits = {split: store.pieces(data.window) for split, store in splits.items()}
+    return Corpus(name, tokenizer, splits)
+
+
+def epoch_data(store: TokenStore, settings: Settings, epoch: int) -> tuple[TokenStore, list[np.ndarray]]:
+    """What one epoch is trained on, and its batches, those of the whole job, as numbers of rows in it.
+
+    Where a part of the model unfolds or reads all positions of a text at once, like lengths are not brought
+    together: that saves it nothing, and its batch statistics should not depend on length.
+    """
+    model, seed = settings.model, settings.train.seed
+    store = store.drawn(seed, epoch)
+    fixed = model.decoder.name == "hybrid" or (model.latent > 0 and model.encoder.name == "convolutional")
+    lengths = np.ones_like(store.lengths) if fixed else store.lengths
+    return store, epoch_batches(lengths, settings.train.batch_size, seed, epoch)
+
+
+def _check_window(data: Data) -> None:
+    """Refuse beside a window what would be ignored."""
+    default = Data()
+    for name in ("max_length", "too_long", "label"):
+        if data.window is not None and getattr(data, name) != getattr(default, name):
+            raise RequestError(
+                f"data.{name} = {getattr(data, name)!r}: has no use beside data.window, which cuts pieces of "
+                "running text; leave out one of the two"
+            )
 
 
 def _sources(data: Data) -> tuple[str, dict[str, Any], dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Has the posterior collapsed, and what to try next: reads a run's log and codes and says so in sentences."""
 
 import shlex
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ import numpy as np
 
 from textvae.batches import TokenStore
 from textvae.data import open_corpus
+from textvae.errors import RequestError
 from textvae.evaluate import latent_scores, model_of
 from textvae.generate.trained import Trained
 from textvae.metrics.text import distinct
+from textvae.objective import load_settings
 from textvae.parts.priors import StandardNormal
 from textvae.run import Run, check_same_data
 from textvae.scores import score
-from textvae.settings import BatchNormPosterior, Settings
+from textvae.settings import BatchNormPosterior, Settings, VmfPosterior
 
 # A posterior whose KL is below this on average, nats per sentence, carries next to nothing.
 LITTLE_KL = 0.5
@@ -25,6 +28,8 @@ LITTLE_GAP = 0.1
 DIMENSION_OFF = 0.01
 # Rate terms that leave the code a reserve of nats, used or not.
 RESERVES = ("free-bits", "free-bits-total", "capacity", "capacity-max")
+# Beyond sampling error, nats between the prior and a Gaussian like the aggregated posterior.
+FAR, NEAR = 1.0, 0.1
 SAMPLES = 100
 # Sentences that the diagnosis looks at.
 SENTENCES = 2000
@@ -85,7 +90,7 @@ def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, differ
     since = collapsed_since(run.log()) if collapsed else None
     expected = prior_moment_matched(found["latent"], len(rows))
     moment = found["kl_moment_matched"]
-    far = moment is not None and moment > 1.0 + expected
+    far = moment is not None and moment > FAR + expected
     flat = isinstance(trained.model.prior, StandardNormal)
     active = found["active_units"]["0.01"]
     sentences = [
@@ -114,7 +119,7 @@ def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, differ
         distinct_samples=different,
         samples=SAMPLES,
         sentences=[sentence for sentence in sentences if sentence],
-        command=_next_command(run, remedy(run.settings, collapsed, far)),
+        command=_next_command(run, remedies(run.settings, collapsed, far)),
     )
 
 
@@ -155,50 +160,65 @@ def _aggregate(moment: float | None, expected: float) -> str:
     """Whether the aggregated posterior is where the prior is."""
     if moment is None or not np.isfinite(moment):
         return "The aggregated posterior has a singular covariance: some directions of the code are never used."
-    far = moment > 1.0 + expected
+    far, near = moment > FAR + expected, moment <= NEAR + 2 * expected
+    place = "far from" if far else "close to" if near else "somewhat apart from"
     return (
-        f"The aggregated posterior is {'far from' if far else 'close to'} the prior: a Gaussian with its mean and "
+        f"The aggregated posterior is {place} the prior: a Gaussian with its mean and "
         f"covariance is {moment:.2f} nats away ({expected:.2f} would be sampling error)"
         + (", so codes from the prior fall where the decoder was not trained." if far else ".")
     )
 
 
-def remedy(settings: Settings, collapsed: bool, far: bool) -> tuple[str, str] | None:
-    """What to change next, as options of `textvae train` and a name for the new run; None if nothing need be.
+def remedies(settings: Settings, collapsed: bool, far: bool) -> Iterator[tuple[str, str]]:
+    """What to change next, the best first: options of `textvae train`, and a name for the new run.
 
     `far`: the aggregated posterior is far from the prior. A remedy that is there already is made stronger against a
-    collapse, weaker against distance; without one mu-forcing is added, which goes with every posterior.
+    collapse, weaker against distance; without one mu-forcing is added, and where that cannot be, another posterior.
     """
     own = settings.phase[-1].objective if settings.phase else {}
     terms, where = (own, f"phase.{len(settings.phase) - 1}.objective") if own else (settings.objective, "objective")
-    if not (collapsed or far):
-        return None
     forcing, posterior = terms.get("mu-forcing"), settings.model.posterior
     if collapsed and forcing is not None:
         # At weight 1 the hinge no more than cancels the pull of the KL; above it, it wins.
-        return f"--set {where}.mu-forcing.weight={max(2.0, 2 * forcing.weight.final):g}", "heavier"
+        yield f"--set {where}.mu-forcing.weight={max(2.0, 2 * forcing.weight.final):g}", "heavier"
     if collapsed and isinstance(posterior, BatchNormPosterior):
-        return f"--set model.posterior.gamma={2 * posterior.gamma:g}", "larger-gamma"
+        yield f"--set model.posterior.gamma={2 * posterior.gamma:g}", "larger-gamma"
+    if collapsed and isinstance(posterior, VmfPosterior):
+        yield f"--set model.posterior.concentration={2 * posterior.concentration:g}", "more-concentrated"
     if collapsed and not settings.phase and any(name in terms for name in RESERVES):
-        return "--method pretrained", "pretrained"  # the KL is paid and says nothing: the encoder must learn first
+        yield "--method pretrained", "pretrained"  # the KL is paid and says nothing: the encoder must learn first
     if collapsed and any(term.is_rate and term.pays for term in terms.values()):
-        return f"--set {where}.mu-forcing.margin=2", "mu-forcing"
+        yield f"--set {where}.mu-forcing.margin=2", "mu-forcing"
     if collapsed:
-        return "--method mu-forcing", "mu-forcing"
-    for name, field in (("mu-forcing", "margin"), *((reserve, "target") for reserve in RESERVES)):
-        value = getattr(terms.get(name), field, 0.0)
-        if value:
-            return f"--set {where}.{name}.{field}={value / 2:g}", f"smaller-{field}"
-    return None
+        yield "--method mu-forcing", "mu-forcing"
+        yield "--method mu-forcing --set model.posterior.name=gaussian", "mu-forcing"
+    if far and not collapsed:
+        for name, field in (("mu-forcing", "margin"), *((reserve, "target") for reserve in RESERVES)):
+            value = getattr(terms.get(name), field, 0.0)
+            if value:
+                yield f"--set {where}.{name}.{field}={value / 2:g}", f"smaller-{field}"
 
 
-def _next_command(run: Run, change: tuple[str, str] | None) -> str:
+def works(settings: Path, options: str) -> bool:
+    """Whether `textvae train` takes a settings file with these options."""
+    words = shlex.split(options)
+    given = list(zip(words[::2], words[1::2], strict=True))
+    method = next((value for option, value in given if option == "--method"), None)
+    try:
+        load_settings(settings, method, [value for option, value in given if option == "--set"])
+    except RequestError:
+        return False
+    return True
+
+
+def _next_command(run: Run, changes: Iterable[tuple[str, str]]) -> str:
     """The command to try next, as it stands."""
+    path = run.folder / "settings.toml"
+    change = next((change for change in changes if works(path, change[0])), None)
     if change is None:
         return f"textvae interpolate {shlex.quote(str(run.folder))} --prior"
     options, suffix = change
-    again = f"textvae train {shlex.quote(str(run.folder / 'settings.toml'))}"
-    return f"{again} {options} --out {_next_folder(run.folder, suffix)}"
+    return f"textvae train {shlex.quote(str(path))} {options} --out {_next_folder(run.folder, suffix)}"
 
 
 def _next_folder(folder: Path, suffix: str) -> str:

@@ -88,9 +88,9 @@ def evaluate(
         **latent_scores(model, store, scores, seed),
     }
     if run.settings.data.tokenizer.name == "character" and scores.bound is not None:
-        # The end mark stands for the line break, so it counts as a character.
+        # The end mark stands for the line break, so it counts as a character; in pieces of running text too.
         report["bits_per_character"] = bits_per_character(scores.bound.sum().item(), scores.tokens)
-    if corpus.name == "grammar" and nll is not None:
+    if corpus.name == "grammar" and nll is not None and store.window is None:  # which tells sentences alone
         report |= true_distance(nll, store, rows, run.tokenizer)
     parts: dict[str, Any] = {"bound": "exact"}
     if scores.posterior is not None:
@@ -98,6 +98,8 @@ def evaluate(
         parts["rate"] = scores.rate_kind or "none"
         if components is not None:
             parts["k"] = components
+    if store.window is not None:
+        parts["window"] = store.window
     report["signature"] = signature(
         "nll",
         **parts,
@@ -158,7 +160,7 @@ def model_of(run: Run) -> TextVAE:
 
 def likelihoods(scores: Scores, store: TokenStore) -> dict[str, Any]:
     """Reconstruction, rate and bound, and the bound's perplexity with and without the end mark counted."""
-    without_end = scores.tokens - len(scores)
+    without_end = scores.tokens - store.end_marks(np.arange(len(store)))
     bound = None if scores.bound is None else scores.bound.sum().item()
     return {
         "sentences": len(scores),
@@ -188,6 +190,7 @@ def importance(
     `surrogate`: its weights are unbiased all the same.
     """
     tokens = int(store.lengths[rows].sum())
+    without_end = tokens - store.end_marks(rows)
     kind = "exact" if not samples else "importance-weighted" if components is None else "surrogate"
     found = {"iw_samples": samples, "iw_sentences": len(rows), "iw_components": components}
     if nll is None:
@@ -199,7 +202,8 @@ def importance(
         "nll_iw_standard_error": standard_error(nll),
         "nll_iw_kind": kind,
         "perplexity_iw": perplexity(nll.sum().item(), tokens),
-        "perplexity_iw_without_end": perplexity(nll.sum().item(), tokens - len(rows)),
+        # Pieces of one token may all be end marks.
+        "perplexity_iw_without_end": perplexity(nll.sum().item(), without_end) if without_end else None,
     }
 
 

@@ -85,7 +85,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any] | None = None) -> None:
     """Replace a safetensors file atomically, with a JSON state in its header."""
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    contiguous: dict[str, Tensor] = {}
+    written: set[int] = set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        shared = tensor.numel() and tensor.data_ptr() in written  # the format has no word for one tensor, two names
+        written.add(tensor.data_ptr())
+        contiguous[name] = tensor.clone() if shared else tensor
     with replacement(path) as part:
         save_file(contiguous, part, {"state": json.dumps(state or {})})
 

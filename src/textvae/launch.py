@@ -42,13 +42,15 @@ def launched(settings: Settings) -> Fabric:
 def precision_for(settings: Settings, vocabulary: int) -> str:
     """What `precision = "auto"` means here: bf16 where the hardware has it and the model is big enough.
 
-    Below about a hundred thousand weights in the vocabulary's projection, conversions cost more than they save.
+    Below about 150,000 weights in the decoder's products, conversions cost more than they save: those of
+    the vocabulary's projection, and about four times the square of its units.
     """
     if settings.train.precision != "auto":
         return settings.train.precision
     if settings.train.device != "cpu" and torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    large = vocabulary * settings.model.decoder.hidden >= 100_000
+    hidden = settings.model.decoder.hidden
+    large = hidden * (vocabulary + 4 * hidden) >= 150_000
     return "bf16" if large and has_bf16_units() else "fp32"
 
 
@@ -92,6 +94,14 @@ def check_schedules(objective: Objective, model: Model, planned: int, per_epoch:
     named = {f"the weight of {name}": term.weight for name, term in objective.terms.items()}
     if isinstance(model.posterior, SemiImplicitPosterior):
         named["model.posterior.components"] = model.posterior.components
+    for name, term in objective.terms.items():
+        weight, settled = term.weight.settled(planned, per_epoch), term.settled(planned, per_epoch)
+        if warn and settled > max(planned, weight):
+            warnings.warn(
+                f"{name} comes to its target at step {settled:,.0f} of {planned:,}, so it does not; lower its "
+                "ramp_epochs, or train for longer",
+                stacklevel=2,
+            )
     for name, schedule in named.items():
         if schedule.schedule == "cyclical" and schedule.cycles > planned:
             raise RequestError(f"{name}: {schedule.cycles} cycles in {planned} steps; give fewer cycles")

@@ -8,14 +8,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from textvae.batches import Batch
-from textvae.parts.decoders.recurrent import RecurrentDecoder
-from textvae.parts.encoders import RecurrentEncoder
+from textvae.parts.convolutions import Expansion
+from textvae.parts.decoders import decoder_of
+from textvae.parts.encoders import encoder_of
 from textvae.parts.layers import Feedforward
 from textvae.parts.noise import Noise, same_noise
 from textvae.parts.posteriors import DiagonalGaussian, Posterior, gaussian_kl, posterior_of
 from textvae.parts.priors import Prior, prior_of
 from textvae.parts.refinement import Nats, gaussian_of, parameters_of, refined_path, still
-from textvae.settings import Model, Refined
+from textvae.settings import Data, HybridDecoder, Model, Refined
 
 
 class Pass(NamedTuple):
@@ -50,12 +51,14 @@ class TextVAE(nn.Module):
         prior: nn.Module | None = None,
         leaving: nn.Module | None = None,
         entering: nn.Module | None = None,
+        expansion: Expansion | None = None,
         heads: Mapping[str, nn.Module] | None = None,
         refinement: Refined | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.posterior, self.prior_network, self.decoder = encoder, posterior, prior, decoder
         self.leaving, self.entering = leaving, entering  # feed-forward layers before and after z
+        self.expansion = expansion  # of z into features of every position
         self.heads = nn.ModuleDict(dict(heads or {}))
         self.refinement = refinement
 
@@ -73,7 +76,7 @@ class TextVAE(nn.Module):
 
     def generative(self) -> list[nn.Parameter]:
         """The parameters of p(z), p(x|z) and the heads: all but those of q(z|x)."""
-        parts = (self.prior_network, self.entering, self.decoder, self.heads)
+        parts = (self.prior_network, self.entering, self.expansion, self.decoder, self.heads)
         return [parameter for part in parts if part is not None for parameter in part.parameters()]
 
     def forward(self, batch: Batch, noise: Noise, samples: int = 1, components: int | None = None) -> Pass:
@@ -84,8 +87,11 @@ class TextVAE(nn.Module):
 
     def scored(self, batch: Batch, z: Tensor | None, posterior: Posterior | None) -> Pass:
         """The pass for codes that have been drawn."""
-        heads = {} if z is None else {name: head(z, batch.ids, batch.lengths) for name, head in self.heads.items()}
-        return Pass(self.log_px(batch, z), z, posterior, self.prior, heads)
+        code = None if z is None else self.code(z)
+        heads = {}
+        for name, head in self.heads.items():
+            heads[name] = head(z if head.sees == "z" else code, batch.ids, batch.lengths)
+        return Pass(self._log_px(batch, code), z, posterior, self.prior, heads)
 
     def encode(
         self, batch: Batch, noise: Noise | None = None, samples: int = 1, components: int | None = None
@@ -102,7 +108,7 @@ class TextVAE(nn.Module):
         assert isinstance(posterior, DiagonalGaussian)
         size = posterior.mean.shape[1]
         draw = (noise or same_noise(posterior.mean))(1, size)
-        with still(self.decoder, self.generative()):
+        with still((self.decoder, self.expansion), self.generative()):
             path, _ = refined_path(self.negative_bound(batch, draw), parameters_of(posterior), self.refinement)
         return gaussian_of(path[-1])
 
@@ -131,16 +137,25 @@ class TextVAE(nn.Module):
 
         return nats
 
-    def code(self, z: Float[Tensor, "*any latent"]) -> Float[Tensor, "*any latent"]:
-        """What the decoder sees of z: z itself, unless there are feed-forward layers between them."""
-        return z if self.entering is None else self.entering(z)
+    def code(self, z: Float[Tensor, "*any latent"]) -> Float[Tensor, "*rest"]:
+        """What the decoder sees of z: z itself, unless there are feed-forward layers between them.
+
+        Of a hybrid model these are features of every position (any, position, maps).
+        """
+        if self.entering is not None:
+            z = self.entering(z)
+        return z if self.expansion is None else self.expansion(z)
 
     def log_px(
         self, batch: Batch, z: Float[Tensor, "sample batch latent"] | None
     ) -> Float[Tensor, "sample batch time"]:
         """log p(x_t | x_<t, z) in nats, end mark counted, zero at padding."""
+        return self._log_px(batch, None if z is None else self.code(z))
+
+    def _log_px(self, batch: Batch, code: Tensor | None) -> Tensor:
+        """The same from what the decoder sees of z."""
         inside = torch.arange(batch.ids.shape[1], device=batch.ids.device) < batch.lengths[:, None]
-        return self.decoder.log_prob(batch.ids, None if z is None else self.code(z)).masked_fill(~inside, 0.0)
+        return self.decoder.log_prob(batch.ids, code).masked_fill(~inside, 0.0)
 
     def _read(self, embedded: Tensor, lengths: Tensor) -> Posterior:
         """q(z|.) of sentences given as embeddings."""
@@ -149,26 +164,23 @@ class TextVAE(nn.Module):
         return self.posterior(hidden if self.leaving is None else self.leaving(hidden))
 
 
-def build(settings: Model, vocabulary: int, terms: Mapping[str, Any] | None = None) -> TextVAE:
+def build(
+    settings: Model,
+    vocabulary: int,
+    terms: Mapping[str, Any] | None = None,
+    positions: int = Data().positions,
+) -> TextVAE:
     """The model that settings describe, with freshly drawn weights (from torch's global generator).
 
-    `terms` of the objective that predict something from z name their heads. Every weight and bias is drawn from
-    U(-init, init), as in Semeniuta et al. 2017 and Fu et al. 2020, but where a part says otherwise.
+    `terms` of the objective that predict something from z name their heads. `positions`: how many tokens the
+    longest text has, end mark included, which convolutions of fixed length need to know. Every weight and bias is
+    drawn from U(-init, init), as in Semeniuta et al. 2017 and Fu et al. 2020, but where a part says otherwise.
     """
     decoder, latent = settings.decoder, settings.latent
     parts: dict[str, Any] = {}
     if latent:
-        encoder = settings.encoder
-        parts["encoder"] = RecurrentEncoder(
-            vocabulary,
-            settings.embedding,
-            encoder.name,
-            encoder.hidden,
-            encoder.layers,
-            encoder.bidirectional,
-            encoder.dropout,
-        )
-        size = parts["encoder"].size
+        parts["encoder"] = encoder_of(settings.encoder, vocabulary, settings.embedding, positions)
+        size, seen = parts["encoder"].size, {"z": latent}
         parts["posterior"] = posterior_of(settings.posterior, size, latent)
         parts["prior"] = prior_of(settings.prior, latent, settings.embedding)
         if isinstance(settings.inference, Refined):
@@ -176,19 +188,19 @@ def build(settings: Model, vocabulary: int, terms: Mapping[str, Any] | None = No
         if settings.feedforward.layers:
             layers, highway = settings.feedforward.layers, settings.feedforward.highway
             parts["leaving"], parts["entering"] = (Feedforward(n, layers, highway) for n in (size, latent))
-        heads = {name: term.head(latent, vocabulary) for name, term in (terms or {}).items()}
+        if isinstance(decoder, HybridDecoder):
+            unfolding = decoder.model_dump(exclude={"name", "top"})
+            parts["expansion"] = Expansion(latent, **unfolding, positions=positions)
+            seen["code"] = decoder.maps[-1]
+        heads = {name: term.head(seen, vocabulary) for name, term in (terms or {}).items()}
         parts["heads"] = {name: head for name, head in heads.items() if head is not None}
-    parts["decoder"] = RecurrentDecoder(
-        vocabulary,
-        settings.embedding,
-        latent,
-        decoder.name,
-        decoder.hidden,
-        decoder.layers,
-        decoder.inject,
-        decoder.dropout,
-        decoder.word_keep,
-    )
+    parts["decoder"] = decoder_of(decoder, vocabulary, settings.embedding, latent)
+    if "expansion" in parts:
+        parts["decoder"].max_length = parts["expansion"].positions
+    if latent and settings.shared_embedding:
+        parts["encoder"].embedding = parts["decoder"].embedding
+    if settings.tied:
+        parts["decoder"].words.weight = parts["decoder"].embedding.weight
     model = TextVAE(**parts)
     redraw(model, settings.init)
     return model

@@ -88,7 +88,8 @@ class Run:
                     "put an intact copy back, or train anew"
                 )
         settings = parse(read_document(folder / "settings.toml"), TERMS)
-        return cls(folder, settings, Tokenizer.load(folder / "tokenizer.json"), environment)
+        tokenizer = Tokenizer.load(folder / "tokenizer.json", settings.data.right_to_left)
+        return cls(folder, settings, tokenizer, environment)
 
     def model(self) -> TextVAE:
         """The model with the best weights, ready for evaluation.
@@ -100,7 +101,8 @@ class Run:
         if not path.exists():
             raise RequestError(f"{path}: not written yet; the run has not finished its first validation")
         tensors, _ = read_tensors(path)
-        model = build(self.settings.model, len(self.tokenizer), self.settings.terms())
+        settings = self.settings
+        model = build(settings.model, len(self.tokenizer), settings.terms(), settings.data.positions)
         load_weights(model, tensors, path)
         return model.eval()
 

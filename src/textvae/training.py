@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from textvae.batches import Batch, collate, epoch_batches
-from textvae.data import Corpus, open_corpus
+from textvae.batches import Batch, collate
+from textvae.data import Corpus, epoch_data, open_corpus
 from textvae.errors import RequestError, WorkError
 from textvae.files import read_tensors, write_tensors, writing
 from textvae.launch import (
@@ -67,7 +67,7 @@ class State:
     sums: dict[str, float] = field(default_factory=dict)
 
 
-def train(settings: Settings, out: Path, progress: Progress | None = None) -> Run:
+def train(settings: Settings, out: Path | str, progress: Progress | None = None) -> Run:
     """Train a model from settings into a new run folder.
 
     Under `torchrun` every process calls this; together they take the steps that one process would.
@@ -83,14 +83,14 @@ def train(settings: Settings, out: Path, progress: Progress | None = None) -> Ru
     fabric = launched(settings)
     check_trainable(settings, corpus, fabric.world_size)
     if fabric.is_global_zero:
-        Run.create(out, settings, corpus.tokenizer, corpus.description())
+        Run.create(Path(out), settings, corpus.tokenizer, corpus.description())
     fabric.barrier()
     run = Run.open(out)
     Loop(run, corpus, fabric).run(progress)
     return run
 
 
-def resume(folder: Path, progress: Progress | None = None) -> Run:
+def resume(folder: Path | str, progress: Progress | None = None) -> Run:
     """Go on with a run from its last checkpoint; it ends as it would have without the interruption.
 
     Raises:
@@ -115,15 +115,16 @@ class Loop:
         self.corpus, self.store = corpus, corpus.split("train")
         with torch.random.fork_rng(used(fabric)):
             torch.manual_seed(settings.train.seed)
-            self.model: TextVAE = build(settings.model, len(corpus.tokenizer), settings.terms())
+            self.model: TextVAE = build(
+                settings.model, len(corpus.tokenizer), settings.terms(), settings.data.positions
+            )
         fabric.to_device(self.model)  # now, because a checkpoint's optimizer slots are put where the weights are
         self.state, self.sums = State(), dict[str, Any]()
         self.batches_of, self.batches = -1, list[np.ndarray]()
         self.prepared: dict[int, Batch] = {}  # batches of the epoch that have been collated
         self.steps_per_epoch = math.ceil(len(self.store) / settings.train.batch_size)
         self.total = planned_steps(settings, len(self.store))
-        self.interval = self.saved = time.monotonic()
-        self.tokens_at = 0
+        self.interval, self.saved, self.tokens_at = 0.0, 0.0, 0  # set when it runs
         self.log_path = run.folder / "log.jsonl"
         self.checkpoint = run.folder / "checkpoint" / "last.safetensors"
         if self.checkpoint.exists():
@@ -196,7 +197,11 @@ class Loop:
         vars(state).update(vars(begun))
         self._enter()
         torch.manual_seed(mixed(self.settings.train.seed, state.step, -1))
-        parts = {"decoder": ("decoder", "entering"), "encoder": ("encoder", "leaving"), "prior": ("prior_network",)}
+        parts = {
+            "decoder": ("decoder", "expansion", "entering"),
+            "encoder": ("encoder", "leaving"),
+            "prior": ("prior_network",),
+        }
         for part in self.phase.reset:
             for name in parts.get(part, (part,)):
                 if getattr(self.model, name) is not None:
@@ -204,11 +209,11 @@ class Loop:
 
     def _step(self) -> None:
         """One update on the next global batch; its randomness depends on the seed and the step alone."""
-        state, train = self.state, self.settings.train
+        state = self.state
         epoch, position = divmod(state.step, self.steps_per_epoch)
         if self.batches_of != epoch:
             self.batches_of, self.prepared = epoch, {}
-            self.batches = epoch_batches(self.store.lengths, train.batch_size, train.seed, epoch)
+            self.store, self.batches = epoch_data(self.corpus.split("train"), self.settings, epoch)
         if self.update.name == "aggressive" and state.aggressive:
             encoder_updates(self._encoder_update, self.update)
         raw = self._updated(position, state.step, self._draws(state.step))

@@ -80,7 +80,7 @@ def refining(
     # The code of the loss comes first, so that without steps it is the one that the joint update draws.
     draw, inner = noise(1, first.mean.shape[1]), noise(1, first.mean.shape[1])
     nats = model.negative_bound(batch, inner, objective.weights(step, multipliers).get("kl", 1.0))
-    with still(model.decoder, model.generative()), fabric.autocast():
+    with still((model.decoder, model.expansion), model.generative()), fabric.autocast():
         path, factors = refined_path(nats, start, settings)
     last = path[-1].requires_grad_()
     posterior = gaussian_of(last)
@@ -91,7 +91,7 @@ def refining(
     loss.backward()
     raw["loss"] = loss.detach()
     gradient = last.grad if last.grad is not None else torch.zeros_like(last)
-    with still(model.decoder):  # in full precision: differences of bfloat16 gradients are noise
+    with still((model.decoder, model.expansion)):  # in full precision: differences of bfloat16 gradients are noise
         gradient = through_refinement(nats, path, factors, settings, gradient)
     start.backward(gradient)
     return raw | stepped(model, optimizer, clip_norm, clip_value)

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from textvae.files import read_tensors
+from textvae.objective import load_settings
 from textvae.run import Run
 
 from .conftest import SMALL, assigned, call, refused
@@ -284,3 +285,16 @@ def test_the_settings_that_are_written_are_read_again(run):
     settings = (run / "settings.toml").read_text()
     assert "latent = 3" in settings
     assert json.loads((run / "environment.json").read_text())["format"] == 1
+
+
+def test_a_dry_run_prints_the_settings_and_trains_nothing(reviews, tmp_path):
+    found = call("train", "--data", reviews, "--method", "capacity", "--dry-run", *assigned(["train.lr=0.01"]))
+    assert found.exit_code == 0
+    printed = tmp_path / "printed.toml"
+    printed.write_text(found.stdout)
+    wanted = load_settings(None, "capacity", ["train.lr=0.01"], data={"corpus": str(reviews)})
+    assert load_settings(printed) == wanted
+    assert not (tmp_path / "runs").exists()
+    assert refused(
+        call("train", "--resume", "runs/x", "--dry-run"), "--resume: a run goes on with its own settings"
+    )

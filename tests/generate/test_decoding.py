@@ -73,6 +73,21 @@ def test_greedy_takes_the_likeliest_word_until_the_end_mark():
     assert greedy(chain, torch.tensor([[0.0], [-9.0], [9.0]]), 3) == [[A, B], [A, B, A], [A]]
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 5])
+def test_without_an_end_every_text_has_all_its_tokens(chunk):
+    chain = Chain({BOS: {A: 0.6, EOS: 0.4}, A: {EOS: 0.9, B: 0.1}, EOS: {B: 0.5, EOS: 0.4, C: 0.1}, B: {A: 1.0}})
+    codes = torch.tensor([[0.0], [9.0], [-9.0], [0.0], [9.0]])
+    found = generate(chain, codes, Decoding(), 5, chunk=chunk, end=False)
+    runs = [A, EOS, B, A, EOS], [EOS] * 5, [A, B, A, B, A]
+    assert found == [runs[0], runs[1], runs[2], runs[0], runs[1]]
+    drawn = generate(chain, codes, Decoding("sample"), 50, seed=1, chunk=chunk, end=False)
+    assert drawn == generate(chain, codes, Decoding("sample"), 50, seed=1, end=False)
+    assert {len(row) for row in drawn} == {50} and any(EOS in row[:-1] for row in drawn)
+    # Until the first end mark it is the sentence that ends there.
+    sentences = generate(chain, codes, Decoding("sample"), 50, seed=1)
+    assert sentences == [(row + [EOS])[: (row + [EOS]).index(EOS)] for row in drawn]
+
+
 def test_a_sentence_that_does_not_end_is_cut():
     chain = Chain({BOS: {A: 1.0}, A: {B: 1.0}, B: {A: 1.0}})
     assert greedy(chain, None, 5) == [[A, B, A, B, A]]

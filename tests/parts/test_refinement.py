@@ -108,7 +108,7 @@ BATCH = Batch(torch.tensor([[5, 6, 7, 3], [8, 9, 3, 0]]), torch.tensor([4, 3]), 
 def test_refinement_brings_a_models_bound_down_and_is_deterministic(model):
     draw = torch.randn(1, 2, 3, dtype=torch_float64)
     nats = model.negative_bound(BATCH, draw)
-    with still(model.decoder):
+    with still([model.decoder]):
         first = parameters_of(model.amortized(BATCH))
         found = parameters_of(model.encode(BATCH, lambda samples, size: draw))
         assert bool((nats(found[None]) < nats(first[None])).all())
@@ -136,7 +136,7 @@ def test_the_negative_bound_is_that_of_a_pass(model):
 
 def test_stillness_is_undone(model):
     model.train()
-    with still(model.decoder, model.generative()):
-        assert not model.decoder.training and model.decoder.network.training
+    with still([model.decoder], model.generative()):
+        assert not model.decoder.training and model.decoder.network.network.training
         assert not any(parameter.requires_grad for parameter in model.decoder.parameters())
     assert model.decoder.training and all(parameter.requires_grad for parameter in model.parameters())

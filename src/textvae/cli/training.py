@@ -15,13 +15,14 @@ from textvae.errors import RequestError
 
 if TYPE_CHECKING:
     from textvae.run import Run
+    from textvae.settings import Settings
 
 # What each preset says of itself in its first line, in the order of docs/methods.md.
 ORDER = (
     "language-model vanilla beta kl-annealing kl-annealing-converged cyclical free-bits free-bits-total capacity "
     "capacity-max lagrangian mmd point mu-forcing mu-forcing-annealing bow bow-annealing word-dropout inputless "
-    "gaussian-mixture semi-implicit semi-implicit-cyclical batch-norm delta iaf vmf mixture-prior vamp-prior "
-    "aggressive aggressive-semi-implicit semi-amortized pretrained"
+    "hybrid gaussian-mixture semi-implicit semi-implicit-cyclical batch-norm delta iaf vmf mixture-prior "
+    "vamp-prior aggressive aggressive-semi-implicit semi-amortized pretrained"
 ).split()
 
 
@@ -70,6 +71,9 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped; takes nothing else.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the settings that it comes to, and stop.")
+    ] = False,
 ) -> None:
     """Train a model on your sentences or a known corpus.
 
@@ -94,7 +98,7 @@ def train(
     sources = {"corpus": data, "train": train_file, "valid": valid, "test": test, "column": column, "label": label}
     given: dict[str, str | None] = {name: value for name, value in sources.items() if value is not None}
     if resume is not None:
-        if settings or method or assignments or out or given:
+        if settings or method or assignments or out or given or dry_run:
             raise RequestError("--resume: a run goes on with its own settings and data; give nothing beside it")
         _train(resume, lambda progress: _resumed(resume, progress))
         return
@@ -108,17 +112,14 @@ def train(
     from textvae.objective import load_settings
 
     loaded = load_settings(settings, method, assignments or (), **({"data": given} if given else {}))
+    if dry_run:
+        result(loaded.toml().rstrip())
+        return
     if out is None:
         name = method or (settings.stem if settings else "vanilla")
         out = _new_folder(loaded.data.train or loaded.data.corpus or "text", name)
     folder = out
-
-    def trained(progress: TrainingProgress | None) -> "Run":
-        from textvae.training import train as train_settings
-
-        return train_settings(loaded, folder, progress)
-
-    _train(folder, trained, new=True)
+    _train(folder, lambda progress: _started(loaded, folder, progress), new=True)
 
 
 def quickstart(
@@ -150,6 +151,12 @@ def quickstart(
             lines += [f"    {plain(text)}" for text in report.interpolation]
         blocks.append("\n".join(lines))
     result("\n\n".join([*blocks, f"report: {plain(str(out / 'report.html'))}"]))
+
+
+def _started(settings: "Settings", folder: Path, progress: TrainingProgress | None) -> "Run":
+    from textvae.training import train
+
+    return train(settings, folder, progress)
 
 
 def _resumed(folder: Path, progress: TrainingProgress | None) -> "Run":

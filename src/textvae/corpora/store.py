@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from copy import copy
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -20,15 +21,20 @@ _CHUNK = 4096  # sentences encoded and written at once
 _MOST_LABELS = 10_000
 _DTYPES = ("<u2", "<i4")
 _COUNTS = ("sentences", "tokens", "dropped", "cut", "blank")
+# Keeps the random numbers of pieces' positions apart from those of the order of batches.
+_POSITIONS = 4
 
 
 class TokenStore:
     """One split of a corpus as token ids in memory-mapped files: `store[i]` is a sentence with its end mark.
 
-    `lengths` counts the tokens of each sentence, end mark included; `labels` holds indices into
-    `label_names`, or None; `fingerprint` is a SHA-256 of all ids and sentence boundaries; `counts` says how
-    many sentences and tokens there are and how many were dropped, cut or blank.
+    `starts` says where in `ids` each sentence begins; `lengths` counts its tokens, end mark included; `labels`
+    holds indices into `label_names`, or None; `fingerprint` is a SHA-256 of all ids and sentence boundaries;
+    `counts` says how many sentences and tokens there are and how many were dropped, cut or blank. Of a store
+    of `pieces`, `window` is their length, and a piece stands wherever a sentence is spoken of.
     """
+
+    window: int | None = None
 
     def __init__(
         self,
@@ -39,7 +45,7 @@ class TokenStore:
         label_names: list[str],
     ) -> None:
         self.ids = ids
-        self.offsets = offsets
+        self.starts = offsets[:-1]
         self.lengths = np.diff(offsets)
         self.labels = labels
         self.label_names = label_names
@@ -73,7 +79,44 @@ class TokenStore:
         if not -len(self) <= i < len(self):
             raise IndexError(f"sentence {i} of {len(self)}")
         i %= len(self)
-        return self.ids[self.offsets[i] : self.offsets[i + 1]]
+        return self.ids[self.starts[i] : self.starts[i] + self.lengths[i]]
+
+    def pieces(self, window: int) -> "TokenStore":
+        """The running text, sentences with their end marks one after the other, in pieces of `window` tokens.
+
+        They follow each other and hold every token once; the last one is what is left. The ids are the same
+        memory-mapped ones; a piece has no label, and no end mark but those of the text.
+        """
+        found = copy(self)
+        found.window = window
+        found.starts = np.arange(0, len(self.ids), window)
+        found.lengths = np.minimum(window, len(self.ids) - found.starts)
+        found.labels, found.label_names = None, []
+        found.fingerprint = hashlib.sha256(f"{self.fingerprint} {window}".encode()).hexdigest()
+        found.counts = {**self.counts, "sentences": len(found.starts)}
+        return found
+
+    def drawn(self, seed: int, epoch: int) -> "TokenStore":
+        """What an epoch is trained on: as many pieces, all of full length, at positions uniform over the text.
+
+        They depend on (seed, epoch) alone and may overlap. Sentences stay as they are.
+
+        Source: Semeniuta et al. 2017, section 4; they draw the pieces of validation too.
+        """
+        if self.window is None:
+            return self
+        found = copy(self)
+        random = np.random.default_rng([seed, epoch, _POSITIONS])
+        found.starts = random.integers(len(self.ids) - self.window + 1, size=len(self))
+        found.lengths = np.full(len(self), self.window)
+        return found
+
+    def end_marks(self, rows: np.ndarray) -> int:
+        """How many end marks the given sentences have: one each, pieces any number."""
+        marks = np.flatnonzero(self.ids == EOS)
+        begin = self.starts[rows]
+        before, by_the_end = np.searchsorted(marks, begin), np.searchsorted(marks, begin + self.lengths[rows])
+        return int((by_the_end - before).sum())
 
 
 def write_store(
@@ -104,7 +147,7 @@ def write_store(
     label_names: dict[str, int] = {}
     with ExitStack() as files:
         dtype = _DTYPES[0] if len(tokenizer) < 65536 else _DTYPES[1]
-        writers = {split: _SplitWriter(folder / split, files, dtype, label_names) for split in splits}
+        writers = {split: _SplitWriter(folder / split, files, dtype, label_names, tokenizer) for split in splits}
         for chunk in _chunks(rows):
             encoded = tokenizer.encode([sentence.text for _, sentence in chunk])
             for split, writer in writers.items():
@@ -145,8 +188,11 @@ def finished(folder: Path | str, key: str) -> dict[str, TokenStore] | None:
 class _SplitWriter:
     """Appends the sentences of one split to its files, which appear under their names when `files` closes."""
 
-    def __init__(self, path: Path, files: ExitStack, dtype: str, label_names: dict[str, int]) -> None:
+    def __init__(
+        self, path: Path, files: ExitStack, dtype: str, label_names: dict[str, int], tokenizer: Tokenizer
+    ) -> None:
         self.path = path
+        self.tokenizer = tokenizer
         self.files = files
         self.dtype = dtype
         self.label_names = label_names  # label -> number by first appearance, common to all splits
@@ -172,7 +218,7 @@ class _SplitWriter:
                     self.shortest = min(self.shortest or len(ids), len(ids))
                     continue
                 self.counts["cut"] += 1
-                ids = ids[:max_length]
+                ids = self.tokenizer.beginning(ids, max_length)
             kept.append([*ids, EOS])
             if sentence.label is not None:
                 labels.append(self.label_names.setdefault(sentence.label, len(self.label_names)))

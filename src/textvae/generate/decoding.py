@@ -134,13 +134,17 @@ def generate(
     *,
     rows: int = 1,
     chunk: int = ROWS,
+    code: Callable[[Tensor], Tensor] = lambda z: z,
+    end: bool = True,
 ) -> list[list[int]]:
     """The ids of one sentence for each code, or of `rows` sentences without codes, end marks left out.
 
     A sentence has at most `max_length` words, or as many as the decoder declares if that is fewer; what has not
     ended then is cut. The random numbers of a sentence depend on the seed and its row alone, so neither `chunk`,
     how many are decoded side by side, nor the other rows change it (but for the last bit of the decoder's own
-    arithmetic, which may differ with the size of a batch). Put the decoder into evaluation mode first.
+    arithmetic, which may differ with the size of a batch). `code` makes of each chunk of `z` what the decoder sees
+    of it. Without `end` the end mark is a token like any other and ends nothing: every text has exactly
+    `max_length` tokens, end marks among them. Put the decoder into evaluation mode first.
 
     Raises:
         RequestError: for a length or a number of rows that makes no sense.
@@ -158,9 +162,10 @@ def generate(
     for first in range(0, rows, chunk):
         part = range(first, min(first + chunk, rows))
         keys = torch.tensor([mixed(seed, row, _STREAM) for row in part], device=device)
-        state = decoder.start(None if z is None else z[part.start : part.stop].to(device), len(part))
-        ids = _decoded(decoder, state, choose, keys, banned, max_length)
-        sentences += [row[: row.index(EOS)] for row in ids.tolist()]
+        seen = None if z is None else code(z[part.start : part.stop].to(device))
+        state = decoder.start(seen, len(part))
+        ids = _decoded(decoder, state, choose, keys, banned, max_length, end).tolist()
+        sentences += [row[: row.index(EOS)] if end else row[:-1] for row in ids]
     return sentences
 
 
@@ -171,8 +176,9 @@ def _decoded(
     keys: Int[Tensor, " row"],
     banned: tuple[int, ...],
     max_length: int,
+    end: bool,
 ) -> Int[Tensor, "row length"]:
-    """The tokens of each row; whatever stands behind a row's first end mark means nothing."""
+    """The tokens of each row and an end mark; with `end` what stands behind a row's first one means nothing."""
     token = torch.full_like(keys, BOS)
     ids = keys.new_full((len(keys), max_length + 1), EOS)
     place = torch.arange(len(keys), device=keys.device)  # where in `ids` each row of the batch belongs
@@ -183,6 +189,8 @@ def _decoded(
             logits[:, word] = -math.inf
         token = choose(logits, partial(_uniform, keys, time))
         ids[place, time] = token
+        if not end:
+            continue
         ended |= token == EOS
         going = len(ended) - int(ended.sum())
         if not going:

@@ -1,5 +1,6 @@
 """A trained model as people use it: texts to codes, codes to texts, samples, and paths between sentences."""
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,6 +29,9 @@ from textvae.tokenizers import EOS, PAD
 # Padded tokens encoded at once.
 TOKENS = 16_384
 GREEDY = Decoding()
+# A line break with all white space around it, since lines of training text have none outside and are never blank.
+# It begins where the white space does, so that long stretches of it take no longer than other text.
+_LINE_BREAK = re.compile(r"(?<!\s)\s*[\r\n]\s*")
 
 
 def load(folder: Path | str) -> "Trained":
@@ -46,12 +50,16 @@ class Trained:
     Codes are float32 arrays of shape (n, latent). What is random depends on `seed` and on a sentence's place alone:
     of twenty samples the first ten are the ten of the same seed. Texts have at most `max_length` tokens, like those
     that the model was trained on: longer ones are cut, generated ones end there.
+
+    Texts of a model of windows are pieces of running text of several lines: generated ones have exactly `window`
+    tokens, line breaks among them, and those that are given may be shorter.
     """
 
     def __init__(self, run: Run, model: TextVAE) -> None:
         self.run, self.model, self.tokenizer = run, model.eval(), run.tokenizer
         self.latent = run.settings.model.latent
-        self.max_length = run.settings.data.max_length
+        self.window = run.settings.data.window
+        self.max_length = self.window or run.settings.data.max_length
 
     def posterior(self, texts: Sequence[str]) -> Posterior | None:
         """q(z|x) of each text, in their order, on the CPU; its `mean` is (n, latent). None without texts.
@@ -201,26 +209,36 @@ class Trained:
 
     def _texts(self, z: Tensor | None, decoding: Decoding, seed: int, rows: int = 1) -> list[str]:
         with evaluating(self.model):
-            code = None if z is None else self.model.code(z.to(self.model.device))
-            ids = generate(self.model.decoder, code, decoding, self.max_length, seed, rows=rows)
-        return self.tokenizer.decode_batch(ids)
+            model, end = self.model, self.window is None
+            ids = generate(model.decoder, z, decoding, self.max_length, seed, rows=rows, code=model.code, end=end)
+        return self.tokenizer.decode_batch(ids) if end else [self.tokenizer.decode_lines(row) for row in ids]
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of texts, brought to the form that the training text had."""
+        """The tokens of texts as the model reads them, brought to the form that the training text had."""
         if isinstance(texts, str):
             raise RequestError(f"texts = {texts!r}: a list of texts is expected; wrap a single one: [text]")
-        lines = [one_line(text) if isinstance(text, str) else text for text in texts]
-        sentences = self.tokenizer.encode(lines)  # refuses what is no text
+        sentences = self._sentences(texts) if self.window is None else self._pieces(texts)
         for number, ids in enumerate(sentences):
             if not ids:
                 raise RequestError(f"texts[{number}]: is empty; leave it out")
         long = sum(len(ids) > self.max_length for ids in sentences)
         if long:
             warnings.warn(
-                f"{long} of {len(sentences)} texts cut to their first {self.max_length} tokens (data.max_length)",
+                f"{long} of {len(sentences)} texts cut to their first {self.max_length} tokens "
+                f"(data.{'max_length' if self.window is None else 'window'})",
                 stacklevel=4,
             )
-        return [ids[: self.max_length] for ids in sentences]
+        if self.window is not None:
+            return [ids[: self.window] for ids in sentences]
+        return [[*self.tokenizer.beginning(ids, self.max_length), EOS] for ids in sentences]
+
+    def _sentences(self, texts: Sequence[str]) -> list[list[int]]:
+        lines = [one_line(text) if isinstance(text, str) else text for text in texts]
+        return self.tokenizer.encode(lines)  # refuses what is no text
+
+    def _pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        pieces = [_LINE_BREAK.sub("\n", text) if isinstance(text, str) else text for text in texts]
+        return self.tokenizer.encode_lines(pieces)
 
     def _codes(self, z: ArrayLike | Tensor, name: str = "z") -> Float[Tensor, "n latent"]:
         """Codes as a tensor of their own, once they are found to be codes of this model."""
@@ -279,12 +297,12 @@ def _array(value: ArrayLike | Tensor, name: str) -> Float32[np.ndarray, "..."]:
 
 
 def _batches(sentences: list[list[int]]) -> Iterator[Batch]:
-    """Sentences, the longest first, in batches of at most TOKENS ids, padding among them."""
+    """Texts' ids, end marks included, the longest first, in batches of at most TOKENS ids, padding among them."""
     order = sorted(range(len(sentences)), key=lambda number: -len(sentences[number]))
     start = 0
     while start < len(order):
-        index = order[start : start + max(1, TOKENS // (len(sentences[order[start]]) + 1))]
-        rows = [torch.tensor([*sentences[number], EOS]) for number in index]
+        index = order[start : start + max(1, TOKENS // len(sentences[order[start]]))]
+        rows = [torch.tensor(sentences[number]) for number in index]
         lengths = torch.tensor([len(row) for row in rows])
         yield Batch(pad_sequence(rows, batch_first=True, padding_value=PAD), lengths, torch.tensor(index))
         start += len(index)

@@ -8,6 +8,8 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from textvae.parts import lstm
+from textvae.parts.norm_lstm import NormLstm
+from textvae.settings.architectures import Norm
 
 Cell = Literal["lstm", "gru"]
 # LSTM: (h, c); GRU: (h,). Each (layer, batch, hidden).
@@ -20,17 +22,22 @@ _ONEDNN: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 class Recurrent(nn.Module):
-    """An LSTM or GRU over sentences padded at the end; states are tuples for both.
+    """An LSTM, with or without layer normalisation, or a GRU over sentences padded at the end; states are tuples.
 
     Nothing is packed: oneDNN's fused kernels want whole batches, and what stands after a sentence's end cannot
     reach what stands before it.
     """
 
-    def __init__(self, cell: Cell, size: int, hidden: int, layers: int = 1) -> None:
+    def __init__(self, cell: Cell, size: int, hidden: int, layers: int = 1, norm: Norm = "none") -> None:
         super().__init__()
-        kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
         self.cell: Cell = cell
-        self.network = kind(size, hidden, num_layers=layers, batch_first=True)
+        self.normalised = norm != "none"
+        if self.normalised:
+            assert cell == "lstm"  # settings refuse it for a GRU
+            self.network: Any = NormLstm(size, hidden, layers, joint=norm == "layer")
+        else:
+            kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
+            self.network = kind(size, hidden, num_layers=layers, batch_first=True)
 
     @property
     def states(self) -> int:
@@ -44,7 +51,7 @@ class Recurrent(nn.Module):
         if state is not None:
             state = tuple(part.to(inputs.dtype) for part in state)
         if self.cell == "lstm":
-            if lstm.wanted(inputs, self.network.hidden_size):
+            if not self.normalised and lstm.wanted(inputs, self.network.hidden_size):
                 return lstm.lstm(inputs, state, self.network.all_weights)
             outputs, last = self.network(inputs, state)
             return outputs, last

@@ -86,15 +86,22 @@ def through_refinement(
 
 
 @contextmanager
-def still(decoder: nn.Module, parameters: Iterable[nn.Parameter] = ()) -> Iterator[None]:
-    """Dropout off and no gradients for these parameters, with gradients through recurrent networks all the same."""
-    training = decoder.training
-    decoder.training = False  # not its networks: cuDNN's go backward in training mode only
+def still(modules: Iterable[nn.Module | None], parameters: Iterable[nn.Parameter] = ()) -> Iterator[None]:
+    """These modules in evaluation mode, no gradients for these parameters, gradients through them all the same.
+
+    torch's own recurrent networks stay in the mode they are in: cuDNN's go backward in training mode only.
+    """
+    parts = [part for module in modules if module is not None for part in module.modules()]
+    active = [part for part in parts if part.training and not isinstance(part, nn.RNNBase)]
+    through = all(part.training for part in parts if isinstance(part, nn.RNNBase))
+    for part in active:
+        part.training = False
     try:
-        with frozen(parameters), torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled and training):
+        with frozen(parameters), torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled and through):
             yield
     finally:
-        decoder.training = training
+        for part in active:
+            part.training = True
 
 
 @contextmanager

@@ -16,16 +16,21 @@ from pydantic import BaseModel, ValidationError
 from textvae.errors import RequestError
 from textvae.settings.tables import Settings
 
-# Short forms that `--set` accepts.
+# Short forms.
 ALIASES = {"train.lr": "train.optimizer.lr"}
 # Tables of which there are several kinds, with the kind that one without a name is of.
 NAMED = {
+    "encoder": "lstm",
+    "decoder": "lstm",
+    "top": "lstm",
     "optimizer": "adam",
     "update": "joint",
     "posterior": "gaussian",
     "prior": "standard-normal",
     "inference": "amortized",
 }
+# Kinds that have the same settings.
+ALIKE = {"gru": "lstm"}
 # The field that says which kind of thing a table describes.
 TAGS = ("name", "schedule")
 
@@ -37,7 +42,7 @@ def read_document(path: Path) -> dict[str, Any]:
         RequestError: when there is no such file or it is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return spelled_out(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except FileNotFoundError:
         raise RequestError(f"{path}: no such settings file") from None
     except IsADirectoryError:
@@ -48,6 +53,24 @@ def read_document(path: Path) -> dict[str, Any]:
         raise RequestError(f"{path}: not valid TOML: {error}") from None
     except OSError as error:
         raise RequestError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def spelled_out(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with its short forms written in full.
+
+    >>> spelled_out({"train": {"lr": 0.1}})
+    {'train': {'optimizer': {'lr': 0.1}}}
+    """
+    result = dict(document)
+    for short, full in ALIASES.items():
+        table, name = short.split(".")
+        if isinstance(result.get(table), Mapping) and name in result[table]:
+            rest = {key: value for key, value in result[table].items() if key != name}
+            long: Any = result[table][name]
+            for key in reversed(full.split(".")):
+                long = {key: long}
+            result = merge({**result, table: rest}, long)
+    return result
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,7 +95,7 @@ def _merged_list(key: str, below: list[Any], above: Mapping[str, Any]) -> list[A
     merged = list(below)
     for number, value in above.items():
         if not number.isdecimal() or int(number) >= len(below):
-            known = ", ".join(f"{key}.{n}" for n in range(len(below)))
+            known = ", ".join(f"{key}.{n}" for n in range(len(below))) or "none"
             raise RequestError(f"{key}.{number}: is not in the list; there are {known}")
         merged[int(number)] = merge(below[int(number)], value)
     return merged
@@ -81,7 +104,8 @@ def _merged_list(key: str, below: list[Any], above: Mapping[str, Any]) -> list[A
 def _kind(key: str, table: Mapping[str, Any], below: Mapping[str, Any] | None = None) -> Any:
     """What a table describes, where kinds differ in their settings; without a name it is of the kind below it."""
     if key in NAMED:
-        return table.get("name", _kind(key, below) if below is not None else NAMED[key])
+        name = table.get("name", _kind(key, below) if below is not None else NAMED[key])
+        return ALIKE.get(name, name)
     return table.get("schedule", None if below is None else below.get("schedule"))
 
 
@@ -141,7 +165,7 @@ def _terms(
     built = {}
     for name, table in tables.items() if isinstance(tables, Mapping) else ():
         if name not in terms:
-            problems.append(f"{prefix}{name}: unknown term{_did_you_mean(name, terms)}")
+            problems.append(f"{prefix}{name}: unknown term{did_you_mean(name, terms)}")
             continue
         try:
             built[name] = terms[name].model_validate(table)
@@ -169,7 +193,7 @@ def _problem(model: type[BaseModel], error: Any, document: Any, prefix: str = ""
             here = _member(here, part)
     where = prefix + ".".join(place) if place else prefix.rstrip(".")
     if error["type"] == "extra_forbidden":
-        return f"{where}: unknown setting{_did_you_mean(place[-1], names)}"
+        return f"{where}: unknown setting{did_you_mean(place[-1], names)}"
     if error["type"] == "missing" and isinstance(error["loc"][-1], int):
         return f"{where} = {value!r}: too few values"
     if error["type"] == "missing":
@@ -178,13 +202,13 @@ def _problem(model: type[BaseModel], error: Any, document: Any, prefix: str = ""
         tag = error["ctx"]["discriminator"].strip("'")
         expected = error["ctx"]["expected_tags"].replace("'", "")
         known = [name.strip() for name in expected.split(",")]
-        return f"{where}.{tag}: unknown value {value.get(tag)!r}{_did_you_mean(str(value.get(tag)), known)}"
+        return f"{where}.{tag}: unknown value {value.get(tag)!r}{did_you_mean(str(value.get(tag)), known)}"
     if error["type"] == "union_tag_not_found":
         tag = error["ctx"]["discriminator"].strip("'")
         return f"{where}.{tag}: is required: it says which kind of thing this is"
     if error["type"] == "literal_error":
         known = [word.strip("' ") for word in error["ctx"]["expected"].replace(" or ", ", ").split(",")]
-        return f"{where}: unknown value {value!r}{_did_you_mean(str(value), known)}"
+        return f"{where}: unknown value {value!r}{did_you_mean(str(value), known)}"
     if error["type"] in ("model_type", "model_attributes_type", "dict_type"):
         return f"{where} = {value!r}: a table is expected"
     if error["type"] == "tuple_type":
@@ -226,8 +250,8 @@ def _field_names(here: Any) -> list[str]:
     return [name for member in _members(here) for name in member.model_fields]
 
 
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, or all of them."""
     known = sorted(set(known))
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"

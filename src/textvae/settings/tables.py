@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import (
-    BeforeValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -14,10 +13,16 @@ from pydantic import (
 )
 
 from textvae.schedules import Constant, Schedule
+from textvae.settings.architectures import (
+    Decoder,
+    Encoder,
+    Fraction,
+    RecurrentDecoder,
+    RecurrentEncoder,
+    named,
+)
 from textvae.strict import Strict
 
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Probability = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what torch's generators take
 
 
@@ -39,7 +44,11 @@ class Split(Strict):
 
 
 class Data(Strict):
-    """Where the text comes from: a registered corpus or a path, or one file for each split."""
+    """Where the text comes from: a registered corpus or a path, or one file for each split.
+
+    With `window` a model is of pieces of so many tokens of the running text, and not of sentences; `max_length` and
+    `too_long` have no use then. With `right_to_left` it reads and writes the last token of a sentence first.
+    """
 
     corpus: str | None = None
     train: str | None = None
@@ -50,7 +59,14 @@ class Data(Strict):
     tokenizer: Tokenizer = Tokenizer()
     max_length: PositiveInt = 100
     too_long: Literal["drop", "cut"] = "drop"
+    window: PositiveInt | None = None
+    right_to_left: bool = False
     split: Split = Split()
+
+    @property
+    def positions(self) -> int:
+        """How many tokens the longest text can have, end mark included."""
+        return self.window or self.max_length + 1
 
 
 class Feedforward(Strict):
@@ -58,16 +74,6 @@ class Feedforward(Strict):
 
     layers: NonNegativeInt = 0
     highway: bool = True
-
-
-class Encoder(Strict):
-    """Reads the sentence; its last states parametrise the posterior. Dropout falls on its input words."""
-
-    name: Literal["lstm", "gru"] = "lstm"
-    hidden: PositiveInt = 512
-    layers: PositiveInt = 1
-    bidirectional: bool = False
-    dropout: Fraction = 0.0
 
 
 Scale = Literal["log-variance", "softplus"]
@@ -201,37 +207,23 @@ class Refined(Strict):
 Inference = Annotated[Amortized | Refined, Field(discriminator="name")]
 
 
-class RecurrentDecoder(Strict):
-    """p(x|z): word by word; z as the initial state, at every step, or both."""
-
-    name: Literal["lstm", "gru"] = "lstm"
-    hidden: PositiveInt = 512
-    layers: PositiveInt = 1
-    inject: Annotated[tuple[Literal["state", "input"], ...], Field(strict=False)] = ("state", "input")
-    dropout: Fraction = 0.3
-    word_keep: Probability = 1.0
-
-
-def _named(default: str) -> Any:
-    """Before validation: a table without a name is of the default kind."""
-
-    def name(value: Any) -> Any:
-        return {"name": default, **value} if isinstance(value, Mapping) else value
-
-    return BeforeValidator(name)
-
-
 class Model(Strict):
-    """The parts and their sizes; `latent = 0` is the plain language model: the decoder alone."""
+    """The parts and their sizes; `latent = 0` is the plain language model: the decoder alone.
+
+    With `shared_embedding` encoder and decoder embed words alike; with `tied` the decoder's embeddings are the
+    weights of its softmax too.
+    """
 
     latent: NonNegativeInt = 32
     embedding: PositiveInt = 256
-    encoder: Encoder = Encoder()
+    encoder: Annotated[Encoder, named("lstm")] = RecurrentEncoder()
     feedforward: Feedforward = Feedforward()
-    posterior: Annotated[Posterior, _named("gaussian")] = GaussianPosterior()
-    prior: Annotated[Prior, _named("standard-normal")] = StandardNormalPrior()
-    inference: Annotated[Inference, _named("amortized")] = Amortized()
-    decoder: RecurrentDecoder = RecurrentDecoder()
+    posterior: Annotated[Posterior, named("gaussian")] = GaussianPosterior()
+    prior: Annotated[Prior, named("standard-normal")] = StandardNormalPrior()
+    inference: Annotated[Inference, named("amortized")] = Amortized()
+    decoder: Annotated[Decoder, named("lstm")] = RecurrentDecoder()
+    shared_embedding: bool = False
+    tied: bool = False
     init: PositiveFloat = 0.1
 
 
@@ -299,8 +291,8 @@ class Train(Strict):
     epochs: PositiveInt = 20
     max_steps: PositiveInt | None = None
     batch_size: PositiveInt = 32
-    optimizer: Annotated[Optimizer, _named("adam")] = Adam()
-    update: Annotated[Update, _named("joint")] = Joint()
+    optimizer: Annotated[Optimizer, named("adam")] = Adam()
+    update: Annotated[Update, named("joint")] = Joint()
     plateau: Plateau | None = None
     clip_norm: NonNegativeFloat = 5.0
     clip_value: NonNegativeFloat = 0.0
@@ -330,8 +322,8 @@ class Phase(Strict):
     patience: PositiveInt = 1
     reset: Annotated[tuple[Part, ...], Field(strict=False)] = ()
     objective: dict[str, Any] = Field(default_factory=dict)
-    optimizer: Annotated[Optimizer, _named("adam")] | None = None
-    update: Annotated[Update, _named("joint")] | None = None
+    optimizer: Annotated[Optimizer, named("adam")] | None = None
+    update: Annotated[Update, named("joint")] | None = None
 
 
 class Settings(Strict):

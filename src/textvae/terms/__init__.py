@@ -1,6 +1,7 @@
 """The terms of the objective; `TERMS` names them as settings do."""
 
 from textvae.terms.autoencoder import Autoencoder
+from textvae.terms.auxiliary import Auxiliary
 from textvae.terms.bow import Bow
 from textvae.terms.capacity import Capacity, CapacityMax
 from textvae.terms.free_bits import FreeBits, FreeBitsTotal
@@ -21,4 +22,5 @@ TERMS: dict[str, type[Term]] = {
     "autoencoder": Autoencoder,
     "mu-forcing": MuForcing,
     "bow": Bow,
+    "auxiliary": Auxiliary,
 }

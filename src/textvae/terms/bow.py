@@ -1,5 +1,6 @@
 """The bag-of-words loss: z must predict which words the sentence has."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from jaxtyping import Float
@@ -29,6 +30,6 @@ class Bow(Term):
         """Minus the mean log-probability that the model's head `bow` found."""
         return -gathered(out.heads["bow"].mean(0)).mean()
 
-    def head(self, latent: int, vocabulary: int) -> BagOfWords:
+    def head(self, sizes: Mapping[str, int], vocabulary: int) -> BagOfWords:
         """The softmax over the vocabulary."""
-        return BagOfWords(latent, vocabulary, self.hidden)
+        return BagOfWords(sizes["z"], vocabulary, self.hidden)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from textvae.model import Pass
 from textvae.parts.gather import gathered
-from textvae.settings import Settings
+from textvae.settings import DeltaPosterior, Settings
 from textvae.terms.term import Term, rate, without_rate
 
 
@@ -49,7 +49,11 @@ class Capacity(Term):
         return max(self.weight.settled(total, per_epoch), self.ramp_epochs * per_epoch)
 
     def problems(self, settings: Settings) -> list[str]:
-        """Refuses a posterior without a KL."""
+        """Refuses a posterior without a KL, and a target below the least that it can have."""
+        posterior = settings.model.posterior
+        if isinstance(posterior, DeltaPosterior) and self.target < posterior.rate:
+            least = f"the KL of the delta posterior is at least {posterior.rate}"
+            return [f".target = {self.target}: {least}; give that or more, or lower model.posterior.rate"]
         return without_rate(settings)
 
 

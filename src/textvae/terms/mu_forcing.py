@@ -8,6 +8,7 @@ from torch import Tensor
 
 from textvae.model import Pass
 from textvae.parts.gather import gathered
+from textvae.settings import BatchNormPosterior, Settings, VmfPosterior
 from textvae.terms.term import Term
 
 
@@ -36,3 +37,23 @@ class MuForcing(Term):
         variance = gathered(out.posterior.mean).var(dim=0, correction=0)
         spread = variance.sum() / 2 if self.reading == "paper" else variance.mean()
         return (self.margin - spread).clamp(min=0)
+
+    def problems(self, settings: Settings) -> list[str]:
+        """Refuses a batch of one, and a margin that the posterior's means cannot reach."""
+        posterior, latent = settings.model.posterior, settings.model.latent
+        found = []
+        if settings.train.batch_size == 1:
+            found.append(": the means of a batch of one have no spread; give train.batch_size 2 or more")
+        variance = None  # of the means, summed over dimensions: the most that there can be
+        if isinstance(posterior, BatchNormPosterior):
+            variance = latent * posterior.gamma**2
+        elif isinstance(posterior, VmfPosterior):
+            variance = 1.0
+        if variance is not None:
+            most = variance / 2 if self.reading == "paper" else variance / latent
+            if self.margin > most:
+                found.append(
+                    f".margin = {self.margin}: the means of the {posterior.name} posterior spread by at most "
+                    f"{most:.3g}; give that or less"
+                )
+        return found

@@ -42,8 +42,11 @@ class Term(Strict):
         """The step from which on the term no longer changes."""
         return self.weight.settled(total, per_epoch)
 
-    def head(self, latent: int, vocabulary: int) -> nn.Module | None:
-        """What the model must learn for the term: a module of (z, ids, lengths), found in `Pass.heads`."""
+    def head(self, sizes: Mapping[str, int], vocabulary: int) -> nn.Module | None:
+        """What the model must learn for the term, found in `Pass.heads`: a module of (z, ids, lengths).
+
+        Its `sees` says whether it is given z or the decoder's features of it, the `code`; `sizes` has their sizes.
+        """
         return None
 
     def multiplier(self, before: float | None, raw: Mapping[str, float]) -> float:

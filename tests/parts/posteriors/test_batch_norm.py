@@ -26,7 +26,7 @@ def rows(seed: int, batch: int, size: int = 3) -> torch.Tensor:
 
 
 def test_two_sentences_by_hand():
-    """Means 1 and 3: centre 2, variance 1, so -+gamma around the shift; then 0.1 of each goes to the averages."""
+    """Means 1 and 3: centre 2, variance 1, so -+gamma around the shift; the first batch's are the running ones."""
     module = BatchNormPosterior(1, 1, gamma=0.6, momentum=0.1)
     with torch.no_grad():
         module.mean_of.weight.fill_(1.0)
@@ -36,12 +36,12 @@ def test_two_sentences_by_hand():
     posterior = module(torch.tensor([[1.0], [3.0]]))
     assert posterior.mean.flatten().tolist() == pytest.approx([4.4, 5.6], abs=1e-5)
     assert posterior.std.flatten().tolist() == pytest.approx([math.e, math.exp(3)], rel=1e-6)
-    assert module.running_mean.tolist() == pytest.approx([0.2])
+    assert module.running_mean.tolist() == pytest.approx([2.0])
     assert module.running_variance.tolist() == pytest.approx([1.0])
     module.eval()
     alone = module(torch.tensor([[1.2]]))
-    assert alone.mean.item() == pytest.approx(5.0 + 0.6 * (1.2 - 0.2), abs=1e-5)
-    assert module.running_mean.tolist() == pytest.approx([0.2])  # evaluation moves nothing
+    assert alone.mean.item() == pytest.approx(5.0 + 0.6 * (1.2 - 2.0), abs=1e-5)
+    assert module.running_mean.tolist() == pytest.approx([2.0])  # evaluation moves nothing
 
 
 @given(st.integers(0, 2**31), st.integers(2, 30), st.floats(0.1, 3.0))
@@ -73,9 +73,11 @@ def test_means_are_torchs_batch_norm_in_training_and_after():
     variance = torch.ones(2).double()
     for step in range(5):
         hidden = rows(step, 6 + step)
+        reference.momentum = max(0.2, 1 / (step + 1))  # at first the mean of all batches
         mean = module.mean_of(hidden)
         torch.testing.assert_close(module(hidden).mean, reference(mean))
-        variance = 0.8 * variance + 0.2 * mean.detach().var(0, correction=0)  # torch's own is unbiased
+        share = reference.momentum
+        variance = (1 - share) * variance + share * mean.detach().var(0, correction=0)  # torch's is unbiased
     torch.testing.assert_close(module.running_mean, reference.running_mean)
     torch.testing.assert_close(module.running_variance, variance)
     reference.running_var = variance

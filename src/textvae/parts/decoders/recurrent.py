@@ -8,25 +8,28 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from textvae.parts.decoders.inputs import along, at, dropped, previous
 from textvae.parts.layers import Cell, Recurrent, State, linear, token_log_prob
-from textvae.tokenizers import BOS, UNK
+from textvae.settings.architectures import Norm
 
 Inject = Literal["state", "input"]
 
 
 class DecoderState(NamedTuple):
-    """What one step of generation hands to the next: the network's state and the code of each row."""
+    """What one step of generation hands to the next: the network's state, each row's code, and the position."""
 
     network: State
     z: Tensor | None
+    position: int
 
 
 class RecurrentDecoder(nn.Module):
     """An LSTM or GRU language model that sees z as its initial state, at every input, or both.
 
-    With `latent = 0` it sees none: the plain language model. In training, dropout falls on its input words and its
-    outputs, never on z, and word dropout replaces each input word with the unknown word with probability
-    1 - `word_keep`.
+    With `latent = 0` it sees none: the plain language model. The code may have features of its own at every
+    position (sample, batch, position, latent), which then are what is seen there. In training, dropout falls on its
+    input words and its outputs, never on z, and word dropout replaces each input word with the unknown word with
+    probability 1 - `word_keep`.
 
     Source: Bowman et al. 2016, section 3 (state) and 3.1 (word dropout, z at every step).
     """
@@ -44,20 +47,21 @@ class RecurrentDecoder(nn.Module):
         inject: Sequence[Inject] = ("state", "input"),
         dropout: float = 0.0,
         word_keep: float = 1.0,
+        norm: Norm = "none",
     ) -> None:
         super().__init__()
         self.dropout, self.word_keep = dropout, word_keep
         self.layers, self.hidden = layers, hidden
         self.at_input = bool(latent) and "input" in inject
         self.embedding = nn.Embedding(vocabulary, embedding)
-        self.network = Recurrent(cell, embedding + (latent if self.at_input else 0), hidden, layers)
+        self.network = Recurrent(cell, embedding + (latent if self.at_input else 0), hidden, layers, norm)
         at_state = bool(latent) and "state" in inject
         states = self.network.states
         self.first_state = nn.Linear(latent, states * layers * hidden) if at_state else None
         self.words = nn.Linear(hidden, vocabulary)
 
     def log_prob(
-        self, ids: Int[Tensor, "batch time"], z: Float[Tensor, "sample batch latent"] | None
+        self, ids: Int[Tensor, "batch time"], z: Float[Tensor, "sample batch *size"] | None
     ) -> Float[Tensor, "sample batch time"]:
         """log p(x_t | x_<t, z) of every token in nats; what stands in the padding is for the caller to mask.
 
@@ -65,12 +69,12 @@ class RecurrentDecoder(nn.Module):
         """
         batch, time = ids.shape
         samples = 1 if z is None else z.shape[0]
-        previous = torch.cat([ids.new_full((batch, 1), BOS), self._dropped(ids[:, :-1])], dim=1)
-        inputs = F.dropout(self.embedding(previous), self.dropout, self.training)
+        before = previous(ids, self.word_keep, self.training)
+        inputs = F.dropout(self.embedding(before), self.dropout, self.training)
         if z is not None:
             inputs = inputs.expand(samples, batch, time, -1)
             if self.at_input:
-                inputs = torch.cat([inputs, z[:, :, None].expand(-1, -1, time, -1)], dim=3)
+                inputs = torch.cat([inputs, along(z, time)], dim=3)
             inputs = inputs.reshape(samples * batch, time, -1)
         code = None if z is None else z.flatten(0, 1)
         outputs, _ = self.network(inputs, self._state(code))
@@ -79,31 +83,31 @@ class RecurrentDecoder(nn.Module):
         log_px = token_log_prob(outputs.flatten(0, 1), self.words.weight, self.words.bias, targets.flatten())
         return log_px.view(samples, batch, time)
 
-    def start(self, z: Float[Tensor, "row latent"] | None, rows: int = 1) -> DecoderState:
+    def start(self, z: Float[Tensor, "row *size"] | None, rows: int = 1) -> DecoderState:
         """The state before the first word of `rows` sentences, or of one sentence for each code."""
         rows = rows if z is None else len(z)
         state = self._state(z)
         if state is None:
             zeros = self.words.weight.new_zeros(self.layers, rows, self.hidden)
             state = (zeros,) * self.network.states
-        return DecoderState(state, z)
+        return DecoderState(state, z, 0)
 
     def step(
         self, token: Int[Tensor, " row"], state: DecoderState
     ) -> tuple[Float[Tensor, "row vocabulary"], DecoderState]:
         """Logits of the next word after `token`, and the state after it."""
-        network_state, z = state
-        inputs = self.embedding(self._dropped(token))
+        network_state, z, position = state
+        inputs = self.embedding(dropped(token, self.word_keep, self.training))
         if self.at_input and z is not None:
-            inputs = torch.cat([inputs, z], dim=1)
+            inputs = torch.cat([inputs, at(z, position)], dim=1)
         outputs, network_state = self.network(inputs[:, None], network_state)
         logits = linear(outputs[:, 0], self.words.weight, self.words.bias)
-        return logits, DecoderState(network_state, z)
+        return logits, DecoderState(network_state, z, position + 1)
 
     def select(self, state: DecoderState, rows: Int[Tensor, " kept"] | Bool[Tensor, " row"]) -> DecoderState:
         """The state of some rows: sentences that go on, or the survivors of a beam."""
-        network_state, z = state
-        return DecoderState(tuple(part[:, rows] for part in network_state), None if z is None else z[rows])
+        kept = tuple(part[:, rows] for part in state.network)
+        return DecoderState(kept, None if state.z is None else state.z[rows], state.position)
 
     def _state(self, z: Tensor | None) -> State | None:
         """The initial state, linear in the code; an output's part goes through tanh, an LSTM cell's does not."""
@@ -112,10 +116,3 @@ class RecurrentDecoder(nn.Module):
         raw = self.first_state(z).view(len(z), self.network.states, self.layers, self.hidden)
         parts = raw.permute(1, 2, 0, 3).contiguous().unbind(0)
         return (parts[0].tanh(), *parts[1:])
-
-    def _dropped(self, ids: Tensor) -> Tensor:
-        """Word dropout on the decoder's inputs, in training only; at a keep rate of 0 ("inputless") always."""
-        if self.word_keep == 1.0 or not (self.training or self.word_keep == 0.0):
-            return ids
-        keep = torch.rand(ids.shape, device=ids.device) < self.word_keep
-        return torch.where(keep | (ids == BOS), ids, UNK)

@@ -19,8 +19,8 @@ class BatchNormPosterior(nn.Module):
 
     In training over the global batch (biased variance v, plus 1e-14), which makes its mean KL to a standard normal
     prior at least sum_d (gamma^2 v / (v + 1e-14) + shift_d^2) / 2 nats. In evaluation with running statistics, so
-    that a sentence encodes alone as among a thousand. Those take a part `momentum` of each training batch's
-    statistics; their variance is the biased one too, so that a batch of one leaves no infinity.
+    that a sentence encodes alone as among a thousand. Those are the mean of the first training batches' statistics
+    and then take a part `momentum` of each; their variance is the biased one too.
 
     `scale` as for the Gaussian posterior; all in full precision. With N processes each must read every batch.
 
@@ -30,6 +30,7 @@ class BatchNormPosterior(nn.Module):
 
     running_mean: Tensor
     running_variance: Tensor
+    batches: Tensor
 
     def __init__(
         self, size: int, latent: int, gamma: float = 0.5, momentum: float = 0.1, scale: Scale = "log-variance"
@@ -42,6 +43,7 @@ class BatchNormPosterior(nn.Module):
         self.shift = nn.Parameter(torch.zeros(latent))
         self.register_buffer("running_mean", torch.zeros(latent))
         self.register_buffer("running_variance", torch.ones(latent))
+        self.register_buffer("batches", torch.zeros(()))
 
     def begin(self) -> None:
         """No shift, and running statistics of means that need no normalising."""
@@ -49,6 +51,7 @@ class BatchNormPosterior(nn.Module):
             self.shift.zero_()
             self.running_mean.zero_()
             self.running_variance.fill_(1.0)
+            self.batches.zero_()
 
     def forward(
         self,
@@ -70,6 +73,8 @@ class BatchNormPosterior(nn.Module):
             everyone = gathered(mean)
             centre, variance = everyone.mean(0), everyone.var(0, correction=0)
             with torch.no_grad():
-                self.running_mean.lerp_(centre, self.momentum)
-                self.running_variance.lerp_(variance, self.momentum)
+                self.batches += 1
+                share = self.batches.reciprocal().clamp(min=self.momentum)
+                self.running_mean.lerp_(centre, share)
+                self.running_variance.lerp_(variance, share)
         return self.gamma * (mean - centre) * (variance + EPSILON).rsqrt() + self.shift

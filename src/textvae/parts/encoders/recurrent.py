@@ -1,4 +1,4 @@
-"""Encoders: a sentence becomes one vector, from which the posterior takes its parameters."""
+"""The recurrent encoder: an LSTM or GRU reads the sentence."""
 
 import torch
 import torch.nn.functional as F
@@ -6,6 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from textvae.parts.layers import Cell, Recurrent, reversed_within
+from textvae.settings.architectures import Norm
 
 
 class RecurrentEncoder(nn.Module):
@@ -23,13 +24,14 @@ class RecurrentEncoder(nn.Module):
         layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        norm: Norm = "none",
     ) -> None:
         super().__init__()
         self.dropout = dropout
         self.size = hidden * (2 if bidirectional else 1)
         self.embedding = nn.Embedding(vocabulary, embedding)
-        self.onward = Recurrent(cell, embedding, hidden, layers)
-        self.backward = Recurrent(cell, embedding, hidden, layers) if bidirectional else None
+        self.onward = Recurrent(cell, embedding, hidden, layers, norm)
+        self.backward = Recurrent(cell, embedding, hidden, layers, norm) if bidirectional else None
 
     def forward(
         self, ids: Int[Tensor, "batch time"], lengths: Int[Tensor, " batch"]

@@ -1,0 +1,64 @@
+"""What recipes share: runs that are trained and evaluated once, and gone on with when interrupted."""
+
+import multiprocessing
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Job(NamedTuple):
+    """A run to be: its folder, method, `path=value` assignments and tables of settings, and how it is evaluated."""
+
+    folder: Path
+    method: str | None
+    assignments: tuple[str, ...]
+    tables: dict[str, Any]
+    split: str = "test"
+    iw_samples: int = 100
+    iw_sentences: int = 200
+
+
+def done(jobs: Sequence[Job], processes: int) -> list[str]:
+    """Train and evaluate the runs, each in a process of one thread; what went wrong, a line for each that did.
+
+    Finished runs are used again, unfinished ones are gone on with.
+    """
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(processes, maxtasksperchild=1) as pool:
+        failed = [problem for problem in pool.imap(_done, jobs, chunksize=1) if problem]
+    for problem in failed:
+        print(f"failed: {problem}", file=sys.stderr)
+    return failed
+
+
+def finished(job: Job) -> bool:
+    """Whether the run has been trained and evaluated."""
+    return (job.folder / "evaluation" / f"{job.split}.json").exists()
+
+
+def _done(job: Job) -> str | None:
+    """Train and evaluate one run, unless that has been done; what went wrong, if something did."""
+    import torch
+
+    from textvae.errors import RequestError, WorkError
+    from textvae.evaluate import evaluate
+    from textvae.objective import load_settings
+    from textvae.training import resume, train
+
+    torch.set_num_threads(1)
+    if finished(job):
+        return None
+    try:
+        if (job.folder / "environment.json").exists():
+            resume(job.folder)
+        else:
+            train(load_settings(None, job.method, job.assignments, **job.tables), job.folder)
+        evaluate(job.folder, job.split, job.iw_samples, job.iw_sentences)
+    except (RequestError, WorkError) as error:
+        return f"{job.folder.name}: {error}"
+    except Exception:
+        return f"{job.folder.name}: {traceback.format_exc()}"
+    print(f"done: {job.folder.name}", file=sys.stderr, flush=True)
+    return None

@@ -1,0 +1,181 @@
+"""Which settings, each right by itself, do not fit together."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from textvae.parts.convolutions import each
+from textvae.settings import (
+    FeedForwardTop,
+    HybridDecoder,
+    RecurrentDecoder,
+    Settings,
+    TransformerDecoder,
+    VampPrior,
+)
+from textvae.terms import TERMS
+
+
+def combination_problems(settings: Settings) -> list[str]:
+    """What does not fit together in settings that are each right by themselves, one line a problem."""
+    problems = []
+    for number, phase in enumerate(settings.phase):
+        where, length = f"phase[{number}]", (phase.epochs, phase.share)
+        if phase.objective:
+            problems += _objective_problems(settings, phase.objective, f"{where}.objective")
+        last = number == len(settings.phase) - 1
+        if last and (length != (None, None) or phase.until != "end"):
+            problems.append(f"{where}: the last phase takes what is left; leave out epochs, share, until")
+        elif not last and (phase.epochs is None) == (phase.share is None):
+            problems.append(f"{where}: needs either epochs or share, its part of the run, as all but the last do")
+    used = sum((phase.epochs or 0) / settings.train.epochs + (phase.share or 0) for phase in settings.phase)
+    if used >= 1:
+        problems.append(f"phase: all but the last take {used:.0%} of the run; leave some to the last")
+    if settings.phase and all(phase.objective for phase in settings.phase):
+        problems += [
+            f"objective.{name}: no phase uses it, as each has an objective of its own; "
+            f"set phase.{len(settings.phase) - 1}.objective.{name}, or that of another phase"
+            for name in settings.objective
+        ]
+    else:
+        problems += _objective_problems(settings, settings.objective, "objective")
+    problems += _model_problems(settings)
+    data = settings.data
+    if data.corpus is not None and data.train is not None:
+        problems.append("data.corpus and data.train: give one of the two")
+    if data.train is None and (data.valid or data.test):
+        problems.append("data.valid, data.test: need data.train beside them")
+    if data.split.valid + data.split.test >= 1:
+        problems.append("data.split: valid + test leave nothing to train on; they must sum to less than 1")
+    return problems
+
+
+def _objective_problems(settings: Settings, terms: Mapping[str, Any], where: str) -> list[str]:
+    """What does not fit in one objective."""
+    if not settings.model.latent:
+        return [
+            f"{where}.{name}: needs a posterior, and model.latent = 0 is a language model without one"
+            for name, term in terms.items()
+            if term.needs_posterior
+        ]
+    rates = [name for name, term in terms.items() if term.is_rate]
+    problems = [f"{where}.{name}{problem}" for name, term in terms.items() for problem in term.problems(settings)]
+    if settings.model.posterior.name == "vmf":
+        problems += [
+            f"{where}.{name}: cannot steer the KL of vmf, which its concentration sets; use objective.kl"
+            for name in rates
+            if name not in ("kl", "mmd", "autoencoder")
+        ]
+    problems += _cycle_problems(settings, terms, where)
+    if len(rates) != 1:
+        known = ", ".join(name for name, term in TERMS.items() if term.is_rate)
+        given = " and ".join(rates) or "none"
+        problems.append(f"{where}: exactly one rate term is needed ({known}), given: {given}")
+    return problems
+
+
+def _cycle_problems(settings: Settings, terms: Mapping[str, Any], where: str) -> list[str]:
+    """More cycles than steps, as far as the settings say how many steps there are."""
+    schedules = {f"{where}.{name}.weight": term.weight for name, term in terms.items()}
+    if settings.model.posterior.name == "semi-implicit":
+        schedules["model.posterior.components"] = settings.model.posterior.components
+    most = settings.train.max_steps
+    return [
+        f"{path}.cycles = {schedule.cycles}: more cycles than train.max_steps = {most}; give fewer cycles"
+        for path, schedule in schedules.items()
+        if most is not None and schedule.schedule == "cyclical" and schedule.cycles > most
+    ]
+
+
+def _model_problems(settings: Settings) -> list[str]:
+    """Parts of the model that do not fit each other."""
+    model, problems = settings.model, []
+    posterior, prior = model.posterior.name, model.prior.name
+    problems += _architecture_problems(settings)
+    if posterior == "vmf" and prior != "uniform-sphere":
+        problems.append("model.posterior.name = 'vmf': its only prior is model.prior.name = 'uniform-sphere'")
+    if prior == "uniform-sphere" and posterior != "vmf":
+        problems.append("model.prior.name = 'uniform-sphere': codes must lie there: model.posterior.name = 'vmf'")
+    if posterior == "batch-norm" and settings.train.batch_size == 1:
+        problems.append("train.batch_size = 1: a batch of one has no statistics for batch-norm; give 2 or more")
+    if posterior == "vmf" and model.latent == 1:
+        problems.append("model.latent = 1: a sphere needs 2 dimensions or more")
+    if posterior == "delta" and prior != "standard-normal":
+        problems.append(
+            "model.posterior.name = 'delta': its rate is committed against the standard normal prior only"
+        )
+    if prior == "vamp" and posterior not in ("gaussian", "gaussian-mixture", "iaf"):
+        problems.append(
+            f"model.prior.name = 'vamp': is made of posteriors with a density, and {posterior} has none "
+            "that can be mixed; set model.posterior.name to 'gaussian', 'gaussian-mixture' or 'iaf'"
+        )
+    if model.inference.name == "refined" and posterior != "gaussian":
+        problems.append(
+            "model.inference.name = 'refined': refines a Gaussian; set model.posterior.name = 'gaussian'"
+        )
+    if model.inference.name == "refined" and prior != "standard-normal":
+        problems.append("model.inference.name = 'refined': needs model.prior.name = 'standard-normal'")
+    updates = [settings.train.update, *(phase.update for phase in settings.phase if phase.update is not None)]
+    if any(update.name != "joint" for update in updates):
+        if not model.latent:
+            problems.append("train.update.name = 'aggressive': a language model has no encoder to update")
+        if model.inference.name == "refined":
+            problems.append(
+                "train.update.name = 'aggressive': the refinement takes its place; choose one of the two"
+            )
+    return problems
+
+
+def _architecture_problems(settings: Settings) -> list[str]:
+    """Encoders and decoders whose sizes do not fit each other."""
+    model, problems = settings.model, []
+    encoder, decoder = model.encoder, model.decoder
+    if isinstance(decoder, RecurrentDecoder | TransformerDecoder) and model.latent and not decoder.inject:
+        places = "'prefix', 'input'" if decoder.name == "transformer" else "'state', 'input'"
+        problems.append(f"model.decoder.inject = []: the decoder would never see z; give {places} or both")
+    top = decoder.top if isinstance(decoder, HybridDecoder) else decoder
+    for place, table in (("encoder", encoder), ("decoder", decoder)):
+        problems += _layer_problems(f"model.{place}", table)
+    if isinstance(decoder, HybridDecoder):
+        problems += _layer_problems("model.decoder.top", top)
+        if not model.latent:
+            problems.append("model.decoder.name = 'hybrid': unfolds a code, and model.latent = 0 has none")
+    if isinstance(top, FeedForwardTop) and (model.tied or model.shared_embedding):
+        problems.append("model.decoder.top.name = 'feed-forward': has no embeddings to share or tie")
+    elif model.tied and decoder.hidden != model.embedding:
+        problems.append(
+            f"model.tied: the softmax sees {decoder.hidden} units and embeddings have {model.embedding}; "
+            "give model.embedding that size"
+        )
+    if model.shared_embedding and any("decoder" in phase.reset for phase in settings.phase):
+        problems.append("model.shared_embedding: a phase that resets the decoder would reset the encoder's too")
+    prior, positions = model.prior, settings.data.positions
+    if isinstance(prior, VampPrior) and encoder.name == "convolutional" and prior.length > positions:
+        problems.append(f"model.prior.length = {prior.length}: the encoder reads at most {positions} positions")
+    return problems
+
+
+def _layer_problems(place: str, table: Any) -> list[str]:
+    """What does not fit within one encoder or decoder."""
+    problems = []
+    if table.name == "gru" and table.norm != "none":
+        problems.append(f"{place}.norm = {table.norm!r}: is made for the LSTM; set {place}.name = 'lstm'")
+    if table.name == "transformer" and table.hidden % (2 * table.heads):
+        problems.append(f"{place}.heads = {table.heads}: hidden = {table.hidden} must be a multiple of twice that")
+    if table.name not in ("convolutional", "hybrid"):
+        return problems
+    layers = len(table.maps)
+    for name in ("kernel", "stride"):
+        given = getattr(table, name)
+        if not isinstance(given, int) and len(given) != layers:
+            problems.append(
+                f"{place}.{name} = {list(given)}: {len(given)} for {layers} layers of maps; "
+                "give one number for all, or one for each"
+            )
+    if not problems:
+        pairs = zip(each(table.kernel, layers), each(table.stride, layers), strict=True)
+        problems += [
+            f"{place}.kernel = {kernel}: leaves gaps at stride {stride}; give a kernel of at least the stride"
+            for kernel, stride in pairs
+            if kernel < stride
+        ]
+    return problems

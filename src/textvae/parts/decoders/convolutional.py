@@ -1,0 +1,219 @@
+"""Convolutional decoders p(x|z): each word from so many words before it and the code, all positions at once.
+
+Generation keeps what the kernels still need of the past, so that a step costs the same at every position.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from textvae.parts.decoders.inputs import along, at, dropped, previous
+from textvae.parts.layers import linear, token_log_prob
+
+
+class Past(NamedTuple):
+    """What one step of generation hands to the next: each kernel's past (row, time, channels), codes, position."""
+
+    kernels: tuple[Tensor, ...]
+    z: Tensor | None
+    position: int
+
+
+class Causal(nn.Module):
+    """A convolution that sees a position and the `width` - 1 before it; zeros stand before the first."""
+
+    def __init__(self, channels: int, outputs: int, width: int) -> None:
+        super().__init__()
+        self.width, self.channels = width, channels
+        self.kernel = nn.Conv1d(channels, outputs, width)
+
+    def forward(self, x: Float[Tensor, "batch time channels"]) -> Float[Tensor, "batch time outputs"]:
+        """All positions at once."""
+        return self.kernel(F.pad(x.transpose(1, 2), (self.width - 1, 0))).transpose(1, 2)
+
+    def past(self, rows: int) -> Float[Tensor, "row time channels"]:
+        """What is kept before the first position."""
+        return self.kernel.weight.new_zeros(rows, self.width - 1, self.channels)
+
+    def step(
+        self, x: Float[Tensor, "row channels"], past: Float[Tensor, "row time channels"]
+    ) -> tuple[Float[Tensor, "row outputs"], Float[Tensor, "row time channels"]]:
+        """One position, and what is kept after it."""
+        seen = torch.cat([past, x[:, None]], dim=1)
+        weight = self.kernel.weight.transpose(1, 2).flatten(1)
+        return linear(seen.flatten(1), weight, self.kernel.bias), seen[:, 1:]
+
+
+class GatedBlock(nn.Module):
+    """x + a bottleneck of three gated convolutions: of width 1 inwards, causal inside, of width 1 outwards.
+
+    A gated layer is (W x + b) * sigmoid(V x + c).
+
+    Source: Dauphin et al. 2017, "Language modeling with gated convolutional networks", section 2 and table 1.
+    """
+
+    def __init__(self, hidden: int, bottleneck: int, width: int) -> None:
+        super().__init__()
+        self.inwards = nn.Linear(hidden, 2 * bottleneck)
+        self.causal = Causal(bottleneck, 2 * bottleneck, width)
+        self.outwards = nn.Linear(bottleneck, 2 * hidden)
+
+    def begin(self) -> None:
+        """Weights that keep the variance, half of which a gate takes.
+
+        Source: Gehring et al. 2017, "Convolutional sequence to sequence learning", section 3.5.
+        """
+        for layer in (self.inwards, self.causal.kernel, self.outwards):
+            _drawn(layer, 4.0)
+
+    def forward(self, x: Float[Tensor, "batch time hidden"]) -> Float[Tensor, "batch time hidden"]:
+        """All positions at once."""
+        inside = F.glu(self.causal(F.glu(self.inwards(x))))
+        return x + F.glu(self.outwards(inside))
+
+    def step(self, x: Float[Tensor, "row hidden"], past: Tensor) -> tuple[Float[Tensor, "row hidden"], Tensor]:
+        """One position, and what is kept after it."""
+        inside, past = self.causal.step(F.glu(self.inwards(x)), past)
+        return x + F.glu(self.outwards(F.glu(inside))), past
+
+
+class MaskedLayer(nn.Module):
+    """A causal convolution of kernel 2, layer-normalised, ReLU."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.causal = Causal(hidden, hidden, 2)
+        self.norm = nn.LayerNorm(hidden)
+
+    def begin(self) -> None:
+        """Weights that keep the variance before a ReLU, He et al. 2015; the norm as it is."""
+        _drawn(self.causal.kernel, 2.0)
+        self.norm.reset_parameters()
+
+    def forward(self, x: Float[Tensor, "batch time hidden"]) -> Float[Tensor, "batch time hidden"]:
+        """All positions at once."""
+        return self.norm(self.causal(x)).relu()
+
+    def step(self, x: Float[Tensor, "row hidden"], past: Tensor) -> tuple[Float[Tensor, "row hidden"], Tensor]:
+        """One position, and what is kept after it."""
+        found, past = self.causal.step(x, past)
+        return self.norm(found).relu(), past
+
+
+class ConvolutionalDecoder(nn.Module):
+    """p(x|z) by causal convolutions: words and code to `hidden` channels, the layers, a softmax.
+
+    The code, or its features (sample, batch, position, latent), is seen at every position; with `latent = 0` there
+    is none. In training dropout falls on input words and outputs, and word dropout as in the recurrent decoder.
+    `gated_decoder` and `bytenet_decoder` say which layers there are.
+    """
+
+    max_length: int | None = None
+
+    def __init__(
+        self,
+        vocabulary: int,
+        embedding: int,
+        latent: int,
+        layers: Sequence[nn.Module],
+        hidden: int,
+        dropout: float = 0.0,
+        word_keep: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.dropout, self.word_keep, self.hidden = dropout, word_keep, hidden
+        self.embedding = nn.Embedding(vocabulary, embedding)
+        self.enter = nn.Linear(embedding + latent, hidden)
+        self.layers: Any = nn.ModuleList(layers)
+        self.words = nn.Linear(hidden, vocabulary)
+
+    def log_prob(
+        self, ids: Int[Tensor, "batch time"], z: Float[Tensor, "sample batch *size"] | None
+    ) -> Float[Tensor, "sample batch time"]:
+        """log p(x_t | x_<t, z) of every token in nats; what stands in the padding is for the caller to mask."""
+        batch, time = ids.shape
+        samples = 1 if z is None else z.shape[0]
+        before = previous(ids, self.word_keep, self.training)
+        inputs = F.dropout(self.embedding(before), self.dropout, self.training).expand(samples, batch, time, -1)
+        if z is not None:
+            inputs = torch.cat([inputs, along(z, time)], dim=3)
+        x = self.enter(inputs.flatten(0, 1))
+        for layer in self.layers:
+            x = layer(x)
+        x = F.dropout(x, self.dropout, self.training)
+        targets = ids.expand(samples, batch, time)
+        log_px = token_log_prob(x.flatten(0, 1), self.words.weight, self.words.bias, targets.flatten())
+        return log_px.view(samples, batch, time)
+
+    def start(self, z: Float[Tensor, "row *size"] | None, rows: int = 1) -> Past:
+        """The state before the first word of `rows` sentences, or of one sentence for each code."""
+        rows = rows if z is None else len(z)
+        return Past(tuple(layer.causal.past(rows) for layer in self.layers), z, 0)
+
+    def step(self, token: Int[Tensor, " row"], state: Past) -> tuple[Float[Tensor, "row vocabulary"], Past]:
+        """Logits of the next word after `token`, and the state after it."""
+        inputs = self.embedding(dropped(token, self.word_keep, self.training))
+        if state.z is not None:
+            inputs = torch.cat([inputs, at(state.z, state.position)], dim=1)
+        x, kept = self.enter(inputs), []
+        for layer, past in zip(self.layers, state.kernels, strict=True):
+            x, past = layer.step(x, past)
+            kept.append(past)
+        logits = linear(x, self.words.weight, self.words.bias)
+        return logits, Past(tuple(kept), state.z, state.position + 1)
+
+    def select(self, state: Past, rows: Int[Tensor, " kept"] | Bool[Tensor, " row"]) -> Past:
+        """The state of some rows: sentences that go on, or the survivors of a beam."""
+        kept = tuple(past[rows] for past in state.kernels)
+        return Past(kept, None if state.z is None else state.z[rows], state.position)
+
+
+def gated_decoder(
+    vocabulary: int,
+    embedding: int,
+    latent: int,
+    hidden: int = 512,
+    bottleneck: int = 128,
+    width: int = 20,
+    blocks: int = 2,
+    dropout: float = 0.0,
+    word_keep: float = 1.0,
+) -> ConvolutionalDecoder:
+    """Gated convolutions in residual blocks with a bottleneck; a word sees blocks (width - 1) + 1 words.
+
+    Source: Prokhorov et al. 2019, section 3, whose sizes are the usual ones here; Dauphin et al. 2017.
+    """
+    layers = [GatedBlock(hidden, bottleneck, width) for _ in range(blocks)]
+    return ConvolutionalDecoder(vocabulary, embedding, latent, layers, hidden, dropout, word_keep)
+
+
+def bytenet_decoder(
+    vocabulary: int,
+    embedding: int,
+    latent: int,
+    hidden: int = 512,
+    layers: int = 3,
+    dropout: float = 0.0,
+    word_keep: float = 1.0,
+) -> ConvolutionalDecoder:
+    """Masked convolutions of kernel 2, not dilated, without skips: a word sees the `layers` + 1 words before it.
+
+    Layer normalisation where the paper has batch normalisation: statistics over positions would mix in padding, and
+    a step of generation has none.
+
+    Source: Semeniuta et al. 2017, section 4.2, "Receptive field"; Kalchbrenner et al. 2016.
+    """
+    stack = [MaskedLayer(hidden) for _ in range(layers)]
+    return ConvolutionalDecoder(vocabulary, embedding, latent, stack, hidden, dropout, word_keep)
+
+
+def _drawn(layer: nn.Linear | nn.Conv1d, gain: float) -> None:
+    """Weights from a normal of variance gain / fan-in, and no biases."""
+    nn.init.normal_(layer.weight, std=math.sqrt(gain / layer.weight[0].numel()))
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)

@@ -1,0 +1,51 @@
+"""The historyless decoder: each word of the code's features at its position, whatever the other words."""
+
+from typing import NamedTuple
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from textvae.parts.layers import linear, token_log_prob
+
+
+class Unfolded(NamedTuple):
+    """What one step hands to the next: the features of each row, and the position."""
+
+    features: Tensor
+    position: int
+
+
+class FeedForwardDecoder(nn.Module):
+    """p(x|z) = prod_t p(x_t|z): a softmax of the features that a hybrid decoder has at each position.
+
+    Source: Semeniuta et al. 2017, section 3.3 and figure 2 (a).
+    """
+
+    max_length: int | None = None
+
+    def __init__(self, vocabulary: int, features: int) -> None:
+        super().__init__()
+        self.words = nn.Linear(features, vocabulary)
+
+    def log_prob(
+        self, ids: Int[Tensor, "batch time"], z: Float[Tensor, "sample batch position features"]
+    ) -> Float[Tensor, "sample batch time"]:
+        """log p(x_t | z) of every token in nats; what stands in the padding is for the caller to mask."""
+        samples, (batch, time) = len(z), ids.shape
+        rows = z[:, :, :time].flatten(0, 2)
+        targets = ids.expand(samples, batch, time).flatten()
+        return token_log_prob(rows, self.words.weight, self.words.bias, targets).view(samples, batch, time)
+
+    def start(self, z: Float[Tensor, "row position features"], rows: int = 1) -> Unfolded:
+        """The state before the first word of each code."""
+        return Unfolded(z, 0)
+
+    def step(self, token: Int[Tensor, " row"], state: Unfolded) -> tuple[Float[Tensor, "row vocabulary"], Unfolded]:
+        """Logits of the next word, which does not depend on `token`, and the state after it."""
+        features, position = state
+        logits = linear(features[:, position], self.words.weight, self.words.bias)
+        return logits, Unfolded(features, position + 1)
+
+    def select(self, state: Unfolded, rows: Int[Tensor, " kept"] | Bool[Tensor, " row"]) -> Unfolded:
+        """The state of some rows."""
+        return Unfolded(state.features[rows], state.position)

@@ -1,0 +1,56 @@
+"""The transformer encoder: self-attention over the whole sentence, averaged over its tokens."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from textvae.parts.attention import DEVIATION, Transformer, draw, within
+
+
+class TransformerEncoder(nn.Module):
+    """The mean of a bidirectional transformer's outputs over the sentence's own tokens, its end mark among them.
+
+    Embeddings pass a linear layer if their size is not `hidden`. In training, dropout falls on the input words and
+    on what each branch of a block adds.
+
+    Source: Li et al. 2020, "Optimus" (whose encoder takes the output at a mark before the sentence, where this one
+    takes the mean).
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        embedding: int,
+        hidden: int = 256,
+        layers: int = 4,
+        heads: int = 4,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.dropout, self.size = dropout, hidden
+        self.embedding = nn.Embedding(vocabulary, embedding)
+        self.entry = None if embedding == hidden else nn.Linear(embedding, hidden)
+        self.network = Transformer(hidden, layers, heads)
+        self.begin()
+
+    def begin(self) -> None:
+        """The first weights outside the blocks; words come into these at the scale that they have."""
+        draw(self.embedding, DEVIATION)
+        if self.entry is not None:
+            draw(self.entry, self.entry.in_features**-0.5)
+
+    def forward(
+        self, ids: Int[Tensor, "batch time"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch size"]:
+        """The mean output of each sentence; padding has no influence."""
+        return self.read(F.dropout(self.embedding(ids), self.dropout, self.training), lengths)
+
+    def read(
+        self, embedded: Float[Tensor, "batch time embedding"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch size"]:
+        """The same for sentences that are embeddings already."""
+        inside = torch.arange(embedded.shape[1], device=lengths.device) < lengths[:, None]
+        inputs = embedded if self.entry is None else self.entry(embedded)
+        outputs = self.network(inputs, within(inside), self.dropout if self.training else 0.0)
+        return outputs.masked_fill(~inside[:, :, None], 0.0).sum(1) / lengths[:, None]

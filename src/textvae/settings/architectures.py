@@ -1,0 +1,155 @@
+"""The tables of encoders and decoders: frozen pydantic models with their defaults."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt
+
+from textvae.strict import Strict
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Sizes = Annotated[tuple[PositiveInt, ...], Field(strict=False, min_length=1)]
+# One number for all layers, or one for each.
+EachOrAll = PositiveInt | Sizes
+# Layer normalisation of an LSTM's gates: all four jointly, or each by itself.
+Norm = Literal["none", "layer", "layer-per-gate"]
+
+
+def named(default: str) -> Any:
+    """Before validation: a table without a name is of the default kind."""
+
+    def name(value: Any) -> Any:
+        return {"name": default, **value} if isinstance(value, Mapping) else value
+
+    return BeforeValidator(name)
+
+
+class RecurrentEncoder(Strict):
+    """Reads the sentence; its last states parametrise the posterior. Dropout falls on its input words."""
+
+    name: Literal["lstm", "gru"] = "lstm"
+    hidden: PositiveInt = 512
+    layers: PositiveInt = 1
+    bidirectional: bool = False
+    norm: Norm = "none"
+    dropout: Fraction = 0.0
+
+
+class ConvolutionalEncoder(Strict):
+    """Convolutions, each of a stride, over a text of fixed length, flattened; `maps` has one number a layer."""
+
+    name: Literal["convolutional"]
+    maps: Sizes = (128, 256)
+    kernel: EachOrAll = 3
+    stride: EachOrAll = 2
+    dropout: Fraction = 0.0
+
+
+class TransformerEncoder(Strict):
+    """Self-attention over the whole sentence, averaged over its tokens."""
+
+    name: Literal["transformer"]
+    hidden: PositiveInt = 256
+    layers: PositiveInt = 4
+    heads: PositiveInt = 4
+    dropout: Fraction = 0.1
+
+
+class RecurrentDecoder(Strict):
+    """p(x|z): word by word; z as the initial state, at every step, or both."""
+
+    name: Literal["lstm", "gru"] = "lstm"
+    hidden: PositiveInt = 512
+    layers: PositiveInt = 1
+    inject: Annotated[tuple[Literal["state", "input"], ...], Field(strict=False)] = ("state", "input")
+    norm: Norm = "none"
+    dropout: Fraction = 0.3
+    word_keep: Probability = 1.0
+
+
+class GatedConvolutionalDecoder(Strict):
+    """Causal gated convolutions in residual blocks with a bottleneck; z at every position."""
+
+    name: Literal["gated-convolutional"]
+    hidden: PositiveInt = 512
+    bottleneck: PositiveInt = 128
+    width: PositiveInt = 20
+    blocks: PositiveInt = 2
+    dropout: Fraction = 0.3
+    word_keep: Probability = 1.0
+
+
+class TransformerDecoder(Strict):
+    """Causal self-attention; z as a prefix, added to every input, or both."""
+
+    name: Literal["transformer"]
+    hidden: PositiveInt = 256
+    layers: PositiveInt = 4
+    heads: PositiveInt = 4
+    inject: Annotated[tuple[Literal["prefix", "input"], ...], Field(strict=False)] = ("prefix", "input")
+    dropout: Fraction = 0.1
+    word_keep: Probability = 1.0
+
+
+class ByteNetDecoder(Strict):
+    """Masked convolutions of kernel 2: `layers` of them see the last `layers + 1` words; z at every position."""
+
+    name: Literal["bytenet"]
+    hidden: PositiveInt = 512
+    layers: NonNegativeInt = 3
+    dropout: Fraction = 0.0
+    word_keep: Probability = 1.0
+
+
+class RecurrentTop(Strict):
+    """The recurrent network on top of a hybrid decoder's features."""
+
+    name: Literal["lstm", "gru"] = "lstm"
+    hidden: PositiveInt = 500
+    layers: PositiveInt = 1
+    norm: Norm = "layer"
+    dropout: Fraction = 0.0
+    word_keep: Probability = 1.0
+
+    @property
+    def inject(self) -> tuple[Literal["input"], ...]:
+        """Features are of positions, so there is none for the state."""
+        return ("input",)
+
+
+class FeedForwardTop(Strict):
+    """Nothing on top of a hybrid decoder's features: each word from z alone, whatever the words before it."""
+
+    name: Literal["feed-forward"]
+
+
+Top = Annotated[RecurrentTop | ByteNetDecoder | FeedForwardTop, Field(discriminator="name")]
+
+
+class HybridDecoder(Strict):
+    """z unfolded into features of every position by transposed convolutions; on top a decoder that sees them."""
+
+    name: Literal["hybrid"]
+    first_maps: PositiveInt = 256
+    maps: Sizes = (128, 200)
+    kernel: EachOrAll = 3
+    stride: EachOrAll = 2
+    top: Annotated[Top, named("lstm")] = RecurrentTop()
+
+    @property
+    def hidden(self) -> int:
+        """What the vocabulary's projection sees."""
+        return self.maps[-1] if isinstance(self.top, FeedForwardTop) else self.top.hidden
+
+    @property
+    def word_keep(self) -> float:
+        """How many of the words before it a word is told from; there are none without a top."""
+        return 1.0 if isinstance(self.top, FeedForwardTop) else self.top.word_keep
+
+
+Encoder = Annotated[RecurrentEncoder | ConvolutionalEncoder | TransformerEncoder, Field(discriminator="name")]
+Decoder = Annotated[
+    RecurrentDecoder | GatedConvolutionalDecoder | ByteNetDecoder | TransformerDecoder | HybridDecoder,
+    Field(discriminator="name"),
+]
