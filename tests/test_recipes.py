@@ -1,20 +1,25 @@
 """The programs in `recipes/` at a size of seconds, and what they measure against what is known."""
 
+import argparse
 import importlib.util
 import json
 import math
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import tomli_w
 import torch
 from torch.distributions import Normal, kl_divergence
 
 from textvae.model import TextVAE
+from textvae.objective import load_settings
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import DiagonalGaussian, GaussianPosterior
 
 RECIPES = Path(__file__).parents[1] / "recipes"
+SEMENIUTA = RECIPES / "semeniuta2017.py"
 FIGURE2 = RECIPES / "fu2020_figure2.py"
 
 
@@ -99,3 +104,68 @@ def test_figure2_trains_both_posteriors(figure2):
             out = model(batch, sentence_noise(0, batch.index))
         assert -out.log_px.sum(-1).mean().item() < 6
     assert isinstance(figure2.toy("gaussian", 0).posterior, GaussianPosterior)
+
+
+@pytest.fixture
+def semeniuta(monkeypatch):
+    monkeypatch.syspath_prepend(str(RECIPES))
+    spec = importlib.util.spec_from_file_location("semeniuta2017", SEMENIUTA)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("figure, runs", [("3", 8), ("4", 20), ("5", 10), ("6", 12)])
+def test_every_run_of_semeniutas_figures_is_one_that_can_be_trained(semeniuta, figure, runs):
+    plan = tomllib.loads((RECIPES / "semeniuta2017.toml").read_text())
+    asked = argparse.Namespace(figure=figure, lengths=None, steps=None, seeds=[0])
+    cells = list(semeniuta.cells(plan, asked))
+    assert len(cells) == len({cell.job.folder for cell in cells}) == runs
+    for cell in cells:
+        settings = load_settings(None, None, cell.job.assignments, **cell.job.tables)
+        assert settings.data.window == settings.data.positions == cell.length
+        if cell.row != "language model":
+            assert settings.objective["kl"].weight.final == (0.0 if figure == "3" else 1.0)
+
+
+@pytest.mark.slow
+def test_semeniutas_figures_are_drawn_from_what_was_measured(semeniuta, tmp_path, monkeypatch):
+    """Bits per character by hand: nats of all pieces over ln 2 and the characters, end marks among them."""
+    (tmp_path / "train.txt").write_text("a cat sat on the mat\n" * 20)
+    (tmp_path / "valid.txt").write_text("the cat sat on a mat\n" * 3)
+    data = {"train": str(tmp_path / "train.txt"), "valid": str(tmp_path / "valid.txt")}
+    small = {"name": "hybrid", "first_maps": 4, "maps": [4, 4], "top": {"name": "lstm", "hidden": 5}}
+    plan = {
+        "settings": {
+            "data": {**data, "tokenizer": {"name": "character"}},
+            "model": {"latent": 2, "embedding": 4},
+            "train": {"batch_size": 4, "max_steps": 3, "log_every": 1},
+        },
+        "encoders": {"convolutional": {"name": "convolutional", "maps": [4, 4]}},
+        "decoders": {"hybrid": small},
+        "figures": {
+            "5": {
+                "about": "small",
+                "lengths": [10],
+                "over": {"objective.auxiliary.weight": [0.0, 0.5]},
+                "rows": {"annealed": {"encoder": "convolutional", "decoder": "hybrid", "anneal": True}},
+            }
+        },
+    }
+    (tmp_path / "semeniuta2017.toml").write_text(tomli_w.dumps(plan))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(semeniuta, "HERE", tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(SEMENIUTA), "5", "--processes", "2", "--out", str(tmp_path / "out")])
+    assert semeniuta.main() == 0
+    assert (tmp_path / "out" / "figure5.png").read_bytes().startswith(b"\x89PNG")
+    rows = json.loads((tmp_path / "out" / "figure5.json").read_text())["rows"]
+    assert [row["value"] for row in rows] == [0.0, 0.5]
+    for row in rows:
+        scores = json.loads(
+            (tmp_path / f"runs/semeniuta2017/5-annealed-10-{row['value']}-0/evaluation/valid.json").read_text()
+        )
+        assert scores["tokens"] == 3 * 21 and scores["sentences"] == 7
+        expected = scores["bound"] * 7 / math.log(2) / 63
+        assert row["bound_bits_per_character"] == pytest.approx(expected)
+        assert row["bound_bits_per_character"] == pytest.approx(scores["bits_per_character"])
+        assert len(row["curves"]["train"]) == 3
