@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 from running import Job, done, finished
 
 HERE = Path(__file__).parent
-RISE = "{schedule='linear', start=0.0, end=1.0, steps=0.5, delay=0.1, unit='run'}"  # of the KL's weight
+# Of the KL's weight, once the unregularised model has converged.
+RISE = "{schedule='linear', start=0.001, end=1.0, delay=0.35, steps=0.35, unit='run'}"
 SCORES = ("bound", "kl", "reconstruction")
 COLOURS = ("#1f6feb", "#d1493f", "#2b8a3e", "#8a5cd6", "#b7791f", "#0f7b8a")
 
