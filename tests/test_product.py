@@ -87,6 +87,7 @@ FACTORS = {
         "sample": Decoding("sample", temperature=0.7),
         "top-k": Decoding("top-k", top_k=3),
         "nucleus": Decoding("nucleus", top_p=0.8),
+        "beam": Decoding("beam", beam=3, normalisation=0.7),
     },
     "training": {
         "joint": {},

@@ -24,6 +24,9 @@ def test_samples_are_those_of_the_library(run):
         "top_k": 0,
         "top_p": 0.8,
         "allow_unknown": True,
+        "beam": 0,
+        "normalisation": 0.0,
+        "min_length": 0,
     }
     assert found["samples"] == lines(call("sample", run, "-n", 3, *nucleus)) and found["seed"] == 5
     assert len(lines(call("sample", run))) == 20

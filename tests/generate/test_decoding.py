@@ -292,7 +292,7 @@ def test_a_language_model_decodes_without_codes():
         ({"name": "nucleus", "top_p": 0.0}, r"top_p = 0.0: must be in \(0, 1\]"),
         ({"top_p": 0.9}, "top_p = 0.9: greedy decoding has none; decode by 'nucleus'"),
         ({"name": "nuclues"}, "decoding 'nuclues': unknown; did you mean 'nucleus'?"),
-        ({"name": "beam"}, "decoding 'beam': unknown; known: greedy, sample, top-k, nucleus"),
+        ({"name": "lottery"}, "decoding 'lottery': unknown; known: beam, greedy, sample, top-k, nucleus"),
     ],
 )
 def test_impossible_decodings_are_refused(arguments, message):
@@ -308,3 +308,48 @@ def test_impossible_sizes_are_refused():
     ]:
         with pytest.raises(RequestError, match=message):
             greedy(Chain({BOS: {EOS: 1.0}}), None, **arguments)
+
+
+def test_beam_decoding_is_the_best_of_its_search_whatever_the_chunks(monkeypatch):
+    decoder, z = recurrent(), torch.randn(7, 3)
+    way = Decoding("beam", beam=4, normalisation=0.5)
+    found = decoding.beams(decoder, z, way, 9)
+    assert generate(decoder, z, way, 9) == [texts[0].ids for texts in found]
+    monkeypatch.setattr(decoding, "ROWS", 8)  # two codes at a time
+    assert generate(decoder, z, way, 9) == [texts[0].ids for texts in found]
+    for code, texts in zip(z, found, strict=True):
+        scores = [text.log_prob / (len(text.ids) + text.ended) ** 0.5 for text in texts]
+        assert len(texts) == 4 and scores == sorted(scores, reverse=True)
+        ids = torch.tensor([texts[0].ids + [EOS] * texts[0].ended])
+        assert texts[0].log_prob == pytest.approx(decoder.log_prob(ids, code[None, None]).sum().item(), abs=1e-4)
+
+
+def test_a_beam_of_one_is_greedy():
+    decoder, z = recurrent(), torch.randn(20, 3)
+    assert generate(decoder, z, Decoding("beam", beam=1), 12) == greedy(decoder, z, 12)
+
+
+@pytest.mark.parametrize("name, options", [("greedy", {}), ("sample", {}), ("beam", {"beam": 3})])
+def test_no_text_ends_before_its_least_length(name, options):
+    decoder, z = recurrent(), torch.randn(40, 3)
+    free = generate(decoder, z, Decoding(name, **options), 12)
+    longer = generate(decoder, z, Decoding(name, min_length=5, **options), 12)
+    assert min(map(len, free)) < 5 <= min(map(len, longer))
+    with pytest.raises(RequestError, match="max_length = 4: must be 5 or more"):
+        generate(decoder, z, Decoding(name, min_length=5, **options), 4)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"name": "beam"}, "beam = 0: beam decoding needs 1 or more"),
+        ({"name": "greedy", "beam": 3}, "beam = 3: greedy decoding has none; decode by 'beam'"),
+        ({"name": "beam", "beam": 3, "temperature": 0.5}, "temperature = 0.5: beam decoding has none"),
+        ({"name": "beam", "beam": 3, "normalisation": -1.0}, "normalisation = -1.0: must be 0 or more"),
+        ({"name": "top-k", "top_k": 3, "normalisation": 1.0}, "normalisation = 1.0: top-k decoding has none"),
+        ({"min_length": -1}, "min_length = -1: must be 0 or more"),
+    ],
+)
+def test_beams_that_cannot_be(options, message):
+    with pytest.raises(RequestError, match=message):
+        Decoding(**options)

@@ -25,10 +25,15 @@ File = Annotated[
     typer.Option("--file", metavar="FILE", help="Sentences from a file, one a line, or from stdin: -"),
 ]
 Column = Annotated[str | None, typer.Option(metavar="NAME|NUMBER", help="The file's column of the text.")]
-Decode = Annotated[str, typer.Option("--decode", metavar="NAME", help="greedy, sample, top-k or nucleus.")]
+Decode = Annotated[str, typer.Option("--decode", metavar="NAME", help="greedy, beam, sample, top-k or nucleus.")]
 Temperature = Annotated[float, typer.Option(help="Divides the logits: below 1 is sharper.")]
 TopK = Annotated[int, typer.Option(help="top-k: how many of the likeliest words to draw from.")]
 TopP = Annotated[float, typer.Option(help="nucleus: the mass of likeliest words to draw from.")]
+BeamSize = Annotated[int, typer.Option("--beam", help="beam: how many texts are kept side by side.")]
+Normalisation = Annotated[
+    float, typer.Option(help="beam: the power of a text's length that its log-probability is divided by.")
+]
+MinLength = Annotated[int, typer.Option(help="No text ends before it has so many words.")]
 NoUnknown = Annotated[bool, typer.Option("--no-unknown", help="Never write the unknown word.")]
 
 
@@ -39,6 +44,9 @@ def sample(
     temperature: Temperature = 1.0,
     top_k: TopK = 0,
     top_p: TopP = 1.0,
+    beam: BeamSize = 0,
+    normalisation: Normalisation = 0.0,
+    min_length: MinLength = 0,
     no_unknown: NoUnknown = False,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -52,7 +60,7 @@ def sample(
     """  # noqa: D301
     from textvae.generate.trained import load
 
-    decoding = _decoding(decode, temperature, top_k, top_p, no_unknown)
+    decoding = _decoding(decode, temperature, top_k, top_p, beam, normalisation, min_length, no_unknown)
     trained = load(run)
     texts = trained.sample(count, seed=seed, decoding=decoding)
     if as_json:
@@ -70,6 +78,9 @@ def reconstruct(
     temperature: Temperature = 1.0,
     top_k: TopK = 0,
     top_p: TopP = 1.0,
+    beam: BeamSize = 0,
+    normalisation: Normalisation = 0.0,
+    min_length: MinLength = 0,
     no_unknown: NoUnknown = False,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -85,7 +96,7 @@ def reconstruct(
     """  # noqa: D301
     from textvae.generate.trained import load
 
-    decoding = _decoding(decode, temperature, top_k, top_p, no_unknown)
+    decoding = _decoding(decode, temperature, top_k, top_p, beam, normalisation, min_length, no_unknown)
     given = _texts(texts, file, column)
     trained = load(run)
     given = _broken(trained, given)
@@ -162,10 +173,19 @@ def interpolate(
         sentences(_shown(trained, found))
 
 
-def _decoding(name: str, temperature: float, top_k: int, top_p: float, no_unknown: bool) -> "Decoding":
+def _decoding(
+    name: str,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    beam: int,
+    normalisation: float,
+    min_length: int,
+    no_unknown: bool,
+) -> "Decoding":
     from textvae.generate.decoding import Decoding
 
-    return Decoding(name, temperature, top_k, top_p, allow_unknown=not no_unknown)
+    return Decoding(name, temperature, top_k, top_p, not no_unknown, beam, normalisation, min_length)
 
 
 def _described(decoding: "Decoding") -> dict[str, Any]:

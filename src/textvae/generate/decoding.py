@@ -1,4 +1,4 @@
-"""From codes to token ids: greedy, temperature, top-k and nucleus decoding, many sentences at a time."""
+"""From codes to token ids: greedy, beam, temperature, top-k and nucleus decoding, many sentences at a time."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from textvae.errors import RequestError
+from textvae.generate.beam import Hypothesis, Search, beam
 from textvae.parts.noise import mixed
 from textvae.tokenizers import BOS, EOS, PAD, UNK
 
@@ -21,6 +22,15 @@ ROWS = 1000  # sentences decoded side by side; with 10,000 words their logits ta
 ENDED = 1 / 8
 # Keeps the random numbers of decoding apart from those of the codes, which are drawn from (seed, row).
 _STREAM = 1
+
+# What a way of decoding has of its own: the value that means nothing, and the ways that have a use for others.
+USED_BY: dict[str, tuple[float, tuple[str, ...]]] = {
+    "temperature": (1.0, ("sample", "top-k", "nucleus")),
+    "top_k": (0, ("top-k",)),
+    "top_p": (1.0, ("nucleus",)),
+    "beam": (0, ("beam",)),
+    "normalisation": (0.0, ("beam",)),
+}
 
 # uniform(attempt) -> one number in [0, 1) for each row, a new one at every attempt.
 Uniform = Callable[[int], Tensor]
@@ -50,8 +60,11 @@ class Decoding:
     `greedy`: the likeliest. `sample`: from the model's own distribution. `top-k`: from its `top_k` likeliest words.
     `nucleus`: from the smallest set of likeliest words that holds a mass of `top_p`, so the word that crosses the
     threshold is kept, and with it those that are exactly as likely. `temperature` divides the logits, before any
-    truncation. The padding and the begin mark are never picked, and the unknown word, to the model a word like any
-    other, only if `allow_unknown`.
+    truncation. `beam`: the likeliest text that a search with `beam` texts side by side finds, by log p(text|z) over
+    its number of tokens to the power of `normalisation`.
+
+    The padding and the begin mark are never picked, and the unknown word, to the model a word like any other, only
+    if `allow_unknown`. No text ends before it has `min_length` words.
 
     Source: nucleus, Holtzman et al. 2020, section 3.1 (Prokhorov et al. 2019 sample so, but their program drops the
     word that crosses).
@@ -65,11 +78,15 @@ class Decoding:
     top_k: int = 0
     top_p: float = 1.0
     allow_unknown: bool = True
+    beam: int = 0
+    normalisation: float = 0.0
+    min_length: int = 0
 
     def __post_init__(self) -> None:
-        if self.name not in CHOICES:
-            close = get_close_matches(str(self.name), CHOICES, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(CHOICES)}"
+        known = ("beam", *CHOICES)
+        if self.name not in known:
+            close = get_close_matches(str(self.name), known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
             raise RequestError(f"decoding {self.name!r}: unknown; {hint}")
         if self.temperature == math.inf:
             raise RequestError("temperature = inf: must be finite")
@@ -77,16 +94,20 @@ class Decoding:
             raise RequestError(
                 f"temperature = {self.temperature}: must be 0.001 or more; the limit at 0 is greedy decoding"
             )
-        if self.name == "greedy" and self.temperature != 1.0:
-            raise RequestError(f"temperature = {self.temperature}: greedy decoding has none; decode by 'sample'")
         if self.name == "top-k" and self.top_k < 1:
             raise RequestError(f"top_k = {self.top_k}: top-k decoding needs 1 or more")
-        if self.name != "top-k" and self.top_k != 0:
-            raise RequestError(f"top_k = {self.top_k}: {self.name} decoding has none; decode by 'top-k'")
         if not 0.0 < self.top_p <= 1.0:
             raise RequestError(f"top_p = {self.top_p}: must be in (0, 1]")
-        if self.name != "nucleus" and self.top_p != 1.0:
-            raise RequestError(f"top_p = {self.top_p}: {self.name} decoding has none; decode by 'nucleus'")
+        if self.name == "beam" and self.beam < 1:
+            raise RequestError(f"beam = {self.beam}: beam decoding needs 1 or more")
+        if not 0.0 <= self.normalisation < math.inf:
+            raise RequestError(f"normalisation = {self.normalisation}: must be 0 or more, and finite")
+        if self.min_length < 0:
+            raise RequestError(f"min_length = {self.min_length}: must be 0 or more")
+        for option, (usual, ways) in USED_BY.items():
+            if getattr(self, option) != usual and self.name not in ways:
+                given = f"{option} = {getattr(self, option)}"
+                raise RequestError(f"{given}: {self.name} decoding has none; decode by {ways[0]!r}")
 
 
 def greedy(
@@ -150,23 +171,59 @@ def generate(
         RequestError: for a length or a number of rows that makes no sense.
     """
     rows = rows if z is None else len(z)
-    for name, value, least in (("max_length", max_length, 1), ("rows", rows, 0), ("chunk", chunk, 1)):
+    limits = (("max_length", max_length, 1), ("rows", rows, 0), ("chunk", chunk, 1))
+    for name, value, least in (*limits, ("max_length", max_length, decoding.min_length)):
         if value < least:
             raise RequestError(f"{name} = {value}: must be {least} or more")
     if decoder.max_length is not None:
         max_length = min(max_length, decoder.max_length)
+    if decoding.name == "beam":
+        return [texts[0].ids for texts in beams(decoder, z, decoding, max_length, rows=rows, code=code, end=end)]
     device = next(decoder.parameters()).device
     choose = CHOICES[decoding.name](decoding)
     banned = (PAD, BOS) if decoding.allow_unknown else (PAD, BOS, UNK)
+    least = decoding.min_length if end else 0
     sentences: list[list[int]] = []
     for first in range(0, rows, chunk):
         part = range(first, min(first + chunk, rows))
         keys = torch.tensor([mixed(seed, row, _STREAM) for row in part], device=device)
         seen = None if z is None else code(z[part.start : part.stop].to(device))
         state = decoder.start(seen, len(part))
-        ids = _decoded(decoder, state, choose, keys, banned, max_length, end).tolist()
+        ids = _decoded(decoder, state, choose, keys, banned, max_length, end, least).tolist()
         sentences += [row[: row.index(EOS)] if end else row[:-1] for row in ids]
     return sentences
+
+
+@torch.no_grad()
+def beams(
+    decoder: Decoder,
+    z: Float[Tensor, "row latent"] | None,
+    decoding: Decoding,
+    max_length: int,
+    *,
+    rows: int = 1,
+    code: Callable[[Tensor], Tensor] = lambda z: z,
+    end: bool = True,
+    templates: Int[Tensor, "row time"] | None = None,
+) -> list[list[Hypothesis]]:
+    """Up to `decoding.beam` texts of each code with their log-probabilities, the best first.
+
+    See `generate` for the arguments and `beam.beam` for `templates`, words that are given.
+    """
+    rows = rows if z is None else len(z)
+    device = next(decoder.parameters()).device
+    banned = (PAD, BOS) if decoding.allow_unknown else (PAD, BOS, UNK)
+    search = Search(
+        decoding.beam, max_length, decoding.normalisation, decoding.min_length if end else 0, banned, end
+    )
+    chunk = max(1, ROWS // decoding.beam)
+    found: list[list[Hypothesis]] = []
+    for first in range(0, rows, chunk):
+        last = min(first + chunk, rows)
+        seen = None if z is None else code(z[first:last].to(device))
+        given = None if templates is None else templates[first:last].to(device)
+        found += beam(decoder, seen, last - first, search, given)
+    return found
 
 
 def _decoded(
@@ -177,6 +234,7 @@ def _decoded(
     banned: tuple[int, ...],
     max_length: int,
     end: bool,
+    min_length: int,
 ) -> Int[Tensor, "row length"]:
     """The tokens of each row and an end mark; with `end` what stands behind a row's first one means nothing."""
     token = torch.full_like(keys, BOS)
@@ -185,7 +243,7 @@ def _decoded(
     ended = torch.zeros_like(keys, dtype=torch.bool)
     for time in range(max_length):
         logits, state = decoder.step(token, state)
-        for word in banned:
+        for word in banned if time >= min_length else (*banned, EOS):
             logits[:, word] = -math.inf
         token = choose(logits, partial(_uniform, keys, time))
         ids[place, time] = token
