@@ -1,4 +1,4 @@
-"""Greedy decoding of 1,000 prior samples in a batch, against one at a time, as a ratio.
+"""Decoding of 1,000 prior samples, as ratios: in a batch against one at a time, and a beam of 5 against greedy.
 
     python benchmarks/decoding.py [--single 50] [--json FILE]
 
@@ -12,11 +12,11 @@ from statistics import median
 import torch
 
 from measuring import machine, timed, write_json
-from textvae.generate.decoding import greedy
+from textvae.generate.decoding import Decoding, generate, greedy
 from textvae.model import build
 from textvae.settings import Model
 
-SAMPLES, VOCABULARY, LENGTH = 1000, 10_004, 30
+SAMPLES, VOCABULARY, LENGTH, BEAM = 1000, 10_004, 30, 5
 
 
 def main() -> None:
@@ -38,14 +38,20 @@ def main() -> None:
         for row in range(arguments.single):
             greedy(model.decoder, z[row : row + 1], LENGTH)
 
-    contenders = {"batched": batched, "single": single}
-    rounds = []
+    def beam(number: int) -> None:
+        generate(model.decoder, z, Decoding("beam", beam=BEAM), LENGTH)
+
+    contenders = {"batched": batched, "single": single, "beam": beam}
+    rounds, beams = [], []
     for _ in range(arguments.repeats):
         seconds = timed(contenders, 1)
         rounds.append(seconds["single"] * SAMPLES / arguments.single / seconds["batched"])
+        beams.append(seconds["beam"] / seconds["batched"])
     print(f"1,000 greedy samples, batched : one at a time: {median(rounds):.0f}x (of {[round(r) for r in rounds]})")
+    print(f"1,000 samples, beam of {BEAM} : greedy: {median(beams):.1f}x (of {[round(b, 1) for b in beams]})")
     if arguments.json:
-        write_json(arguments.json, {**machine(), "ratio": median(rounds), "ratios": rounds})
+        results = {"ratio": median(rounds), "ratios": rounds, "beam": median(beams), "beams": beams}
+        write_json(arguments.json, {**machine(), **results})
 
 
 if __name__ == "__main__":
