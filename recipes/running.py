@@ -5,7 +5,10 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from textvae.settings import Settings
 
 
 class Job(NamedTuple):
@@ -33,9 +36,13 @@ def done(jobs: Sequence[Job], processes: int) -> list[str]:
     return failed
 
 
-def finished(job: Job) -> bool:
-    """Whether the run has been trained and evaluated."""
-    return (job.folder / "evaluation" / f"{job.split}.json").exists()
+def used(settings: "Settings") -> dict[str, Any]:
+    """The settings that decide on a run: without what `precision = "auto"` became, and what no phase uses."""
+    document = settings.document()
+    del document["train"]["precision"]
+    if settings.phase and all(phase.objective for phase in settings.phase):
+        del document["objective"]
+    return document
 
 
 def _done(job: Job) -> str | None:
@@ -45,16 +52,20 @@ def _done(job: Job) -> str | None:
     from textvae.errors import RequestError, WorkError
     from textvae.evaluate import evaluate
     from textvae.objective import load_settings
+    from textvae.run import Run
     from textvae.training import resume, train
 
     torch.set_num_threads(1)
-    if finished(job):
-        return None
     try:
-        if (job.folder / "environment.json").exists():
-            resume(job.folder)
+        settings = load_settings(None, job.method, job.assignments, **job.tables)
+        if not (job.folder / "environment.json").exists():
+            train(settings, job.folder)
+        elif used(Run.open(job.folder).settings) != used(settings):
+            return f"{job.folder.name}: was made with other settings; delete {job.folder} to train it anew"
+        elif (job.folder / "evaluation" / f"{job.split}.json").exists():
+            return None
         else:
-            train(load_settings(None, job.method, job.assignments, **job.tables), job.folder)
+            resume(job.folder)
         evaluate(job.folder, job.split, job.iw_samples, job.iw_sentences)
     except (RequestError, WorkError) as error:
         return f"{job.folder.name}: {error}"

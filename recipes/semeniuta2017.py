@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from running import Job, done, finished
+from running import Job, done
 
 HERE = Path(__file__).parent
 # Of the KL's weight, once the unregularised model has converged.
@@ -58,7 +58,7 @@ def job_of(
     value: float | None,
     seed: int,
 ) -> Job:
-    """One run; its folder's name says what sets it apart, so that figures share runs that are the same."""
+    """One run; its folder's name says what sets it apart within a figure."""
     settings = plan["settings"]
     model = {**settings["model"], "decoder": plan["decoders"][row["decoder"]]}
     if "encoder" in row:
@@ -69,9 +69,7 @@ def job_of(
     tables = {"data": {**settings["data"], "window": length}, "model": model, "train": train}
     given = list(row.get("set", ()))
     if row.get("anneal"):
-        given.append(
-            "objective.kl.weight={schedule='linear', start=0.0, end=1.0, steps=0.5, delay=0.1, unit='run'}"
-        )
+        given.append(f"objective.kl.weight={RISE}")
     elif not any(one.startswith(("objective.kl.weight", "model.latent=0")) for one in given):
         given.append("objective.kl.weight=1.0")
     if path is not None:
@@ -172,7 +170,8 @@ def main() -> int:
     asked = parser.parse_args()
     planned = list(cells(plan, asked))
     failed = done([cell.job for cell in planned], asked.processes)
-    rows = [measured(cell) for cell in planned if finished(cell.job)]
+    wrong = {problem.partition(":")[0] for problem in failed}
+    rows = [measured(cell) for cell in planned if cell.job.folder.name not in wrong]
     if rows:
         from textvae.files import write_json
         from textvae.run import machine

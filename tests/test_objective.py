@@ -165,7 +165,7 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
         ),
         (
             {"model": {"encoder": {"name": "gru", "norm": "layer"}}},
-            "model.encoder.norm = 'layer': is made for the LSTM; set model.encoder.name = 'lstm'",
+            "model.encoder.norm = 'layer': is made for the LSTM; set model.encoder.norm = 'none' or model.encoder",
         ),
         (
             {"model": {"decoder": {"name": "transformer", "heads": 3}}},
@@ -189,11 +189,19 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
         ),
         (
             {"method": "pretrained", "model": {"shared_embedding": True}},
-            "model.shared_embedding: a phase that resets the decoder would reset the encoder's too",
+            "model.shared_embedding: a phase that resets the encoder or the decoder would reset both",
         ),
         (
-            {"method": "vamp-prior", "model": {"encoder": {"name": "convolutional"}}, "data": {"max_length": 5}},
-            "model.prior.length = 10: the encoder reads at most 6 positions",
+            {"method": "vamp-prior", "model": {"encoder": {"name": "convolutional"}}},
+            "model.prior.name = 'vamp': pseudo-sentences would have a part in the convolutional encoder's batch",
+        ),
+        (
+            {"method": "hybrid", "train": {"batch_size": 1}},
+            "train.batch_size = 1: convolutions are batch-normalised, and a batch of one has no statistics",
+        ),
+        (
+            {"data": {"window": 20, "max_length": 30}},
+            "data.max_length = 30: has no use beside data.window, which cuts pieces of running text",
         ),
         (
             {"objective": {"kl": {}, "auxiliary": {}}},

@@ -484,3 +484,26 @@ def test_short_forms_are_known_in_files_too(tmp_path):
     file.write_text('[train]\nlr = 3e-3\noptimizer = { name = "sgd", momentum = 0.5 }\n')
     optimizer = parse(read_document(file), {}).train.optimizer
     assert (optimizer.name, optimizer.lr, optimizer.momentum) == ("sgd", 3e-3, 0.5)
+
+
+def test_the_order_of_assignments_does_not_matter_to_the_kind_of_a_table():
+    below = {"model": {"posterior": {"scale": "softplus"}}}
+    found = override(below, ["model.posterior.gamma=2.0", "model.posterior.name=batch-norm"])
+    assert found["model"]["posterior"] == {"name": "batch-norm", "gamma": 2.0}
+    decoder = parse(override({}, ["model.decoder.hidden=64", "model.decoder.name=transformer"]), {}).model.decoder
+    assert (decoder.name, decoder.hidden) == ("transformer", 64)
+
+
+@pytest.mark.parametrize(
+    "path, message",
+    [
+        (
+            "model.decoder.heads",
+            "model.decoder.heads: unknown setting; known: dropout, hidden, inject, layers, name",
+        ),
+        ("model.encoder.maps", "model.encoder.maps: unknown setting; known: bidirectional, dropout, hidden"),
+        ("model.decoder.top", "model.decoder.top: unknown setting; known: dropout, hidden, inject, layers"),
+    ],
+)
+def test_a_setting_of_another_kind_of_part_is_not_offered(path, message):
+    assert problems(nested(path, 2)).startswith(message)

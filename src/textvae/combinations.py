@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from textvae.data import window_problems
 from textvae.parts.convolutions import each
 from textvae.settings import (
     FeedForwardTop,
@@ -40,6 +41,7 @@ def combination_problems(settings: Settings) -> list[str]:
         problems += _objective_problems(settings, settings.objective, "objective")
     problems += _model_problems(settings)
     data = settings.data
+    problems += window_problems(data)
     if data.corpus is not None and data.train is not None:
         problems.append("data.corpus and data.train: give one of the two")
     if data.train is None and (data.valid or data.test):
@@ -146,11 +148,17 @@ def _architecture_problems(settings: Settings) -> list[str]:
             f"model.tied: the softmax sees {decoder.hidden} units and embeddings have {model.embedding}; "
             "give model.embedding that size"
         )
-    if model.shared_embedding and any("decoder" in phase.reset for phase in settings.phase):
-        problems.append("model.shared_embedding: a phase that resets the decoder would reset the encoder's too")
-    prior, positions = model.prior, settings.data.positions
-    if isinstance(prior, VampPrior) and encoder.name == "convolutional" and prior.length > positions:
-        problems.append(f"model.prior.length = {prior.length}: the encoder reads at most {positions} positions")
+    if model.shared_embedding and any({"encoder", "decoder"} & set(phase.reset) for phase in settings.phase):
+        problems.append("model.shared_embedding: a phase that resets the encoder or the decoder would reset both")
+    if settings.train.batch_size == 1 and (encoder.name == "convolutional" or isinstance(decoder, HybridDecoder)):
+        problems.append(
+            "train.batch_size = 1: convolutions are batch-normalised, and a batch of one has no statistics"
+        )
+    if isinstance(model.prior, VampPrior) and encoder.name == "convolutional":
+        problems.append(
+            "model.prior.name = 'vamp': pseudo-sentences would have a part in the convolutional encoder's batch "
+            "normalisation; set model.encoder.name to another"
+        )
     return problems
 
 
@@ -158,7 +166,8 @@ def _layer_problems(place: str, table: Any) -> list[str]:
     """What does not fit within one encoder or decoder."""
     problems = []
     if table.name == "gru" and table.norm != "none":
-        problems.append(f"{place}.norm = {table.norm!r}: is made for the LSTM; set {place}.name = 'lstm'")
+        instead = f"set {place}.norm = 'none' or {place}.name = 'lstm'"
+        problems.append(f"{place}.norm = {table.norm!r}: is made for the LSTM; {instead}")
     if table.name == "transformer" and table.hidden % (2 * table.heads):
         problems.append(f"{place}.heads = {table.heads}: hidden = {table.hidden} must be a multiple of twice that")
     if table.name not in ("convolutional", "hybrid"):

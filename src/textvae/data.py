@@ -56,7 +56,8 @@ def open_corpus(data: Data) -> Corpus:
             shorter than a window, and settings that a window leaves without use.
         WorkError: when the cache cannot be written.
     """
-    _check_window(data)
+    if problems := window_problems(data):
+        raise RequestError("\n".join(problems))
     name, sources, columns = _sources(data)
     arguments = {
         "tokenizer": data.tokenizer.name,
@@ -105,15 +106,15 @@ def epoch_data(store: TokenStore, settings: Settings, epoch: int) -> tuple[Token
     return store, epoch_batches(lengths, settings.train.batch_size, seed, epoch)
 
 
-def _check_window(data: Data) -> None:
-    """Refuse beside a window what would be ignored."""
+def window_problems(data: Data) -> list[str]:
+    """What would be ignored beside a window."""
     default = Data()
-    for name in ("max_length", "too_long", "label"):
-        if data.window is not None and getattr(data, name) != getattr(default, name):
-            raise RequestError(
-                f"data.{name} = {getattr(data, name)!r}: has no use beside data.window, which cuts pieces of "
-                "running text; leave out one of the two"
-            )
+    return [
+        f"data.{name} = {getattr(data, name)!r}: has no use beside data.window, which cuts pieces of running text; "
+        "leave out one of the two"
+        for name in ("max_length", "too_long", "label")
+        if data.window is not None and getattr(data, name) != getattr(default, name)
+    ]
 
 
 def _sources(data: Data) -> tuple[str, dict[str, Any], dict[str, Any]]:

@@ -135,3 +135,13 @@ def test_text_written_to_a_file_is_a_sentence_a_line_as_it_is(run, monkeypatch):
     assert call("sample", run).stdout_bytes.decode() == "one two\nan escape \x1b[31m\n你好\n"
     monkeypatch.setattr("typer.testing._NamedTextIOWrapper.isatty", lambda _: True)
     assert call("sample", run).stdout_bytes.decode() == "one\\ntwo\nan escape \\x1b[31m\n你好\\r\\n\n"
+
+
+def test_gaps_are_filled_one_text_a_line(run):
+    found = lines(call("impute", run, "the ___ is good .", "___ coffee was ___*2 ."))
+    assert len(found) == 2 and found[0].split()[0] == "the" and found[0].split()[2:] == ["is", "good", "."]
+    assert len(found[1].split()) == 6 and found[1].split()[1:3] == ["coffee", "was"]
+    told = json.loads(call("impute", run, "the ___ is good .", "--beam", 3, "--json").stdout)
+    assert (told["beam"], told["rounds"]) == (3, 3)
+    assert told["imputations"][0]["text"] == "the ___ is good ." and told["imputations"][0]["log_prob"] < 0
+    assert refused(call("impute", run, "the food is good ."), "texts[0]: has no gap; write ___ for a missing word")

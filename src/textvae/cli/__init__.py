@@ -23,6 +23,7 @@ for command in (
     comparison.compare,
     generation.sample,
     generation.reconstruct,
+    generation.impute,
     generation.encode,
     generation.interpolate,
 ):

@@ -1,4 +1,4 @@
-"""`textvae sample`, `reconstruct`, `encode` and `interpolate`."""
+"""`textvae sample`, `reconstruct`, `impute`, `encode` and `interpolate`."""
 
 import sys
 from pathlib import Path
@@ -106,6 +106,42 @@ def reconstruct(
         document({"decoding": _described(decoding), "seed": seed, "reconstructions": pairs})
     else:
         sentences(_shown(trained, found))
+
+
+def impute(
+    run: RunFolder,
+    texts: Texts = None,
+    file: File = None,
+    column: Column = None,
+    beam: Annotated[
+        int | None, typer.Option(min=1, help="How many texts are kept side by side; 5, of a language model 15.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often code and words are found anew.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Fill the gaps of sentences.
+
+    ___ stands for one missing word, ___*3 for three. Words on both sides of a gap count. The code is the mean of
+    the posterior, the words are the likeliest that a beam finds, and so on in turn.
+
+    \b
+    Examples:
+      textvae impute RUN "i went to the ___ ."
+      textvae impute RUN "the ___*2 was great ." --beam 10
+    """  # noqa: D301
+    from textvae.generate.imputation import impute as imputed
+    from textvae.generate.trained import load
+
+    given = _texts(texts, file, column)
+    found = imputed(load(run), given, beam, rounds)
+    if as_json:
+        pairs = [
+            {"text": text, "imputation": new.text, "log_prob": new.log_prob}
+            for text, new in zip(given, found, strict=True)
+        ]
+        document({"beam": beam, "rounds": rounds, "imputations": pairs})
+    else:
+        sentences(new.text for new in found)
 
 
 def encode(

@@ -98,15 +98,14 @@ def _ban(
     logits: Float[Tensor, "row beam word"], search: Search, time: int, given: Int[Tensor, " row"] | None
 ) -> None:
     """What may not be written at a position gets no mass, in place; where a word is given all others do not."""
-    for word in search.banned if time >= search.min_length else (*search.banned, EOS):
-        logits[:, :, word] = -math.inf
+    banned = search.banned if time >= search.min_length else (*search.banned, EOS)
     if given is None:
+        logits[:, :, banned] = -math.inf
         return
     blank = given == BLANK
-    for word in (EOS, UNK):
-        logits[blank, :, word] = -math.inf
     at = given.clamp(min=0)[:, None, None].expand(-1, logits.shape[1], 1)
     kept = logits.gather(2, at)
+    logits[:, :, (*banned, EOS, UNK)] = -math.inf
     logits[~blank] = -math.inf
     logits.scatter_(2, at, torch.where(blank[:, None, None], logits.gather(2, at), kept))
 

@@ -71,16 +71,7 @@ class Trained:
             RequestError: for an empty text, one that is no text, and by a language model, which has no codes.
         """
         self._prior()
-        index: list[Tensor] = []
-        parts: list[Posterior] = []
-        with evaluating(self.model):
-            for batch in _batches(self._ids(texts)):
-                posterior = self.model.encode(on(self.model.device, batch))
-                assert posterior is not None
-                index.append(batch.index)
-                parts.append(mapped(posterior, Tensor.cpu))
-        order = torch.cat(index).argsort() if index else None
-        return None if order is None else mapped(joined(parts), lambda rows: rows[order])
+        return self._posterior(self._ids(texts))
 
     def encode(self, texts: Sequence[str]) -> Float32[np.ndarray, "n latent"]:
         """The code of each text, in their order: the mean of its posterior.
@@ -133,6 +124,17 @@ class Trained:
             with torch.no_grad():
                 z = posterior.rsample(sentence_noise(seed, torch.arange(len(z))))[0]
         return self._texts(z, decoding, seed)
+
+    def impute(self, texts: str | Sequence[str], size: int | None = None, rounds: int = 3) -> list[str]:
+        """Texts with their gaps filled: `___` is one missing word, `___*3` three.
+
+        Raises:
+            RequestError: as `imputation.impute`, which has the details and gives log-probabilities too.
+        """
+        from textvae.generate.imputation import impute  # not above: it works on this class
+
+        given = [texts] if isinstance(texts, str) else texts
+        return [found.text for found in impute(self, given, size, rounds)]
 
     def path(
         self, a: str | ArrayLike | Tensor, b: str | ArrayLike | Tensor, steps: int = 9
@@ -187,10 +189,28 @@ class Trained:
             raise RequestError(f"n = {n}: must be 0 or more")
         return self._drawn(n, seed).numpy()
 
+    def means_of(self, ids: list[list[int]]) -> Float[Tensor, "n latent"]:
+        """The posterior means of texts that are tokens already, end marks included."""
+        posterior = self._posterior(ids)
+        return torch.zeros(0, self.latent) if posterior is None else posterior.mean.detach()
+
+    def _posterior(self, ids: list[list[int]]) -> Posterior | None:
+        """q(z|x) of texts that are tokens already."""
+        index: list[Tensor] = []
+        parts: list[Posterior] = []
+        with evaluating(self.model):
+            for batch in _batches(ids):
+                posterior = self.model.encode(on(self.model.device, batch))
+                assert posterior is not None
+                index.append(batch.index)
+                parts.append(mapped(posterior, Tensor.cpu))
+        order = torch.cat(index).argsort() if index else None
+        return None if order is None else mapped(joined(parts), lambda rows: rows[order])
+
     def _means(self, texts: Sequence[str]) -> Float[Tensor, "n latent"]:
         """The posterior means of texts."""
-        posterior = self.posterior(texts)
-        return torch.zeros(0, self.latent) if posterior is None else posterior.mean.detach()
+        self._prior()
+        return self.means_of(self._ids(texts))
 
     def _prior(self) -> Prior:
         """The prior; a language model is refused."""

@@ -33,6 +33,7 @@ NAMED = {
 ALIKE = {"gru": "lstm"}
 # The field that says which kind of thing a table describes.
 TAGS = ("name", "schedule")
+KINDS = tuple(f".{tag}" for tag in TAGS)
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -112,6 +113,8 @@ def _kind(key: str, table: Mapping[str, Any], below: Mapping[str, Any] | None = 
 def override(document: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
     """The document with `path=value` assignments on top; a value that is not TOML is taken as a string.
 
+    Those that say which kind of thing a table describes come first, so that their order does not matter.
+
     >>> override({}, ["train.epochs=3", "data.corpus=ptb"])
     {'train': {'epochs': 3}, 'data': {'corpus': 'ptb'}}
 
@@ -119,7 +122,7 @@ def override(document: Mapping[str, Any], assignments: Iterable[str]) -> dict[st
         RequestError: when an assignment has no `=` or no path.
     """
     result = dict(document)
-    for assignment in assignments:
+    for assignment in sorted(assignments, key=lambda one: not one.partition("=")[0].strip().endswith(KINDS)):
         path, equals, text = assignment.partition("=")
         keys = ALIASES.get(path.strip(), path.strip()).split(".")
         if not equals or not all(keys):
@@ -230,7 +233,7 @@ def _member(here: Any, tag: Any) -> Any:
     """The member of a union of tables that a tag names; where there is none, the union."""
     for member in _members(here):
         for field in TAGS:
-            if field in member.model_fields and get_args(member.model_fields[field].annotation) == (tag,):
+            if field in member.model_fields and tag in get_args(member.model_fields[field].annotation):
                 return member
         if member.__name__ == tag:
             return member

@@ -36,6 +36,4 @@ class Auxiliary(Term):
         decoder = settings.model.decoder
         if decoder.name != "hybrid":
             return [f": needs model.decoder.name = 'hybrid', whose features it reads; {decoder.name} has none"]
-        if decoder.top.name == "feed-forward":
-            return [": model.decoder.top.name = 'feed-forward' is this reconstruction already; leave it out"]
         return []
