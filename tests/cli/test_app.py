@@ -23,6 +23,7 @@ COMMANDS = [
     "compare",
     "sample",
     "reconstruct",
+    "impute",
     "encode",
     "interpolate",
     "data",
