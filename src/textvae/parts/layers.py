@@ -188,6 +188,15 @@ def token_log_prob(
     return torch.cat([_log_prob(linear(rows, weight, bias), wanted) for rows, wanted in chunks])
 
 
+def words_log_prob(
+    outputs: Float[Tensor, "samples_batch time size"], words: nn.Linear, ids: Int[Tensor, "batch time"]
+) -> Float[Tensor, "sample batch time"]:
+    """log p of every token in nats by a softmax of a network's outputs, which come sample by sample."""
+    targets = ids.expand(len(outputs) // len(ids), *ids.shape)
+    found = token_log_prob(outputs.flatten(0, 1), words.weight, words.bias, targets.flatten())
+    return found.view(targets.shape)
+
+
 def _log_prob(logits: Tensor, ids: Tensor) -> Tensor:
     """log softmax at each row's token."""
     return -F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), ids, reduction="none")

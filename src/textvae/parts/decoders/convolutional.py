@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from textvae.parts.decoders.inputs import along, at, dropped, previous
-from textvae.parts.layers import linear, token_log_prob
+from textvae.parts.layers import linear, words_log_prob
 
 
 class Past(NamedTuple):
@@ -146,9 +146,7 @@ class ConvolutionalDecoder(nn.Module):
         for layer in self.layers:
             x = layer(x)
         x = F.dropout(x, self.dropout, self.training)
-        targets = ids.expand(samples, batch, time)
-        log_px = token_log_prob(x.flatten(0, 1), self.words.weight, self.words.bias, targets.flatten())
-        return log_px.view(samples, batch, time)
+        return words_log_prob(x, self.words, ids)
 
     def start(self, z: Float[Tensor, "row *size"] | None, rows: int = 1) -> Past:
         """The state before the first word of `rows` sentences, or of one sentence for each code."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from textvae.parts.layers import linear, token_log_prob
+from textvae.parts.layers import linear, words_log_prob
 
 
 class Unfolded(NamedTuple):
@@ -31,10 +31,7 @@ class FeedForwardDecoder(nn.Module):
         self, ids: Int[Tensor, "batch time"], z: Float[Tensor, "sample batch position features"]
     ) -> Float[Tensor, "sample batch time"]:
         """log p(x_t | z) of every token in nats; what stands in the padding is for the caller to mask."""
-        samples, (batch, time) = len(z), ids.shape
-        rows = z[:, :, :time].flatten(0, 2)
-        targets = ids.expand(samples, batch, time).flatten()
-        return token_log_prob(rows, self.words.weight, self.words.bias, targets).view(samples, batch, time)
+        return words_log_prob(z[:, :, : ids.shape[1]].flatten(0, 1), self.words, ids)
 
     def start(self, z: Float[Tensor, "row position features"], rows: int = 1) -> Unfolded:
         """The state before the first word of each code."""

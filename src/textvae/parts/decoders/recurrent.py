@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from textvae.parts.decoders.inputs import along, at, dropped, previous
-from textvae.parts.layers import Cell, Recurrent, State, linear, token_log_prob
+from textvae.parts.layers import Cell, Recurrent, State, linear, words_log_prob
 from textvae.settings.architectures import Norm
 
 Inject = Literal["state", "input"]
@@ -79,9 +79,7 @@ class RecurrentDecoder(nn.Module):
         code = None if z is None else z.flatten(0, 1)
         outputs, _ = self.network(inputs, self._state(code))
         outputs = F.dropout(outputs, self.dropout, self.training)
-        targets = ids.expand(samples, batch, time)
-        log_px = token_log_prob(outputs.flatten(0, 1), self.words.weight, self.words.bias, targets.flatten())
-        return log_px.view(samples, batch, time)
+        return words_log_prob(outputs, self.words, ids)
 
     def start(self, z: Float[Tensor, "row *size"] | None, rows: int = 1) -> DecoderState:
         """The state before the first word of `rows` sentences, or of one sentence for each code."""

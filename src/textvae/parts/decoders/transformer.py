@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from textvae.parts.attention import DEVIATION, Past, Transformer, causal, draw
 from textvae.parts.decoders.inputs import along, at, dropped, previous
-from textvae.parts.layers import linear, token_log_prob
+from textvae.parts.layers import linear, words_log_prob
 
 Inject = Literal["prefix", "input"]
 
@@ -91,9 +91,7 @@ class TransformerDecoder(nn.Module):
             inputs = torch.cat([self.as_prefix(z)[:, :, None], inputs], dim=2)
         outputs = self.network(inputs.flatten(0, 1), causal, self.dropout if self.training else 0.0)[:, -time:]
         outputs = F.dropout(outputs, self.dropout, self.training)
-        targets = ids.expand(samples, batch, time)
-        log_px = token_log_prob(outputs.flatten(0, 1), self.words.weight, self.words.bias, targets.flatten())
-        return log_px.view(samples, batch, time)
+        return words_log_prob(outputs, self.words, ids)
 
     @torch.no_grad()
     def start(self, z: Float[Tensor, "row *size"] | None, rows: int = 1) -> TransformerState:
