@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import textvae
+from textvae.generate.decoding import Decoding
 
 from .conftest import call, refused
 
@@ -104,6 +105,17 @@ def test_interpolation_has_both_ends(run):
     assert lines(call("interpolate", run, a, b, "--steps", 5)) == trained.interpolate(a, b, steps=5)
     found = json.loads(call("interpolate", run, "--prior", "--seed", 2, "--json").stdout)
     assert found["steps"] == trained.interpolate_prior(seed=2, steps=9)
+
+
+def test_a_path_is_decoded_as_asked(run):
+    ends = ["the food is good .", "a phone was bad ."]
+    trained = textvae.load(run)
+    way = Decoding("sample", temperature=0.5)
+    found = lines(call("interpolate", run, *ends, "--decode", "sample", "--temperature", 0.5, "--seed", 4))
+    assert found == trained.interpolate(*ends, decoding=way, seed=4)
+    told = json.loads(call("interpolate", run, "--prior", "--decode", "beam", "--beam", 2, "--json").stdout)
+    assert told["decoding"]["beam"] == 2
+    assert told["steps"] == trained.interpolate_prior(decoding=Decoding("beam", beam=2))
 
 
 def test_interpolation_needs_two_ends(run):

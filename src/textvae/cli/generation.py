@@ -182,6 +182,14 @@ def interpolate(
     b: Annotated[str | None, typer.Argument(metavar="B", help="The last sentence.", show_default=False)] = None,
     prior: Annotated[bool, typer.Option("--prior", help="Between two draws from the prior instead.")] = False,
     steps: Annotated[int, typer.Option(min=2, help="How many sentences, both ends among them.")] = 9,
+    decode: Decode = "greedy",
+    temperature: Temperature = 1.0,
+    top_k: TopK = 0,
+    top_p: TopP = 1.0,
+    beam: BeamSize = 0,
+    normalisation: Normalisation = 0.0,
+    min_length: MinLength = 0,
+    no_unknown: NoUnknown = False,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -190,21 +198,22 @@ def interpolate(
     \b
     Examples:
       textvae interpolate RUN "the food was great ." "i will never come back ."
-      textvae interpolate RUN --prior --steps 12 --seed 3
+      textvae interpolate RUN --prior --steps 12 --seed 3 --decode beam --beam 5
     """  # noqa: D301
     if prior == (a is not None) or (a is None) != (b is None):
         raise RequestError("interpolate: give two sentences, A and B, or --prior")
 
     from textvae.generate.trained import load
 
+    decoding = _decoding(decode, temperature, top_k, top_p, beam, normalisation, min_length, no_unknown)
     trained = load(run)
     if a is None or b is None:
-        found = trained.interpolate_prior(seed=seed, steps=steps)
+        found = trained.interpolate_prior(seed, steps, decoding)
     else:
         a, b = _broken(trained, [a, b])
-        found = trained.interpolate(a, b, steps=steps)
+        found = trained.interpolate(a, b, steps, decoding, seed)
     if as_json:
-        document({"steps": found})
+        document({"decoding": _described(decoding), "seed": seed, "steps": found})
     else:
         sentences(_shown(trained, found))
 
