@@ -124,7 +124,6 @@ def test_gaps_next_to_punctuation_and_other_underlines(model):
         (["the cat sat down"], r"texts\[0\]: has no gap; write ___ for a missing word, ___\*3 for three"),
         (["a ___", "___ ___*2"], r"texts\[1\]: is nothing but gaps; give some of its words"),
         (["the ___*101"], r"texts\[0\]: has 102 tokens, and the model's texts have 100 at most"),
-        ([3], r"texts\[0\]: is no text"),
     ],
 )
 def test_texts_that_cannot_be_filled(model, texts, message):
