@@ -2,6 +2,7 @@ import itertools
 
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 
 from textvae.errors import RequestError
 from textvae.generate import imputation
@@ -129,6 +130,11 @@ def test_gaps_next_to_punctuation_and_other_underlines(model):
 def test_texts_that_cannot_be_filled(model, texts, message):
     with pytest.raises(RequestError, match=message):
         impute(model, texts)
+
+
+def test_what_is_no_text_is_refused(model):
+    with pytest.raises((RequestError, TypeCheckError)):  # the latter where types are checked at every call
+        impute(model, [3])
 
 
 def test_the_same_from_a_model_for_one_text_or_several(model):

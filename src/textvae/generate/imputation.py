@@ -69,6 +69,8 @@ def impute(trained: Trained, texts: Sequence[str], size: int | None = None, roun
 
 def _template(trained: Trained, text: str, number: int) -> list[int]:
     """The ids of a text, BLANK for each missing word, end mark behind, in the order in which the model writes."""
+    if not isinstance(text, str):
+        raise RequestError(f"texts[{number}]: is a {type(text).__name__}, not a text")
     text, ids, last, gaps = one_line(text), list[int](), 0, 0
     tokenizer = trained.tokenizer
 
