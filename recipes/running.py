@@ -40,7 +40,7 @@ def used(settings: "Settings") -> dict[str, Any]:
     """The settings that decide on a run: without what `precision = "auto"` became, and what no phase uses."""
     document = settings.document()
     del document["train"]["precision"]
-    if settings.phase and all(phase.objective for phase in settings.phase):
+    if settings.phased():
         del document["objective"]
     return document
 

@@ -11,7 +11,6 @@ and without the auxiliary part.
 
 import argparse
 import json
-import math
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -85,8 +84,10 @@ def slug(name: str) -> str:
 
 def measured(cell: Cell) -> dict[str, Any]:
     """The numbers of one run: bits per character of the whole cost, of the KL and of reconstruction."""
+    from textvae.metrics.likelihood import bits_per_character
+
     scores = json.loads((cell.job.folder / "evaluation" / "valid.json").read_text())
-    bits = 1 / math.log(2) * scores["sentences"] / scores["tokens"]  # of a nat per text
+    bits = bits_per_character(scores["sentences"], scores["tokens"])  # of a nat per text
     found = {
         name: None if scores[name] is None else scores[name] * bits for name in ("bound", "kl", "reconstruction")
     }

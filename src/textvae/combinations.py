@@ -31,7 +31,7 @@ def combination_problems(settings: Settings) -> list[str]:
     used = sum((phase.epochs or 0) / settings.train.epochs + (phase.share or 0) for phase in settings.phase)
     if used >= 1:
         problems.append(f"phase: all but the last take {used:.0%} of the run; leave some to the last")
-    if settings.phase and all(phase.objective for phase in settings.phase):
+    if settings.phased():
         problems += [
             f"objective.{name}: no phase uses it, as each has an objective of its own; "
             f"set phase.{len(settings.phase) - 1}.objective.{name}, or that of another phase"

@@ -11,7 +11,7 @@ from textvae.batches import Batch
 from textvae.parts.convolutions import Expansion
 from textvae.parts.decoders import decoder_of
 from textvae.parts.encoders import encoder_of
-from textvae.parts.layers import Feedforward
+from textvae.parts.layers import Feedforward, within
 from textvae.parts.noise import Noise, same_noise
 from textvae.parts.posteriors import DiagonalGaussian, Posterior, gaussian_kl, posterior_of
 from textvae.parts.priors import Prior, prior_of
@@ -154,7 +154,7 @@ class TextVAE(nn.Module):
 
     def _log_px(self, batch: Batch, code: Tensor | None) -> Tensor:
         """The same from what the decoder sees of z."""
-        inside = torch.arange(batch.ids.shape[1], device=batch.ids.device) < batch.lengths[:, None]
+        inside = within(batch.lengths, batch.ids.shape[1])
         return self.decoder.log_prob(batch.ids, code).masked_fill(~inside, 0.0)
 
     def _read(self, embedded: Tensor, lengths: Tensor) -> Posterior:

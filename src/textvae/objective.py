@@ -106,8 +106,7 @@ def load_settings(
             f"--method {method}: has no code, and model.latent = {settings.model.latent} asks for one; "
             "leave one of the two out"
         )
-    phased = settings.phase and all(phase.objective for phase in settings.phase)
-    if not settings.objective and settings.model.latent and not phased:
+    if not settings.objective and settings.model.latent and not settings.phased():
         rate = "autoencoder" if settings.model.posterior.name == "point" else "kl"
         settings = settings.model_copy(update={"objective": {rate: TERMS[rate]()}})
     problems = combination_problems(settings)

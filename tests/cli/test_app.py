@@ -77,11 +77,11 @@ def test_every_command_has_help(command):
 
 
 def test_wrong_usage_is_answered_with_the_nearest_name():
-    refused(call("trian"), "No such command 'trian'", "'train'", "--help")
-    refused(call("train", "--dta", "x"), "No such option: --dta", "--data")
-    refused(call("sample"), "Missing argument 'RUN'")
-    refused(call("sample", "x", "-n", "many"), "'-n'", "integer")
-    refused(call("data"), "Missing command")
+    assert refused(call("trian"), "No such command 'trian'", "'train'", "--help")
+    assert refused(call("train", "--dta", "x"), "No such option: --dta", "--data")
+    assert refused(call("sample"), "Missing argument 'RUN'")
+    assert refused(call("sample", "x", "-n", "many"), "'-n'", "integer")
+    assert refused(call("data"), "Missing command")
 
 
 def test_the_same_program_by_either_name():

@@ -36,4 +36,4 @@ def test_a_description_says_licence_labels_and_files():
 
 
 def test_an_unknown_corpus():
-    refused(call("data", "describe", "ptbb"), "'ptbb'", "did you mean 'ptb'?")
+    assert refused(call("data", "describe", "ptbb"), "'ptbb'", "did you mean 'ptb'?")

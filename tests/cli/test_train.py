@@ -75,7 +75,9 @@ def test_columns_of_a_table(reviews, tmp_path):
     assert result.stdout.splitlines()[0] == "runs/table-vanilla"
     vocabulary = Run.open("runs/table-vanilla").tokenizer.tokens
     assert "food" in vocabulary and "stars" not in vocabulary and "0" not in vocabulary
-    refused(call("train", "--data", "table.tsv", "--column", "bodi", *small()), "'bodi'", "did you mean 'body'?")
+    assert refused(
+        call("train", "--data", "table.tsv", "--column", "bodi", *small()), "'bodi'", "did you mean 'body'?"
+    )
 
 
 def test_a_language_model_has_no_kl(reviews):
@@ -147,7 +149,7 @@ def test_interrupted_before_there_is_a_run(reviews, monkeypatch):
 
 def test_diverging_is_failed_work_and_the_checkpoint_stays(reviews):
     result = call("train", "--data", reviews, *small("train.lr=1e30", "train.clip_norm=0.0"), "--out", "diverged")
-    refused(result, "diverged", "not finite", "--set train.", code=1)
+    assert refused(result, "diverged", "not finite", "--set train.", code=1)
 
 
 def test_the_first_process_of_a_job_speaks_and_any_one_that_fails(reviews, monkeypatch):
@@ -159,7 +161,7 @@ def test_the_first_process_of_a_job_speaks_and_any_one_that_fails(reviews, monke
     assert result.stderr.startswith("error in process 1: gone.txt: no such file")
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    refused(call("train", "--data", reviews), "--out", "several processes")
+    assert refused(call("train", "--data", reviews), "--out", "several processes")
 
 
 @pytest.mark.parametrize(

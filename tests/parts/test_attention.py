@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textvae.errors import RequestError
-from textvae.parts.attention import ROOM, Block, Transformer, causal, turned, turns, within
+from textvae.parts.attention import ROOM, Block, Transformer, attending, causal, turned, turns
 
 LIKE = torch.zeros((), dtype=torch.float64)
 
@@ -83,7 +83,7 @@ def test_a_block_is_what_loops_in_numpy_say(heads):
     inside = torch.arange(5) < torch.tensor(lengths)[:, None]
     for attend, whom in (
         (causal, lambda row: np.tril(np.ones((5, 5)))),
-        (within(inside), lambda row: np.arange(5)[None].repeat(5, 0) < lengths[row]),
+        (attending(inside), lambda row: np.arange(5)[None].repeat(5, 0) < lengths[row]),
     ):
         with torch.no_grad():
             found = part.blocks[0](x, turns(0, 5, 8 // heads, x), lambda *qkv, a=attend: a(0, *qkv), 0.0)
@@ -124,7 +124,7 @@ def test_moving_a_sentence_along_changes_nothing_and_reordering_it_does():
     part, x = network(), stream()
     before = part(x, causal)
     torch.testing.assert_close(part(x, causal, position=1000), before, rtol=0, atol=1e-10)
-    everywhere = within(torch.ones(3, 5, dtype=torch.bool))
+    everywhere = attending(torch.ones(3, 5, dtype=torch.bool))
     mean = part(x, everywhere).mean(1)
     assert (part(x.flip(1), everywhere).mean(1) - mean).abs().max() > 1e-3
 

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textvae.parts.attention import within
+from textvae.parts.attention import attending
 from textvae.parts.encoders.transformer import TransformerEncoder
 
 IDS = torch.tensor([[5, 6, 7, 8, 3], [4, 3, 0, 0, 0], [9, 8, 7, 3, 0]])
@@ -50,7 +50,7 @@ def test_it_is_the_mean_of_the_networks_outputs():
     """Of one sentence without padding; with a sentence's size equal to the embeddings' there is no layer before."""
     part = encoder(8)
     assert part.entry is None and part.size == 8
-    outputs = part.network(part.embedding(IDS[:1]), within(torch.ones(1, 5, dtype=torch.bool)))
+    outputs = part.network(part.embedding(IDS[:1]), attending(torch.ones(1, 5, dtype=torch.bool)))
     torch.testing.assert_close(part(IDS[:1], LENGTHS[:1]), outputs.mean(1), rtol=0, atol=1e-12)
 
 

@@ -82,7 +82,7 @@ def beam(
         log_prob, order = best.masked_fill(ended, -math.inf).topk(min(search.size, best.shape[1]), dim=1)
         ids = ids.gather(1, order[:, :, None].expand(-1, -1, time + 1))
         parent = parent.gather(1, order)
-        going = _going(found, place, log_prob, search)
+        going = _going(found, place, log_prob, search, steps)
         if time + 1 == steps:
             _collect_cut(found, place[going], ids[going], log_prob[going], search)
         if time + 1 == steps or not len(going):
@@ -161,9 +161,10 @@ def _going(
     place: Int[Tensor, " row"],
     log_prob: Float[Tensor, "row beam"],
     search: Search,
+    tokens: int,
 ) -> Int[Tensor, " going"]:
-    """The rows in which a text that has not ended can still be among the best `size`."""
-    attainable = (log_prob[:, 0] / (search.max_length + 1) ** search.normalisation).tolist()
+    """The rows in which a text that has not ended, of `tokens` at most, can still be among the best `size`."""
+    attainable = (log_prob[:, 0] / tokens**search.normalisation).tolist()
     going = []
     for row, (number, most) in enumerate(zip(place.tolist(), attainable, strict=True)):
         scores = sorted((score for score, _ in found[number]), reverse=True)[: search.size]

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from textvae.errors import RequestError
-from textvae.parts.layers import linear
+from textvae.parts.products import linear
 
 # attend(layer, query, key, value) -> what each position takes from those it may see; all (row, head, time, size).
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
@@ -31,7 +31,7 @@ def causal(
     return F.scaled_dot_product_attention(query, key, value, is_causal=True)
 
 
-def within(inside: Bool[Tensor, "row time"]) -> Attend:
+def attending(inside: Bool[Tensor, "row time"]) -> Attend:
     """Attention of every position to those, before and after it, that are `inside`: a sentence's own tokens."""
     mask = inside[:, None, None]
     return lambda layer, query, key, value: F.scaled_dot_product_attention(query, key, value, attn_mask=mask)

@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from textvae.parts.decoders.feed_forward import FeedForwardDecoder
+from textvae.parts.layers import within
 from textvae.tokenizers import EOS
 
 
@@ -35,7 +36,7 @@ class BagOfWords(nn.Module):
         logits = self.words(z if self.hidden is None else self.hidden(z).tanh())
         # Under autocast the products alone have less precision.
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        inside = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+        inside = within(lengths, ids.shape[1])
         counted = inside & (ids != EOS)
         chosen = logits.gather(-1, ids.expand(len(z), *ids.shape))
         return torch.where(counted, chosen - logits.logsumexp(-1, keepdim=True), 0.0).sum(-1)
@@ -62,5 +63,5 @@ class Historyless(nn.Module):
         lengths: Int[Tensor, " batch"],
     ) -> Float[Tensor, "sample batch"]:
         """The log-probability of each sentence under each of its codes."""
-        inside = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+        inside = within(lengths, ids.shape[1])
         return self.softmax.log_prob(ids, code).masked_fill(~inside, 0.0).sum(-1)

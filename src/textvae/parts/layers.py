@@ -4,11 +4,12 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from textvae.parts import lstm
 from textvae.parts.norm_lstm import NormLstm
+from textvae.parts.products import linear, product
 from textvae.settings.architectures import Norm
 
 Cell = Literal["lstm", "gru"]
@@ -17,8 +18,6 @@ State = tuple[Tensor, ...]
 
 # Rows of float32 logits worked on at once: few enough for the processor's cache at 10,000 words.
 ROWS = 256
-# `F.linear` through oneDNN; no gradients. None where torch was built without it.
-_ONEDNN: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 class Recurrent(nn.Module):
@@ -106,30 +105,13 @@ def reversed_within(
     return rows.gather(1, source.view(*source.shape, *[1] * (rows.dim() - 2)).expand_as(rows))
 
 
-def product(left: Float[Tensor, "row size"], right: Float[Tensor, "column size"]) -> Float[Tensor, "row column"]:
-    """`left @ right.T`, without gradients in float32 on a CPU, where oneDNN does it.
+def within(lengths: Int[Tensor, " batch"], time: int) -> Bool[Tensor, "batch time"]:
+    """Which of `time` positions are a sentence's own, its end mark among them, and not padding.
 
-    torch multiplies float32 matrices with MKL, which is slow on some processors: here oneDNN, which torch takes for
-    bfloat16, is about twice as fast (`benchmarks/products.py`).
+    >>> within(torch.tensor([2, 3]), 3).tolist()
+    [[True, True, False], [True, True, True]]
     """
-    return linear(left, right, None)
-
-
-def linear(
-    inputs: Float[Tensor, "row size"], weight: Float[Tensor, "out size"], bias: Float[Tensor, " out"] | None
-) -> Float[Tensor, "row out"]:
-    """`F.linear`; where no gradient is needed through oneDNN also in float32, see `product`."""
-    through_torch = (
-        _ONEDNN is None
-        or inputs.device.type != "cpu"
-        or inputs.dtype != torch.float32
-        or not inputs.numel()
-        or torch.is_autocast_enabled("cpu")
-        or torch.is_grad_enabled()
-    )
-    if through_torch:
-        return F.linear(inputs, weight, bias)
-    return _ONEDNN(inputs, weight, bias, "none", [], "")
+    return torch.arange(time, device=lengths.device) < lengths[:, None]
 
 
 class _TokenLogProb(torch.autograd.Function):

@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from textvae.parts.products import product
+
 EPSILON = 1e-5  # added to the variance
 
 
@@ -89,12 +91,12 @@ class _NormLstm(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         batch, time, size = inputs.shape
         rows = inputs.transpose(0, 1).reshape(time * batch, size)
-        sums = _product(rows, w_in).to(c.dtype).view(time, batch, -1)
+        sums = product(rows, w_in).to(c.dtype).view(time, batch, -1)
         outputs = h.new_empty(time + 1, batch, h.shape[1])
         cells = c.new_empty(time + 1, *c.shape)
         outputs[0], cells[0] = h, c
         for t in range(time):
-            sums[t].add_(_product(outputs[t], w_h))
+            sums[t].add_(product(outputs[t], w_h))
             normalised, *_ = _normalised(sums[t], groups)
             enter, kept, cell, leave = _gates(normalised, gain, bias).unbind(1)
             torch.addcmul(enter.mul_(cell), kept, cells[t], out=cells[t + 1])
@@ -120,29 +122,22 @@ class _NormLstm(torch.autograd.Function):
             d_c = d_c * kept[t]
             pull = d_gates[t].view(batch, width) * gain
             d_sums[t] = _before_norm(pull, sums[t], mean[t], deviation[t])
-            d_h = _product(d_sums[t], w_h.T)
+            d_h = product(d_sums[t], w_h.T)
 
         d_rows, d_gates = d_sums.view(time * batch, width), d_gates.view(time * batch, width)
         before = outputs[:-1].view(time * batch, -1)
         columns = d_rows.T.contiguous()  # once for both products
         to_inputs, _, to_w_in, to_w_h, *_ = ctx.needs_input_grad
         return (
-            _product(d_rows, w_in.T).view(time, batch, -1).transpose(0, 1) if to_inputs else None,
+            product(d_rows, w_in.T).view(time, batch, -1).transpose(0, 1) if to_inputs else None,
             d_h,
-            _product(columns, rows.T) if to_w_in else None,
-            _product(columns, before.T) if to_w_h else None,
+            product(columns, rows.T) if to_w_in else None,
+            product(columns, before.T) if to_w_h else None,
             d_c,
             normalised.view_as(d_gates).mul_(d_gates).sum(0),
             d_gates.sum(0),
             None,
         )
-
-
-def _product(left: Float[Tensor, "row size"], right: Float[Tensor, "column size"]) -> Float[Tensor, "row column"]:
-    """`left @ right.T`."""
-    from textvae.parts.layers import product  # not above: `layers` imports this module
-
-    return product(left, right)
 
 
 def _normalised(

@@ -347,6 +347,10 @@ class Settings(Strict):
         """The phases of the run; without any the whole of it is one."""
         return self.phase or (Phase(),)
 
+    def phased(self) -> bool:
+        """Whether every phase has an objective of its own, so that the run's own is used by none."""
+        return bool(self.phase) and all(phase.objective for phase in self.phase)
+
     def terms(self) -> dict[str, Any]:
         """Every term that any phase has, by name: what decides which heads the model needs."""
         found = dict(self.objective)

@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from textvae.parts.decoders.inputs import along, at, dropped, previous
-from textvae.parts.layers import linear, words_log_prob
+from textvae.parts.layers import words_log_prob
+from textvae.parts.products import linear
 
 
 class Past(NamedTuple):

@@ -5,7 +5,8 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from textvae.parts.layers import linear, words_log_prob
+from textvae.parts.layers import words_log_prob
+from textvae.parts.products import linear
 
 
 class Unfolded(NamedTuple):

@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from textvae.parts.decoders.inputs import along, at, dropped, previous
-from textvae.parts.layers import Cell, Recurrent, State, linear, words_log_prob
+from textvae.parts.layers import Cell, Recurrent, State, words_log_prob
+from textvae.parts.products import linear
 from textvae.settings.architectures import Norm
 
 Inject = Literal["state", "input"]

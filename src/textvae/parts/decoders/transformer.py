@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from textvae.parts.attention import DEVIATION, Past, Transformer, causal, draw
 from textvae.parts.decoders.inputs import along, at, dropped, previous
-from textvae.parts.layers import linear, words_log_prob
+from textvae.parts.layers import words_log_prob
+from textvae.parts.products import linear
 
 Inject = Literal["prefix", "input"]
 

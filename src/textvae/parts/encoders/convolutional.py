@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from textvae.parts.convolutions import Convolution, each, padded
+from textvae.parts.layers import within
 
 
 class ConvolutionalEncoder(nn.Module):
@@ -51,7 +51,7 @@ class ConvolutionalEncoder(nn.Module):
     ) -> Float[Tensor, "batch size"]:
         """The same for sentences that are embeddings already."""
         x = F.pad(embedded.transpose(1, 2), (0, self.positions - embedded.shape[1]))
-        inside = (torch.arange(self.positions, device=x.device) < lengths[:, None])[:, None]
+        inside = within(lengths, self.positions)[:, None]
         x = x.masked_fill(~inside, 0.0)
         for layer in self.layers:
             x, inside = layer(x, inside)

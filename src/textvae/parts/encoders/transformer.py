@@ -1,11 +1,11 @@
 """The transformer encoder: self-attention over the whole sentence, averaged over its tokens."""
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from textvae.parts.attention import DEVIATION, Transformer, draw, within
+from textvae.parts.attention import DEVIATION, Transformer, attending, draw
+from textvae.parts.layers import within
 
 
 class TransformerEncoder(nn.Module):
@@ -50,7 +50,7 @@ class TransformerEncoder(nn.Module):
         self, embedded: Float[Tensor, "batch time embedding"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch size"]:
         """The same for sentences that are embeddings already."""
-        inside = torch.arange(embedded.shape[1], device=lengths.device) < lengths[:, None]
+        inside = within(lengths, embedded.shape[1])
         inputs = embedded if self.entry is None else self.entry(embedded)
-        outputs = self.network(inputs, within(inside), self.dropout if self.training else 0.0)
+        outputs = self.network(inputs, attending(inside), self.dropout if self.training else 0.0)
         return outputs.masked_fill(~inside[:, :, None], 0.0).sum(1) / lengths[:, None]
