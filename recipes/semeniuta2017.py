@@ -87,7 +87,7 @@ def measured(cell: Cell) -> dict[str, Any]:
     from textvae.metrics.likelihood import bits_per_character
 
     scores = json.loads((cell.job.folder / "evaluation" / "valid.json").read_text())
-    bits = bits_per_character(scores["sentences"], scores["tokens"])  # of a nat per text
+    bits = bits_per_character(float(scores["sentences"]), scores["tokens"])  # of a nat per text
     found = {
         name: None if scores[name] is None else scores[name] * bits for name in ("bound", "kl", "reconstruction")
     }
