@@ -2,6 +2,7 @@
 
 import multiprocessing
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,14 +24,17 @@ class Job(NamedTuple):
     iw_sentences: int = 200
 
 
-def done(jobs: Sequence[Job], processes: int) -> list[str]:
+def done(jobs: Sequence[Job], processes: int, minutes: float | None = None) -> list[str]:
     """Train and evaluate the runs, each in a process of one thread; what went wrong, a line for each that did.
 
-    Finished runs are used again, unfinished ones are gone on with.
+    Finished runs are used again, unfinished ones are gone on with. After so many `minutes` no run is begun: those
+    that are left are named among what went wrong.
     """
+    until = None if minutes is None else time.time() + 60 * minutes
     context = multiprocessing.get_context("spawn")
     with context.Pool(processes, maxtasksperchild=1) as pool:
-        failed = [problem for problem in pool.imap(_done, jobs, chunksize=1) if problem]
+        found = pool.imap(_in_time, [(job, until) for job in jobs], chunksize=1)
+        failed = [problem for problem in found if problem]
     for problem in failed:
         print(f"failed: {problem}", file=sys.stderr)
     return failed
@@ -43,6 +47,14 @@ def used(settings: "Settings") -> dict[str, Any]:
     if settings.phased():
         del document["objective"]
     return document
+
+
+def _in_time(given: tuple[Job, float | None]) -> str | None:
+    """One run, unless it is too late to begin it; what went wrong, if something did."""
+    job, until = given
+    if until is not None and time.time() > until and not (job.folder / "evaluation").exists():
+        return f"{job.folder.name}: not begun, the time was over"
+    return _done(job)
 
 
 def _done(job: Job) -> str | None:

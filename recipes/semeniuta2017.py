@@ -1,6 +1,6 @@
 """The figures of Semeniuta et al. 2017 on Penn Treebank's characters: each trained, measured and drawn.
 
-    TEXTVAE_DATA=CORPORA python recipes/semeniuta2017.py 3 [--processes 2] [--lengths 20 30] [--steps 3000]
+    TEXTVAE_DATA=CORPORA python recipes/semeniuta2017.py 3 [--processes 2] [--lengths 20 30] [--steps 2000]
 
 Figures 3, 4, 5 and 6; settings and rows are in `semeniuta2017.toml`, smaller than the paper's. Texts are pieces of
 a fixed length cut at random positions of the running text; validation scores every character once. Runs go to

@@ -148,6 +148,7 @@ def _reasons(run: Run, report: dict[str, Any]) -> dict[str, str]:
         "mutual_information_sentences": "mutual_information",
         "mutual_information_ceiling": "mutual_information",
     }
+    why["iw_components"] = "only a semi-implicit posterior is a mixture of draws"
     nulls = [name for name, value in report.items() if value is None]
     return {name: why.get(name, why.get(derived.get(name, ""), "not finite")) for name in nulls}
 

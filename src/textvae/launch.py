@@ -1,5 +1,6 @@
 """What surrounds the training loop: processes, device and precision, what is planned, and Ctrl-C."""
 
+import logging
 import math
 import os
 import signal
@@ -28,15 +29,28 @@ def launched(settings: Settings) -> Fabric:
     world, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     precision: Literal["bf16-mixed", "32-true"]
     precision = "bf16-mixed" if settings.train.precision == "bf16" else "32-true"
-    fabric = Fabric(
-        accelerator=accelerator,
-        devices=local,
-        num_nodes=max(1, world // local),
-        strategy="ddp" if world > 1 else "auto",
-        precision=precision,
-    )
-    fabric.launch()
+    with quiet("lightning_fabric"):  # it tells at length what settings say already
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=local,
+            num_nodes=max(1, world // local),
+            strategy="ddp" if world > 1 else "auto",
+            precision=precision,
+        )
+        fabric.launch()
     return fabric
+
+
+@contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """What is less than a warning of a library's logger is not told."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(max(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def precision_for(settings: Settings, vocabulary: int) -> str:

@@ -209,7 +209,8 @@ def build(
 def redraw(module: nn.Module, init: float) -> None:
     """Draw every weight anew from U(-init, init), then let the parts that begin otherwise do so."""
     for parameter in module.parameters():
-        nn.init.uniform_(parameter, -init, init)
+        drawn = torch.empty_like(parameter, device="cpu").uniform_(-init, init)  # the same on every device
+        parameter.data.copy_(drawn)
     for part in module.modules():
         begin = getattr(part, "begin", None)
         if begin is not None:

@@ -48,7 +48,12 @@ class Run:
             raise RequestError(f"{folder}: exists already; give another --out, or --resume {folder} to go on")
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RequestError(f"{folder}: exists already and is no run folder; give another --out, or delete it")
-        environment = {"format": FORMAT, **machine(), "seed": settings.train.seed, "data": dict(data)}
+        environment = {
+            "format": FORMAT,
+            **machine(settings.train.device),
+            "seed": settings.train.seed,
+            "data": dict(data),
+        }
         try:
             with writing(folder):
                 (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
@@ -123,12 +128,12 @@ class Run:
         return records
 
 
-def machine() -> dict[str, Any]:
-    """The versions and the hardware that numbers were measured with."""
+def machine(device: str = "auto") -> dict[str, Any]:
+    """The versions and the hardware that numbers were measured with, on the `device` that settings ask for."""
     import lightning_fabric
     import numpy
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu"
+    cuda = device != "cpu" and torch.cuda.is_available()
     return {
         "textvae": textvae.__version__,
         "python": platform.python_version(),
@@ -136,10 +141,18 @@ def machine() -> dict[str, Any]:
         "lightning_fabric": lightning_fabric.__version__,
         "numpy": numpy.__version__,
         "system": platform.platform(),
-        "device": device,
+        "device": torch.cuda.get_device_name() if cuda else processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
+
+
+def processor() -> str:
+    """What the CPU calls itself, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(errors="replace").splitlines() if info.exists() else []
+    named = next((line for line in lines if line.startswith("model name")), "")
+    return named.partition(":")[2].strip() or platform.processor() or platform.machine() or "cpu"
 
 
 def load_weights(model: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -18,6 +18,7 @@ from textvae.metrics.likelihood import perplexity
 from textvae.model import TextVAE
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import Iaf, Posterior, RateKind, joined, mapped
+from textvae.parts.products import exactly
 
 # Padded tokens scored at once.
 TOKENS = 4096
@@ -57,7 +58,7 @@ def evaluating(model: TextVAE) -> Iterator[None]:
     training = model.training
     model.eval()
     try:
-        with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(model.device.type, enabled=False), exactly():
             yield
     finally:
         model.train(training)

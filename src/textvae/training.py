@@ -31,6 +31,7 @@ from textvae.model import TextVAE, build, redraw
 from textvae.objective import Objective, criterion
 from textvae.parts.gather import summed
 from textvae.parts.noise import mixed, step_noise
+from textvae.parts.products import exactly
 from textvae.parts.refinement import frozen
 from textvae.run import Run, check_same_data, load_weights
 from textvae.scores import on, validation
@@ -136,7 +137,8 @@ class Loop:
         """Take the steps that are left; log, validate and save along the way."""
         state, train = self.state, self.settings.train
         validate_every = train.validate_every or self.steps_per_epoch
-        with self._log_file(), torch.random.fork_rng(used(self.fabric)), interruptible() as interrupted:
+        seeded = torch.random.fork_rng(used(self.fabric))
+        with self._log_file(), seeded, exactly(), interruptible() as interrupted:
             while not state.finished:
                 self._step()
                 record = None

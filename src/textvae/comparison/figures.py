@@ -104,8 +104,15 @@ def rate_distortion(rows: Sequence[Row]) -> "Figure | None":
 
     Source: Alemi et al. 2018, Figure 1: the plane, and lines of slope -1 for the same evidence lower bound.
     """
-    groups = [(place, row, list(_points(row))) for place, row in enumerate(rows)]
-    groups = [(place, row, points) for place, row, points in groups if points]
+    exact = next((row for row in rows if not row.members[0].run.settings.model.latent), None)
+    return plane(
+        [(row.name, list(_points(row))) for row in rows], None if exact is None else exact.values["reconstruction"]
+    )
+
+
+def plane(named: Sequence[tuple[str, Sequence[tuple[float, float]]]], exact: Any) -> "Figure | None":
+    """The same from names with their points, and a language model's NLL if there is one."""
+    groups = [(place, name, points) for place, (name, points) in enumerate(named) if points]
     points = [point for *_, own in groups for point in own]
     if not any(rate for rate, _ in points):
         return None
@@ -118,8 +125,7 @@ def rate_distortion(rows: Sequence[Row]) -> "Figure | None":
         room = 0.12 * (high - low) or 1.0
         axes.set_xlim(-0.04 * wide, 1.15 * wide)
         axes.set_ylim(low - room, high + room)
-        exact = next((row for row in rows if not row.members[0].run.settings.model.latent), None)
-        _bounds(axes, None if exact is None else exact.values["reconstruction"])
+        _bounds(axes, exact)
         for place, _, own in groups:
             look = style(place)
             x, y = zip(*own, strict=True)
@@ -134,8 +140,8 @@ def rate_distortion(rows: Sequence[Row]) -> "Figure | None":
                 zorder=3,
                 clip_on=False,
             )
-        _labels(axes, [(row.name, own) for _, row, own in groups])
-        _legend(figure, [(place, row.name) for place, row, _ in groups], line="none")
+        _labels(axes, [(name, own) for _, name, own in groups])
+        _legend(figure, [(place, name) for place, name, _ in groups], line="none")
         axes.set_xlabel("rate: KL, nats per sentence")
         axes.set_ylabel("distortion: reconstruction, nats per sentence")
         return figure

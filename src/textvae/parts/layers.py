@@ -16,8 +16,8 @@ Cell = Literal["lstm", "gru"]
 # LSTM: (h, c); GRU: (h,). Each (layer, batch, hidden).
 State = tuple[Tensor, ...]
 
-# Rows of float32 logits worked on at once: few enough for the processor's cache at 10,000 words.
-ROWS = 256
+# Rows of float32 logits worked on at once: on a CPU few enough for its cache at 10,000 words.
+ROWS, ROWS_GPU = 256, 8192
 
 
 class Recurrent(nn.Module):
@@ -127,8 +127,9 @@ class _TokenLogProb(torch.autograd.Function):
         surplus = linear(hidden, weight, bias)
         summed = torch.promote_types(hidden.dtype, torch.float32)
         found = torch.empty(len(ids), 1, dtype=summed, device=hidden.device)
+        rows = _rows(ids)
         for logits, tokens, log_px in zip(
-            surplus.split(ROWS), ids[:, None].split(ROWS), found.split(ROWS), strict=True
+            surplus.split(rows), ids[:, None].split(rows), found.split(rows), strict=True
         ):
             log_p = logits.to(summed).log_softmax(1)
             torch.gather(log_p, 1, tokens, out=log_px)
@@ -166,7 +167,7 @@ def token_log_prob(
         hidden, weight, bias = hidden.to(precision), weight.to(precision), bias.to(precision)
     if torch.is_grad_enabled():
         return _TokenLogProb.apply(hidden, weight, bias, ids)
-    chunks = zip(hidden.split(ROWS), ids.split(ROWS), strict=True)
+    chunks = zip(hidden.split(_rows(ids)), ids.split(_rows(ids)), strict=True)
     return torch.cat([_log_prob(linear(rows, weight, bias), wanted) for rows, wanted in chunks])
 
 
@@ -177,6 +178,11 @@ def words_log_prob(
     targets = ids.expand(len(outputs) // len(ids), *ids.shape)
     found = token_log_prob(outputs.flatten(0, 1), words.weight, words.bias, targets.flatten())
     return found.view(targets.shape)
+
+
+def _rows(ids: Tensor) -> int:
+    """How many rows of logits are worked on at once where these tokens are."""
+    return ROWS if ids.device.type == "cpu" else ROWS_GPU
 
 
 def _log_prob(logits: Tensor, ids: Tensor) -> Tensor:
