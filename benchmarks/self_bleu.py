@@ -3,8 +3,8 @@
     python benchmarks/self_bleu.py [--single 5] [--json FILE]
 
 Sentences of 12 words, the words drawn by Zipf's law out of 10,000. NLTK walks through all references of a sentence,
-so it is measured on `--single` sentences and scaled. Seconds are printed beside the ratios: the mark is 1 second for
-10,000 sentences and 15 for 100,000, on one core, tokenizing included.
+so it is measured on `--single` sentences and scaled. Seconds are printed beside the ratios: the mark is 1 second
+for 10,000 sentences and 15 for 100,000, on one core, tokenizing included.
 """
 
 import argparse

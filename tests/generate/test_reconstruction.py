@@ -1,13 +1,15 @@
+import math
+
 import pytest
 from sacrebleu import BLEU
 
 from textvae.errors import RequestError
 from textvae.generate.reconstruction import reconstruction_scores, reconstructions
-from textvae.generate.trained import load
+from textvae.generate.trained import Trained, load
 from textvae.objective import load_settings
 from textvae.training import train
 
-SENTENCES = ["a b c d e", "e d c b a", "c a e", "b d b d", "a a b b c c d d e e a b", "b"]
+SENTENCES = ["a b c d", "d c b a", "c a e", "b b b b", "e e e e e e e e e e e", "b"]
 SIZES = {
     "latent": 16,
     "embedding": 16,
@@ -19,7 +21,7 @@ SIZES = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A run that has learned its sentences by heart, without a rate; "z" and "y" in test are unknown to it."""
+    """A run that has learned its sentences, without a rate; "z" and "y" in test are unknown to it."""
     place = tmp_path_factory.mktemp("reconstruction")
     (place / "train.txt").write_text("\n".join(SENTENCES * 40))
     (place / "valid.txt").write_text("\n".join(SENTENCES))
@@ -29,28 +31,32 @@ def folder(tmp_path_factory):
         data=data,
         model=SIZES,
         objective={"autoencoder": {}},
-        train={"epochs": 15, "batch_size": 24, "optimizer": {"lr": 0.01}},
+        train={"epochs": 12, "batch_size": 24, "optimizer": {"lr": 0.02}},
     )
     train(settings, place / "run")
     return place / "run"
 
 
-def test_a_model_that_knows_its_sentences_by_heart(folder):
-    found = reconstructions(load(folder), "valid")
-    assert found.references == SENTENCES
-    assert found.texts == found.references
+def test_scores_by_hand(folder, monkeypatch):
+    written = ["a b c d", "d c b", "c a e", "b b b b", "e e e e e e e e e e e", ""]
+    monkeypatch.setattr(Trained, "decode", lambda *_: written)
     scores = reconstruction_scores(folder, "valid")
-    assert {name: one.value for name, one in scores["all"].items()} == {
-        "corpus-bleu-2": pytest.approx(1.0),
-        "corpus-bleu-4": pytest.approx(1.0),
-        "rouge-set-2": pytest.approx(5 / 6),  # one sentence of six has no 2-gram
-        "rouge-set-4": pytest.approx(4 / 6),
+    assert {name: one.value for name, one in scores["1-10"].items()} == {
+        # 14 of 16 words, all that is written: brevity; 10 of 10 2-grams; 2 of 2 4-grams.
+        "corpus-bleu-2": pytest.approx(math.exp(1 - 16 / 14)),
+        "corpus-bleu-4": pytest.approx(math.exp(1 - 16 / 14)),
+        "rouge-set-2": pytest.approx((1 + 2 * 2 / (2 + 3) + 1 + 1 + 0) / 5),  # a word alone has no 2-gram
+        "rouge-set-4": pytest.approx((1 + 0 + 0 + 1 + 0) / 5),
     }
+    assert scores["11-20"]["corpus-bleu-4"].value == pytest.approx(1.0)
+    assert scores["all"]["rouge-set-4"].value == pytest.approx(3 / 6)
 
 
 def test_codes_are_posterior_means_and_decoding_is_greedy(folder):
     trained = load(folder)
-    assert reconstructions(trained, "test").texts[:6] == trained.reconstruct(SENTENCES)
+    found = reconstructions(trained, "valid")
+    assert found.references == SENTENCES
+    assert found.texts == trained.reconstruct(SENTENCES) and len(set(found.texts)) >= 4
 
 
 def test_unknown_words_stand_in_the_references_as_unknown_words(folder):
@@ -71,7 +77,7 @@ def test_buckets_by_the_length_of_the_sentence(folder):
     texts, references = ([side[i] for i in short] for side in (found.texts, found.references))
     expected = bleu.corpus_score(texts, [references]).score / 100
     assert scores["1-10"]["corpus-bleu-2"].value == pytest.approx(expected, abs=1e-12)
-    assert 0.5 < expected < 1
+    assert 0.2 < expected < 1
 
 
 def test_a_model_of_windows_is_refused(folder, tmp_path):
