@@ -62,6 +62,9 @@ def test_drawn_references_give_mean_and_deviation_over_draws():
         assert one.draws == 3 and one.standard_deviation > 0
         parts = parse(one.signature)[1]
         assert (parts["references"], parts["seed"], parts["draws"]) == ("8", "4", "3")
+    some = score(given(SAMPLES, REFERENCES, how=How(at_most=40)), ["bleu-2", "self-bleu-2"])  # of 60, and of 29
+    assert [parse(one.signature)[1]["references"] for one in some.values()] == ["40", "others"]
+    assert [one.draws for one in some.values()] == [5, None]
     enough = score(given(SAMPLES, REFERENCES, how=How(at_most=60)), ["bleu-2", "self-bleu-2"])
     assert [one.standard_deviation for one in enough.values()] == [None, None]
     assert enough["self-bleu-2"] == score(given(SAMPLES), ["self-bleu-2"])["self-bleu-2"]
