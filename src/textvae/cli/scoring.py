@@ -48,7 +48,7 @@ def score(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Score any text: BLEU and ROUGE against references, Self-BLEU, distinct n-grams, copies, unknown words.
+    """Score any text: BLEU, Self-BLEU, ROUGE, distinct n-grams, copies.
 
     BLEU is the mean over sentences, each against all references. corpus-bleu-N, rouge-N and rouge-set-N compare
     line by line: name them, or give --by-length. A blank line is an empty sentence. Shares, BLEU and ROUGE are
