@@ -48,11 +48,12 @@ def score(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Score any text: BLEU, Self-BLEU, ROUGE, distinct n-grams, copies.
+    """Score any text: BLEU, Self-BLEU, ROUGE, diversity, copies.
 
-    BLEU is the mean over sentences, each against all references. corpus-bleu-N, rouge-N and rouge-set-N compare
-    line by line: name them, or give --by-length. A blank line is an empty sentence. Shares, BLEU and ROUGE are
-    from 0 to 1.
+    bleu-N is the mean over sentences, each against all references, self-bleu-N against all others (N from 2 to 5).
+    Line by line, if named or with --by-length: corpus-bleu-N, rouge-N, rouge-set-N. Also distinct-N,
+    distinct-within-N, repeated, unknown, vocabulary, length, and with --train copied and overlap-N. A blank line is
+    an empty sentence. All but vocabulary and length are from 0 to 1.
 
     \b
     Examples:
