@@ -26,7 +26,7 @@ ROWS = [
 ROW = {name: number for number, row in enumerate(ROWS) for name in row}
 
 # May be imported nowhere at the head of a module: they cost a second or more, or are needed by few.
-HEAVY = {"matplotlib", "sklearn", "pyarrow", "scipy", "transformers", "datasets", "sacrebleu"}
+HEAVY = {"matplotlib", "sklearn", "pyarrow", "scipy", "transformers", "datasets", "sacrebleu", "jieba"}
 # Would run code from a file.
 CODE_FROM_FILES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 

@@ -26,6 +26,7 @@ COMMANDS = [
     "impute",
     "encode",
     "interpolate",
+    "score",
     "data",
 ]
 PROGRAM = [sys.executable, "-m", "textvae"]

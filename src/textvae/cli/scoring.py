@@ -1,0 +1,168 @@
+"""`textvae score`: quality and diversity of any text."""
+
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from textvae.cli.inspection import AsJson, Seed
+from textvae.cli.output import DASH, columns, document, note, number, plain, result
+from textvae.errors import RequestError
+
+if TYPE_CHECKING:
+    from textvae.metrics.scoring import Score
+
+Metrics = Annotated[str | None, typer.Option(metavar="NAME,...", help="Which scores; default: all that can be.")]
+
+
+def score(
+    file: Annotated[
+        str | None,
+        typer.Argument(metavar="FILE", help="The text, a sentence a line; - is stdin.", show_default=False),
+    ] = None,
+    references: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Real text to compare with.", show_default=False)
+    ] = None,
+    train: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Training text, to find copies.", show_default=False)
+    ] = None,
+    metrics: Metrics = None,
+    tokenize: Annotated[str, typer.Option(metavar="NAME", help="words, characters or jieba.")] = "words",
+    lowercase: Annotated[bool, typer.Option("--lowercase", help="Compare in lower case.")] = False,
+    smoothing: Annotated[str, typer.Option(metavar="NAME", help="Of sentence BLEU: none or method1.")] = "none",
+    at_most: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="BLEU and Self-BLEU by N drawn references.", show_default=False),
+    ] = None,
+    draws: Annotated[int, typer.Option(min=1, help="How often N references are drawn.")] = 5,
+    by_length: Annotated[
+        bool, typer.Option("--by-length", help="Line by line, by the reference's length: 1-10, 11-20, 21-30, all.")
+    ] = False,
+    run: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Score a run's reconstructions, by length.", show_default=False),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of the run: train, valid or test.")] = "test",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Score any text: BLEU, Self-BLEU, ROUGE, diversity, copies.
+
+    bleu-N is the mean over sentences, each against all references, self-bleu-N against all others (N from 2 to 5).
+    Line by line, if named or with --by-length: corpus-bleu-N, rouge-N, rouge-set-N. Also distinct-N,
+    distinct-within-N, repeated, unknown, vocabulary, length, and with --train copied and overlap-N. A blank line is
+    an empty sentence. All but vocabulary and length are from 0 to 1.
+
+    \b
+    Examples:
+      textvae sample RUN -n 3000 | textvae score - --references test.txt
+      textvae score samples.txt --train train.txt --metrics self-bleu-4,copied,overlap-4
+      textvae score --run RUN --split test --json
+    """  # noqa: D301
+    from textvae.metrics.scoring import RECONSTRUCTION, How, available, given, score, score_by_length
+
+    how = How(tokenize, lowercase, smoothing, at_most, draws, seed)
+    names = None if metrics is None else _names(metrics)
+    if run is not None:
+        if file is not None or references is not None:
+            raise RequestError(f"--run {run}: its own split is what is scored; leave out FILE and --references")
+        from textvae.generate.reconstruction import reconstruction_scores
+
+        buckets = reconstruction_scores(run, split, names or RECONSTRUCTION, how, _optional(train))
+        _print_buckets({"run": str(run), "split": split}, buckets, as_json)
+        return
+    if file is None:
+        raise RequestError("no text given: FILE, - for stdin, or --run RUN")
+    text = given(_read(file), _optional(references), _optional(train), how)
+    about = {"file": file, "references": _name(references), "train": _name(train)}
+    if by_length:
+        _print_buckets(about, score_by_length(text, names or RECONSTRUCTION), as_json)
+        return
+    scores = score(text, names or available(text))
+    if as_json:
+        document({**about, "scores": {name: found.document() for name, found in scores.items()}})
+    else:
+        result(columns([_row(name, found) for name, found in scores.items()]))
+
+
+def _print_buckets(about: dict[str, Any], buckets: Mapping[str, Mapping[str, "Score"]], as_json: bool) -> None:
+    if as_json:
+        found = {name: {metric: one.document() for metric, one in row.items()} for name, row in buckets.items()}
+        document({**about, "buckets": found})
+        return
+    rows = [["tokens", *buckets["all"], "sentences"]]
+    for bucket, scores in buckets.items():
+        rows.append([bucket, *map(_value, scores.values()), f"{next(iter(scores.values())).sentences:,}"])
+    missing: dict[tuple[str, str], list[str]] = {}
+    for bucket, scores in buckets.items():
+        for metric, one in scores.items():
+            if one.reason is not None:
+                missing.setdefault((bucket, one.reason), []).append(metric)
+    reasons = [f"{bucket}: no {', '.join(names)}: {reason}" for (bucket, reason), names in missing.items()]
+    signatures = [one.signature for one in buckets["all"].values()]
+    result("\n".join([columns(rows), *reasons, *map(plain, signatures)]))
+
+
+def _row(name: str, found: "Score") -> list[str]:
+    why = found.signature if found.reason is None else f"{found.reason}; {found.signature}"
+    return [name, _value(found), f"{found.sentences:,} sentences", plain(why)]
+
+
+def _value(found: "Score") -> str:
+    """The score, with the standard deviation over draws where there is one."""
+    if isinstance(found.value, int):
+        return f"{found.value:,}"
+    shown = number(found.value, 4)
+    deviation = found.standard_deviation
+    return shown if deviation is None or shown == DASH else f"{shown} ± {number(deviation, 4)}"
+
+
+def _names(metrics: str) -> list[str]:
+    names = [name.strip() for name in metrics.split(",") if name.strip()]
+    if not names:
+        raise RequestError("--metrics: names no metric; leave it out for all that can be computed")
+    return list(dict.fromkeys(names))
+
+
+def _optional(path: Path | None) -> list[str] | None:
+    return None if path is None else _read(str(path))
+
+
+def _name(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _read(file: str) -> list[str]:
+    """The sentences of a file or of stdin in their places: a blank line is an empty sentence.
+
+    Raises RequestError as `readers.read`.
+    """
+    texts = list(_lines() if file == "-" else _placed(file))
+    empty = texts.count("")
+    if empty == len(texts):
+        raise RequestError("stdin: no sentence in it; give text, one sentence a line")
+    if empty:
+        lines = "line, an empty sentence" if empty == 1 else "lines, each an empty sentence"
+        note(f"{plain(file)}: {empty:,} blank {lines}")
+    return texts
+
+
+def _placed(file: str) -> Iterable[str]:
+    from textvae.corpora.readers import read
+
+    reading, blank = read(file), 0
+    for sentence in reading:
+        yield from [""] * (reading.blank - blank)
+        blank = reading.blank
+        yield sentence.text
+    yield from [""] * (reading.blank - blank)
+
+
+def _lines() -> Iterable[str]:
+    try:
+        text = sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"stdin: not UTF-8 text (byte {error.start}); convert it first, with iconv") from None
+    return (line.strip() for line in text.removesuffix("\n").split("\n"))

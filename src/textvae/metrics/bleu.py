@@ -1,0 +1,201 @@
+"""BLEU of sentences against many references, Self-BLEU, and BLEU of a corpus: from 0 to 1.
+
+Against many references an n-gram counts at most as often as the reference that has it most often. So all that
+matters of any number of references is the largest count of each n-gram, and all that matters of "all other
+sentences" is its two largest: a sentence that alone has the largest is measured by the second.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from textvae.errors import RequestError
+from textvae.metrics.ngrams import Counts, Tokens, counts, lengths
+
+SMOOTHINGS = ("none", "method1")
+# What method1 counts where nothing matches.
+EPSILON = 0.1
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What BLEU needs of each sentence: its n-grams, how many of them match, and two lengths.
+
+    Column n - 1 is of n-grams. `closest` is the length of the reference whose length is closest.
+    """
+
+    matched: Int64[np.ndarray, "sentence order"]
+    total: Int64[np.ndarray, "sentence order"]
+    length: Int64[np.ndarray, "sentence"]
+    closest: Int64[np.ndarray, "sentence"]
+
+    def __len__(self) -> int:
+        return len(self.length)
+
+
+def matches(sentences: Sequence[Tokens], references: Sequence[Tokens], order: int = 5) -> Matches:
+    """The sentences against all references at once, for BLEU up to `order`.
+
+    Raises RequestError without a sentence or a reference.
+    """
+    _require("sentences", sentences, 1)
+    _require("references", references, 1)
+    ours = len(sentences)
+    matched, total = [], []
+    for found in counts([*sentences, *references], order):
+        most = np.zeros(found.different, np.int64)
+        theirs = found.sentence >= ours
+        np.maximum.at(most, found.gram[theirs], found.often[theirs])
+        matched.append(_per_sentence(found, most[found.gram], ours))
+        total.append(found.totals(ours + len(references))[:ours])
+    length, known = lengths(sentences), np.unique(lengths(references))
+    return Matches(np.stack(matched, 1), np.stack(total, 1), length, _closest(length, known))
+
+
+def sampled_matches(
+    sentences: Sequence[Tokens], references: Sequence[Tokens], at_most: int, seed: int, order: int = 5
+) -> Matches:
+    """The sentences against `at_most` references, drawn by the seed once for all; or all, if no more are there.
+
+    Raises RequestError as `matches`, and for fewer than one reference.
+    """
+    _require_one(at_most)
+    drawn = np.random.default_rng([seed, 4]).permutation(len(references))[:at_most]
+    return matches(sentences, [references[i] for i in drawn], order)
+
+
+def self_matches(sentences: Sequence[Tokens], order: int = 5) -> Matches:
+    """Each sentence against all others, for Self-BLEU up to `order`; equal sentences are each other's references.
+
+    Raises RequestError with fewer than two sentences: one has no others.
+    """
+    _require("sentences", sentences, 2)
+    matched, total = [], []
+    for found in counts(sentences, order):
+        matched.append(_per_sentence(found, _most_of_others(found), len(sentences)))
+        total.append(found.totals(len(sentences)))
+    length = lengths(sentences)
+    return Matches(np.stack(matched, 1), np.stack(total, 1), length, _closest_other(length))
+
+
+def sampled_self_matches(sentences: Sequence[Tokens], at_most: int, seed: int, order: int = 5) -> Matches:
+    """Each sentence against `at_most` of the others, drawn by the seed; or all, if no more are there.
+
+    One sentence more than that is drawn. A sentence among the drawn ones is compared with the others of them, any
+    other sentence with all of them but the last, so that all have equally many references.
+
+    Raises RequestError with fewer than two sentences or for fewer than one reference.
+    """
+    _require("sentences", sentences, 2)
+    _require_one(at_most)
+    if at_most >= len(sentences) - 1:
+        return self_matches(sentences, order)
+    shuffled = np.random.default_rng([seed, 3]).permutation(len(sentences))
+    drawn, rest = shuffled[: at_most + 1], shuffled[at_most + 1 :]
+    pool = [sentences[i] for i in drawn]
+    parts = self_matches(pool, order), matches([sentences[i] for i in rest], pool[:-1], order)
+    place = np.argsort(shuffled)
+    columns = ("matched", "total", "length", "closest")
+    return Matches(*(np.concatenate([getattr(part, name) for part in parts])[place] for name in columns))
+
+
+def sentence_bleu(found: Matches, n: int, smoothing: str = "none") -> Float64[np.ndarray, "sentence"]:
+    """BLEU-n of each sentence: exp(min(0, 1 - r / c)) times the geometric mean of the n precisions.
+
+    c is the sentence's length, r that of the reference whose length is closest, the shorter of two as close.
+    Without smoothing a sentence that has no matching n-gram, as one of fewer than n tokens, scores 0; with
+    `method1` a precision of 0 is 0.1 over the sentence's n-grams (over 1 if it has none). Where not even a token
+    matches, the score is 0 with any smoothing.
+
+    Raises RequestError where n is none of the orders that were counted, or for an unknown smoothing.
+
+    Source: Papineni et al. 2002; smoothing: Chen and Cherry 2014, method 1, with an epsilon of 0.1.
+    """
+    if not 1 <= n <= found.matched.shape[1]:
+        raise RequestError(f"BLEU-{n}: n-grams were counted up to n = {found.matched.shape[1]}")
+    if smoothing not in SMOOTHINGS:
+        raise RequestError(f"smoothing = {smoothing!r}: must be one of {', '.join(SMOOTHINGS)}")
+    matched = found.matched[:, :n].astype(np.float64)
+    if smoothing == "method1":
+        matched[matched == 0] = EPSILON
+    with np.errstate(divide="ignore"):
+        logarithms = np.log(matched / np.maximum(found.total[:, :n], 1)).mean(axis=1)
+    penalty = np.minimum(0.0, 1 - found.closest / np.maximum(found.length, 1))
+    return np.where(found.matched[:, 0] > 0, np.exp(logarithms + penalty), 0.0)
+
+
+def corpus_bleu(sentences: Sequence[Tokens], references: Sequence[Tokens], n: int = 4) -> float:
+    """Unsmoothed BLEU-n of a corpus, sentence i against reference i: summed counts and lengths, then divided.
+
+    Computed by sacreBLEU, which is given the tokens as they are. Raises RequestError where there are not as many
+    references as sentences, or none.
+
+    Source: Papineni et al. 2002; Post 2018, "A call for clarity in reporting BLEU scores".
+    """
+    _require("sentences", sentences, 1)
+    if len(sentences) != len(references):
+        raise RequestError(f"{len(sentences)} sentences for {len(references)} references; give one for each")
+    from sacrebleu.metrics.bleu import BLEU
+
+    numbers: dict[str, str] = {}  # so that no token, whatever is in it, is parted again
+    lines = [
+        [" ".join(numbers.setdefault(token, str(len(numbers))) for token in tokens) for tokens in texts]
+        for texts in (sentences, references)
+    ]
+    bleu = BLEU(tokenize="none", smooth_method="none", max_ngram_order=n, force=True)
+    return bleu.corpus_score(lines[0], [lines[1]]).score / 100
+
+
+def _most_of_others(found: Counts) -> Int64[np.ndarray, "entry"]:
+    """For each entry the largest count of its n-gram in any other sentence, 0 where no other has it."""
+    if not len(found.gram):
+        return found.often
+    first = np.searchsorted(found.gram, np.arange(found.different))
+    most = np.maximum.reduceat(found.often, first)
+    holds_most = found.often == most[found.gram]
+    holders = np.add.reduceat(holds_most.astype(np.int64), first)
+    second = np.maximum.reduceat(np.where(holds_most, 0, found.often), first)
+    alone = holds_most & (holders[found.gram] == 1)
+    return np.where(alone, second[found.gram], most[found.gram])
+
+
+def _per_sentence(found: Counts, most: Int64[np.ndarray, "entry"], sentences: int) -> Int64[np.ndarray, "ours"]:
+    """How many n-grams of each of the first `sentences` match, an n-gram at most as often as `most` says."""
+    ours = found.sentence < sentences
+    clipped = np.minimum(found.often, most)[ours]
+    return np.bincount(found.sentence[ours], clipped, sentences).astype(np.int64)
+
+
+def _closest(
+    length: Int64[np.ndarray, "sentence"], known: Int64[np.ndarray, "length"]
+) -> Int64[np.ndarray, "sentence"]:
+    """Of the ascending lengths `known` the one closest to each length, the shorter of two as close."""
+    above = np.searchsorted(known, length)
+    longer = known[np.minimum(above, len(known) - 1)]
+    shorter = known[np.maximum(above - 1, 0)]
+    return np.where(np.abs(longer - length) < np.abs(length - shorter), longer, shorter)
+
+
+def _closest_other(length: Int64[np.ndarray, "sentence"]) -> Int64[np.ndarray, "sentence"]:
+    """To each length the closest of the others'."""
+    known, place, often = np.unique(length, return_inverse=True, return_counts=True)
+    if len(known) == 1:
+        return length
+    # Without itself, a length that only one sentence has leaves its two neighbours.
+    below, above = known[np.maximum(place - 1, 0)], known[np.minimum(place + 1, len(known) - 1)]
+    below = np.where(place == 0, above, below)
+    above = np.where(place == len(known) - 1, below, above)
+    other = np.where(np.abs(above - length) < np.abs(length - below), above, below)
+    return np.where(often[place] > 1, length, other)
+
+
+def _require(name: str, sentences: Sequence[Tokens], least: int) -> None:
+    if len(sentences) < least:
+        raise RequestError(f"{name}: {len(sentences)} given; at least {least} needed")
+
+
+def _require_one(at_most: int) -> None:
+    if at_most < 1:
+        raise RequestError(f"at_most = {at_most}: must be 1 or more")

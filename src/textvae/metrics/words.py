@@ -1,0 +1,75 @@
+"""Text to the tokens that text metrics count: words at white space, characters, or Chinese words by jieba."""
+
+import logging
+import re
+import warnings
+from collections.abc import Sequence
+from difflib import get_close_matches
+from functools import cache
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from textvae.errors import RequestError
+
+TOKENIZATIONS = ("words", "characters", "jieba")
+# How unknown words are printed, in lower case, by corpora and by this library's tokenizers.
+UNKNOWN = frozenset(("<unk>", "_unk", "[unk]"))
+
+# Models of characters write the unknown character without white space around it.
+_CHARACTER = re.compile(r"<unk>|\S")
+_UNK = re.compile(r"(<unk>)")
+
+
+def tokenized(texts: Sequence[str], tokenization: str = "words", lowercase: bool = False) -> list[list[str]]:
+    """The tokens of each text: `words` are what white space parts, `characters` all but white space.
+
+    `jieba` cuts Chinese text into words, white space left out. In the last two `<unk>` stays one token.
+
+    Raises RequestError for another name, or where jieba is asked for and not installed.
+
+    >>> tokenized(["A cat  sat", ""], lowercase=True)
+    [['a', 'cat', 'sat'], []]
+    >>> tokenized(["吃<unk> 了"], "characters")
+    [['吃', '<unk>', '了']]
+    """
+    if isinstance(texts, str):
+        raise RequestError(f"texts: one string given ({texts[:40]!r}); a list of texts is needed")
+    if tokenization not in TOKENIZATIONS:
+        close = get_close_matches(tokenization, TOKENIZATIONS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise RequestError(f"tokenize: {tokenization!r} is not one of {', '.join(TOKENIZATIONS)}{hint}")
+    given = [text.lower() for text in texts] if lowercase else texts
+    if tokenization == "words":
+        return [text.split() for text in given]
+    if tokenization == "characters":
+        return [_CHARACTER.findall(text) for text in given]
+    cut = _jieba().lcut
+    return [
+        [word for part in _UNK.split(text) for word in ([part] if part == "<unk>" else cut(part)) if word.strip()]
+        for text in given
+    ]
+
+
+def unknown(token: str) -> bool:
+    """Whether the token stands for an unknown word: `<unk>`, `_UNK` or `[UNK]`, in any case."""
+    return token.lower() in UNKNOWN
+
+
+@cache
+def _jieba() -> Any:
+    """Jieba's cutter with its own dictionary, and never with a cached one that lies in a folder of everybody's."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its old way to write patterns
+            import jieba
+    except ImportError:
+        raise RequestError(
+            "tokenize: jieba is not installed; install it with pip install 'textvae[chinese]', "
+            "or use --tokenize characters"
+        ) from None
+    jieba.setLogLevel(logging.WARNING)  # it tells stderr how long it took
+    cutter = jieba.Tokenizer()
+    with TemporaryDirectory() as folder:
+        cutter.tmp_dir = folder
+        cutter.initialize()
+    return cutter
