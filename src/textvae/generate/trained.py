@@ -126,8 +126,10 @@ class Trained:
                 z = posterior.rsample(sentence_noise(seed, torch.arange(len(z))))[0]
         return self._texts(z, decoding, seed)
 
-    def impute(self, texts: str | Sequence[str], size: int | None = None, rounds: int = 3) -> list[str]:
-        """Texts with their gaps filled: `___` is one missing word, `___*3` three.
+    def impute(
+        self, texts: str | Sequence[str], size: int | None = None, rounds: int = 3, last: float | None = None
+    ) -> list[str]:
+        """Texts with their gaps filled: `___` is one missing word, `___*3` three; or of each its `last` share.
 
         Raises:
             RequestError: as `imputation.impute`, which has the details and gives log-probabilities too.
@@ -135,7 +137,7 @@ class Trained:
         from textvae.generate.imputation import impute  # not above: it works on this class
 
         given = [texts] if isinstance(texts, str) else texts
-        return [found.text for found in impute(self, given, size, rounds)]
+        return [found.text for found in impute(self, given, size, rounds, last)]
 
     def nll(self, texts: Sequence[str]) -> Float64[np.ndarray, " n"]:
         """-log p(text) of each text by a language model, in nats, end mark counted: exact, and finite.
