@@ -98,7 +98,7 @@ def reconstruct(
     from textvae.generate.trained import load
 
     decoding = _decoding(decode, temperature, top_k, top_p, beam, normalisation, min_length, no_unknown)
-    given = _texts(texts, file, column)
+    given = given_texts(texts, file, column)
     trained = load(run)
     given = _broken(trained, given)
     found = trained.reconstruct(given, decoding=decoding, seed=seed)
@@ -138,7 +138,7 @@ def impute(
     from textvae.generate.imputation import impute as imputed
     from textvae.generate.trained import load
 
-    given = _texts(texts, file, column)
+    given = given_texts(texts, file, column)
     trained = load(run)
     with Bar("imputing", "sentence") as bar:
         found = imputed(trained, given, beam, rounds, last, bar.update)
@@ -173,7 +173,7 @@ def encode(
     """  # noqa: D301
     from textvae.generate.trained import load, save_codes
 
-    given = _texts(texts, file, column)
+    given = given_texts(texts, file, column)
     trained = load(run)
     given = _broken(trained, given)
     codes = trained.encode(given)
@@ -257,7 +257,7 @@ def _shown(trained: "Trained", texts: list[str]) -> list[str]:
     return texts if trained.window is None else [text.replace("\n", BREAK) for text in texts]
 
 
-def _texts(texts: list[str] | None, file: str | None, column: str | None) -> list[str]:
+def given_texts(texts: list[str] | None, file: str | None, column: str | None) -> list[str]:
     """The sentences given as arguments, in a file, or on stdin.
 
     Raises:

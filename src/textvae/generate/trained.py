@@ -148,11 +148,7 @@ class Trained:
         Raises:
             RequestError: for what is no text, and by a model with codes or of windows.
         """
-        if self.model.prior is not None:
-            raise RequestError(
-                f"{self.run.folder}: has latent codes, so the likelihood of a text is not known exactly; "
-                "give the run of a language model (--method language-model)"
-            )
+        self.require_likelihood()
         self.require_whole_texts()
         if isinstance(texts, str):
             raise RequestError(f"texts = {texts!r}: a list of texts is expected; wrap a single one: [text]")
@@ -238,6 +234,18 @@ class Trained:
         """The posterior means of texts."""
         self._prior()
         return self.means_of(self._ids(texts))
+
+    def require_likelihood(self) -> None:
+        """Refuse a model with codes.
+
+        Raises:
+            RequestError: by such a model.
+        """
+        if self.model.prior is not None:
+            raise RequestError(
+                f"{self.run.folder}: has latent codes, so the likelihood of a text is not known exactly; "
+                "give the run of a language model (--method language-model)"
+            )
 
     def require_whole_texts(self) -> None:
         """Refuse a model of windows.
