@@ -23,12 +23,12 @@ Words = Sequence[str]
 
 # Words of fewer training pairs are the unknown word.
 PAIRS_OF_A_WORD = 2
-# Epochs without a better one on the validation part before a classifier stops, and how many there are at most.
-PATIENCE, EPOCHS = 3, 50
-# The LSTM classifier: sizes and learning.
-EMBEDDING, HIDDEN, DROPOUT, BATCH, RATE = 128, 128, 0.3, 64, 1e-3
-# The step and the shrinkage of the logistic regression's stochastic gradient descent.
-STEP, SHRINKAGE = 0.01, 1e-6
+# Epochs without a better one on the validation part before a classifier stops.
+PATIENCE = 3
+# The logistic regression's stochastic gradient descent: step, shrinkage, and epochs at most.
+STEP, SHRINKAGE, SWEEPS = 0.01, 1e-6, 200
+# The LSTM classifier: sizes, learning, and epochs at most.
+EMBEDDING, HIDDEN, DROPOUT, BATCH, RATE, EPOCHS = 128, 128, 0.3, 128, 2e-3, 50
 # Texts that the LSTM classifies at once.
 ROWS = 2000
 
@@ -96,7 +96,7 @@ def unigram_error(true: Sequence[Words], completed: Sequence[Words], seed: int =
         loss="log_loss", alpha=SHRINKAGE, learning_rate="constant", eta0=STEP, random_state=seed % 2**32
     )
     best, accuracy, epochs = math.inf, 0.5, 0
-    for epoch in range(1, EPOCHS + 1):
+    for epoch in range(1, SWEEPS + 1):
         learner.partial_fit(*train, classes=[False, True])
         loss = _loss(torch.from_numpy(learner.decision_function(valid[0])), valid[1])
         if loss < best:
