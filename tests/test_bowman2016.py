@@ -1,6 +1,7 @@
 """`recipes/bowman2016.py`: what it would train at every scale, and both tables at a size of seconds."""
 
 import argparse
+import copy
 import importlib
 import json
 import sys
@@ -60,9 +61,9 @@ def test_model_text_is_no_markup(recipe):
 @pytest.mark.slow
 def test_both_tables_from_end_to_end(recipe, monkeypatch, tmp_path):
     """Every number of the tables is what the library gives for the runs; nothing is trained twice."""
-    plan = {**PLAN, "scales": {"smoke": {**PLAN["scales"]["smoke"], "train": 300, "sentences": 30, "samples": 9}}}
-    settings = plan["scales"]["smoke"]["settings"]
-    settings["train"] |= {"max_steps": 6, "batch_size": 16}
+    plan = copy.deepcopy(PLAN)
+    plan["scales"]["smoke"] |= {"train": 300, "sentences": 30, "samples": 9}
+    plan["scales"]["smoke"]["settings"]["train"] |= {"max_steps": 6, "batch_size": 16}
     plan["tables"]["4"]["rows"], plan["tables"]["5"]["rows"] = ["language model", "keep 0.75"], ["keep 0.75"]
     (tmp_path / "bowman2016.toml").write_text(tomli_w.dumps(plan))
     monkeypatch.setattr(recipe, "HERE", tmp_path)

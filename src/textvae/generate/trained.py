@@ -26,8 +26,9 @@ from textvae.run import Run
 from textvae.scores import evaluating, on
 from textvae.tokenizers import EOS, PAD
 
-# Padded tokens encoded at once, and scored at once, each of which takes the logits of a whole vocabulary.
-TOKENS = 16_384
+# Padded tokens encoded at once: on a CPU what fits its caches, on a GPU what keeps it busy.
+TOKENS, GPU_TOKENS = 2048, 32_768
+# Padded tokens scored at once, each of which takes the logits of a whole vocabulary.
 SCORED = 4096
 GREEDY = Decoding()
 # A line break with all white space around it, since lines of training text have none outside and are never blank.
@@ -222,7 +223,7 @@ class Trained:
         index: list[Tensor] = []
         parts: list[Posterior] = []
         with evaluating(self.model):
-            for batch in _batches(ids, TOKENS):
+            for batch in _batches(ids, TOKENS if self.model.device.type == "cpu" else GPU_TOKENS):
                 posterior = self.model.encode(on(self.model.device, batch))
                 assert posterior is not None
                 index.append(batch.index)
