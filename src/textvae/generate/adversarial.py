@@ -151,30 +151,23 @@ def adversarial(
             )
         )
     nll, error = _nll(language_model, true)
-    return Adversarial(
-        models=models,
-        texts=true,
-        known=known,
-        nll=nll,
-        nll_standard_error=error,
-        endings=_endings(true, known),
-        left_out=left_out,
-        signature=signature(
-            "adversarial",
-            unit="nats/sentence",
-            eos="counted",
-            unk="counted",
-            vocabulary=len(tokenizer),
-            split=hashlib.sha256("\n".join(true).encode()).hexdigest()[:6],
-            sentences=len(true),
-            last=last,
-            beam=beam or "5,lm15",
-            rounds=rounds,
-            parts="80/10/10,pairs",
-            nll=language_model.run.folder.name,
-            seed=seed,
-            textvae=textvae.__version__,
-        ),
+    by = _signature(tokenizer, true, language_model, last=last, beam=beam or "5,lm15", rounds=rounds, seed=seed)
+    return Adversarial(models, true, known, nll, error, _endings(true, known), left_out, by)
+
+
+def _signature(tokenizer: Tokenizer, true: list[str], language_model: Trained, **asked: str | int | float) -> str:
+    return signature(
+        "adversarial",
+        **asked,
+        unit="nats/sentence",
+        eos="counted",
+        unk="counted",
+        vocabulary=len(tokenizer),
+        split=hashlib.sha256("\n".join(true).encode()).hexdigest()[:6],
+        sentences=len(true),
+        parts="80/10/10,pairs",
+        nll=language_model.run.folder.name,
+        textvae=textvae.__version__,
     )
 
 
