@@ -275,11 +275,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", nargs="+", choices=plan["tables"])
     parser.add_argument("--scale", choices=plan["scales"], default="cpu")
+    parser.add_argument("--steps", type=int, help="updates of a run; those of the scale if not given")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results/bowman2016"))
     asked = parser.parse_args()
     scale = plan["scales"][asked.scale]
+    if asked.steps:
+        scale["settings"]["train"]["max_steps"] = asked.steps
     jobs, cells = planned(plan, asked, written(asked.scale, scale))
     failed = {problem.partition(":")[0] for problem in done(jobs, asked.processes)}
     if cells[0].independent.name in failed:

@@ -131,7 +131,7 @@ def lstm_error(
         torch.manual_seed(seed)
         model = _Reader(texts.vocabulary).to(device)
         optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
-        best, kept, epochs = math.inf, copy.deepcopy(model), 0
+        best, kept, epochs = math.inf, copy.deepcopy(model.state_dict()), 0
         for epoch in range(1, EPOCHS + 1):
             model.train()
             for batch in epoch_batches(lengths[parts.train], BATCH, seed, epoch):
@@ -143,10 +143,11 @@ def lstm_error(
                 optimizer.step()
             valid = _loss(_read(model, data, sizes, parts.valid), texts.true[parts.valid])
             if valid < best:
-                best, kept, epochs = valid, copy.deepcopy(model), epoch
+                best, kept, epochs = valid, copy.deepcopy(model.state_dict()), epoch
             elif epoch - epochs == PATIENCE:
                 break
-    right = (_read(kept, data, sizes, parts.test) > 0).numpy() == texts.true[parts.test]
+    model.load_state_dict(kept)
+    right = (_read(model, data, sizes, parts.test) > 0).numpy() == texts.true[parts.test]
     return AdversarialError(float(right.mean()), len(parts.test), epochs)
 
 
