@@ -24,6 +24,7 @@ COMMANDS = [
     "sample",
     "reconstruct",
     "impute",
+    "adversarial",
     "encode",
     "interpolate",
     "score",

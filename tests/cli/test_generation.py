@@ -157,3 +157,15 @@ def test_gaps_are_filled_one_text_a_line(run):
     assert (told["beam"], told["rounds"]) == (3, 3)
     assert told["imputations"][0]["text"] == "the ___ is good ." and told["imputations"][0]["log_prob"] < 0
     assert refused(call("impute", run, "the food is good ."), "texts[0]: has no gap; write ___ for a missing word")
+
+
+def test_the_end_of_every_sentence_of_a_file_is_filled(run, tmp_path):
+    texts = ["the food was very good .", "this coffee is zebra bad ."]
+    (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n")
+    found = lines(call("impute", run, "--file", "texts.txt", "--last", 0.2))
+    assert found == textvae.load(run).impute(texts, last=0.2)
+    assert [line.split()[:4] for line in found] == [text.split()[:4] for text in texts]
+    told = json.loads(call("impute", run, *texts, "--last", 0.2, "--json").stdout)
+    assert told["last"] == 0.2 and [row["imputation"] for row in told["imputations"]] == found
+    assert refused(call("impute", run, "a phone", "--last", 2), "last = 2.0: must be a share between 0 and 1")
+    assert refused(call("impute", run, "the ___", "--last", 0.2), "texts[0]: has a gap, ___, and the share")

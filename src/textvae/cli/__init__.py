@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import textvae
-from textvae.cli import comparison, corpora, generation, inspection, scoring, training
+from textvae.cli import adversarial, comparison, corpora, generation, inspection, scoring, training
 from textvae.cli.output import Commands, plain, result
 
 __all__ = ["app", "main"]
@@ -24,6 +24,7 @@ for command in (
     generation.sample,
     generation.reconstruct,
     generation.impute,
+    adversarial.adversarial,
     generation.encode,
     generation.interpolate,
     scoring.score,

@@ -8,6 +8,7 @@ import typer
 
 from textvae.cli.inspection import AsJson, RunFolder, Seed
 from textvae.cli.output import document, note, plain, result, sentences
+from textvae.cli.progress import Bar
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def reconstruct(
     from textvae.generate.trained import load
 
     decoding = _decoding(decode, temperature, top_k, top_p, beam, normalisation, min_length, no_unknown)
-    given = _texts(texts, file, column)
+    given = given_texts(texts, file, column)
     trained = load(run)
     given = _broken(trained, given)
     found = trained.reconstruct(given, decoding=decoding, seed=seed)
@@ -117,6 +118,10 @@ def impute(
         int | None, typer.Option(min=1, help="How many texts are kept side by side; 5, of a language model 15.")
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often code and words are found anew.")] = 3,
+    last: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Instead of gaps: so much of each sentence's end is missing."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Fill the gaps of sentences.
@@ -128,18 +133,21 @@ def impute(
     Examples:
       textvae impute RUN "i went to the ___ ."
       textvae impute RUN "the ___*2 was great ." --beam 10
+      textvae impute RUN --last 0.2 --file sentences.txt > completed.txt
     """  # noqa: D301
     from textvae.generate.imputation import impute as imputed
     from textvae.generate.trained import load
 
-    given = _texts(texts, file, column)
-    found = imputed(load(run), given, beam, rounds)
+    given = given_texts(texts, file, column)
+    trained = load(run)
+    with Bar("imputing", "sentence") as bar:
+        found = imputed(trained, given, beam, rounds, last, bar.update)
     if as_json:
         pairs = [
             {"text": text, "imputation": new.text, "log_prob": new.log_prob}
             for text, new in zip(given, found, strict=True)
         ]
-        document({"beam": beam, "rounds": rounds, "imputations": pairs})
+        document({"beam": beam, "rounds": rounds, "last": last, "imputations": pairs})
     else:
         sentences(new.text for new in found)
 
@@ -165,7 +173,7 @@ def encode(
     """  # noqa: D301
     from textvae.generate.trained import load, save_codes
 
-    given = _texts(texts, file, column)
+    given = given_texts(texts, file, column)
     trained = load(run)
     given = _broken(trained, given)
     codes = trained.encode(given)
@@ -249,7 +257,7 @@ def _shown(trained: "Trained", texts: list[str]) -> list[str]:
     return texts if trained.window is None else [text.replace("\n", BREAK) for text in texts]
 
 
-def _texts(texts: list[str] | None, file: str | None, column: str | None) -> list[str]:
+def given_texts(texts: list[str] | None, file: str | None, column: str | None) -> list[str]:
     """The sentences given as arguments, in a file, or on stdin.
 
     Raises:

@@ -18,6 +18,7 @@ from textvae.parts.noise import mixed
 from textvae.tokenizers import BOS, EOS, PAD, UNK
 
 ROWS = 1000  # sentences decoded side by side; with 10,000 words their logits take 40 MB
+GPU_ROWS = 16_000  # the same on a GPU, whose work is worth starting only in large pieces
 # Rows leave the batch once this share of it has ended: less often, and time goes into rows that nobody reads.
 ENDED = 1 / 8
 # Keeps the random numbers of decoding apart from those of the codes, which are drawn from (seed, row).
@@ -194,6 +195,11 @@ def generate(
     return sentences
 
 
+def side_by_side(device: torch.device, beam: int) -> int:
+    """How many codes are searched with a beam of that size at once."""
+    return max(1, (ROWS if device.type == "cpu" else GPU_ROWS) // beam)
+
+
 @torch.no_grad()
 def beams(
     decoder: Decoder,
@@ -216,7 +222,7 @@ def beams(
     search = Search(
         decoding.beam, max_length, decoding.normalisation, decoding.min_length if end else 0, banned, end
     )
-    chunk = max(1, ROWS // decoding.beam)
+    chunk = side_by_side(device, decoding.beam)
     found: list[list[Hypothesis]] = []
     for first in range(0, rows, chunk):
         last = min(first + chunk, rows)

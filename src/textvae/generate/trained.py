@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Float64
 from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -26,8 +26,10 @@ from textvae.run import Run
 from textvae.scores import evaluating, on
 from textvae.tokenizers import EOS, PAD
 
-# Padded tokens encoded at once.
-TOKENS = 16_384
+# Padded tokens encoded at once: on a CPU what fits its caches, on a GPU what keeps it busy.
+TOKENS, GPU_TOKENS = 2048, 32_768
+# Padded tokens scored at once, each of which takes the logits of a whole vocabulary.
+SCORED = 4096
 GREEDY = Decoding()
 # A line break with all white space around it, since lines of training text have none outside and are never blank.
 # It begins where the white space does, so that long stretches of it take no longer than other text.
@@ -125,8 +127,10 @@ class Trained:
                 z = posterior.rsample(sentence_noise(seed, torch.arange(len(z))))[0]
         return self._texts(z, decoding, seed)
 
-    def impute(self, texts: str | Sequence[str], size: int | None = None, rounds: int = 3) -> list[str]:
-        """Texts with their gaps filled: `___` is one missing word, `___*3` three.
+    def impute(
+        self, texts: str | Sequence[str], size: int | None = None, rounds: int = 3, last: float | None = None
+    ) -> list[str]:
+        """Texts with their gaps filled: `___` is one missing word, `___*3` three; or of each its `last` share.
 
         Raises:
             RequestError: as `imputation.impute`, which has the details and gives log-probabilities too.
@@ -134,7 +138,27 @@ class Trained:
         from textvae.generate.imputation import impute  # not above: it works on this class
 
         given = [texts] if isinstance(texts, str) else texts
-        return [found.text for found in impute(self, given, size, rounds)]
+        return [found.text for found in impute(self, given, size, rounds, last)]
+
+    def nll(self, texts: Sequence[str]) -> Float64[np.ndarray, " n"]:
+        """-log p(text) of each text by a language model, in nats, end mark counted: exact, and finite.
+
+        Texts are scored as a whole, also those longer than the ones that the model was trained on. Words that it
+        does not know count as the unknown word. A text without words, as models may write, has its end mark.
+
+        Raises:
+            RequestError: for what is no text, and by a model with codes or of windows.
+        """
+        self.require_likelihood()
+        self.require_whole_texts()
+        if isinstance(texts, str):
+            raise RequestError(f"texts = {texts!r}: a list of texts is expected; wrap a single one: [text]")
+        found = torch.zeros(len(texts), dtype=torch.float64)
+        with evaluating(self.model):
+            for batch in _batches([[*ids, EOS] for ids in self._sentences(texts)], SCORED):
+                log_px = self.model.log_px(on(self.model.device, batch), None)
+                found[batch.index] = -log_px.double().sum(-1)[0].cpu()
+        return found.numpy()
 
     def path(
         self, a: str | ArrayLike | Tensor, b: str | ArrayLike | Tensor, steps: int = 9
@@ -199,7 +223,7 @@ class Trained:
         index: list[Tensor] = []
         parts: list[Posterior] = []
         with evaluating(self.model):
-            for batch in _batches(ids):
+            for batch in _batches(ids, TOKENS if self.model.device.type == "cpu" else GPU_TOKENS):
                 posterior = self.model.encode(on(self.model.device, batch))
                 assert posterior is not None
                 index.append(batch.index)
@@ -211,6 +235,27 @@ class Trained:
         """The posterior means of texts."""
         self._prior()
         return self.means_of(self._ids(texts))
+
+    def require_likelihood(self) -> None:
+        """Refuse a model with codes.
+
+        Raises:
+            RequestError: by such a model.
+        """
+        if self.model.prior is not None:
+            raise RequestError(
+                f"{self.run.folder}: has latent codes, so the likelihood of a text is not known exactly; "
+                "give the run of a language model (--method language-model)"
+            )
+
+    def require_whole_texts(self) -> None:
+        """Refuse a model of windows.
+
+        Raises:
+            RequestError: by such a model.
+        """
+        if self.window is not None:
+            raise RequestError(f"{self.run.folder}: is a model of pieces of running text, not of whole texts")
 
     def _prior(self) -> Prior:
         """The prior; a language model is refused."""
@@ -316,12 +361,12 @@ def _array(value: ArrayLike | Tensor, name: str) -> Float32[np.ndarray, "..."]:
         raise RequestError(f"{name}: is not an array of numbers") from None
 
 
-def _batches(sentences: list[list[int]]) -> Iterator[Batch]:
-    """Texts' ids, end marks included, the longest first, in batches of at most TOKENS ids, padding among them."""
+def _batches(sentences: list[list[int]], tokens: int) -> Iterator[Batch]:
+    """Texts' ids, end marks included, the longest first, in batches of at most `tokens` ids, padding among them."""
     order = sorted(range(len(sentences)), key=lambda number: -len(sentences[number]))
     start = 0
     while start < len(order):
-        index = order[start : start + max(1, TOKENS // len(sentences[order[start]]))]
+        index = order[start : start + max(1, tokens // len(sentences[order[start]]))]
         rows = [torch.tensor(sentences[number]) for number in index]
         lengths = torch.tensor([len(row) for row in rows])
         yield Batch(pad_sequence(rows, batch_first=True, padding_value=PAD), lengths, torch.tensor(index))
