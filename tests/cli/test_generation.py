@@ -28,6 +28,7 @@ def test_samples_are_those_of_the_library(run):
         "beam": 0,
         "normalisation": 0.0,
         "min_length": 0,
+        "max_length": 0,
     }
     assert found["samples"] == lines(call("sample", run, "-n", 3, *nucleus)) and found["seed"] == 5
     assert len(lines(call("sample", run))) == 20
@@ -104,7 +105,7 @@ def test_interpolation_has_both_ends(run):
     a, b = "the food was very good .", "a phone"
     assert lines(call("interpolate", run, a, b, "--steps", 5)) == trained.interpolate(a, b, steps=5)
     found = json.loads(call("interpolate", run, "--prior", "--seed", 2, "--json").stdout)
-    assert found["steps"] == trained.interpolate_prior(seed=2, steps=9)
+    assert found["paths"][0]["steps"] == trained.interpolate_prior(seed=2, steps=9)
 
 
 def test_a_path_is_decoded_as_asked(run):
@@ -115,7 +116,7 @@ def test_a_path_is_decoded_as_asked(run):
     assert found == trained.interpolate(*ends, decoding=way, seed=4)
     told = json.loads(call("interpolate", run, "--prior", "--decode", "beam", "--beam", 2, "--json").stdout)
     assert told["decoding"]["beam"] == 2
-    assert told["steps"] == trained.interpolate_prior(decoding=Decoding("beam", beam=2))
+    assert told["paths"][0]["steps"] == trained.interpolate_prior(decoding=Decoding("beam", beam=2))
 
 
 def test_interpolation_needs_two_ends(run):

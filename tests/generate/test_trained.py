@@ -9,12 +9,12 @@ from torch import nn
 import textvae
 from textvae.batches import Batch, TokenStore
 from textvae.batches import build as build_store
-from textvae.errors import RequestError, WorkError
+from textvae.errors import RequestError
 from textvae.evaluate import importance_weighted
 from textvae.files import write_tensors
 from textvae.generate import trained
 from textvae.generate.decoding import Decoding, generate, greedy
-from textvae.generate.trained import Trained, load, save_codes
+from textvae.generate.trained import Trained, load
 from textvae.model import build
 from textvae.objective import TERMS
 from textvae.parts.noise import sentence_noise
@@ -298,30 +298,3 @@ def test_loading_finds_the_same_model_again_and_refuses_what_is_no_run(model, tm
     (unfinished / "model.safetensors").unlink()
     with pytest.raises(RequestError, match=r"model\.safetensors: not written yet"):
         load(unfinished)
-
-
-def test_codes_are_saved_as_numpy_or_parquet_files(tmp_path):
-    from pyarrow import parquet
-
-    codes = np.random.default_rng(0).normal(size=(3, 12)).astype(np.float32)
-    save_codes(tmp_path / "codes.npy", codes)
-    np.testing.assert_array_equal(np.load(tmp_path / "codes.npy", allow_pickle=False), codes)
-    save_codes(tmp_path / "codes.parquet", codes)
-    assert parquet.read_table(tmp_path / "codes.parquet").column_names == [f"z{i}" for i in range(12)]
-    save_codes(str(tmp_path / "codes.parquet"), codes, ["a", "naïve ☕", ""])
-    table = parquet.read_table(tmp_path / "codes.parquet").to_pydict()
-    assert table.pop("text") == ["a", "naïve ☕", ""]
-    np.testing.assert_array_equal(np.array(list(table.values()), np.float32).T, codes)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["codes.npy", "codes.parquet"]
-
-
-def test_codes_that_cannot_be_saved_leave_nothing_behind(tmp_path):
-    codes = np.zeros((2, 3), np.float32)
-    with pytest.raises(RequestError, match=r"codes\.csv: unknown suffix '\.csv'; codes are written as \.npy or"):
-        save_codes(tmp_path / "codes.csv", codes)
-    with pytest.raises(RequestError, match="texts: 1 for 2 codes; give one for each"):
-        save_codes(tmp_path / "codes.parquet", codes, ["a"])
-    for name in ("codes.npy", "codes.parquet"):
-        with pytest.raises(WorkError, match=f"{name}: cannot be written: No such file or directory"):
-            save_codes(tmp_path / "missing" / name, codes)
-    assert not list(tmp_path.iterdir())

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import textvae
-from textvae.cli import comparison, corpora, generation, inspection, training
+from textvae.cli import codes, comparison, corpora, generation, inspection, paths, training
 from textvae.cli.output import Commands, plain, result
 
 __all__ = ["app", "main"]
@@ -24,8 +24,12 @@ for command in (
     generation.sample,
     generation.reconstruct,
     generation.impute,
-    generation.encode,
-    generation.interpolate,
+    codes.encode,
+    codes.decode,
+    codes.neighbours,
+    paths.interpolate,
+    paths.homotopy,
+    paths.sensitivity,
 ):
     app.command()(command)
 data.command("list")(corpora.list_corpora)
