@@ -25,7 +25,11 @@ COMMANDS = [
     "reconstruct",
     "impute",
     "encode",
+    "decode",
+    "neighbours",
     "interpolate",
+    "homotopy",
+    "sensitivity",
     "data",
 ]
 PROGRAM = [sys.executable, "-m", "textvae"]

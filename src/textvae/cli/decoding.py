@@ -74,9 +74,10 @@ def decoding_of(text: str) -> "Decoding":
 
     name, _, value = text.partition(":")
     options = {"sample": "temperature", "top-k": "top_k", "nucleus": "top_p", "beam": "beam"}
-    if not value:
-        return Decoding(name)
-    if name not in options:
+    if not value or name not in options:
+        plain = Decoding(name)  # refuses names that there are not
+        if not value:
+            return plain
         raise RequestError(f"--decode {text}: {name} decoding takes no number")
     try:
         number = float(value) if name in ("sample", "nucleus") else int(value)
