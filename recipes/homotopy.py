@@ -32,8 +32,9 @@ HERE = Path(__file__).parent
 LANGUAGE_MODEL, AUTOENCODER = "language-model", "autoencoder"
 STEPS, SAMPLES, MAPS = 9, 3, 10
 LENGTHS = ((1, 5), (6, 8), (9, 11), (12, 15), (16, 30))
-# Of the model whose paths, posterior samples and tail samples the page shows beside the autoencoder's.
-SHOWN = ("word-dropout", "capacity-15", "autoencoder", "vanilla")
+# Whose paths the page shows; of those with a prior posterior samples and tail samples too.
+SHOWN = ("word-dropout", "bow-annealing", "capacity-15", "autoencoder", "vanilla")
+WHOSE = ("the mean", "samples", "another's samples")
 
 
 def main() -> int:
@@ -78,11 +79,12 @@ def main() -> int:
 
 def jobs(plan: Mapping[str, Any], scale: Mapping[str, Any], folder: Path, seed: int) -> list[Job]:
     """The runs, one of each model."""
+    ramp = f"objective.capacity.ramp_epochs={scale['ramp_epochs']}"
     return [
         Job(
             folder / f"{name}-{seed}",
             model["method"],
-            (*model.get("set", ()), f"train.seed={seed}"),
+            (*model.get("set", ()), *([ramp] if model["method"] == "capacity" else ()), f"train.seed={seed}"),
             scale["settings"],
             "test",
             scale["iw_samples"],
@@ -219,7 +221,7 @@ def path_scores(found: "Sequence[Homotopy]", scorer: "Trained") -> dict[str, Any
 def posterior_samples(model: "Trained", texts: list[str], seed: int) -> dict[str, Any]:
     """Claim B9, Table 7: greedy texts of the posterior's mean and of three draws, against the sentence, by length.
 
-    The floor is the BLEU of another sentence's samples, the next one's of the same lengths.
+    The floor is what the samples of another sentence of any length come to.
     """
     from textvae.generate.sources import posterior_draws
 
@@ -235,7 +237,8 @@ def posterior_samples(model: "Trained", texts: list[str], seed: int) -> dict[str
         given = [texts[row] for row in chosen]
         many = [text for text in given for _ in range(SAMPLES)]
         own = [drawn[row * SAMPLES + draw] for row in chosen for draw in range(SAMPLES)]
-        others = own[SAMPLES:] + own[:SAMPLES]
+        next_ones = [(row + 1) % len(texts) for row in chosen]  # the order of the texts is random
+        others = [drawn[row * SAMPLES + draw] for row in next_ones for draw in range(SAMPLES)]
         rows[f"{least}-{most}"] = {
             "sentences": len(chosen),
             "mean": fidelity([mean[row] for row in chosen], given, 1, seed),
@@ -246,15 +249,24 @@ def posterior_samples(model: "Trained", texts: list[str], seed: int) -> dict[str
 
 
 def fidelity(texts: Sequence[str], references: Sequence[str], each: int, seed: int) -> dict[str, Any]:
-    """BLEU with its bootstrap standard error over sentences of `each` texts, and the length's error in words."""
+    """BLEU with its bootstrap standard error over sentences of `each` texts, and means over sentences.
+
+    `kept` is the share of words that need no edit, 1 - edits / words of the longer text; then how many texts are
+    the sentence itself, and by how many words their lengths are wrong.
+    """
+    from textvae.metrics.edits import edit_distance
+
     pairs = list(zip(texts, references, strict=True))
     counts = np.array([bleu_counts(text, reference) for text, reference in pairs])
     blocks = counts.reshape(-1, each, counts.shape[1]).sum(axis=1)
     order = np.random.default_rng(seed)
     again = [bleu(blocks[order.integers(len(blocks), size=len(blocks))].sum(axis=0)) for _ in range(200)]
-    wrong = np.array([abs(len(text.split()) - len(reference.split())) for text, reference in pairs])
+    words = [(text.split(), reference.split()) for text, reference in pairs]
+    wrong = np.array([abs(len(own) - len(other)) for own, other in words])
+    kept = np.array([1 - edit_distance(own, other) / max(len(own), len(other)) for own, other in words])
     return {
         "bleu": {"mean": bleu(counts.sum(axis=0)), "standard_error": float(np.std(again)), "n": len(blocks)},
+        "kept": summary(kept.reshape(-1, each).mean(axis=1)),
         "same": summary(np.array([text == reference for text, reference in pairs]).reshape(-1, each).mean(axis=1)),
         "length_error": summary(wrong.reshape(-1, each).mean(axis=1)),
     }
@@ -370,7 +382,7 @@ def examples(
         capacities, same_paths(list(capacities.values()), [GREEDY], 1, 7, None, seed), strict=True
     ):
         add(f"{name}, the same seven codes, greedy", cell.homotopies)
-    for name in ("word-dropout", "capacity-15"):
+    for name in SHOWN[:3]:
         model, text = models[name], given[0][0]
         drawn = model.decode(posterior_draws(model, [text], SAMPLES, seed)[0])
         lines = [f"input: {text}", f"mean: {model.reconstruct([text])[0]}", *(f"sample: {one}" for one in drawn)]
@@ -452,21 +464,16 @@ def _b8(numbers: Mapping[str, Any]) -> str:
 
 
 def _b9(numbers: Mapping[str, Any]) -> str:
-    columns = [
-        "",
-        "words",
-        "sentences",
-        "BLEU of the mean",
-        "of samples",
-        "of another's",
-        "length error of samples",
-    ]
+    kinds = ("mean", "samples", "floor")
+    heads = ["", "words", "sentences", *(f"{what} of {who}" for what in ("BLEU", "words kept") for who in WHOSE)]
+    heads += [f"length error of {who}" for who in WHOSE[1:]]
     rows = []
     for name, lengths in numbers["B9"].items():
         for words, row in lengths.items():
-            values = [shown(row[kind]["bleu"], 1) for kind in ("mean", "samples", "floor")]
-            rows.append([name, words, str(row["sentences"]), *values, shown(row["samples"]["length_error"])])
-    return table("## B9: do posterior samples keep the sentence, and less so as it grows?", columns, rows)
+            values = [shown(row[kind]["bleu"], 1) for kind in kinds] + [share(row[kind]["kept"]) for kind in kinds]
+            errors = [shown(row[kind]["length_error"]) for kind in kinds[1:]]
+            rows.append([name, words, str(row["sentences"]), *values, *errors])
+    return table("## B9: do posterior samples keep the sentence, and less so as it grows?", heads, rows)
 
 
 def _b10(numbers: Mapping[str, Any]) -> str:

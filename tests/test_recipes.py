@@ -249,7 +249,7 @@ def test_homotopy_writes_its_numbers_and_a_page_without_the_corpuss_sentences(ho
     monkeypatch.setattr(sys, "argv", [str(HOMOTOPY), "--scale", "smoke"])
     assert homotopy.main() == 0
     found = json.loads((tmp_path / "results/homotopy/smoke.json").read_text())
-    coded = {"vanilla", "word-dropout", "mu-forcing", "capacity-3", "capacity-15", "capacity-100", "autoencoder"}
+    coded = {"vanilla", "word-dropout", "bow-annealing", "capacity-3", "capacity-15", "capacity-100", "autoencoder"}
     assert found["B8"]["between sentences"].keys() == found["B9"].keys() == found["sensitivity"].keys() == coded
     assert found["B8"]["between prior draws"].keys() == found["B10"].keys() == coded - {"autoencoder"}
     assert found["P7"].keys() == {"capacity-3", "capacity-15", "capacity-100"}

@@ -26,7 +26,7 @@ from textvae.scores import evaluating, on
 from textvae.tokenizers import EOS, PAD
 
 # Padded tokens encoded at once, and scored at once, each of which takes the logits of a whole vocabulary.
-TOKENS = 16_384
+TOKENS = 4096
 SCORED = 4096
 GREEDY = Decoding()
 PATHS = ("linear", "spherical")
