@@ -10,10 +10,10 @@ TEXTS = ["great food", "the staff was nice .", "we"]
 
 def test_posterior_draws_are_the_posteriors_and_fewer_are_the_first_of_more(vae):
     posterior = vae.posterior(TEXTS)
-    draws = posterior_draws(vae, TEXTS, 4000, seed=1)
-    assert draws.shape == (3, 4000, 4)
-    np.testing.assert_allclose(draws.mean(axis=1), posterior.mean, atol=5 * posterior.std.max().item() / 4000**0.5)
-    np.testing.assert_allclose(draws.std(axis=1), posterior.std, rtol=0.07)
+    draws = posterior_draws(vae, TEXTS, 600, seed=1)
+    assert draws.shape == (3, 600, 4)
+    np.testing.assert_allclose(draws.mean(axis=1), posterior.mean, atol=5 * posterior.std.max().item() / 600**0.5)
+    np.testing.assert_allclose(draws.std(axis=1), posterior.std, rtol=0.15)
     np.testing.assert_array_equal(posterior_draws(vae, TEXTS, 3, seed=1), draws[:, :3])
     np.testing.assert_array_equal(posterior_draws(vae, TEXTS[:2], 3, seed=1), draws[:2, :3])
     assert not np.array_equal(posterior_draws(vae, TEXTS, 3, seed=2), draws[:, :3])

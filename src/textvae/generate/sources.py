@@ -82,7 +82,7 @@ def volume_preserving_bound(latent: int) -> float:
     4": that is so for codes of some 800 numbers, and for smaller ones only with a larger c.
 
     >>> round(volume_preserving_bound(815), 3), round(volume_preserving_bound(32), 2)
-    (0.1, 0.5)
+    (0.1, 0.52)
     """
     degrees = torch.arange(1, latent + 1, dtype=torch.float64)
     # A normal matrix's |det| is a product of independent chi variables, Source: Goodman 1963.
