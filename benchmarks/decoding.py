@@ -1,30 +1,20 @@
-"""Decoding of 1,000 prior samples and encoding of a file, as ratios.
-
-Greedy decoding in a batch against one at a time, a beam of 5 against greedy, and `Trained.encode` of 1,000
-sentences of 4 to 30 words in one call against a call for each.
+"""Decoding of 1,000 prior samples, as ratios: in a batch against one at a time, and a beam of 5 against greedy.
 
     python benchmarks/decoding.py [--single 50] [--json FILE]
 
 The model has PTB's sizes and random weights, so that sentences end late and all lengths are equal work: what is
-measured is decoding, not a model. One at a time is measured on `--single` codes or sentences and scaled to 1,000.
+measured is decoding, not a model. One at a time is measured on `--single` codes and scaled to 1,000.
 """
 
 import argparse
-import random
-from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 
 import torch
 
 from measuring import machine, timed, write_json
 from textvae.generate.decoding import Decoding, generate, greedy
-from textvae.generate.trained import Trained
-from textvae.model import TextVAE, build
-from textvae.objective import TERMS
-from textvae.run import Run
-from textvae.settings import Model, parse
-from textvae.tokenizers import Tokenizer
+from textvae.model import build
+from textvae.settings import Model
 
 SAMPLES, VOCABULARY, LENGTH, BEAM = 1000, 10_004, 30, 5
 
@@ -51,42 +41,17 @@ def main() -> None:
     def beam(number: int) -> None:
         generate(model.decoder, z, Decoding("beam", beam=BEAM), LENGTH)
 
-    trained, texts = with_text(model)
-
-    def encoded(number: int) -> None:
-        trained.encode(texts)
-
-    def encoded_singly(number: int) -> None:
-        for text in texts[: arguments.single]:
-            trained.encode([text])
-
     contenders = {"batched": batched, "single": single, "beam": beam}
-    contenders |= {"encoded": encoded, "encoded singly": encoded_singly}
-    rounds, beams, encodings = [], [], []
+    rounds, beams = [], []
     for _ in range(arguments.repeats):
         seconds = timed(contenders, 1)
         rounds.append(seconds["single"] * SAMPLES / arguments.single / seconds["batched"])
         beams.append(seconds["beam"] / seconds["batched"])
-        encodings.append(seconds["encoded singly"] * SAMPLES / arguments.single / seconds["encoded"])
     print(f"1,000 greedy samples, batched : one at a time: {median(rounds):.0f}x (of {[round(r) for r in rounds]})")
     print(f"1,000 samples, beam of {BEAM} : greedy: {median(beams):.1f}x (of {[round(b, 1) for b in beams]})")
-    shown = [round(ratio, 1) for ratio in encodings]
-    print(f"1,000 sentences encoded, in one call : one at a time: {median(encodings):.1f}x (of {shown})")
     if arguments.json:
         results = {"ratio": median(rounds), "ratios": rounds, "beam": median(beams), "beams": beams}
-        results |= {"encoding": median(encodings), "encodings": encodings}
         write_json(arguments.json, {**machine(), **results})
-
-
-def with_text(model: TextVAE) -> tuple[Trained, list[str]]:
-    """The model with a vocabulary, and sentences of it; the first ones are a sample of all lengths."""
-    words = [f"w{number}" for number in range(VOCABULARY - 4)]
-    chosen = random.Random(0)
-    texts = [" ".join(chosen.choices(words, k=chosen.randint(4, LENGTH))) for _ in range(SAMPLES)]
-    with TemporaryDirectory() as folder:
-        settings = parse({"data": {"corpus": "none.txt", "max_length": LENGTH}}, TERMS)
-        run = Run.create(Path(folder) / "run", settings, Tokenizer.train("word", words, None, 1), {})
-    return Trained(run, model), texts
 
 
 if __name__ == "__main__":

@@ -26,7 +26,11 @@ COMMANDS = [
     "impute",
     "adversarial",
     "encode",
+    "decode",
+    "neighbours",
     "interpolate",
+    "homotopy",
+    "sensitivity",
     "score",
     "data",
 ]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import textvae
-from textvae.cli import adversarial, comparison, corpora, generation, inspection, scoring, training
+from textvae.cli import adversarial, codes, comparison, corpora, generation, inspection, paths, scoring, training
 from textvae.cli.output import Commands, plain, result
 
 __all__ = ["app", "main"]
@@ -25,8 +25,12 @@ for command in (
     generation.reconstruct,
     generation.impute,
     adversarial.adversarial,
-    generation.encode,
-    generation.interpolate,
+    codes.encode,
+    codes.decode,
+    codes.neighbours,
+    paths.interpolate,
+    paths.homotopy,
+    paths.sensitivity,
     scoring.score,
 ):
     app.command()(command)

@@ -65,7 +65,8 @@ class Decoding:
     its number of tokens to the power of `normalisation`.
 
     The padding and the begin mark are never picked, and the unknown word, to the model a word like any other, only
-    if `allow_unknown`. No text ends before it has `min_length` words.
+    if `allow_unknown`. No text ends before it has `min_length` words, and each is cut at `max_length`; 0 stands for
+    the length of the model's own texts.
 
     Source: nucleus, Holtzman et al. 2020, section 3.1 (Prokhorov et al. 2019 sample so, but their program drops the
     word that crosses).
@@ -82,6 +83,7 @@ class Decoding:
     beam: int = 0
     normalisation: float = 0.0
     min_length: int = 0
+    max_length: int = 0
 
     def __post_init__(self) -> None:
         known = ("beam", *CHOICES)
@@ -103,8 +105,9 @@ class Decoding:
             raise RequestError(f"beam = {self.beam}: beam decoding needs 1 or more")
         if not 0.0 <= self.normalisation < math.inf:
             raise RequestError(f"normalisation = {self.normalisation}: must be 0 or more, and finite")
-        if self.min_length < 0:
-            raise RequestError(f"min_length = {self.min_length}: must be 0 or more")
+        for name, value in (("min_length", self.min_length), ("max_length", self.max_length)):
+            if value < 0:
+                raise RequestError(f"{name} = {value}: must be 0 or more")
         for option, (usual, ways) in USED_BY.items():
             if getattr(self, option) != usual and self.name not in ways:
                 given = f"{option} = {getattr(self, option)}"

@@ -16,12 +16,11 @@ from textvae.batches import Batch
 from textvae.corpora.readers import one_line
 from textvae.errors import RequestError
 from textvae.evaluate import model_of
-from textvae.files import replacing
-from textvae.generate.decoding import Decoding, generate
+from textvae.generate.decoding import Decoding, beams, generate
 from textvae.model import TextVAE
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import Posterior, joined, mapped
-from textvae.parts.priors import Prior
+from textvae.parts.priors import Prior, arc, line
 from textvae.run import Run
 from textvae.scores import evaluating, on
 from textvae.tokenizers import EOS, PAD
@@ -31,6 +30,7 @@ TOKENS, GPU_TOKENS = 2048, 32_768
 # Padded tokens scored at once, each of which takes the logits of a whole vocabulary.
 SCORED = 4096
 GREEDY = Decoding()
+PATHS = ("linear", "spherical")
 # A line break with all white space around it, since lines of training text have none outside and are never blank.
 # It begins where the white space does, so that long stretches of it take no longer than other text.
 _LINE_BREAK = re.compile(r"(?<!\s)\s*[\r\n]\s*")
@@ -83,6 +83,16 @@ class Trained:
         """
         return self._means(texts).numpy()
 
+    def encode_counted(self, texts: Sequence[str]) -> tuple[Float32[np.ndarray, "n latent"], int]:
+        """The codes of texts as `encode` gives them, and how many of the texts were cut, without a warning.
+
+        Raises:
+            RequestError: as `posterior`.
+        """
+        self._prior()
+        ids, cut = self.token_ids(texts)
+        return self.means_of(ids).numpy(), cut
+
     def decode(self, z: ArrayLike | Tensor, decoding: Decoding = GREEDY, seed: int = 0) -> list[str]:
         """The text of each code; `z` is (n, latent).
 
@@ -91,6 +101,26 @@ class Trained:
         """
         self._prior()
         return self._texts(self._codes(z), decoding, seed)
+
+    def n_best(
+        self, z: ArrayLike | Tensor | None, decoding: Decoding, n: int, rows: int = 1
+    ) -> list[list[tuple[str, float]]]:
+        """The `n` best texts that a beam finds for each code, or `rows` times without codes, the best first.
+
+        Beside each stands log p(text|z) in nats, end mark counted.
+
+        Raises:
+            RequestError: as `decode`, for another decoding, and where the beam has fewer than n texts.
+        """
+        if decoding.name != "beam":
+            raise RequestError(f"n_best = {n}: {decoding.name} decoding finds one text; decode by 'beam'")
+        if not 1 <= n <= decoding.beam:
+            raise RequestError(f"n_best = {n}: must be 1 to {decoding.beam}, the size of the beam")
+        codes = None if z is None or self.model.prior is None else self._codes(z)
+        with evaluating(self.model):
+            model, end, length = self.model, self.window is None, decoding.max_length or self.max_length
+            found = beams(model.decoder, codes, decoding, length, rows=rows, code=model.code, end=end)
+        return [[(self._written(text.ids), text.log_prob) for text in texts[:n]] for texts in found]
 
     def sample(self, n: int, seed: int = 0, decoding: Decoding = GREEDY) -> list[str]:
         """`n` sentences from codes drawn from the prior, or from a language model.
@@ -161,19 +191,34 @@ class Trained:
         return found.numpy()
 
     def path(
-        self, a: str | ArrayLike | Tensor, b: str | ArrayLike | Tensor, steps: int = 9
+        self,
+        a: str | ArrayLike | Tensor,
+        b: str | ArrayLike | Tensor,
+        steps: int = 9,
+        kind: str | None = None,
     ) -> Float32[np.ndarray, "steps latent"]:
-        """`steps` codes from a to b, both included, on the prior's path; a and b are texts or codes of (latent,).
+        """`steps` codes from a to b, both included; a and b are texts or codes of (latent,).
+
+        The path is the prior's own, a line but for a prior on the sphere, or by its `kind` a `linear` one, or
+        a `spherical` one: at even angles from one direction to the other, the length changing evenly too.
 
         Raises:
-            RequestError: for fewer than 2 steps, and as `posterior` and `decode` for the ends.
+            RequestError: for fewer than 2 steps, equal ends, an unknown kind, and as `posterior` and `decode` for
+                the ends.
         """
         prior = self._prior()
+        if kind not in (None, *PATHS):
+            raise RequestError(f"path = {kind!r}: unknown; known: {', '.join(PATHS)}")
         if steps < 2:
             raise RequestError(f"steps = {steps}: must be 2 or more, both ends included")
-        first, last = self._end(a, "a"), self._end(b, "b")
+        first, last = (self.end(end, name).to(self.model.device) for end, name in ((a, "a"), (b, "b")))
+        if torch.equal(first, last):
+            raise RequestError("a and b: have the same code, so there is no path; give two different ends")
+        if kind == "spherical" and not (first.any() and last.any()):
+            raise RequestError("path = 'spherical': an end is zero, which has no direction; take the linear path")
+        of_kind = {None: prior.path, "linear": line, "spherical": arc}[kind]
         with evaluating(self.model):
-            return prior.path(first.to(self.model.device), last.to(self.model.device), steps).cpu().numpy()
+            return of_kind(first, last, steps).cpu().numpy()
 
     def interpolate(
         self,
@@ -182,15 +227,16 @@ class Trained:
         steps: int = 9,
         decoding: Decoding = GREEDY,
         seed: int = 0,
+        kind: str | None = None,
     ) -> list[str]:
         """The texts along the path from a to b, both ends decoded too; a and b are texts or codes of (latent,).
 
         Raises:
             RequestError: as `path`.
 
-        Source: Bowman et al. 2016, section 5.3.
+        Source: Bowman et al. 2016, section 6.3.
         """
-        return self.decode(self.path(a, b, steps), decoding, seed)
+        return self.decode(self.path(a, b, steps, kind), decoding, seed)
 
     def interpolate_prior(self, seed: int = 0, steps: int = 9, decoding: Decoding = GREEDY) -> list[str]:
         """The texts along the path between two draws of the prior: the codes of the first two samples of `seed`.
@@ -275,27 +321,45 @@ class Trained:
     def _texts(self, z: Tensor | None, decoding: Decoding, seed: int, rows: int = 1) -> list[str]:
         with evaluating(self.model):
             model, end = self.model, self.window is None
-            ids = generate(model.decoder, z, decoding, self.max_length, seed, rows=rows, code=model.code, end=end)
+            length = decoding.max_length or self.max_length
+            ids = generate(model.decoder, z, decoding, length, seed, rows=rows, code=model.code, end=end)
         return self.tokenizer.decode_batch(ids) if end else [self.tokenizer.decode_lines(row) for row in ids]
 
+    def _written(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids) if self.window is None else self.tokenizer.decode_lines(ids)
+
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of texts as the model reads them, brought to the form that the training text had."""
+        """The tokens of texts as `token_ids` gives them, with a warning if texts were cut."""
+        ids, cut = self.token_ids(texts)
+        self.warn_of_cut(cut, len(ids), 5)
+        return ids
+
+    def token_ids(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
+        """The tokens of texts as the model reads them, brought to the form that the training text had.
+
+        Then how many were too long and cut. End marks are among the tokens.
+
+        Raises:
+            RequestError: for an empty text, and one that is no text.
+        """
         if isinstance(texts, str):
             raise RequestError(f"texts = {texts!r}: a list of texts is expected; wrap a single one: [text]")
         sentences = self._sentences(texts) if self.window is None else self._pieces(texts)
         for number, ids in enumerate(sentences):
             if not ids:
                 raise RequestError(f"texts[{number}]: is empty; leave it out")
-        long = sum(len(ids) > self.max_length for ids in sentences)
-        if long:
-            warnings.warn(
-                f"{long} of {len(sentences)} texts cut to their first {self.max_length} tokens "
-                f"(data.{'max_length' if self.window is None else 'window'})",
-                stacklevel=4,
-            )
+        cut = sum(len(ids) > self.max_length for ids in sentences)
         if self.window is not None:
-            return [ids[: self.window] for ids in sentences]
-        return [[*self.tokenizer.beginning(ids, self.max_length), EOS] for ids in sentences]
+            return [ids[: self.window] for ids in sentences], cut
+        return [[*self.tokenizer.beginning(ids, self.max_length), EOS] for ids in sentences], cut
+
+    def warn_of_cut(self, cut: int, total: int, level: int = 3) -> None:
+        """Warn, `level` calls up, if some of the texts were cut because they are too long."""
+        if cut:
+            limit = f"data.{'max_length' if self.window is None else 'window'}"
+            warnings.warn(
+                f"{cut} of {total} texts cut to their first {self.max_length} tokens ({limit})", stacklevel=level
+            )
 
     def _sentences(self, texts: Sequence[str]) -> list[list[int]]:
         lines = [one_line(text) if isinstance(text, str) else text for text in texts]
@@ -315,43 +379,18 @@ class Trained:
             raise RequestError(f"{name}[{bad[0]}]: holds a number that is not finite")
         return torch.tensor(codes)
 
-    def _end(self, end: str | ArrayLike | Tensor, name: str) -> Float[Tensor, " latent"]:
-        """One end of a path: the code itself, alone or as the only one of an array, or that of a text."""
+    def end(self, end: str | ArrayLike | Tensor, name: str) -> Float[Tensor, " latent"]:
+        """One end of a path: the code itself, alone or as the only one of an array, or that of a text.
+
+        Raises:
+            RequestError: as `posterior` and `decode`, calling it by its `name`.
+        """
         if isinstance(end, str):
             return self._means([end])[0]
         code = _array(end, name)
         if code.shape not in ((self.latent,), (1, self.latent)):
             raise RequestError(f"{name}: has shape {code.shape}; a text or one code of {self.latent} is expected")
         return self._codes(code.reshape(1, -1), name)[0]
-
-
-def save_codes(
-    path: Path | str, codes: Float32[np.ndarray, "n latent"], texts: Sequence[str] | None = None
-) -> None:
-    """Write codes to a file that is replaced whole or not at all: `.npy`, or `.parquet` with columns z0, z1, ...
-
-    With `texts` a Parquet file has them too, in a column `text`; a NumPy file has no place for them.
-
-    Raises:
-        RequestError: for another suffix, or texts that are not one for each code.
-        WorkError: when the file cannot be written.
-    """
-    path = Path(path)
-    if texts is not None and len(texts) != len(codes):
-        raise RequestError(f"texts: {len(texts)} for {len(codes)} codes; give one for each")
-    if path.suffix == ".npy":
-        with replacing(path) as file:
-            np.save(file, codes, allow_pickle=False)
-    elif path.suffix == ".parquet":
-        import pyarrow
-        from pyarrow import parquet
-
-        columns = {} if texts is None else {"text": pyarrow.array(texts, pyarrow.string())}
-        columns |= {f"z{number}": pyarrow.array(column) for number, column in enumerate(codes.T)}
-        with replacing(path) as file:
-            parquet.write_table(pyarrow.table(columns), file)
-    else:
-        raise RequestError(f"{path}: unknown suffix {path.suffix!r}; codes are written as .npy or .parquet")
 
 
 def _array(value: ArrayLike | Tensor, name: str) -> Float32[np.ndarray, "..."]:
