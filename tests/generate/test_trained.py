@@ -7,8 +7,10 @@ import torch
 from torch import nn
 
 import textvae
-from textvae.batches import Batch
+from textvae.batches import Batch, TokenStore
+from textvae.batches import build as build_store
 from textvae.errors import RequestError, WorkError
+from textvae.evaluate import importance_weighted
 from textvae.files import write_tensors
 from textvae.generate import trained
 from textvae.generate.decoding import Decoding, generate, greedy
@@ -18,7 +20,7 @@ from textvae.objective import TERMS
 from textvae.parts.noise import sentence_noise
 from textvae.run import Run
 from textvae.settings import parse
-from textvae.tokenizers import EOS, Tokenizer
+from textvae.tokenizers import BOS, EOS, UNK, Tokenizer
 
 LINES = [
     "the food was great .",
@@ -31,11 +33,16 @@ TEXTS = ["great food", "the staff was nice .", "we", "i will never come back .",
 SAMPLE = Decoding("sample")
 
 
-def made(folder, latent=4, tokenizer="word"):
+def made(folder, latent=4, tokenizer="word", right_to_left=False):
     """A run folder with a model that was never trained, its weights large enough for varied sentences."""
     sizes = {"hidden": 8}
     document = {
-        "data": {"corpus": "somewhere.txt", "max_length": 7, "tokenizer": {"name": tokenizer}},
+        "data": {
+            "corpus": "somewhere.txt",
+            "max_length": 7,
+            "tokenizer": {"name": tokenizer},
+            "right_to_left": right_to_left,
+        },
         "model": {
             "latent": latent,
             "embedding": 6,
@@ -45,7 +52,7 @@ def made(folder, latent=4, tokenizer="word"):
         },
     }
     settings = parse(document, TERMS)
-    words = Tokenizer.train(tokenizer, LINES, None, 1)
+    words = Tokenizer.train(tokenizer, LINES, None, 1, right_to_left=right_to_left)
     Run.create(folder, settings, words, {})
     torch.manual_seed(1)
     model = build(settings.model, len(words))
@@ -222,6 +229,46 @@ def test_a_language_model_samples_and_says_that_it_has_no_codes(language_model):
     ):
         with pytest.raises(RequestError, match="lm: is a language model: it has no latent code"):
             use()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("tokens", [trained.SCORED, 1])
+def test_nll_is_that_of_single_steps_end_mark_counted(tmp_path, monkeypatch, turned, tokens):
+    """Each text alone, a step at a time: also one without words, and one longer than the model's own."""
+    monkeypatch.setattr(trained, "SCORED", tokens)
+    model = load(made(tmp_path / "lm", latent=0, right_to_left=turned))
+    texts = [*TEXTS, "", " the  pizza\n", " ".join(["great"] * 9)]
+    expected = []
+    for text in texts:
+        words = [model.tokenizer.tokens.index(word) if word != "pizza" else UNK for word in text.split()]
+        nats, token, state = 0.0, BOS, model.model.decoder.start(None, 1)
+        for word in [*(words[::-1] if turned else words), EOS]:
+            with torch.no_grad():
+                logits, state = model.model.decoder.step(torch.tensor([token]), state)
+            nats, token = nats - logits.double().log_softmax(1)[0, word].item(), word
+        expected.append(nats)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = model.nll(texts)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert model.nll([]).shape == (0,)
+
+
+def test_nll_is_what_evaluation_finds(language_model, tmp_path):
+    build_store(tmp_path / "store", {"train": LINES, "valid": LINES})
+    store = TokenStore.open(tmp_path / "store", "train")
+    assert Tokenizer.load(tmp_path / "store" / "tokenizer.json").tokens == language_model.tokenizer.tokens
+    exact = importance_weighted(language_model.model, store, np.arange(len(LINES)), 1)
+    np.testing.assert_allclose(language_model.nll(LINES), exact, rtol=1e-6)
+
+
+def test_nll_is_refused_where_it_is_not_known(model, language_model):
+    with pytest.raises(RequestError, match="vae: has latent codes, so the likelihood of a text is not known"):
+        model.nll(["we"])
+    for texts, message in (("we", "texts = 'we': a list of texts"), (["we", "\ud800"], "text 1 is not valid")):
+        with pytest.raises(RequestError, match=message):
+            language_model.nll(texts)
 
 
 def test_characters_come_back_as_text(tmp_path):

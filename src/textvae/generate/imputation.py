@@ -40,8 +40,7 @@ def impute(trained: Trained, texts: Sequence[str], size: int | None = None, roun
 
     Source: Bowman et al. 2016, section 5.
     """
-    if trained.window is not None:
-        raise RequestError(f"{trained.run.folder}: is a model of pieces of running text, not of whole texts")
+    trained.require_whole_texts()
     coded = trained.model.prior is not None
     size = size if size is not None else 5 if coded else 15
     for name, value in (("beam", size), ("rounds", rounds)):

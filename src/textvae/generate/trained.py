@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Float64
 from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -26,8 +26,9 @@ from textvae.run import Run
 from textvae.scores import evaluating, on
 from textvae.tokenizers import EOS, PAD
 
-# Padded tokens encoded at once.
+# Padded tokens encoded at once, and scored at once, each of which takes the logits of a whole vocabulary.
 TOKENS = 16_384
+SCORED = 4096
 GREEDY = Decoding()
 # A line break with all white space around it, since lines of training text have none outside and are never blank.
 # It begins where the white space does, so that long stretches of it take no longer than other text.
@@ -136,6 +137,30 @@ class Trained:
         given = [texts] if isinstance(texts, str) else texts
         return [found.text for found in impute(self, given, size, rounds)]
 
+    def nll(self, texts: Sequence[str]) -> Float64[np.ndarray, " n"]:
+        """-log p(text) of each text by a language model, in nats, end mark counted: exact, and finite.
+
+        Texts are scored as a whole, also those longer than the ones that the model was trained on. Words that it
+        does not know count as the unknown word. A text without words, as models may write, has its end mark.
+
+        Raises:
+            RequestError: for what is no text, and by a model with codes or of windows.
+        """
+        if self.model.prior is not None:
+            raise RequestError(
+                f"{self.run.folder}: has latent codes, so the likelihood of a text is not known exactly; "
+                "give the run of a language model (--method language-model)"
+            )
+        self.require_whole_texts()
+        if isinstance(texts, str):
+            raise RequestError(f"texts = {texts!r}: a list of texts is expected; wrap a single one: [text]")
+        found = torch.zeros(len(texts), dtype=torch.float64)
+        with evaluating(self.model):
+            for batch in _batches([[*ids, EOS] for ids in self._sentences(texts)], SCORED):
+                log_px = self.model.log_px(on(self.model.device, batch), None)
+                found[batch.index] = -log_px.double().sum(-1)[0].cpu()
+        return found.numpy()
+
     def path(
         self, a: str | ArrayLike | Tensor, b: str | ArrayLike | Tensor, steps: int = 9
     ) -> Float32[np.ndarray, "steps latent"]:
@@ -199,7 +224,7 @@ class Trained:
         index: list[Tensor] = []
         parts: list[Posterior] = []
         with evaluating(self.model):
-            for batch in _batches(ids):
+            for batch in _batches(ids, TOKENS):
                 posterior = self.model.encode(on(self.model.device, batch))
                 assert posterior is not None
                 index.append(batch.index)
@@ -211,6 +236,15 @@ class Trained:
         """The posterior means of texts."""
         self._prior()
         return self.means_of(self._ids(texts))
+
+    def require_whole_texts(self) -> None:
+        """Refuse a model of windows.
+
+        Raises:
+            RequestError: by such a model.
+        """
+        if self.window is not None:
+            raise RequestError(f"{self.run.folder}: is a model of pieces of running text, not of whole texts")
 
     def _prior(self) -> Prior:
         """The prior; a language model is refused."""
@@ -316,12 +350,12 @@ def _array(value: ArrayLike | Tensor, name: str) -> Float32[np.ndarray, "..."]:
         raise RequestError(f"{name}: is not an array of numbers") from None
 
 
-def _batches(sentences: list[list[int]]) -> Iterator[Batch]:
-    """Texts' ids, end marks included, the longest first, in batches of at most TOKENS ids, padding among them."""
+def _batches(sentences: list[list[int]], tokens: int) -> Iterator[Batch]:
+    """Texts' ids, end marks included, the longest first, in batches of at most `tokens` ids, padding among them."""
     order = sorted(range(len(sentences)), key=lambda number: -len(sentences[number]))
     start = 0
     while start < len(order):
-        index = order[start : start + max(1, TOKENS // len(sentences[order[start]]))]
+        index = order[start : start + max(1, tokens // len(sentences[order[start]]))]
         rows = [torch.tensor(sentences[number]) for number in index]
         lengths = torch.tensor([len(row) for row in rows])
         yield Batch(pad_sequence(rows, batch_first=True, padding_value=PAD), lengths, torch.tensor(index))
