@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import textvae
-from textvae.cli import comparison, corpora, generation, inspection, training
+from textvae.cli import comparison, corpora, generation, inspection, training, transfer
 from textvae.cli.output import Commands, plain, result
 
 __all__ = ["app", "main"]
@@ -26,10 +26,13 @@ for command in (
     generation.impute,
     generation.encode,
     generation.interpolate,
+    transfer.transfer,
+    transfer.transfer_curve,
 ):
     app.command()(command)
 data.command("list")(corpora.list_corpora)
 data.command("describe")(corpora.describe)
+data.command("make")(corpora.make)
 app.add_typer(data, name="data")
 
 
