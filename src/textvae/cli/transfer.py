@@ -106,9 +106,9 @@ def transfer(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Change an attribute of sentences: move their codes along a direction.
+    """Change an attribute of sentences.
 
-    The direction leads from one sentence to another (--from, --to), or from the mean code of sentences with one
+    Their codes are moved along a direction and decoded. The direction leads from one sentence to another (--from, --to), or from the mean code of sentences with one
     label to that of another (--labels, --label and --from, --to), or comes from a file. At strength 1 it is added
     to a sentence's code as it is; 0 is the plain reconstruction.
 
@@ -170,7 +170,7 @@ def transfer_curve(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Score attribute transfer over strength: attribute, content, fluency.
+    """Score attribute transfer over its strength.
 
     The attribute by a classifier of words and pairs of words that is trained on the sentences of --judge, content
     by BLEU with the sentence itself and with --reference, fluency by the NLL under a language model. Codes are
