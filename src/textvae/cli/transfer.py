@@ -108,9 +108,10 @@ def transfer(
 ) -> None:
     """Change an attribute of sentences.
 
-    Their codes are moved along a direction and decoded. The direction leads from one sentence to another (--from, --to), or from the mean code of sentences with one
-    label to that of another (--labels, --label and --from, --to), or comes from a file. At strength 1 it is added
-    to a sentence's code as it is; 0 is the plain reconstruction.
+    Their codes are moved along a direction and decoded. The direction leads from one sentence to another
+    (--from, --to), or from the mean code of sentences with one label to that of another (--labels, --label and
+    --from, --to), or comes from a file. At strength 1 it is added to a sentence's code as it is; 0 is the plain
+    reconstruction.
 
     \b
     Examples:
