@@ -343,3 +343,92 @@ def test_homotopy_writes_its_numbers_and_a_page_without_the_corpuss_sentences(ho
     written = page + json.dumps(found)
     assert str(Path.home()) not in written and str(tmp_path) not in written
     assert not any(text in written for text in homotopy.held_out(scorer, 24, 0) if len(text.split()) > 5)
+
+
+@pytest.fixture
+def transfer(monkeypatch):
+    monkeypatch.syspath_prepend(str(RECIPES))
+    spec = importlib.util.spec_from_file_location("transfer_recipe", RECIPES / "transfer.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "transfer_recipe", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_run_of_the_transfer_recipe_is_one_that_can_be_trained(transfer, tmp_path):
+    plan = tomllib.loads((RECIPES / "transfer.toml").read_text())
+    for scale in plan["scales"].values():
+        for name in scale["corpora"]:
+            for row in plan["rows"]:
+                job = transfer.job(name, row, plan, scale, tmp_path)
+                settings = load_settings(None, job.method, job.assignments, **job.tables)
+                assert settings.train.max_steps == scale["steps"][name]
+                assert (settings.model.latent == 0) == (row == "language-model")
+                half = "judges" if row == "language-model" else "own"
+                assert Path(settings.data.train).name == f"{half}.tsv"
+
+
+def test_nobody_who_judges_a_transfer_has_seen_what_is_judged(transfer):
+    plan = tomllib.loads((RECIPES / "transfer.toml").read_text())
+    parts = transfer.cut("grammar", plan["corpora"]["grammar"], plan["scales"]["smoke"])
+    own, valid, judges, moved = ({text for _, text in part} for part in (parts[0], parts[1], parts[2], parts[4]))
+    assert [len(part) for part in (own, judges, moved)] == [400, 400, 40] and len(parts.direction) == 100
+    for a, b in ((own, judges), (own, moved), (judges, moved), (valid, own), (valid, judges), (valid, moved)):
+        assert not a & b
+    assert set(parts.direction) <= set(parts.own)
+    assert {label for label, _ in parts.moved} == {"negative", "positive"}
+
+
+def test_what_people_rewrote_is_brought_to_the_form_of_the_corpora(transfer):
+    assert transfer.tokenised("It's great, and I can't wait!") == "it 's great , and i ca n't wait !"
+
+
+def test_the_transfer_recipe_at_its_smallest(transfer, tmp_path, monkeypatch):
+    sizes = ["--scale", "smoke", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["transfer.py", *sizes])
+    monkeypatch.setattr(transfer.multiprocessing, "get_context", lambda _: Here())
+    monkeypatch.setattr(transfer, "done", lambda jobs, processes: [p for p in map(transfer_job, jobs) if p])
+    assert transfer.main() == 0
+    assert (tmp_path / "out" / "transfer.png").read_bytes().startswith(b"\x89PNG")
+    text = (tmp_path / "out" / "grammar.json").read_text()
+    found = json.loads(text)
+    assert str(tmp_path) not in text
+    assert [(curve["way"], curve["from"]) for curve in found["curves"]] == [
+        ("mean", "negative"),
+        ("pair", "negative"),
+        ("mean", "positive"),
+        ("pair", "positive"),
+    ]
+    for curve in found["curves"]:
+        assert [row["strength"] for row in curve["rows"]] == [None, 0.0, 1.0]
+        assert curve["rows"][0]["grammar"]["wanted"] == 0.0 and curve["rows"][0]["bleu_input"] > 99.9
+    both = [curve["rows"][1] for curve in found["curves"] if curve["way"] == "mean"]
+    mean = transfer.averaged(found, "mu-forcing-8", "mean")[1]
+    assert mean["nll"] == pytest.approx((both[0]["nll"] + both[1]["nll"]) / 2)
+    table = (tmp_path / "out" / "transfer.md").read_text().splitlines()
+    assert f"| mu-forcing-8 | mean | 0 | {mean['accuracy']:.3f} |" in "\n".join(table)
+    assert len({line.count("|") for line in table if line.startswith("|")}) == 1
+    assert "# grammar, mu-forcing-8" in (tmp_path / "runs/smoke/grammar/mu-forcing-8.txt").read_text()
+
+
+def transfer_job(job):
+    """A job of a recipe, done in this process."""
+    import running
+
+    return running._done(job)
+
+
+class Here:
+    """Stands for a context of processes: all work is done in this one."""
+
+    def Pool(self, *_, **__):  # noqa: N802
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def map(self, function, tasks, chunksize):
+        return list(map(function, tasks))

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 import textvae
-from textvae.cli import adversarial, codes, comparison, corpora, generation, inspection, paths, scoring, training
+from textvae.cli import (
+    adversarial,
+    codes,
+    comparison,
+    corpora,
+    generation,
+    inspection,
+    paths,
+    scoring,
+    training,
+    transfer,
+)
 from textvae.cli.output import Commands, plain, result
 
 __all__ = ["app", "main"]
@@ -31,11 +42,14 @@ for command in (
     paths.interpolate,
     paths.homotopy,
     paths.sensitivity,
+    transfer.transfer,
+    transfer.transfer_curve,
     scoring.score,
 ):
     app.command()(command)
 data.command("list")(corpora.list_corpora)
 data.command("describe")(corpora.describe)
+data.command("make")(corpora.make)
 app.add_typer(data, name="data")
 
 

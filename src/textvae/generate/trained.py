@@ -190,6 +190,36 @@ class Trained:
                 found[batch.index] = -log_px.double().sum(-1)[0].cpu()
         return found.numpy()
 
+    def direction(
+        self, sources: str | Sequence[str], targets: str | Sequence[str]
+    ) -> Float32[np.ndarray, " latent"]:
+        """The mean code of `targets` less that of `sources`, one text or many on either side.
+
+        Raises:
+            RequestError: as `transfer.direction`, which has the details.
+        """
+        from textvae.generate.transfer import direction  # not above: it works on this class
+
+        return direction(self, sources, targets)
+
+    def transfer(
+        self,
+        texts: str | Sequence[str],
+        direction: ArrayLike,
+        strength: float = 1.0,
+        decoding: Decoding = GREEDY,
+        seed: int = 0,
+    ) -> list[str]:
+        """Each text with its code moved along a direction: z + strength * direction; 0 is a reconstruction.
+
+        Raises:
+            RequestError: as `encode` and `decode`, and for a direction that is none for codes of this run.
+        """
+        from textvae.generate.transfer import moved
+
+        given = [texts] if isinstance(texts, str) else texts
+        return self.decode(moved(self, self.encode(given), direction, strength), decoding, seed)
+
     def path(
         self,
         a: str | ArrayLike | Tensor,
