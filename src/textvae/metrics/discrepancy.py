@@ -21,9 +21,9 @@ ROWS = 500
 class SquaredMmd:
     """An unbiased estimate of MMD^2, without a unit; it may be below 0.
 
-    `standard_error` is that of the estimate; `prior_deviation` is the standard deviation that as many codes from the
-    prior itself would have about their mean of 0, exactly: near the prior, where the standard error is somewhat too
-    large, compare with it. nan: not defined.
+    `standard_error` is that of the estimate; `prior_deviation` is the standard deviation that as many codes from
+    the prior itself would have about their mean of 0, exactly: near the prior, where the standard error is somewhat
+    too large, compare with it. nan: not defined.
     """
 
     value: float

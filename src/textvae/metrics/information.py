@@ -64,8 +64,8 @@ def mutual_information(
 class InformationBounds:
     """H - D <= I <= R, nats per sentence, each gap with the standard error of a paired difference.
 
-    `above_lower` is I - (H - D) and `below_upper` R - I: both are at least 0 but for sampling. `holds` is None where
-    it cannot be told, for the `reason` that is given.
+    `above_lower` is I - (H - D) and `below_upper` R - I: both are at least 0 but for sampling. `holds` is None
+    where it cannot be told, for the `reason` that is given.
     """
 
     entropy: float
@@ -93,8 +93,8 @@ def information_bounds(
     """Whether H - D <= I <= R holds, of sentences from a source of known entropy H, all by the same codes.
 
     D is the mean of -log p(x_n | z_n) and R that of the rates; I is the estimate of `mutual_information`, which
-    cannot pass ln N. The inequality is said to hold where neither gap is more than 3 of its standard errors below 0,
-    those of the means of log q(z_n | x_n) - log q(z_n) - log p(x_n | z_n) and of rate - log q(z_n | x_n) + log
+    cannot pass ln N. The inequality is said to hold where neither gap is more than 3 of its standard errors below
+    0, those of the means of log q(z_n | x_n) - log q(z_n) - log p(x_n | z_n) and of rate - log q(z_n | x_n) + log
     q(z_n); it cannot be told where the lower one fails and H - D is above ln N - 2, or numbers are not finite.
     Raises RequestError as `mutual_information`.
 
