@@ -115,7 +115,8 @@ def own_labels(trained: Trained, label: str | None, split: str = "test") -> Labe
     parts = [corpus.split("train"), corpus.split(split)]
     ids = [[store[row].tolist() for row in range(len(store))] for store in parts]
     names = [
-        [store.label_names[number] for number in ([] if store.labels is None else store.labels)] for store in parts
+        [store.label_names[number] for number in ([] if store.labels is None else store.labels.tolist())]
+        for store in parts
     ]
     return _labelled(str(label), ids[0], names[0], ids[1], names[1])
 
@@ -175,13 +176,11 @@ def probes(
     for label, (train, test) in given.labels.items():
         rows = []
         for size in asked:
-            how = {"labels": size, "draws": draws, "seed": seed}
-            rows.append(
-                {
-                    "code": metric.probe(codes[0], train, codes[1], test, **how).document(),
-                    "bag_of_words": metric.probe(words[0], train, words[1], test, **how).document(),
-                }
-            )
+            told = [
+                metric.probe(known, train, other, test, size, draws, seed).document()
+                for known, other in (codes, words)
+            ]
+            rows.append(dict(zip(("code", "bag_of_words"), told, strict=True)))
             done += 1
             if progress is not None:
                 progress(done, total)
