@@ -8,6 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tomli_w
 import torch
@@ -22,6 +23,7 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 SEMENIUTA = RECIPES / "semeniuta2017.py"
 FIGURE2 = RECIPES / "fu2020_figure2.py"
 REMEDIES = RECIPES / "remedies.py"
+HOMOTOPY = RECIPES / "homotopy.py"
 
 
 @pytest.fixture(scope="module")
@@ -249,3 +251,184 @@ def test_remedies_train_measure_and_begin_nothing_when_the_time_is_over(remedies
     assert rows["vanilla"]["0"]["nll"] == scores["nll_iw"] and rows["vanilla"]["0"]["kl"] == scores["kl"]
     assert "| vanilla | 1 |" in (out / "table.md").read_text()
     assert (out / "rate-distortion.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def homotopy(monkeypatch):
+    monkeypatch.syspath_prepend(RECIPES)
+    spec = importlib.util.spec_from_file_location("homotopy", HOMOTOPY)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_homotopys_bleu_is_that_of_sacrebleu(homotopy):
+    sacrebleu = pytest.importorskip("sacrebleu")
+    generator = torch.Generator().manual_seed(0)
+
+    def text():
+        length = int(torch.randint(1, 12, (), generator=generator))
+        return " ".join("abc"[i] for i in torch.randint(0, 3, (length,), generator=generator))
+
+    texts, references = [text() for _ in range(50)], [text() for _ in range(50)]
+    for own, other in ((texts, references), (references, texts), (texts, texts)):
+        counts = sum(np.array(homotopy.bleu_counts(a, b)) for a, b in zip(own, other, strict=True))
+        expected = sacrebleu.corpus_bleu(own, [other], tokenize="none", smooth_method="none").score
+        assert homotopy.bleu(counts) == pytest.approx(expected, abs=1e-8)
+    assert homotopy.bleu(np.array(homotopy.bleu_counts("a b", "c d"))) == 0.0
+
+
+def test_homotopys_path_scores_by_hand(homotopy):
+    from textvae.generate.paths import Homotopy, smoothness
+
+    class Scorer:
+        run = argparse.Namespace(settings=argparse.Namespace(data=argparse.Namespace(corpus="ptb")))
+
+        def nll(self, texts):
+            return np.array([10.0 * len(text.split()) for text in texts])
+
+    paths = []
+    for texts in (["a", "a b", "a b", "c"], ["a", "c", "c", "c"]):
+        paths.append(Homotopy(np.zeros((4, 1), np.float32), texts, smoothness(texts, [t.split() for t in texts])))
+    found = homotopy.path_scores(paths, Scorer())
+    assert found["nats_per_sentence"]["between"] == {"mean": 15.0, "standard_error": 5.0, "n": 2}
+    assert found["nats_per_sentence"]["rise"]["mean"] == 5.0
+    assert found["nats_per_token"]["between"]["mean"] == pytest.approx((20 / 3 + 5) / 2)
+    assert found["different"]["mean"] == 2.5 and found["largest_step"]["mean"] == 1.5
+    assert found["grammatical"] is None
+
+
+@pytest.mark.parametrize("scale", ["smoke", "grammar", "cpu", "gpu"])
+def test_every_run_of_homotopy_is_one_that_can_be_trained(homotopy, scale, tmp_path):
+    plan = tomllib.loads((RECIPES / "homotopy.toml").read_text())
+    jobs = homotopy.jobs(plan, plan[scale], tmp_path, 3)
+    assert len(jobs) == 8 and plan[scale]["settings"]["data"]["corpus"] in plan["page"]
+    for name, job in zip(plan["models"], jobs, strict=True):
+        settings = load_settings(None, job.method, job.assignments, **job.tables)
+        assert settings.train.seed == 3
+        wanted = 0 if name == "language-model" else plan[scale]["settings"]["model"]["latent"]
+        assert settings.model.latent == wanted
+        if name.startswith("capacity-"):
+            assert settings.objective["capacity"].target == float(name.removeprefix("capacity-"))
+        if scale != "smoke":
+            assert plan[scale]["pairs"] >= 100
+        if scale == "gpu":
+            assert settings.train.max_steps <= 6000
+
+
+@pytest.mark.slow
+def test_homotopy_writes_its_numbers_and_a_page_without_the_corpuss_sentences(homotopy, tmp_path, monkeypatch):
+    import running
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(homotopy, "done", lambda jobs, processes: [bad for bad in map(running._done, jobs) if bad])
+    monkeypatch.setattr(sys, "argv", [str(HOMOTOPY), "--scale", "smoke"])
+    assert homotopy.main() == 0
+    found = json.loads((tmp_path / "results/homotopy/smoke.json").read_text())
+    coded = {"vanilla", "word-dropout", "bow-annealing", "capacity-3", "capacity-15", "capacity-100", "autoencoder"}
+    assert found["B8"]["between sentences"].keys() == found["B9"].keys() == found["sensitivity"].keys() == coded
+    assert found["B8"]["between prior draws"].keys() == found["B10"].keys() == coded - {"autoencoder"}
+    assert found["P7"].keys() == {"capacity-3", "capacity-15", "capacity-100"}
+    assert found["P7"]["capacity-3"].keys() == {"greedy", "top-k 5", "top-k 15", "nucleus 0.5", "nucleus 0.9"}
+    for cells in found["P7"].values():
+        for cell in cells.values():
+            assert 0 <= cell["repeats"]["mean"] <= 6 and cell["nats_per_sentence"]["n"] == 3 * 7
+    assert found["text"]["test sentences"]["grammatical"]["mean"] == 1.0
+    assert found["text"]["their words shuffled"]["grammatical"]["mean"] < 0.5
+    page = (tmp_path / "results/homotopy/smoke.md").read_text()
+    assert "## B8" in page and "## P7" in page and "**autoencoder, between two sentences**" in page
+    import textvae
+
+    scorer = textvae.load(tmp_path / "runs/homotopy/smoke/language-model-0")
+    written = page + json.dumps(found)
+    assert str(Path.home()) not in written and str(tmp_path) not in written
+    assert not any(text in written for text in homotopy.held_out(scorer, 24, 0) if len(text.split()) > 5)
+
+
+@pytest.fixture
+def transfer(monkeypatch):
+    monkeypatch.syspath_prepend(str(RECIPES))
+    spec = importlib.util.spec_from_file_location("transfer_recipe", RECIPES / "transfer.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "transfer_recipe", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_run_of_the_transfer_recipe_is_one_that_can_be_trained(transfer, tmp_path):
+    plan = tomllib.loads((RECIPES / "transfer.toml").read_text())
+    for scale in plan["scales"].values():
+        for name in scale["corpora"]:
+            for row in plan["rows"]:
+                job = transfer.job(name, row, plan, scale, tmp_path)
+                settings = load_settings(None, job.method, job.assignments, **job.tables)
+                assert settings.train.max_steps == scale["steps"][name]
+                assert (settings.model.latent == 0) == (row == "language-model")
+                half = "judges" if row == "language-model" else "own"
+                assert Path(settings.data.train).name == f"{half}.tsv"
+
+
+def test_nobody_who_judges_a_transfer_has_seen_what_is_judged(transfer):
+    plan = tomllib.loads((RECIPES / "transfer.toml").read_text())
+    parts = transfer.cut("grammar", plan["corpora"]["grammar"], plan["scales"]["smoke"])
+    own, valid, judges, moved = ({text for _, text in part} for part in (parts[0], parts[1], parts[2], parts[4]))
+    assert [len(part) for part in (own, judges, moved)] == [400, 400, 40] and len(parts.direction) == 100
+    for a, b in ((own, judges), (own, moved), (judges, moved), (valid, own), (valid, judges), (valid, moved)):
+        assert not a & b
+    assert set(parts.direction) <= set(parts.own)
+    assert {label for label, _ in parts.moved} == {"negative", "positive"}
+
+
+def test_what_people_rewrote_is_brought_to_the_form_of_the_corpora(transfer):
+    assert transfer.tokenised("It's great, and I can't wait!") == "it 's great , and i ca n't wait !"
+
+
+def test_the_transfer_recipe_at_its_smallest(transfer, tmp_path, monkeypatch):
+    sizes = ["--scale", "smoke", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["transfer.py", *sizes])
+    monkeypatch.setattr(transfer.multiprocessing, "get_context", lambda _: Here())
+    monkeypatch.setattr(transfer, "done", lambda jobs, processes: [p for p in map(transfer_job, jobs) if p])
+    assert transfer.main() == 0
+    assert (tmp_path / "out" / "transfer.png").read_bytes().startswith(b"\x89PNG")
+    text = (tmp_path / "out" / "grammar.json").read_text()
+    found = json.loads(text)
+    assert str(tmp_path) not in text
+    assert [(curve["way"], curve["from"]) for curve in found["curves"]] == [
+        ("mean", "negative"),
+        ("pair", "negative"),
+        ("mean", "positive"),
+        ("pair", "positive"),
+    ]
+    for curve in found["curves"]:
+        assert [row["strength"] for row in curve["rows"]] == [None, 0.0, 1.0]
+        assert curve["rows"][0]["grammar"]["wanted"] == 0.0 and curve["rows"][0]["bleu_input"] > 99.9
+    both = [curve["rows"][1] for curve in found["curves"] if curve["way"] == "mean"]
+    mean = transfer.averaged(found, "mu-forcing-8", "mean")[1]
+    assert mean["nll"] == pytest.approx((both[0]["nll"] + both[1]["nll"]) / 2)
+    table = (tmp_path / "out" / "transfer.md").read_text().splitlines()
+    assert f"| mu-forcing-8 | mean | 0 | {mean['accuracy']:.3f} |" in "\n".join(table)
+    assert len({line.count("|") for line in table if line.startswith("|")}) == 1
+    assert "# grammar, mu-forcing-8" in (tmp_path / "runs/smoke/grammar/mu-forcing-8.txt").read_text()
+
+
+def transfer_job(job):
+    """A job of a recipe, done in this process."""
+    import running
+
+    return running._done(job)
+
+
+class Here:
+    """Stands for a context of processes: all work is done in this one."""
+
+    def Pool(self, *_, **__):  # noqa: N802
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def map(self, function, tasks, chunksize):
+        return list(map(function, tasks))

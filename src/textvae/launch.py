@@ -17,6 +17,7 @@ from lightning_fabric import Fabric
 from textvae.data import Corpus
 from textvae.errors import RequestError
 from textvae.objective import Objective
+from textvae.parts.products import exactly
 from textvae.settings import Model, SemiImplicitPosterior, Settings
 
 
@@ -83,6 +84,13 @@ def planned_steps(settings: Settings, sentences: int) -> int:
 def used(fabric: Fabric) -> list[torch.device]:
     """The devices beside the CPU whose random numbers training draws."""
     return [fabric.device] if fabric.device.type == "cuda" else []
+
+
+@contextmanager
+def undisturbed(fabric: Fabric) -> Iterator[None]:
+    """What training does to torch's random state and precision is put back afterwards."""
+    with torch.random.fork_rng(used(fabric)), exactly():
+        yield
 
 
 def check_trainable(settings: Settings, corpus: Corpus, processes: int) -> None:

@@ -15,7 +15,6 @@ from textvae.generate.trained import Trained, load
 from textvae.metrics import probe as metric
 from textvae.metrics.signature import signature
 from textvae.run import check_same_data
-from textvae.tokenizers import EOS
 
 # How many labels are learned from; None is all.
 SIZES: tuple[int | None, ...] = (100, 1000, None)
@@ -114,10 +113,8 @@ def own_labels(trained: Trained, label: str | None, split: str = "test") -> Labe
         ) from None
     parts = [corpus.split("train"), corpus.split(split)]
     ids = [[store[row].tolist() for row in range(len(store))] for store in parts]
-    names = [
-        [store.label_names[number] for number in ([] if store.labels is None else store.labels.tolist())]
-        for store in parts
-    ]
+    numbers = [[] if store.labels is None else store.labels.tolist() for store in parts]
+    names = [[store.label_names[number] for number in own] for store, own in zip(parts, numbers, strict=True)]
     return _labelled(str(label), ids[0], names[0], ids[1], names[1])
 
 
@@ -139,9 +136,9 @@ def file_labels(
     parts = []
     for path in (file,) if test_file is None else (file, test_file):
         found = list(readers.read(path, column, label))
-        ids = trained.tokenizer.encode([sentence.text for sentence in found])
-        cut = [[*trained.tokenizer.beginning(row, trained.max_length), EOS] for row in ids]
-        parts.append((cut, [sentence.label or "" for sentence in found]))
+        ids, cut = trained.token_ids([sentence.text for sentence in found])
+        trained.warn_of_cut(cut, len(ids))
+        parts.append((ids, [sentence.label or "" for sentence in found]))
     if test_file is None:
         ids, names = parts[0]
         order = np.random.default_rng([seed, 8]).permutation(len(ids)).tolist()

@@ -238,10 +238,8 @@ def page(trained: Trained, corpus: Corpus, split: str, document: dict[str, Any],
         name = best_told(scores, attributes)
         labels = attributes[name]
     elif store.labels is not None:
-        labels, name = (
-            [store.label_names[number] for number in store.labels[rows].tolist()],
-            trained.run.settings.data.label,
-        )
+        labels = [store.label_names[number] for number in store.labels[rows].tolist()]
+        name = trained.run.settings.data.label
     return described(trained, document, scores, labels, name, seed)
 
 

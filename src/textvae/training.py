@@ -25,13 +25,12 @@ from textvae.launch import (
     launched,
     planned_steps,
     precision_for,
-    used,
+    undisturbed,
 )
 from textvae.model import TextVAE, build, redraw
 from textvae.objective import Objective, criterion
 from textvae.parts.gather import summed
 from textvae.parts.noise import mixed, step_noise
-from textvae.parts.products import exactly
 from textvae.parts.refinement import frozen
 from textvae.run import Run, check_same_data, load_weights
 from textvae.scores import on, validation
@@ -114,7 +113,7 @@ class Loop:
         settings = run.settings
         self.run_folder, self.settings, self.fabric = run, settings, fabric
         self.corpus, self.store = corpus, corpus.split("train")
-        with torch.random.fork_rng(used(fabric)):
+        with undisturbed(fabric):
             torch.manual_seed(settings.train.seed)
             self.model: TextVAE = build(
                 settings.model, len(corpus.tokenizer), settings.terms(), settings.data.positions
@@ -137,8 +136,7 @@ class Loop:
         """Take the steps that are left; log, validate and save along the way."""
         state, train = self.state, self.settings.train
         validate_every = train.validate_every or self.steps_per_epoch
-        seeded = torch.random.fork_rng(used(self.fabric))
-        with self._log_file(), seeded, exactly(), interruptible() as interrupted:
+        with self._log_file(), undisturbed(self.fabric), interruptible() as interrupted:
             while not state.finished:
                 self._step()
                 record = None

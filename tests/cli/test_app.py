@@ -24,9 +24,17 @@ COMMANDS = [
     "sample",
     "reconstruct",
     "impute",
+    "adversarial",
     "encode",
+    "decode",
+    "neighbours",
     "interpolate",
+    "homotopy",
+    "sensitivity",
+    "transfer",
+    "transfer-curve",
     "score",
+    "probe",
     "data",
 ]
 PROGRAM = [sys.executable, "-m", "textvae"]
@@ -65,12 +73,12 @@ def test_the_version():
 def test_help_names_every_command_in_full(arguments):
     result = call(*arguments)
     assert result.exit_code == 0
-    listed = re.findall(r"^  (\w+) {2,}\S.*$", result.stdout.split("Commands:")[1], flags=re.MULTILINE)
+    listed = re.findall(r"^  ([\w-]+) {2,}\S.*$", result.stdout.split("Commands:")[1], flags=re.MULTILINE)
     assert listed == COMMANDS
     assert "..." not in result.stdout.split("Commands:")[1]
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "data list", "data describe"])
+@pytest.mark.parametrize("command", [*COMMANDS, "data list", "data describe", "data make"])
 def test_every_command_has_help(command):
     result = call(*command.split(), "--help")
     assert result.exit_code == 0

@@ -1,10 +1,11 @@
 import json
 
-import numpy as np
 import pytest
 
 import textvae
+from textvae.cli.decoding import OPTIONS
 from textvae.generate.decoding import Decoding
+from textvae.generate.sources import posterior_draws, tail_draws, volume_preserving_bound
 
 from .conftest import call, refused
 
@@ -28,6 +29,7 @@ def test_samples_are_those_of_the_library(run):
         "beam": 0,
         "normalisation": 0.0,
         "min_length": 0,
+        "max_length": 0,
     }
     assert found["samples"] == lines(call("sample", run, "-n", 3, *nucleus)) and found["seed"] == 5
     assert len(lines(call("sample", run))) == 20
@@ -78,52 +80,6 @@ def test_blank_lines_are_left_out_and_said(run, tmp_path):
         assert len(lines(result)) == 2 and result.stderr == f"{file}: 2 blank lines left out\n"
 
 
-def test_codes_are_written(run, tmp_path):
-    texts = ["the food was very good .", "a phone", "this coffee is not bad ."]
-    codes = textvae.load(run).encode(texts)
-    result = call("encode", run, *texts, "--out", "codes.npy")
-    assert lines(result) == ["codes.npy: 3 sentences x 3 numbers"]
-    np.testing.assert_array_equal(np.load("codes.npy"), codes)
-    found = json.loads(call("encode", run, *texts, "--out", "codes.parquet", "--json").stdout)
-    assert found == {"out": "codes.parquet", "sentences": 3, "latent": 3}
-    from pyarrow import parquet
-
-    columns = parquet.read_table("codes.parquet").to_pydict()
-    assert columns["text"] == texts
-    np.testing.assert_array_equal(np.array([columns[f"z{i}"] for i in range(3)], dtype=np.float32).T, codes)
-
-
-def test_codes_that_cannot_be_written(run, tmp_path):
-    assert refused(call("encode", run, "a phone", "--out", "codes.txt"), "codes.txt", ".npy", ".parquet")
-    assert refused(call("encode", run, "a phone", "--out", "no/codes.npy"), "no", "cannot be written", code=1)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_interpolation_has_both_ends(run):
-    trained = textvae.load(run)
-    a, b = "the food was very good .", "a phone"
-    assert lines(call("interpolate", run, a, b, "--steps", 5)) == trained.interpolate(a, b, steps=5)
-    found = json.loads(call("interpolate", run, "--prior", "--seed", 2, "--json").stdout)
-    assert found["steps"] == trained.interpolate_prior(seed=2, steps=9)
-
-
-def test_a_path_is_decoded_as_asked(run):
-    ends = ["the food is good .", "a phone was bad ."]
-    trained = textvae.load(run)
-    way = Decoding("sample", temperature=0.5)
-    found = lines(call("interpolate", run, *ends, "--decode", "sample", "--temperature", 0.5, "--seed", 4))
-    assert found == trained.interpolate(*ends, decoding=way, seed=4)
-    told = json.loads(call("interpolate", run, "--prior", "--decode", "beam", "--beam", 2, "--json").stdout)
-    assert told["decoding"]["beam"] == 2
-    assert told["steps"] == trained.interpolate_prior(decoding=Decoding("beam", beam=2))
-
-
-def test_interpolation_needs_two_ends(run):
-    for arguments in ([], ["a"], ["a", "b", "--prior"], ["a", "--prior"]):
-        assert refused(call("interpolate", run, *arguments), "two sentences", "--prior")
-    assert refused(call("interpolate", run, "a", "b", "--steps", "1"), "--steps", "2")
-
-
 def test_text_that_cannot_be_used(run, tmp_path):
     assert refused(call("reconstruct", run), "no text given", "--file")
     assert refused(call("reconstruct", run, "a", "--file", "b"), "--file b", "not both")
@@ -157,3 +113,72 @@ def test_gaps_are_filled_one_text_a_line(run):
     assert (told["beam"], told["rounds"]) == (3, 3)
     assert told["imputations"][0]["text"] == "the ___ is good ." and told["imputations"][0]["log_prob"] < 0
     assert refused(call("impute", run, "the food is good ."), "texts[0]: has no gap; write ___ for a missing word")
+
+
+def test_the_end_of_every_sentence_of_a_file_is_filled(run, tmp_path):
+    texts = ["the food was very good .", "this coffee is zebra bad ."]
+    (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n")
+    found = lines(call("impute", run, "--file", "texts.txt", "--last", 0.2))
+    assert found == textvae.load(run).impute(texts, last=0.2)
+    assert [line.split()[:4] for line in found] == [text.split()[:4] for text in texts]
+    told = json.loads(call("impute", run, *texts, "--last", 0.2, "--json").stdout)
+    assert told["last"] == 0.2 and [row["imputation"] for row in told["imputations"]] == found
+    assert refused(call("impute", run, "a phone", "--last", 2), "last = 2.0: must be a share between 0 and 1")
+    assert refused(call("impute", run, "the ___", "--last", 0.2), "texts[0]: has a gap, ___, and the share")
+
+
+def test_posterior_samples_stand_under_their_sentence(run):
+    texts = ["the food was very good .", "a phone"]
+    found = json.loads(call("reconstruct", run, *texts, "--samples", 3, "--seed", 2, "--json").stdout)
+    trained = textvae.load(run)
+    codes = posterior_draws(trained, texts, 3, seed=2)
+    rows = found["reconstructions"]
+    assert [row["samples"] for row in rows] == [
+        trained.decode(codes.reshape(6, 3), seed=2)[i : i + 3] for i in (0, 3)
+    ]
+    assert [row["reconstruction"] for row in rows] == trained.reconstruct(texts)
+    shown = lines(call("reconstruct", run, *texts, "--samples", 3, "--seed", 2))
+    assert shown[:2] == [f"input     {texts[0]}", f"mean      {rows[0]['reconstruction']}".rstrip()]
+    assert shown[4] == f"sample 3  {rows[0]['samples'][2]}".rstrip()
+    assert shown[5] == "" and shown[6] == f"input     {texts[1]}" and len(shown) == 11
+
+
+def test_tail_samples_are_those_of_the_library(run):
+    trained = textvae.load(run)
+    found = lines(call("sample", run, "-n", 30, "--tail", "0.7", "--seed", 4))
+    assert found == trained.decode(tail_draws(trained, 30, 4, 0.7), seed=4)
+    told = json.loads(call("sample", run, "-n", 2, "--tail", "auto", "--json").stdout)
+    assert told["tail"] == volume_preserving_bound(3)
+    assert told["samples"] == trained.decode(tail_draws(trained, 2, 0))
+    assert refused(call("sample", run, "--tail", "far"), "--tail far: give a number above 0, or `auto`")
+    assert refused(call("sample", run, "--tail", "-1"), "bound = -1.0: must be above 0")
+
+
+def test_the_n_best_of_each_code(run, language_model):
+    trained = textvae.load(run)
+    way = ["--decode", "beam", "--beam", 4, "--n-best", 2]
+    expected = trained.n_best(trained.draw(3), Decoding("beam", beam=4), 2)
+    found = json.loads(call("sample", run, "-n", 3, *way, "--json").stdout)["codes"]
+    assert [[(one["text"], one["log_prob"]) for one in row["n_best"]] for row in found] == expected
+    shown = lines(call("sample", run, "-n", 3, *way))
+    assert len(shown) == 8 and shown[2] == "" and shown[0] == f"{expected[0][0][1]:8.2f}  {expected[0][0][0]}"
+    told = json.loads(call("reconstruct", run, "a phone", *way, "--json").stdout)["codes"]
+    assert told[0]["text"] == "a phone" and len(told[0]["n_best"]) == 2
+    assert len(lines(call("sample", language_model, "-n", 1, *way))) == 2
+    assert refused(
+        call("sample", run, "--n-best", 2), "n_best = 2: greedy decoding finds one text; decode by 'beam'"
+    )
+    assert refused(
+        call("sample", run, "--decode", "beam", "--beam", 2, "--n-best", 3), "n_best = 3: must be 1 to 2"
+    )
+    assert refused(call("reconstruct", run, "a", "--samples", 2, *way), "--samples 2", "not both")
+
+
+def test_every_command_that_decodes_has_the_same_options(run):
+    for name in ("sample", "reconstruct", "decode", "interpolate"):
+        shown = call(name, "--help").stdout
+        for option in OPTIONS:
+            assert f"--{option.replace('_', '-')} " in shown, (name, option)
+    texts = lines(call("sample", run, "-n", 50, "--max-length", 2, "--decode", "sample"))
+    assert max(len(text.split()) for text in texts) == 2
+    assert refused(call("sample", run, "--max-length", "-1"), "max_length = -1: must be 0 or more")

@@ -28,6 +28,15 @@ def test_without_a_terminal_a_line_now_and_then(monkeypatch, capsys):
     assert shown.out == ""
 
 
+def test_without_a_total_it_says_what_is_done(monkeypatch, capsys):
+    clock = iter([0.0, 1.0, 20.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    with Bar("encoding reviews.txt", "sentence") as bar:
+        for done in (8192, 1_000_000):
+            bar.update(done, None)
+    assert capsys.readouterr().err == "encoding reviews.txt: sentence 1,000,000\n"
+
+
 def test_on_a_terminal_a_bar_that_leaves_only_the_lines(monkeypatch, capsys):
     stderr = Terminal()
     monkeypatch.setattr(sys, "stderr", stderr)

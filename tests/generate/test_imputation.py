@@ -1,4 +1,6 @@
+import fractions
 import itertools
+import math
 
 import pytest
 import torch
@@ -6,7 +8,7 @@ from jaxtyping import TypeCheckError
 
 from textvae.errors import RequestError
 from textvae.generate import imputation
-from textvae.generate.imputation import GAP, impute
+from textvae.generate.imputation import GAP, impute, missing
 from textvae.generate.trained import load
 from textvae.objective import load_settings
 from textvae.tokenizers import EOS, UNK
@@ -115,8 +117,70 @@ def test_gaps_next_to_punctuation_and_other_underlines(model):
         "___*3",
         "___",
     ]
-    (found,) = impute(model, ["the cat ___ zebra"])  # a word that the model does not know stays the unknown word
-    assert found.text.split()[3] == "<unk>" and model.tokenizer.encode(["zebra"]) == [[UNK]]
+
+
+@pytest.mark.parametrize("which", ["model", "backwards"])
+def test_words_that_the_model_does_not_know_stay_and_are_never_written(request, which):
+    model = request.getfixturevalue(which)
+    assert model.tokenizer.encode(["zebra"]) == [[UNK]]
+    found = model.impute(["the cat  sat zebra ___", "zebra ___ ran quagga"])
+    assert found[0].split()[:4] == ["the", "cat", "sat", "zebra"] and len(found[0].split()) == 5
+    assert found[1].split()[::2] == ["zebra", "ran"] and found[1].split()[3] == "quagga"
+    assert not any("<unk>" in text for text in found)
+    assert model.impute("the ___ sat <UNK>")[0].split()[3] == "<unk>"  # it was given as one
+
+
+def test_characters_that_the_model_does_not_know_stay(characters):
+    (found,) = characters.impute(["the c___t sat ☕own"])
+    assert (found[:5], found[6:]) == ("the c", "t sat ☕own")
+
+
+@pytest.mark.parametrize("which", ["model", "backwards"])
+def test_a_share_of_the_end_is_missing_of_every_text(request, which):
+    model = request.getfixturevalue(which)
+    marked = ["the cat sat ___", "a dog ran ___", "birds ___", "no one ___ ___"]
+    plain = ["the cat sat down", "a dog ran birds", "birds birds", "no one sings back"]
+    for last, texts in ((0.2, marked[:3]), (0.25, marked[:3]), (0.3, [marked[2], marked[3]])):
+        whole = [text for text, hidden in zip(plain, marked, strict=True) if hidden in texts]
+        assert impute(model, whole, last=last) == impute(model, texts)
+    assert impute(model, plain[:1], last=0.26)[0].text.split()[:2] == ["the", "cat"]
+    assert model.impute(plain[0], last=0.5) == model.impute("the cat ___*2")
+
+
+def test_shares_are_rounded_up_as_in_the_papers_examples():
+    """Table 3: of 7, 17, 7 and 6 words, 2, 4, 2 and 2 are missing."""
+    assert [missing(words, 0.2) for words in (7, 17, 7, 6)] == [2, 4, 2, 2]
+    for share, tokens in itertools.product((0.1, 0.2, 0.3, 0.7), range(1, 400)):
+        exact = fractions.Fraction(str(share)) * tokens
+        assert missing(tokens, share) == math.ceil(exact)
+
+
+@pytest.mark.parametrize("together", [1, 2, 100])
+def test_how_many_are_searched_at_once_changes_nothing_and_progress_is_told(model, monkeypatch, together):
+    texts = ["the ___ sat down", "no one ___ back", "birds ___*2", "a ___ ran away", "birds ___"]
+    expected = [impute(model, [text])[0] for text in texts]
+    monkeypatch.setattr(imputation, "side_by_side", lambda device, size: together)
+    told = []
+    found = impute(model, texts, progress=lambda done, total: told.append((done, total)))
+    assert [one.text for one in found] == [one.text for one in expected]
+    assert [one.log_prob for one in found] == pytest.approx([one.log_prob for one in expected], abs=1e-4)
+    assert told == [(min(n, 5), 5) for n in range(together, 5 + together, together)]
+
+
+def test_rounds_against_a_naive_iteration_of_modes(model):
+    """A text at a time: the code of the text as it is, then all fillings scored, as often as there are rounds."""
+    vocabulary = range(4, len(model.tokenizer))
+    for rounds in (1, 2, 3):
+        (found,) = impute(model, ["the ___ ran ___"], size=len(model.tokenizer), rounds=rounds)
+        the, ran = (model.tokenizer.encode([word])[0][0] for word in ("the", "ran"))
+        rows = torch.tensor([[the, a, ran, b, EOS] for a, b in itertools.product(vocabulary, repeat=2)])
+        now = [the, UNK, ran, UNK, EOS]
+        for _ in range(rounds):
+            z = model.means_of([now])
+            with torch.no_grad():
+                scores = model.model.decoder.log_prob(rows, z.expand(1, len(rows), -1))[0].sum(1)
+            now = rows[scores.argmax()].tolist()
+        assert model.tokenizer.encode([found.text])[0] == now[:-1]
 
 
 @pytest.mark.parametrize(
@@ -125,11 +189,30 @@ def test_gaps_next_to_punctuation_and_other_underlines(model):
         (["the cat sat down"], r"texts\[0\]: has no gap; write ___ for a missing word, ___\*3 for three"),
         (["a ___", "___ ___*2"], r"texts\[1\]: is nothing but gaps; give some of its words"),
         (["the ___*101"], r"texts\[0\]: has 102 tokens, and the model's texts have 100 at most"),
+        (["a ___", " \n"], r"texts\[1\]: is empty; leave it out"),
+        (["zebra ___ quagga"], r"texts\[0\]: the model knows none of its words; give some that it was trained on"),
     ],
 )
 def test_texts_that_cannot_be_filled(model, texts, message):
     with pytest.raises(RequestError, match=message):
         impute(model, texts)
+
+
+@pytest.mark.parametrize(
+    "texts, last, message",
+    [
+        (["the cat", "birds"], 0.2, r"texts\[1\]: is nothing but gaps; give some of its words"),
+        (["the cat", ""], 0.2, r"texts\[1\]: is empty; leave it out"),
+        (["the ___"], 0.2, r"texts\[0\]: has a gap, ___, and the share that is missing at the end is given too"),
+        (["zebra cat"], 0.2, r"texts\[0\]: the model knows none of its words"),
+        (["the cat"], 0.0, r"last = 0\.0: must be a share between 0 and 1, such as 0\.2"),
+        (["the cat"], 1.0, r"last = 1\.0: must be a share between 0 and 1"),
+        (["the cat"], math.nan, r"last = nan: must be a share between 0 and 1"),
+    ],
+)
+def test_texts_that_cannot_be_completed(model, texts, last, message):
+    with pytest.raises(RequestError, match=message):
+        impute(model, texts, last=last)
 
 
 def test_what_is_no_text_is_refused(model):

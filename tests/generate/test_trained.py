@@ -4,54 +4,22 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import textvae
-from textvae.batches import Batch
-from textvae.errors import RequestError, WorkError
-from textvae.files import write_tensors
+from textvae.batches import Batch, TokenStore
+from textvae.batches import build as build_store
+from textvae.errors import RequestError
+from textvae.evaluate import importance_weighted
 from textvae.generate import trained
 from textvae.generate.decoding import Decoding, generate, greedy
-from textvae.generate.trained import Trained, load, save_codes
-from textvae.model import build
-from textvae.objective import TERMS
+from textvae.generate.trained import Trained, load
 from textvae.parts.noise import sentence_noise
-from textvae.run import Run
-from textvae.settings import parse
-from textvae.tokenizers import EOS, Tokenizer
+from textvae.tokenizers import BOS, EOS, UNK, Tokenizer
 
-LINES = [
-    "the food was great .",
-    "the staff was nice .",
-    "we liked the food",
-    "i will never come back",
-    "great place",
-]
+from .conftest import LINES, made
+
 TEXTS = ["great food", "the staff was nice .", "we", "i will never come back .", "the place was nice"]
 SAMPLE = Decoding("sample")
-
-
-def made(folder, latent=4, tokenizer="word"):
-    """A run folder with a model that was never trained, its weights large enough for varied sentences."""
-    sizes = {"hidden": 8}
-    document = {
-        "data": {"corpus": "somewhere.txt", "max_length": 7, "tokenizer": {"name": tokenizer}},
-        "model": {
-            "latent": latent,
-            "embedding": 6,
-            "encoder": {**sizes, "bidirectional": True},
-            "decoder": {**sizes, "word_keep": 0.5},
-            "init": 1.0,
-        },
-    }
-    settings = parse(document, TERMS)
-    words = Tokenizer.train(tokenizer, LINES, None, 1)
-    Run.create(folder, settings, words, {})
-    torch.manual_seed(1)
-    model = build(settings.model, len(words))
-    nn.init.constant_(model.decoder.words.bias[EOS], 1.5)
-    write_tensors(folder / "model.safetensors", model.state_dict())
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -195,12 +163,70 @@ def test_interpolation_ends_in_the_reconstructions_of_its_ends(model):
     assert len(texts) == 4 and [texts[0], texts[-1]] == model.sample(2, seed=6)
 
 
+def test_a_path_may_be_a_line_or_on_a_sphere_whatever_the_prior(model, sphere):
+    a, b = np.array([2.0, 0.0, 0.0, 0.0]), np.array([0.0, 4.0, 0.0, 0.0])
+    arc = model.path(a, b, 3, "spherical")
+    np.testing.assert_allclose(arc, [a, [3 / 2**0.5, 3 / 2**0.5, 0, 0], b], atol=1e-6)
+    np.testing.assert_array_equal(model.path(a, b, 3, "linear"), model.path(a, b, 3))
+    chord = sphere.path("we", "great place", 3, "linear")
+    np.testing.assert_allclose(chord[1], chord[[0, 2]].mean(axis=0), atol=1e-6)
+    own = sphere.path("we", "great place", 3)
+    np.testing.assert_allclose(own, sphere.path("we", "great place", 3, "spherical"), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(own, axis=1), 1, atol=1e-6)
+    assert model.interpolate(a, b, 3, kind="spherical") == model.decode(arc)
+
+
+def test_an_autoencoders_path_is_a_line_between_its_codes(autoencoder):
+    a, b = autoencoder.encode(["great food", "we liked the food"])
+    np.testing.assert_allclose(
+        autoencoder.path("great food", "we liked the food", 5), np.linspace(a, b, 5), atol=1e-6
+    )
+
+
+def test_the_n_best_texts_of_a_beam_come_with_what_they_are_worth(model, language_model):
+    z, decoding = model.draw(5, seed=2), Decoding("beam", beam=4)
+    found = model.n_best(z, decoding, 3)
+    assert [texts[0][0] for texts in found] == model.decode(z, decoding)
+    for row, texts in enumerate(found):
+        worth = [nats for _, nats in texts]
+        assert len(texts) == 3 and worth == sorted(worth, reverse=True)
+        (ids,) = model.tokenizer.encode([texts[0][0]])
+        if len(ids) < model.max_length:  # it has ended
+            batch = Batch(torch.tensor([[*ids, EOS]]), torch.tensor([len(ids) + 1]), torch.tensor([0]))
+            with torch.no_grad():
+                log_px = model.model.log_px(batch, torch.tensor(z[row])[None, None]).sum().item()
+            assert worth[0] == pytest.approx(log_px, abs=1e-4)
+    assert len(language_model.n_best(None, decoding, 4, rows=2)) == 2
+    with pytest.raises(RequestError, match="n_best = 2: greedy decoding finds one text; decode by 'beam'"):
+        model.n_best(z, Decoding(), 2)
+    with pytest.raises(RequestError, match="n_best = 5: must be 1 to 4, the size of the beam"):
+        model.n_best(z, decoding, 5)
+
+
+@pytest.mark.parametrize("decoding", [Decoding(max_length=3), Decoding("beam", beam=3, max_length=3)])
+def test_texts_are_cut_at_the_greatest_length_that_is_asked_for(model, decoding):
+    texts = model.sample(40, seed=3, decoding=decoding)
+    assert max(len(text.split()) for text in texts) == 3
+    longer = model.sample(40, seed=3, decoding=Decoding(max_length=30))  # longer than what it was trained on
+    assert max(len(text.split()) for text in longer) > model.max_length
+    cut = [" ".join(text.split()[: model.max_length]) for text in longer]
+    assert model.sample(40, seed=3) == cut
+    with pytest.raises(RequestError, match="max_length = 3: must be 5 or more"):
+        model.sample(1, decoding=Decoding(min_length=5, max_length=3))
+
+
 def test_impossible_paths_and_counts_are_refused(model):
     for wrong, message in [
         (lambda: model.interpolate("we", "great", steps=1), "steps = 1: must be 2 or more"),
         (lambda: model.interpolate("we", ""), r"texts\[0\]: is empty"),
         (lambda: model.interpolate("we", np.zeros((2, 4))), r"b: has shape \(2, 4\); a text or one code of 4"),
         (lambda: model.interpolate([0, 0, 0, math.nan], "we"), r"a\[0\]: holds a number that is not finite"),
+        (
+            lambda: model.path("we", "we"),
+            "a and b: have the same code, so there is no path; give two different ends",
+        ),
+        (lambda: model.path("we", "great", kind="round"), "path = 'round': unknown; known: linear, spherical"),
+        (lambda: model.path(np.zeros(4), "we", kind="spherical"), "an end is zero, which has no direction"),
         (lambda: model.sample(-1), "n = -1: must be 0 or more"),
         (lambda: model.draw(-1), "n = -1: must be 0 or more"),
     ]:
@@ -222,6 +248,46 @@ def test_a_language_model_samples_and_says_that_it_has_no_codes(language_model):
     ):
         with pytest.raises(RequestError, match="lm: is a language model: it has no latent code"):
             use()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("tokens", [trained.SCORED, 1])
+def test_nll_is_that_of_single_steps_end_mark_counted(tmp_path, monkeypatch, turned, tokens):
+    """Each text alone, a step at a time: also one without words, and one longer than the model's own."""
+    monkeypatch.setattr(trained, "SCORED", tokens)
+    model = load(made(tmp_path / "lm", latent=0, right_to_left=turned))
+    texts = [*TEXTS, "", " the  pizza\n", " ".join(["great"] * 9)]
+    expected = []
+    for text in texts:
+        words = [model.tokenizer.tokens.index(word) if word != "pizza" else UNK for word in text.split()]
+        nats, token, state = 0.0, BOS, model.model.decoder.start(None, 1)
+        for word in [*(words[::-1] if turned else words), EOS]:
+            with torch.no_grad():
+                logits, state = model.model.decoder.step(torch.tensor([token]), state)
+            nats, token = nats - logits.double().log_softmax(1)[0, word].item(), word
+        expected.append(nats)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = model.nll(texts)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert model.nll([]).shape == (0,)
+
+
+def test_nll_is_what_evaluation_finds(language_model, tmp_path):
+    build_store(tmp_path / "store", {"train": LINES, "valid": LINES})
+    store = TokenStore.open(tmp_path / "store", "train")
+    assert Tokenizer.load(tmp_path / "store" / "tokenizer.json").tokens == language_model.tokenizer.tokens
+    exact = importance_weighted(language_model.model, store, np.arange(len(LINES)), 1)
+    np.testing.assert_allclose(language_model.nll(LINES), exact, rtol=1e-6)
+
+
+def test_nll_is_refused_where_it_is_not_known(model, language_model):
+    with pytest.raises(RequestError, match="vae: has latent codes, so the likelihood of a text is not known"):
+        model.nll(["we"])
+    for texts, message in (("we", "texts = 'we': a list of texts"), (["we", "\ud800"], "text 1 is not valid")):
+        with pytest.raises(RequestError, match=message):
+            language_model.nll(texts)
 
 
 def test_characters_come_back_as_text(tmp_path):
@@ -251,30 +317,3 @@ def test_loading_finds_the_same_model_again_and_refuses_what_is_no_run(model, tm
     (unfinished / "model.safetensors").unlink()
     with pytest.raises(RequestError, match=r"model\.safetensors: not written yet"):
         load(unfinished)
-
-
-def test_codes_are_saved_as_numpy_or_parquet_files(tmp_path):
-    from pyarrow import parquet
-
-    codes = np.random.default_rng(0).normal(size=(3, 12)).astype(np.float32)
-    save_codes(tmp_path / "codes.npy", codes)
-    np.testing.assert_array_equal(np.load(tmp_path / "codes.npy", allow_pickle=False), codes)
-    save_codes(tmp_path / "codes.parquet", codes)
-    assert parquet.read_table(tmp_path / "codes.parquet").column_names == [f"z{i}" for i in range(12)]
-    save_codes(str(tmp_path / "codes.parquet"), codes, ["a", "naïve ☕", ""])
-    table = parquet.read_table(tmp_path / "codes.parquet").to_pydict()
-    assert table.pop("text") == ["a", "naïve ☕", ""]
-    np.testing.assert_array_equal(np.array(list(table.values()), np.float32).T, codes)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["codes.npy", "codes.parquet"]
-
-
-def test_codes_that_cannot_be_saved_leave_nothing_behind(tmp_path):
-    codes = np.zeros((2, 3), np.float32)
-    with pytest.raises(RequestError, match=r"codes\.csv: unknown suffix '\.csv'; codes are written as \.npy or"):
-        save_codes(tmp_path / "codes.csv", codes)
-    with pytest.raises(RequestError, match="texts: 1 for 2 codes; give one for each"):
-        save_codes(tmp_path / "codes.parquet", codes, ["a"])
-    for name in ("codes.npy", "codes.parquet"):
-        with pytest.raises(WorkError, match=f"{name}: cannot be written: No such file or directory"):
-            save_codes(tmp_path / "missing" / name, codes)
-    assert not list(tmp_path.iterdir())

@@ -17,6 +17,7 @@ from textvae.parts.priors import (
     StandardNormal,
     UniformSphere,
     VampPrior,
+    arc,
     chosen,
     log_area,
 )
@@ -255,6 +256,15 @@ def test_a_path_stays_on_the_sphere_at_an_even_pace(seed, steps, latent):
     chords = path.diff(dim=0).norm(dim=1)
     angle = torch.arccos((path[0] @ path[-1]).clamp(-1, 1))
     torch.testing.assert_close(chords, (2 * (angle / (steps - 1) / 2).sin()).expand(steps - 1), rtol=0, atol=1e-6)
+
+
+def test_an_arc_turns_evenly_and_its_length_changes_evenly():
+    a, b = torch.tensor([4.0, 0.0, 0.0]), torch.tensor([0.0, 0.0, 2.0])
+    path = arc(a, b, 4)
+    torch.testing.assert_close(path.norm(dim=1), torch.tensor([4.0, 10 / 3, 8 / 3, 2.0]))
+    turn = torch.atan2(path[:, 2], path[:, 0])
+    torch.testing.assert_close(turn, torch.linspace(0, math.pi / 2, 4))
+    torch.testing.assert_close(arc(a, 3 * a, 3), torch.stack([a, 2 * a, 3 * a]))
 
 
 def test_a_path_by_hand_and_between_equal_and_opposite_ends():

@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 import textvae
-from textvae.cli import comparison, corpora, generation, inspection, probing, scoring, training
+from textvae.cli import (
+    adversarial,
+    codes,
+    comparison,
+    corpora,
+    generation,
+    inspection,
+    paths,
+    probing,
+    scoring,
+    training,
+    transfer,
+)
 from textvae.cli.output import Commands, plain, result
 
 __all__ = ["app", "main"]
@@ -24,14 +36,22 @@ for command in (
     generation.sample,
     generation.reconstruct,
     generation.impute,
-    generation.encode,
-    generation.interpolate,
+    adversarial.adversarial,
+    codes.encode,
+    codes.decode,
+    codes.neighbours,
+    paths.interpolate,
+    paths.homotopy,
+    paths.sensitivity,
+    transfer.transfer,
+    transfer.transfer_curve,
     scoring.score,
     probing.probe,
 ):
     app.command()(command)
 data.command("list")(corpora.list_corpora)
 data.command("describe")(corpora.describe)
+data.command("make")(corpora.make)
 app.add_typer(data, name="data")
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from textvae.cli.output import document, result
+from textvae.cli.output import document, plain, result
+from textvae.errors import RequestError
 
 if TYPE_CHECKING:
     from textvae.corpora.registry import Corpus
@@ -51,6 +52,27 @@ def describe(
         "missing": f"not here; set {MIRROR} to a folder that holds the files",
     }
     result("\n".join(f"{key:<8} {value}" for key, value in [*lines, ("text", where[corpus["text"]])]))
+
+
+def make(
+    file: Annotated[Path, typer.Argument(metavar="FILE.tsv", help="The table to write.", show_default=False)],
+    count: Annotated[int, typer.Option("-n", min=1, help="How many reviews.")] = 24_000,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other reviews.")] = 0,
+) -> None:
+    """Write made-up product reviews with their attributes, a table to try things on.
+
+    They are drawn from the embedded grammar. The columns are its attributes, sentiment among them, and the text.
+    """
+    from textvae.corpora.grammar import reviews
+    from textvae.files import write_text
+
+    if file.suffix != ".tsv":
+        raise RequestError(f"{file}: unknown suffix {file.suffix!r}; a table is written as .tsv")
+    grammar = reviews()
+    rows = grammar.sample_with_attributes(count, seed)
+    lines = ["\t".join((*values.values(), text)) for text, values in rows]
+    write_text(file, "\n".join(["\t".join((*grammar.values, "text")), *lines]) + "\n")
+    result(f"{plain(str(file))}: {count:,} reviews")
 
 
 def _described(corpus: "Corpus") -> dict[str, Any]:

@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from textvae.cli.generation import Column
 from textvae.cli.inspection import AsJson, RunFolder, Seed
 from textvae.cli.output import columns, document, number, plain, result
 from textvae.cli.progress import Bar
+from textvae.cli.texts import Column
 from textvae.errors import RequestError
 
 

@@ -41,8 +41,8 @@ class Bar:
             if not self.shared:
                 self.live.stop()
 
-    def update(self, done: int, total: int, text: str = "") -> None:
-        """So much is done of so much; `text` stands beside it."""
+    def update(self, done: int, total: int | None, text: str = "") -> None:
+        """So much is done of so much, None where that is not known; `text` stands beside it."""
         now = time.monotonic()
         if self.first is None:
             # What was done before this bar began, as in a resumed run, says nothing about the speed.
@@ -53,9 +53,11 @@ class Bar:
         if self.live is None:
             if now - self.printed >= INTERVAL:
                 self.printed = now
-                left = (now - self.began) / max(done - self.first, 1) * (total - done)
-                count = f"{self.unit} {done:,} of {total:,}".strip()
-                note(", ".join(filter(None, [f"{self.title}: {count}", text, f"{duration(left)} left"])))
+                count, left = f"{self.unit} {done:,}".strip(), ""
+                if total is not None:
+                    seconds = (now - self.began) / max(done - self.first, 1) * (total - done)
+                    count, left = f"{count} of {total:,}", f"{duration(seconds)} left"
+                note(", ".join(filter(None, [f"{self.title}: {count}", text, left])))
         else:
             self.live.update(self.task, completed=done, total=total, text=text)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from textvae.tokenizers import BOS, EOS, PAD, UNK
@@ -69,6 +69,7 @@ def beam(
     ids = torch.full((rows, 1, 0), EOS, device=device)
     log_prob = torch.zeros(rows, 1, device=device)
     found: list[list[tuple[float, Hypothesis]]] = [[] for _ in range(rows)]
+    scores = torch.full((rows, search.size), -math.inf, dtype=torch.float64, device=device)  # the best of those
     steps = search.max_length if templates is None else templates.shape[1]
     for time in range(steps):
         logits, state = decoder.step(token, state)
@@ -78,13 +79,20 @@ def beam(
         best, word, parent = _candidates(logits, surplus, search.size)
         ids = torch.cat([ids.gather(1, parent[:, :, None].expand(-1, -1, time)), word[:, :, None]], dim=2)
         ended = (word == EOS) & search.end
-        _collect(found, place, ids, best, ended, search)
+        among = ended & best.isfinite()
+        among[:, search.size :] = False  # those that come after go on in their place
+        _collect(found, place, ids[:, :, :-1], best, among, search, time + 1, ended=True)
+        reached = (best.double() / (time + 1) ** search.normalisation).masked_fill(~among, -math.inf)
+        scores[place] = torch.cat([scores[place], reached], dim=1).topk(search.size, dim=1)[0]
         log_prob, order = best.masked_fill(ended, -math.inf).topk(min(search.size, best.shape[1]), dim=1)
         ids = ids.gather(1, order[:, :, None].expand(-1, -1, time + 1))
         parent = parent.gather(1, order)
-        going = _going(found, place, log_prob, search, steps)
+        # The rows in which a text that has not ended can still be among the best.
+        attainable = log_prob[:, 0].double() / steps**search.normalisation
+        going = (attainable.isfinite() & (attainable > scores[place, -1])).nonzero()[:, 0]
         if time + 1 == steps:
-            _collect_cut(found, place[going], ids[going], log_prob[going], search)
+            alive = log_prob[going]
+            _collect(found, place[going], ids[going], alive, alive.isfinite(), search, steps, not search.end)
         if time + 1 == steps or not len(going):
             break
         width = logits.shape[1]
@@ -100,14 +108,16 @@ def _ban(
     """What may not be written at a position gets no mass, in place; where a word is given all others do not."""
     banned = search.banned if time >= search.min_length else (*search.banned, EOS)
     if given is None:
-        logits[:, :, banned] = -math.inf
+        for word in banned:
+            logits[:, :, word] = -math.inf
         return
-    blank = given == BLANK
+    blank = (given == BLANK)[:, None, None]
     at = given.clamp(min=0)[:, None, None].expand(-1, logits.shape[1], 1)
     kept = logits.gather(2, at)
-    logits[:, :, (*banned, EOS, UNK)] = -math.inf
-    logits[~blank] = -math.inf
-    logits.scatter_(2, at, torch.where(blank[:, None, None], logits.gather(2, at), kept))
+    for word in (*banned, EOS, UNK):
+        logits[:, :, word] = -math.inf
+    logits.masked_fill_(~blank, -math.inf)
+    logits.scatter_(2, at, torch.where(blank, logits.gather(2, at), kept))
 
 
 def _candidates(
@@ -129,45 +139,15 @@ def _collect(
     place: Int[Tensor, " row"],
     ids: Int[Tensor, "row candidate time"],
     log_prob: Float[Tensor, "row candidate"],
-    ended: Tensor,
-    search: Search,
-) -> None:
-    """Texts that have ended, if they are among the best: those that come after go on in their place."""
-    ended = ended & log_prob.isfinite()
-    ended[:, search.size :] = False
-    tokens = ids.shape[2]
-    for row, candidate in ended.nonzero().tolist():
-        nats = log_prob[row, candidate].item()
-        text = Hypothesis(ids[row, candidate, :-1].tolist(), nats, True)
-        found[int(place[row])].append((search.score(nats, tokens), text))
-
-
-def _collect_cut(
-    found: list[list[tuple[float, Hypothesis]]],
-    place: Int[Tensor, " row"],
-    ids: Int[Tensor, "row beam time"],
-    log_prob: Float[Tensor, "row beam"],
-    search: Search,
-) -> None:
-    """Texts that have not ended at the greatest length."""
-    for row, slot in log_prob.isfinite().nonzero().tolist():
-        nats = log_prob[row, slot].item()
-        text = Hypothesis(ids[row, slot].tolist(), nats, not search.end)
-        found[int(place[row])].append((search.score(nats, ids.shape[2]), text))
-
-
-def _going(
-    found: list[list[tuple[float, Hypothesis]]],
-    place: Int[Tensor, " row"],
-    log_prob: Float[Tensor, "row beam"],
+    chosen: Bool[Tensor, "row candidate"],
     search: Search,
     tokens: int,
-) -> Int[Tensor, " going"]:
-    """The rows in which a text that has not ended, of `tokens` at most, can still be among the best `size`."""
-    attainable = (log_prob[:, 0] / tokens**search.normalisation).tolist()
-    going = []
-    for row, (number, most) in enumerate(zip(place.tolist(), attainable, strict=True)):
-        scores = sorted((score for score, _ in found[number]), reverse=True)[: search.size]
-        if math.isfinite(most) and (len(scores) < search.size or most > scores[-1]):
-            going.append(row)
-    return torch.tensor(going, dtype=torch.long, device=place.device)
+    ended: bool,
+) -> None:
+    """Put the chosen texts, which have `tokens` tokens, among those that were found."""
+    rows, candidates = chosen.nonzero().unbind(1)
+    if not len(rows):
+        return
+    texts, nats = ids[rows, candidates].tolist(), log_prob[rows, candidates].tolist()
+    for code, text, log_px in zip(place[rows].tolist(), texts, nats, strict=True):
+        found[code].append((search.score(log_px, tokens), Hypothesis(text, log_px, ended)))

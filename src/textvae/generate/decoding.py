@@ -18,6 +18,7 @@ from textvae.parts.noise import mixed
 from textvae.tokenizers import BOS, EOS, PAD, UNK
 
 ROWS = 1000  # sentences decoded side by side; with 10,000 words their logits take 40 MB
+GPU_ROWS = 16_000  # the same on a GPU, whose work is worth starting only in large pieces
 # Rows leave the batch once this share of it has ended: less often, and time goes into rows that nobody reads.
 ENDED = 1 / 8
 # Keeps the random numbers of decoding apart from those of the codes, which are drawn from (seed, row).
@@ -64,7 +65,8 @@ class Decoding:
     its number of tokens to the power of `normalisation`.
 
     The padding and the begin mark are never picked, and the unknown word, to the model a word like any other, only
-    if `allow_unknown`. No text ends before it has `min_length` words.
+    if `allow_unknown`. No text ends before it has `min_length` words, and each is cut at `max_length`; 0 stands for
+    the length of the model's own texts.
 
     Source: nucleus, Holtzman et al. 2020, section 3.1 (Prokhorov et al. 2019 sample so, but their program drops the
     word that crosses).
@@ -81,6 +83,7 @@ class Decoding:
     beam: int = 0
     normalisation: float = 0.0
     min_length: int = 0
+    max_length: int = 0
 
     def __post_init__(self) -> None:
         known = ("beam", *CHOICES)
@@ -102,8 +105,9 @@ class Decoding:
             raise RequestError(f"beam = {self.beam}: beam decoding needs 1 or more")
         if not 0.0 <= self.normalisation < math.inf:
             raise RequestError(f"normalisation = {self.normalisation}: must be 0 or more, and finite")
-        if self.min_length < 0:
-            raise RequestError(f"min_length = {self.min_length}: must be 0 or more")
+        for name, value in (("min_length", self.min_length), ("max_length", self.max_length)):
+            if value < 0:
+                raise RequestError(f"{name} = {value}: must be 0 or more")
         for option, (usual, ways) in USED_BY.items():
             if getattr(self, option) != usual and self.name not in ways:
                 given = f"{option} = {getattr(self, option)}"
@@ -194,6 +198,11 @@ def generate(
     return sentences
 
 
+def side_by_side(device: torch.device, beam: int) -> int:
+    """How many codes are searched with a beam of that size at once."""
+    return max(1, (ROWS if device.type == "cpu" else GPU_ROWS) // beam)
+
+
 @torch.no_grad()
 def beams(
     decoder: Decoder,
@@ -216,7 +225,7 @@ def beams(
     search = Search(
         decoding.beam, max_length, decoding.normalisation, decoding.min_length if end else 0, banned, end
     )
-    chunk = max(1, ROWS // decoding.beam)
+    chunk = side_by_side(device, decoding.beam)
     found: list[list[Hypothesis]] = []
     for first in range(0, rows, chunk):
         last = min(first + chunk, rows)

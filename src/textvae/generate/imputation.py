@@ -1,7 +1,8 @@
 """Texts with gaps: which words are missing, by iterated conditional modes."""
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,15 +10,18 @@ from torch.nn.utils.rnn import pad_sequence
 
 from textvae.corpora.readers import one_line
 from textvae.errors import RequestError
-from textvae.generate.beam import BLANK
-from textvae.generate.decoding import Decoding, beams
+from textvae.generate.beam import BLANK, Hypothesis
+from textvae.generate.decoding import Decoding, beams, side_by_side
 from textvae.generate.trained import Trained
 from textvae.scores import evaluating
-from textvae.tokenizers import EOS, PAD, UNK
+from textvae.tokenizers import EOS, PAD, UNK, Tokenizer
 
 # A gap of one word, or of several: ___*3. Where tokens are not words, one may be within a word.
 GAP = re.compile(r"(?<!\w)___(?:\*(\d{1,4}))?(?!\w)")
 INNER_GAP = re.compile(r"___(?:\*(\d{1,4}))?")
+
+# Called with how many texts are done, and of how many.
+Progress = Callable[[int, int], None]
 
 
 class Imputation(NamedTuple):
@@ -27,8 +31,30 @@ class Imputation(NamedTuple):
     log_prob: float
 
 
-def impute(trained: Trained, texts: Sequence[str], size: int | None = None, rounds: int = 3) -> list[Imputation]:
+class Template(NamedTuple):
+    """A text with gaps as a model works on it.
+
+    `ids` come in the order in which the model writes, BLANK for each missing token, the end mark behind. `units`
+    are the words or characters as they were given, in reading order, None for those that are missing; of other
+    tokenizers, which know every text, they are of no use.
+    """
+
+    ids: list[int]
+    units: list[str | None]
+
+
+def impute(
+    trained: Trained,
+    texts: Sequence[str],
+    size: int | None = None,
+    rounds: int = 3,
+    last: float | None = None,
+    progress: Progress | None = None,
+) -> list[Imputation]:
     """Fill the gaps of texts: `___` is one word, `___*3` three; of other tokenizers one token, three.
+
+    With `last`, a share, texts have no marks: that share of each one's words is missing at its end, rounded up as
+    in Table 3 of the paper. What is given comes back as it was given, words that the model does not know too.
 
     Missing words are the unknown word at first. In each of `rounds` the code becomes the mean of q(z|text), the
     posterior's mode, and the words the likeliest that a beam of `size` finds given the code and all other words of
@@ -36,59 +62,137 @@ def impute(trained: Trained, texts: Sequence[str], size: int | None = None, roun
     of 15, as in the paper, unless `size` says otherwise.
 
     Raises:
-        RequestError: for a text without a gap, with nothing but gaps, or too long, and by a model of windows.
+        RequestError: for a text that is empty, without a gap, with nothing but gaps, of which the model knows no
+            word, or that is too long, and by a model of windows.
 
     Source: Bowman et al. 2016, section 5.
     """
-    if trained.window is not None:
-        raise RequestError(f"{trained.run.folder}: is a model of pieces of running text, not of whole texts")
-    coded = trained.model.prior is not None
-    size = size if size is not None else 5 if coded else 15
+    trained.require_whole_texts()
+    size = size if size is not None else usual_beam(trained)
     for name, value in (("beam", size), ("rounds", rounds)):
         if value < 1:
             raise RequestError(f"{name} = {value}: must be 1 or more")
-    templates = [_template(trained, text, number) for number, text in enumerate(texts)]
-    if not templates:
-        return []
-    rows = pad_sequence([torch.tensor(row) for row in templates], batch_first=True, padding_value=PAD)
-    search = Decoding("beam", allow_unknown=False, beam=size)
-    filled = [[UNK if word == BLANK else word for word in row] for row in templates]
-    found: list[float] = []
-    for _ in range(rounds if coded else 1):
-        z = trained.means_of(filled) if coded else None
-        with evaluating(trained.model):
-            code, decoder = trained.model.code, trained.model.decoder
-            best = beams(decoder, z, search, trained.max_length, rows=len(rows), code=code, templates=rows)
-        before, filled = filled, [[*texts[0].ids, EOS] for texts in best]
-        found = [texts[0].log_prob for texts in best]
-        if filled == before:
-            break
-    written = trained.tokenizer.decode_batch(filled)
-    return [Imputation(text, nats) for text, nats in zip(written, found, strict=True)]
+    if last is not None and not 0 < last < 1:
+        raise RequestError(f"last = {last}: must be a share between 0 and 1, such as 0.2")
+    templates = [template(trained, text, f"texts[{number}]", last) for number, text in enumerate(texts)]
+    order = sorted(range(len(templates)), key=lambda number: len(templates[number].ids))
+    together = side_by_side(trained.model.device, size)
+    found: dict[int, Imputation] = {}
+    for start in range(0, len(order), together):
+        chosen = order[start : start + together]
+        texts_of = _filled(trained, [templates[number].ids for number in chosen], size, rounds)
+        for number, (ids, log_prob) in zip(chosen, texts_of, strict=True):
+            found[number] = Imputation(_written(trained.tokenizer, templates[number], ids), log_prob)
+        if progress is not None:
+            progress(len(found), len(order))
+    return [found[number] for number in range(len(order))]
 
 
-def _template(trained: Trained, text: str, number: int) -> list[int]:
-    """The ids of a text, BLANK for each missing word, end mark behind, in the order in which the model writes."""
+def usual_beam(trained: Trained) -> int:
+    """The paper's beam: 5 in each round of a model with codes, 15 of a language model."""
+    return 15 if trained.model.prior is None else 5
+
+
+def missing(tokens: int, share: float) -> int:
+    """How many tokens that share of a text is, rounded up.
+
+    >>> [missing(tokens, 0.2) for tokens in (2, 5, 6, 7, 17)]
+    [1, 1, 2, 2, 4]
+    """
+    return math.ceil(share * tokens - 1e-9)  # a share in binary may be a little above what was meant
+
+
+def template(trained: Trained, text: str, place: str, last: float | None = None) -> Template:
+    """A text with gaps as the model works on it; `place` is what errors call it.
+
+    Raises:
+        RequestError: as `impute`.
+    """
     if not isinstance(text, str):
-        raise RequestError(f"texts[{number}]: is a {type(text).__name__}, not a text")
-    text, ids, last, gaps = one_line(text), list[int](), 0, 0
-    tokenizer = trained.tokenizer
+        raise RequestError(f"{place}: is a {type(text).__name__}, not a text")
+    text, tokenizer = one_line(text), trained.tokenizer
+    if not text:
+        raise RequestError(f"{place}: is empty; leave it out")
+    gap = GAP if tokenizer.name == "word" else INNER_GAP
+    ids, units, read = list[int](), list[str | None](), 0
+    for found in gap.finditer(text):
+        _read(tokenizer, text[read : found.start()], ids, units)
+        gaps = int(found[1] or 1)
+        ids += [BLANK] * gaps
+        units += [None] * gaps
+        read = found.end()
+    _read(tokenizer, text[read:], ids, units)
+    if last is not None:
+        if BLANK in ids:
+            raise RequestError(f"{place}: has a gap, ___, and the share that is missing at the end is given too")
+        gaps = missing(len(ids), last)
+        ids[-gaps:], units[-gaps:] = [BLANK] * gaps, [None] * gaps
+    _check(ids, trained.max_length, place)
+    return Template([*(ids[::-1] if tokenizer.right_to_left else ids), EOS], units)
 
-    def known(part: str) -> list[int]:
-        (read,) = tokenizer.encode([part])
-        return read[::-1] if tokenizer.right_to_left else read
 
-    for gap in (GAP if tokenizer.name == "word" else INNER_GAP).finditer(text):
-        missing = int(gap[1] or 1)
-        ids += [*known(text[last : gap.start()]), *[BLANK] * missing]
-        last, gaps = gap.end(), gaps + missing
-    ids += known(text[last:])
-    if not gaps:
-        raise RequestError(f"texts[{number}]: has no gap; write ___ for a missing word, ___*3 for three")
-    if len(ids) == gaps:
-        raise RequestError(f"texts[{number}]: is nothing but gaps; give some of its words")
-    if len(ids) > trained.max_length:
-        raise RequestError(
-            f"texts[{number}]: has {len(ids)} tokens, and the model's texts have {trained.max_length} at most"
-        )
-    return [*(ids[::-1] if tokenizer.right_to_left else ids), EOS]
+def _read(tokenizer: Tokenizer, part: str, ids: list[int], units: list[str | None]) -> None:
+    """Add the tokens of a part of a text, and what they stand for, in reading order."""
+    (found,) = tokenizer.encode([part])
+    ids += found[::-1] if tokenizer.right_to_left else found
+    text = tokenizer.normalise(part)
+    units += list(text) if tokenizer.name == "character" else text.split(" ") if text else []
+
+
+def _check(ids: list[int], max_length: int, place: str) -> None:
+    """Refuse a text in which there is nothing to find, or nothing to go by."""
+    known = [word for word in ids if word != BLANK]
+    if len(known) == len(ids):
+        raise RequestError(f"{place}: has no gap; write ___ for a missing word, ___*3 for three")
+    if not known:
+        raise RequestError(f"{place}: is nothing but gaps; give some of its words")
+    if set(known) == {UNK}:
+        raise RequestError(f"{place}: the model knows none of its words; give some that it was trained on")
+    if len(ids) > max_length:
+        raise RequestError(f"{place}: has {len(ids)} tokens, and the model's texts have {max_length} at most")
+
+
+def _filled(trained: Trained, templates: list[list[int]], size: int, rounds: int) -> list[tuple[list[int], float]]:
+    """The ids of texts whose gaps are filled, and their log p in nats.
+
+    A text that came out of a round as it went in would do so again, and is done.
+    """
+    filled = [[UNK if word == BLANK else word for word in row] for row in templates]
+    nats = [0.0] * len(templates)
+    changing = list(range(len(templates)))
+    for _ in range(rounds if trained.model.prior is not None else 1):
+        best = _likeliest(trained, [templates[row] for row in changing], [filled[row] for row in changing], size)
+        changed = []
+        for row, text in zip(changing, best, strict=True):
+            ids, nats[row] = [*text.ids, EOS], text.log_prob
+            if ids != filled[row]:
+                changed.append(row)
+            filled[row] = ids
+        changing = changed
+        if not changing:
+            break
+    return list(zip(filled, nats, strict=True))
+
+
+def _likeliest(
+    trained: Trained, templates: list[list[int]], filled: list[list[int]], size: int
+) -> list[Hypothesis]:
+    """The likeliest texts that fit the templates, given the codes of the texts as they are filled now."""
+    rows = pad_sequence([torch.tensor(row) for row in templates], batch_first=True, padding_value=PAD)
+    z = None if trained.model.prior is None else trained.means_of(filled)
+    search = Decoding("beam", allow_unknown=False, beam=size)
+    with evaluating(trained.model):
+        code, decoder = trained.model.code, trained.model.decoder
+        found = beams(decoder, z, search, trained.max_length, rows=len(rows), code=code, templates=rows)
+    return [texts[0] for texts in found]
+
+
+def _written(tokenizer: Tokenizer, given: Template, ids: list[int]) -> str:
+    """A filled text: what was given as it was given, what was missing as the model writes it."""
+    if tokenizer.name == "bpe":
+        return tokenizer.decode(ids)
+    words = ids[:-1][::-1] if tokenizer.right_to_left else ids[:-1]
+    units = [
+        tokenizer.tokens[word] if unit is None else unit for word, unit in zip(words, given.units, strict=True)
+    ]
+    return ("" if tokenizer.name == "character" else " ").join(units)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Float64
 from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -16,19 +16,21 @@ from textvae.batches import Batch
 from textvae.corpora.readers import one_line
 from textvae.errors import RequestError
 from textvae.evaluate import model_of
-from textvae.files import replacing
-from textvae.generate.decoding import Decoding, generate
+from textvae.generate.decoding import Decoding, beams, generate
 from textvae.model import TextVAE
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import Posterior, joined, mapped
-from textvae.parts.priors import Prior
+from textvae.parts.priors import Prior, arc, line
 from textvae.run import Run
 from textvae.scores import evaluating, on
 from textvae.tokenizers import EOS, PAD
 
-# Padded tokens encoded at once.
-TOKENS = 16_384
+# Padded tokens encoded at once: on a CPU what fits its caches, on a GPU what keeps it busy.
+TOKENS, GPU_TOKENS = 2048, 32_768
+# Padded tokens scored at once, each of which takes the logits of a whole vocabulary.
+SCORED = 4096
 GREEDY = Decoding()
+PATHS = ("linear", "spherical")
 # A line break with all white space around it, since lines of training text have none outside and are never blank.
 # It begins where the white space does, so that long stretches of it take no longer than other text.
 _LINE_BREAK = re.compile(r"(?<!\s)\s*[\r\n]\s*")
@@ -81,6 +83,16 @@ class Trained:
         """
         return self._means(texts).numpy()
 
+    def encode_counted(self, texts: Sequence[str]) -> tuple[Float32[np.ndarray, "n latent"], int]:
+        """The codes of texts as `encode` gives them, and how many of the texts were cut, without a warning.
+
+        Raises:
+            RequestError: as `posterior`.
+        """
+        self._prior()
+        ids, cut = self.token_ids(texts)
+        return self.means_of(ids).numpy(), cut
+
     def decode(self, z: ArrayLike | Tensor, decoding: Decoding = GREEDY, seed: int = 0) -> list[str]:
         """The text of each code; `z` is (n, latent).
 
@@ -89,6 +101,26 @@ class Trained:
         """
         self._prior()
         return self._texts(self._codes(z), decoding, seed)
+
+    def n_best(
+        self, z: ArrayLike | Tensor | None, decoding: Decoding, n: int, rows: int = 1
+    ) -> list[list[tuple[str, float]]]:
+        """The `n` best texts that a beam finds for each code, or `rows` times without codes, the best first.
+
+        Beside each stands log p(text|z) in nats, end mark counted.
+
+        Raises:
+            RequestError: as `decode`, for another decoding, and where the beam has fewer than n texts.
+        """
+        if decoding.name != "beam":
+            raise RequestError(f"n_best = {n}: {decoding.name} decoding finds one text; decode by 'beam'")
+        if not 1 <= n <= decoding.beam:
+            raise RequestError(f"n_best = {n}: must be 1 to {decoding.beam}, the size of the beam")
+        codes = None if z is None or self.model.prior is None else self._codes(z)
+        with evaluating(self.model):
+            model, end, length = self.model, self.window is None, decoding.max_length or self.max_length
+            found = beams(model.decoder, codes, decoding, length, rows=rows, code=model.code, end=end)
+        return [[(self._written(text.ids), text.log_prob) for text in texts[:n]] for texts in found]
 
     def sample(self, n: int, seed: int = 0, decoding: Decoding = GREEDY) -> list[str]:
         """`n` sentences from codes drawn from the prior, or from a language model.
@@ -125,8 +157,10 @@ class Trained:
                 z = posterior.rsample(sentence_noise(seed, torch.arange(len(z))))[0]
         return self._texts(z, decoding, seed)
 
-    def impute(self, texts: str | Sequence[str], size: int | None = None, rounds: int = 3) -> list[str]:
-        """Texts with their gaps filled: `___` is one missing word, `___*3` three.
+    def impute(
+        self, texts: str | Sequence[str], size: int | None = None, rounds: int = 3, last: float | None = None
+    ) -> list[str]:
+        """Texts with their gaps filled: `___` is one missing word, `___*3` three; or of each its `last` share.
 
         Raises:
             RequestError: as `imputation.impute`, which has the details and gives log-probabilities too.
@@ -134,22 +168,87 @@ class Trained:
         from textvae.generate.imputation import impute  # not above: it works on this class
 
         given = [texts] if isinstance(texts, str) else texts
-        return [found.text for found in impute(self, given, size, rounds)]
+        return [found.text for found in impute(self, given, size, rounds, last)]
 
-    def path(
-        self, a: str | ArrayLike | Tensor, b: str | ArrayLike | Tensor, steps: int = 9
-    ) -> Float32[np.ndarray, "steps latent"]:
-        """`steps` codes from a to b, both included, on the prior's path; a and b are texts or codes of (latent,).
+    def nll(self, texts: Sequence[str]) -> Float64[np.ndarray, " n"]:
+        """-log p(text) of each text by a language model, in nats, end mark counted: exact, and finite.
+
+        Texts are scored as a whole, also those longer than the ones that the model was trained on. Words that it
+        does not know count as the unknown word. A text without words, as models may write, has its end mark.
 
         Raises:
-            RequestError: for fewer than 2 steps, and as `posterior` and `decode` for the ends.
+            RequestError: for what is no text, and by a model with codes or of windows.
+        """
+        self.require_likelihood()
+        self.require_whole_texts()
+        if isinstance(texts, str):
+            raise RequestError(f"texts = {texts!r}: a list of texts is expected; wrap a single one: [text]")
+        found = torch.zeros(len(texts), dtype=torch.float64)
+        with evaluating(self.model):
+            for batch in _batches([[*ids, EOS] for ids in self._sentences(texts)], SCORED):
+                log_px = self.model.log_px(on(self.model.device, batch), None)
+                found[batch.index] = -log_px.double().sum(-1)[0].cpu()
+        return found.numpy()
+
+    def direction(
+        self, sources: str | Sequence[str], targets: str | Sequence[str]
+    ) -> Float32[np.ndarray, " latent"]:
+        """The mean code of `targets` less that of `sources`, one text or many on either side.
+
+        Raises:
+            RequestError: as `transfer.direction`, which has the details.
+        """
+        from textvae.generate.transfer import direction  # not above: it works on this class
+
+        return direction(self, sources, targets)
+
+    def transfer(
+        self,
+        texts: str | Sequence[str],
+        direction: ArrayLike,
+        strength: float = 1.0,
+        decoding: Decoding = GREEDY,
+        seed: int = 0,
+    ) -> list[str]:
+        """Each text with its code moved along a direction: z + strength * direction; 0 is a reconstruction.
+
+        Raises:
+            RequestError: as `encode` and `decode`, and for a direction that is none for codes of this run.
+        """
+        from textvae.generate.transfer import moved
+
+        given = [texts] if isinstance(texts, str) else texts
+        return self.decode(moved(self, self.encode(given), direction, strength), decoding, seed)
+
+    def path(
+        self,
+        a: str | ArrayLike | Tensor,
+        b: str | ArrayLike | Tensor,
+        steps: int = 9,
+        kind: str | None = None,
+    ) -> Float32[np.ndarray, "steps latent"]:
+        """`steps` codes from a to b, both included; a and b are texts or codes of (latent,).
+
+        The path is the prior's own, a line but for a prior on the sphere, or by its `kind` a `linear` one, or
+        a `spherical` one: at even angles from one direction to the other, the length changing evenly too.
+
+        Raises:
+            RequestError: for fewer than 2 steps, equal ends, an unknown kind, and as `posterior` and `decode` for
+                the ends.
         """
         prior = self._prior()
+        if kind not in (None, *PATHS):
+            raise RequestError(f"path = {kind!r}: unknown; known: {', '.join(PATHS)}")
         if steps < 2:
             raise RequestError(f"steps = {steps}: must be 2 or more, both ends included")
-        first, last = self._end(a, "a"), self._end(b, "b")
+        first, last = (self.end(end, name).to(self.model.device) for end, name in ((a, "a"), (b, "b")))
+        if torch.equal(first, last):
+            raise RequestError("a and b: have the same code, so there is no path; give two different ends")
+        if kind == "spherical" and not (first.any() and last.any()):
+            raise RequestError("path = 'spherical': an end is zero, which has no direction; take the linear path")
+        of_kind = {None: prior.path, "linear": line, "spherical": arc}[kind]
         with evaluating(self.model):
-            return prior.path(first.to(self.model.device), last.to(self.model.device), steps).cpu().numpy()
+            return of_kind(first, last, steps).cpu().numpy()
 
     def interpolate(
         self,
@@ -158,15 +257,16 @@ class Trained:
         steps: int = 9,
         decoding: Decoding = GREEDY,
         seed: int = 0,
+        kind: str | None = None,
     ) -> list[str]:
         """The texts along the path from a to b, both ends decoded too; a and b are texts or codes of (latent,).
 
         Raises:
             RequestError: as `path`.
 
-        Source: Bowman et al. 2016, section 5.3.
+        Source: Bowman et al. 2016, section 6.3.
         """
-        return self.decode(self.path(a, b, steps), decoding, seed)
+        return self.decode(self.path(a, b, steps, kind), decoding, seed)
 
     def interpolate_prior(self, seed: int = 0, steps: int = 9, decoding: Decoding = GREEDY) -> list[str]:
         """The texts along the path between two draws of the prior: the codes of the first two samples of `seed`.
@@ -199,7 +299,7 @@ class Trained:
         index: list[Tensor] = []
         parts: list[Posterior] = []
         with evaluating(self.model):
-            for batch in _batches(ids):
+            for batch in _batches(ids, TOKENS if self.model.device.type == "cpu" else GPU_TOKENS):
                 posterior = self.model.encode(on(self.model.device, batch))
                 assert posterior is not None
                 index.append(batch.index)
@@ -211,6 +311,27 @@ class Trained:
         """The posterior means of texts."""
         self._prior()
         return self.means_of(self._ids(texts))
+
+    def require_likelihood(self) -> None:
+        """Refuse a model with codes.
+
+        Raises:
+            RequestError: by such a model.
+        """
+        if self.model.prior is not None:
+            raise RequestError(
+                f"{self.run.folder}: has latent codes, so the likelihood of a text is not known exactly; "
+                "give the run of a language model (--method language-model)"
+            )
+
+    def require_whole_texts(self) -> None:
+        """Refuse a model of windows.
+
+        Raises:
+            RequestError: by such a model.
+        """
+        if self.window is not None:
+            raise RequestError(f"{self.run.folder}: is a model of pieces of running text, not of whole texts")
 
     def _prior(self) -> Prior:
         """The prior; a language model is refused."""
@@ -230,27 +351,45 @@ class Trained:
     def _texts(self, z: Tensor | None, decoding: Decoding, seed: int, rows: int = 1) -> list[str]:
         with evaluating(self.model):
             model, end = self.model, self.window is None
-            ids = generate(model.decoder, z, decoding, self.max_length, seed, rows=rows, code=model.code, end=end)
+            length = decoding.max_length or self.max_length
+            ids = generate(model.decoder, z, decoding, length, seed, rows=rows, code=model.code, end=end)
         return self.tokenizer.decode_batch(ids) if end else [self.tokenizer.decode_lines(row) for row in ids]
 
+    def _written(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids) if self.window is None else self.tokenizer.decode_lines(ids)
+
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of texts as the model reads them, brought to the form that the training text had."""
+        """The tokens of texts as `token_ids` gives them, with a warning if texts were cut."""
+        ids, cut = self.token_ids(texts)
+        self.warn_of_cut(cut, len(ids), 5)
+        return ids
+
+    def token_ids(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
+        """The tokens of texts as the model reads them, brought to the form that the training text had.
+
+        Then how many were too long and cut. End marks are among the tokens.
+
+        Raises:
+            RequestError: for an empty text, and one that is no text.
+        """
         if isinstance(texts, str):
             raise RequestError(f"texts = {texts!r}: a list of texts is expected; wrap a single one: [text]")
         sentences = self._sentences(texts) if self.window is None else self._pieces(texts)
         for number, ids in enumerate(sentences):
             if not ids:
                 raise RequestError(f"texts[{number}]: is empty; leave it out")
-        long = sum(len(ids) > self.max_length for ids in sentences)
-        if long:
-            warnings.warn(
-                f"{long} of {len(sentences)} texts cut to their first {self.max_length} tokens "
-                f"(data.{'max_length' if self.window is None else 'window'})",
-                stacklevel=4,
-            )
+        cut = sum(len(ids) > self.max_length for ids in sentences)
         if self.window is not None:
-            return [ids[: self.window] for ids in sentences]
-        return [[*self.tokenizer.beginning(ids, self.max_length), EOS] for ids in sentences]
+            return [ids[: self.window] for ids in sentences], cut
+        return [[*self.tokenizer.beginning(ids, self.max_length), EOS] for ids in sentences], cut
+
+    def warn_of_cut(self, cut: int, total: int, level: int = 3) -> None:
+        """Warn, `level` calls up, if some of the texts were cut because they are too long."""
+        if cut:
+            limit = f"data.{'max_length' if self.window is None else 'window'}"
+            warnings.warn(
+                f"{cut} of {total} texts cut to their first {self.max_length} tokens ({limit})", stacklevel=level
+            )
 
     def _sentences(self, texts: Sequence[str]) -> list[list[int]]:
         lines = [one_line(text) if isinstance(text, str) else text for text in texts]
@@ -270,43 +409,18 @@ class Trained:
             raise RequestError(f"{name}[{bad[0]}]: holds a number that is not finite")
         return torch.tensor(codes)
 
-    def _end(self, end: str | ArrayLike | Tensor, name: str) -> Float[Tensor, " latent"]:
-        """One end of a path: the code itself, alone or as the only one of an array, or that of a text."""
+    def end(self, end: str | ArrayLike | Tensor, name: str) -> Float[Tensor, " latent"]:
+        """One end of a path: the code itself, alone or as the only one of an array, or that of a text.
+
+        Raises:
+            RequestError: as `posterior` and `decode`, calling it by its `name`.
+        """
         if isinstance(end, str):
             return self._means([end])[0]
         code = _array(end, name)
         if code.shape not in ((self.latent,), (1, self.latent)):
             raise RequestError(f"{name}: has shape {code.shape}; a text or one code of {self.latent} is expected")
         return self._codes(code.reshape(1, -1), name)[0]
-
-
-def save_codes(
-    path: Path | str, codes: Float32[np.ndarray, "n latent"], texts: Sequence[str] | None = None
-) -> None:
-    """Write codes to a file that is replaced whole or not at all: `.npy`, or `.parquet` with columns z0, z1, ...
-
-    With `texts` a Parquet file has them too, in a column `text`; a NumPy file has no place for them.
-
-    Raises:
-        RequestError: for another suffix, or texts that are not one for each code.
-        WorkError: when the file cannot be written.
-    """
-    path = Path(path)
-    if texts is not None and len(texts) != len(codes):
-        raise RequestError(f"texts: {len(texts)} for {len(codes)} codes; give one for each")
-    if path.suffix == ".npy":
-        with replacing(path) as file:
-            np.save(file, codes, allow_pickle=False)
-    elif path.suffix == ".parquet":
-        import pyarrow
-        from pyarrow import parquet
-
-        columns = {} if texts is None else {"text": pyarrow.array(texts, pyarrow.string())}
-        columns |= {f"z{number}": pyarrow.array(column) for number, column in enumerate(codes.T)}
-        with replacing(path) as file:
-            parquet.write_table(pyarrow.table(columns), file)
-    else:
-        raise RequestError(f"{path}: unknown suffix {path.suffix!r}; codes are written as .npy or .parquet")
 
 
 def _array(value: ArrayLike | Tensor, name: str) -> Float32[np.ndarray, "..."]:
@@ -316,12 +430,12 @@ def _array(value: ArrayLike | Tensor, name: str) -> Float32[np.ndarray, "..."]:
         raise RequestError(f"{name}: is not an array of numbers") from None
 
 
-def _batches(sentences: list[list[int]]) -> Iterator[Batch]:
-    """Texts' ids, end marks included, the longest first, in batches of at most TOKENS ids, padding among them."""
+def _batches(sentences: list[list[int]], tokens: int) -> Iterator[Batch]:
+    """Texts' ids, end marks included, the longest first, in batches of at most `tokens` ids, padding among them."""
     order = sorted(range(len(sentences)), key=lambda number: -len(sentences[number]))
     start = 0
     while start < len(order):
-        index = order[start : start + max(1, TOKENS // len(sentences[order[start]]))]
+        index = order[start : start + max(1, tokens // len(sentences[order[start]]))]
         rows = [torch.tensor(sentences[number]) for number in index]
         lengths = torch.tensor([len(row) for row in rows])
         yield Batch(pad_sequence(rows, batch_first=True, padding_value=PAD), lengths, torch.tensor(index))

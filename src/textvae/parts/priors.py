@@ -178,14 +178,7 @@ class UniformSphere(nn.Module):
         The ends are normalised first. Between equal ends nothing moves; between opposite ones any half circle is
         shortest, and it goes by way of the axis on which a is smallest.
         """
-        start, end = F.normalize(a.double(), dim=0), F.normalize(b.double(), dim=0)
-        away = end - (end @ start) * start
-        angle = torch.atan2(away.norm(), end @ start)
-        if away.norm() < 1e-9:  # equal or opposite
-            axis = F.one_hot(start.abs().argmin(), len(start)).to(start)
-            away = axis - (axis @ start) * start
-        turn = torch.linspace(0, 1, steps, device=a.device, dtype=torch.float64)[:, None] * angle
-        return (turn.cos() * start + turn.sin() * F.normalize(away, dim=0)).to(a.dtype)
+        return arc(F.normalize(a.double(), dim=0), F.normalize(b.double(), dim=0), steps).to(a.dtype)
 
 
 def log_area(latent: int) -> float:
@@ -201,6 +194,23 @@ def line(a: Float[Tensor, " latent"], b: Float[Tensor, " latent"], steps: int) -
     """`steps` codes from a to b, both included, on a straight line."""
     t = torch.linspace(0, 1, steps, device=a.device, dtype=a.dtype)[:, None]
     return a * (1 - t) + b * t
+
+
+def arc(a: Float[Tensor, " latent"], b: Float[Tensor, " latent"], steps: int) -> Float[Tensor, "steps latent"]:
+    """`steps` codes from a to b, both included, at even angles and with evenly changing lengths.
+
+    The shorter way round. Between equal directions only the length changes; between opposite ones any half circle
+    is shortest, and it goes by way of the axis on which a is smallest. Neither end may be zero.
+    """
+    start, end = F.normalize(a.double(), dim=0), F.normalize(b.double(), dim=0)
+    away = end - (end @ start) * start
+    angle = torch.atan2(away.norm(), end @ start)
+    if away.norm() < 1e-9:  # equal or opposite
+        axis = F.one_hot(start.abs().argmin(), len(start)).to(start)
+        away = axis - (axis @ start) * start
+    t = torch.linspace(0, 1, steps, device=a.device, dtype=torch.float64)[:, None]
+    turn, length = t * angle, a.double().norm() * (1 - t) + b.double().norm() * t
+    return (length * (turn.cos() * start + turn.sin() * F.normalize(away, dim=0))).to(a.dtype)
 
 
 def chosen(log_weight: Float[Tensor, "*any components"], normal: Float[Tensor, "*any"]) -> Int[Tensor, "*any"]:

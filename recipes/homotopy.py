@@ -1,0 +1,523 @@
+"""Ways through the space of codes, by eight models: paths, posterior and tail samples, capacities, sensitivity.
+
+    TEXTVAE_DATA=CORPORA python recipes/homotopy.py --scale gpu --processes 8
+
+Claims B8, B9 and B10 of Bowman et al. 2016 (Tables 1, 6, 7, 8, 10) and P7 of Prokhorov et al. 2019 (Table 2 and the
+gradient's direction of its footnote 7). Scales, models and decodings are in `homotopy.toml`. Runs go to
+`runs/homotopy/SCALE`, finished ones are used again, unfinished ones are gone on with. Numbers go to
+`results/homotopy/SCALE.json`, a page of tables and paths to `results/homotopy/SCALE.md`. Sentences of the corpus
+are measured on and not written down: printed paths lie between draws of the prior, or sentences of `homotopy.toml`.
+
+NLL is -log p(text) by a language model of the same size and data, end mark counted. Where texts differ in length,
+nats per token tell more than nats per sentence. Standard errors are over paths, sentences or samples.
+"""
+
+import argparse
+import sys
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from running import Job, done
+
+if TYPE_CHECKING:
+    from textvae.generate.paths import Homotopy
+    from textvae.generate.trained import Trained
+
+HERE = Path(__file__).parent
+LANGUAGE_MODEL, AUTOENCODER = "language-model", "autoencoder"
+STEPS, SAMPLES, MAPS = 9, 3, 10
+LENGTHS = ((1, 5), (6, 8), (9, 11), (12, 15), (16, 30))
+# Whose paths the page shows; of those with a prior posterior samples and tail samples too.
+SHOWN = ("word-dropout", "bow-annealing", "capacity-15", "autoencoder", "vanilla")
+WHOSE = ("the mean", "samples", "another's samples")
+
+
+def main() -> int:
+    """Train what is missing, measure, write; 1 if a run failed."""
+    plan = tomllib.loads((HERE / "homotopy.toml").read_text(encoding="utf-8"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", choices=("smoke", "grammar", "cpu", "gpu"), required=True)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runs", type=Path, default=Path("runs/homotopy"))
+    parser.add_argument("--out", type=Path, default=Path("results/homotopy"))
+    asked = parser.parse_args()
+    scale, folder = plan[asked.scale], asked.runs / asked.scale
+    began = time.monotonic()
+    failed = done(jobs(plan, scale, folder, asked.seed), asked.processes)
+    if failed:
+        return 1
+    trained_after = time.monotonic() - began
+
+    import textvae
+    from textvae.files import read_json, write_json, write_text
+    from textvae.run import machine
+
+    models = {name: textvae.load(folder / f"{name}-{asked.seed}") for name in plan["models"]}
+    numbers = {
+        "scale": asked.scale,
+        "corpus": scale["settings"]["data"]["corpus"],
+        "seed": asked.seed,
+        "plan": {**scale, "models": plan["models"]},
+        "machine": machine(),
+        "runs": {name: scores(read_json(one.run.folder / "evaluation/test.json")) for name, one in models.items()},
+        **measured(plan, scale, models, asked.seed),
+    }
+    numbers["seconds"] = {"training": trained_after, "all": time.monotonic() - began}
+    asked.out.mkdir(parents=True, exist_ok=True)
+    write_json(asked.out / f"{asked.scale}.json", numbers)
+    page = markdown(numbers, examples(plan, models, numbers["corpus"], asked.seed))
+    write_text(asked.out / f"{asked.scale}.md", page)
+    print(page)
+    return 0
+
+
+def jobs(plan: Mapping[str, Any], scale: Mapping[str, Any], folder: Path, seed: int) -> list[Job]:
+    """The runs, one of each model."""
+    ramp = f"objective.capacity.ramp_epochs={scale['ramp_epochs']}"
+    return [
+        Job(
+            folder / f"{name}-{seed}",
+            model["method"],
+            (*model.get("set", ()), *([ramp] if model["method"] == "capacity" else ()), f"train.seed={seed}"),
+            scale["settings"],
+            "test",
+            scale["iw_samples"],
+            scale["iw_sentences"],
+        )
+        for name, model in plan["models"].items()
+    ]
+
+
+def measured(
+    plan: Mapping[str, Any], scale: Mapping[str, Any], models: "Mapping[str, Trained]", seed: int
+) -> dict[str, Any]:
+    """The numbers of all claims, by claim and model."""
+    scorer = models[LANGUAGE_MODEL]
+    coded = {name: model for name, model in models.items() if name != LANGUAGE_MODEL}
+    given = held_out(scorer, max(scale["sentences"], 2 * scale["pairs"]), seed)
+    vaes = {name: model for name, model in coded.items() if name != AUTOENCODER}
+    capacities = {name: model for name, model in coded.items() if name.startswith("capacity-")}
+    return {
+        "text": of_text(scorer, given, seed),
+        "B8": {
+            "between sentences": {
+                name: paths_between_sentences(model, scorer, given[: 2 * scale["pairs"]])
+                for name, model in coded.items()
+            },
+            "between prior draws": {
+                name: paths_between_draws(model, scorer, scale["pairs"], seed) for name, model in vaes.items()
+            },
+        },
+        "B9": {name: posterior_samples(model, given[: scale["sentences"]], seed) for name, model in coded.items()},
+        "B10": {name: tail_samples(model, scorer, scale["samples"], seed) for name, model in vaes.items()},
+        "P7": same_codes(plan, capacities, scorer, scale["pairs"], seed),
+        "sensitivity": {
+            name: moved(model, given[: scale["sensitivity"]], scale["directions"], seed)
+            for name, model in coded.items()
+        },
+    }
+
+
+def held_out(model: "Trained", n: int, seed: int) -> list[str]:
+    """Different test sentences, drawn by the seed, as the vocabulary has them."""
+    from textvae.data import open_corpus
+
+    store = open_corpus(model.run.settings.data).split("test")
+    order = np.random.default_rng(seed).permutation(len(store))
+    texts = model.tokenizer.decode_batch([store[row].tolist() for row in order[: 2 * n].tolist()])
+    return list(dict.fromkeys(texts))[:n]
+
+
+def of_text(scorer: "Trained", texts: Sequence[str], seed: int) -> dict[str, Any]:
+    """What NLLs are to be compared with: sentences of the test split, and the same with their words shuffled."""
+    order = np.random.default_rng(seed)
+    shuffled = [" ".join(order.permutation(text.split())) for text in texts]
+    return {"test sentences": likelihood(scorer, texts), "their words shuffled": likelihood(scorer, shuffled)}
+
+
+def likelihood(scorer: "Trained", texts: Sequence[str]) -> dict[str, Any]:
+    """NLL by the language model, per sentence and per token, and the share that is grammatical if that is known."""
+    nll = scorer.nll(texts)
+    right = grammatical(scorer, texts)
+    return {
+        "nats_per_sentence": summary(nll),
+        "nats_per_token": summary(nll / tokens(texts)),
+        "grammatical": None if right is None else summary(right),
+    }
+
+
+def grammatical(scorer: "Trained", texts: Sequence[str]) -> np.ndarray | None:
+    """1 for each text that the grammar can write, 0 for others; None but on the corpus `grammar`."""
+    from textvae.corpora.grammar import reviews
+
+    if scorer.run.settings.data.corpus != "grammar":
+        return None
+    known = {text: float(reviews().attributes(text) is not None) for text in set(texts)}
+    return np.array([known[text] for text in texts])
+
+
+def tokens(texts: Sequence[str]) -> np.ndarray:
+    """How many tokens each text has, its end mark among them."""
+    return np.array([len(text.split()) + 1.0 for text in texts])
+
+
+def summary(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
+    """Mean, standard error and number."""
+    found = np.asarray(values, dtype=np.float64)
+    error = float(found.std(ddof=1) / len(found) ** 0.5) if len(found) > 1 else None
+    return {"mean": float(found.mean()), "standard_error": error, "n": len(found)}
+
+
+def paths_between_sentences(model: "Trained", scorer: "Trained", texts: Sequence[str]) -> dict[str, Any]:
+    """Claim B8, Table 1: straight paths between the codes of held-out sentences."""
+    from textvae.generate.paths import homotopies, text_ends
+
+    pairs = list(zip(texts[::2], texts[1::2], strict=False))
+    return path_scores(homotopies(model, text_ends(model, pairs), STEPS, "linear"), scorer)
+
+
+def paths_between_draws(model: "Trained", scorer: "Trained", pairs: int, seed: int) -> dict[str, Any]:
+    """Claim B8, Tables 8 and 10: paths between draws of the prior."""
+    from textvae.generate.paths import homotopies, prior_ends
+
+    return path_scores(homotopies(model, prior_ends(model, pairs, seed), STEPS, "linear"), scorer)
+
+
+def path_scores(found: "Sequence[Homotopy]", scorer: "Trained") -> dict[str, Any]:
+    """How paths read: NLL of the texts between the ends and of the ends, their difference, and how texts change."""
+    texts = [text for path in found for text in path.texts]
+    nll = scorer.nll(texts).reshape(len(found), -1)
+    each = nll / tokens(texts).reshape(nll.shape)
+    smooth = [path.smoothness for path in found]
+    numbers: dict[str, Any] = {}
+    for unit, values in (("nats_per_sentence", nll), ("nats_per_token", each)):
+        between, ends = values[:, 1:-1].mean(axis=1), values[:, [0, -1]].mean(axis=1)
+        numbers[unit] = {"between": summary(between), "ends": summary(ends), "rise": summary(between - ends)}
+    right = grammatical(scorer, texts)
+    if right is not None:
+        right = right.reshape(nll.shape)
+        between, ends = right[:, 1:-1].mean(axis=1), right[:, [0, -1]].mean(axis=1)
+        numbers["grammatical"] = {
+            "between": summary(between),
+            "ends": summary(ends),
+            "rise": summary(between - ends),
+        }
+    return {
+        "grammatical": None,
+        **numbers,
+        "steps": nll.shape[1],
+        "different": summary([one.distinct for one in smooth]),
+        "words_a_step": summary([one.mean_edit for one in smooth]),
+        "largest_step": summary([one.largest_edit for one in smooth]),
+    }
+
+
+def posterior_samples(model: "Trained", texts: list[str], seed: int) -> dict[str, Any]:
+    """Claim B9, Table 7: greedy texts of the posterior's mean and of three draws, against the sentence, by length.
+
+    The floor is what the samples of another sentence of any length come to.
+    """
+    from textvae.generate.sources import posterior_draws
+
+    mean = model.reconstruct(texts)
+    codes = posterior_draws(model, texts, SAMPLES, seed)
+    drawn = model.decode(codes.reshape(-1, model.latent))
+    words = np.array([len(text.split()) for text in texts])
+    rows = {}
+    for least, most in LENGTHS:
+        chosen = np.flatnonzero((least <= words) & (words <= most)).tolist()
+        if len(chosen) < 2:
+            continue
+        given = [texts[row] for row in chosen]
+        many = [text for text in given for _ in range(SAMPLES)]
+        own = [drawn[row * SAMPLES + draw] for row in chosen for draw in range(SAMPLES)]
+        next_ones = [(row + 1) % len(texts) for row in chosen]  # the order of the texts is random
+        others = [drawn[row * SAMPLES + draw] for row in next_ones for draw in range(SAMPLES)]
+        rows[f"{least}-{most}"] = {
+            "sentences": len(chosen),
+            "mean": fidelity([mean[row] for row in chosen], given, 1, seed),
+            "samples": fidelity(own, many, SAMPLES, seed),
+            "floor": fidelity(others, many, SAMPLES, seed),
+        }
+    return rows
+
+
+def fidelity(texts: Sequence[str], references: Sequence[str], each: int, seed: int) -> dict[str, Any]:
+    """BLEU with its bootstrap standard error over sentences of `each` texts, and means over sentences.
+
+    `kept` is the share of words that need no edit, 1 - edits / words of the longer text; then how many texts are
+    the sentence itself, and by how many words their lengths are wrong.
+    """
+    from textvae.metrics.edits import edit_distance
+
+    pairs = list(zip(texts, references, strict=True))
+    counts = np.array([bleu_counts(text, reference) for text, reference in pairs])
+    blocks = counts.reshape(-1, each, counts.shape[1]).sum(axis=1)
+    order = np.random.default_rng(seed)
+    again = [bleu(blocks[order.integers(len(blocks), size=len(blocks))].sum(axis=0)) for _ in range(200)]
+    words = [(text.split(), reference.split()) for text, reference in pairs]
+    wrong = np.array([abs(len(own) - len(other)) for own, other in words])
+    kept = np.array([1 - edit_distance(own, other) / max(len(own), len(other)) for own, other in words])
+    return {
+        "bleu": {"mean": bleu(counts.sum(axis=0)), "standard_error": float(np.std(again)), "n": len(blocks)},
+        "kept": summary(kept.reshape(-1, each).mean(axis=1)),
+        "same": summary(np.array([text == reference for text, reference in pairs]).reshape(-1, each).mean(axis=1)),
+        "length_error": summary(wrong.reshape(-1, each).mean(axis=1)),
+    }
+
+
+def bleu_counts(text: str, reference: str) -> list[int]:
+    """Of one text: words, words of the reference, then for n-grams of 1 to 4 words those that match and all."""
+    own, other = text.split(), reference.split()
+    counts = [len(own), len(other)]
+    for n in range(1, 5):
+        grams, wanted = (Counter(zip(*(words[at:] for at in range(n)))) for words in (own, other))  # noqa: B905
+        counts += [(grams & wanted).total(), grams.total()]
+    return counts
+
+
+def bleu(counts: np.ndarray) -> float:
+    """Corpus BLEU, from 0 to 100, of summed `bleu_counts`: not smoothed, with the brevity penalty.
+
+    Source: Papineni et al. 2002.
+    """
+    matches, grams = counts[2::2].astype(float), counts[3::2].astype(float)
+    if not matches.all():
+        return 0.0
+    brevity = min(0.0, 1 - counts[1] / counts[0])
+    return float(100 * np.exp(brevity + np.log(matches / grams).mean()))
+
+
+def tail_samples(model: "Trained", scorer: "Trained", samples: int, seed: int) -> dict[str, Any]:
+    """Claim B10, Table 6: greedy texts of prior draws, and of draws that random linear maps send to the tails."""
+    from textvae.generate.sources import tail_draws, tail_map, volume_preserving_bound
+
+    part = max(1, samples // MAPS)
+    maps = [seed + number for number in range(MAPS)]
+    tails = np.concatenate([tail_draws(model, part, one) for one in maps])
+    stretch = [float(np.linalg.norm(tail_map(model.latent, one).numpy(), 2)) for one in maps]
+    small = np.concatenate([tail_draws(model, part, one, 0.1) for one in maps])
+    codes = {"ordinary": model.draw(len(tails), seed), "tail": tails, "c = 0.1": small}
+    rows = {}
+    for name, z in codes.items():
+        texts = model.decode(z)
+        words = [word for text in texts for word in text.split()]
+        rows[name] = {
+            **likelihood(scorer, texts),
+            "different": len(set(texts)),
+            "texts": len(texts),
+            "vocabulary": len(set(words)),
+            "unknown": words.count("<unk>") / max(1, len(words)),
+            "words": summary(tokens(texts) - 1),
+            "squared_norm": summary((z.astype(np.float64) ** 2).sum(axis=1)),
+        }
+    return {**rows, "bound": volume_preserving_bound(model.latent), "stretch": summary(stretch)}
+
+
+def same_codes(
+    plan: Mapping[str, Any], models: "Mapping[str, Trained]", scorer: "Trained", pairs: int, seed: int
+) -> dict[str, Any]:
+    """Claim P7, Table 2: seven codes of a path between prior draws, by every capacity and decoding."""
+    from textvae.generate.decoding import Decoding
+    from textvae.generate.paths import same_paths
+
+    decodings = {name: Decoding(**options) for name, options in plan["decodings"].items()}
+    cells = iter(same_paths(list(models.values()), list(decodings.values()), pairs, 7, "linear", seed))
+    rows: dict[str, Any] = {}
+    for model in models:
+        for decoding in decodings:
+            found = next(cells).homotopies
+            texts = [text for path in found for text in path.texts]
+            repeats = [sum(path.repeated) for path in found]
+            score = {**likelihood(scorer, texts), "repeats": summary(repeats)}
+            rows.setdefault(model, {})[decoding] = score
+    return rows
+
+
+def moved(model: "Trained", texts: list[str], directions: int, seed: int) -> dict[str, Any]:
+    """How far codes of held-out sentences must move before their texts change."""
+    from textvae.generate.sensitivity import sensitivity
+
+    document = sensitivity(model, texts, directions=directions, seed=seed).document()
+    kept = ("distances", "curves", "half")  # not the sentences
+    return {**{name: document[name] for name in kept}, "gradient": summary(document["gradients"])}
+
+
+def scores(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page needs of an evaluation."""
+    names = ("reconstruction", "kl", "bound", "nll_iw", "shuffle_gap", "active_units", "mutual_information")
+    latent = ("log_det_covariance", "mean_squared_norm", "signature")
+    return {name: report.get(name) for name in (*names, *latent)}
+
+
+def examples(
+    plan: Mapping[str, Any], models: "Mapping[str, Trained]", corpus: str, seed: int
+) -> list[tuple[str, list[str]]]:
+    """Paths, posterior samples and tail samples to be read, each with its heading."""
+    from textvae.generate.paths import homotopies, prior_ends, same_paths, text_ends
+    from textvae.generate.sources import posterior_draws, tail_draws
+    from textvae.generate.trained import GREEDY
+
+    given = [tuple(pair) for pair in plan["page"][corpus]]
+    found: list[tuple[str, list[str]]] = []
+
+    def add(heading: str, paths: "Sequence[Homotopy]") -> None:
+        for path in paths:
+            found.append((heading, [marked(*one) for one in zip(path.texts, path.repeated, strict=True)]))
+
+    for name in SHOWN:
+        add(f"{name}, between two sentences", homotopies(models[name], text_ends(models[name], given), 7, "linear"))
+    for name in SHOWN:
+        if name != AUTOENCODER:
+            model = models[name]
+            add(f"{name}, between draws of the prior", homotopies(model, prior_ends(model, 2, seed), 7, "linear"))
+    capacities = {name: model for name, model in models.items() if name.startswith("capacity-")}
+    for name, cell in zip(
+        capacities, same_paths(list(capacities.values()), [GREEDY], 1, 7, None, seed), strict=True
+    ):
+        add(f"{name}, the same seven codes, greedy", cell.homotopies)
+    for name in SHOWN[:3]:
+        model, text = models[name], given[0][0]
+        drawn = model.decode(posterior_draws(model, [text], SAMPLES, seed)[0])
+        lines = [f"input: {text}", f"mean: {model.reconstruct([text])[0]}", *(f"sample: {one}" for one in drawn)]
+        found.append((f"{name}, posterior of a sentence", lines))
+        found.append((f"{name}, ordinary samples", model.sample(4, seed)))
+        found.append((f"{name}, tail samples", model.decode(tail_draws(model, 4, seed))))
+    return found
+
+
+def marked(text: str, repeated: bool) -> str:
+    """A text of a path; one that came before is marked."""
+    return f"= {text}" if repeated else text
+
+
+def markdown(numbers: Mapping[str, Any], paths: Sequence[tuple[str, list[str]]]) -> str:
+    """The page: tables of the claims' statistics, then paths to be read."""
+    head = [
+        f"# Ways through the space of codes: {numbers['corpus']}, scale {numbers['scale']}, seed {numbers['seed']}",
+        "Written by `recipes/homotopy.py`, with the numbers in the JSON file beside it. NLL is by a language model "
+        "of the same size, nats with the end mark counted; ± is one standard error.",
+    ]
+    parts = [
+        *head,
+        *(build(numbers) for build in TABLES),
+        "## Paths to be read",
+        "`=` marks a text that came before.",
+    ]
+    for heading, lines in paths:
+        parts.append(f"**{heading}**\n\n" + "\n".join(f"{at}. {escaped(line)}" for at, line in enumerate(lines, 1)))
+    return "\n\n".join(parts) + "\n"
+
+
+def escaped(text: str) -> str:
+    """A text in which Markdown sees no marks."""
+    return "".join(f"\\{letter}" if letter in "\\`*_<>|[]#" else letter for letter in text)
+
+
+def shown(value: Mapping[str, Any] | float | None, digits: int = 2) -> str:
+    """A number or a mean with its standard error."""
+    if not isinstance(value, Mapping):
+        return "–" if value is None else f"{value:.{digits}f}"
+    error = value["standard_error"]
+    return f"{value['mean']:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
+def share(value: Mapping[str, Any] | None) -> str:
+    """A share in per cent, with its standard error."""
+    return "–" if value is None else f"{100 * value['mean']:.0f} ± {100 * (value['standard_error'] or 0):.0f} %"
+
+
+def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table under its heading."""
+    lines = [heading, "", f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def _runs(numbers: Mapping[str, Any]) -> str:
+    names = ("reconstruction", "kl", "bound", "nll_iw", "shuffle_gap", "log_det_covariance", "mean_squared_norm")
+    rows = [[name, *(shown(row[one]) for one in names)] for name, row in numbers["runs"].items()]
+    return table("## The models, test split", ["", *(name.replace("_", " ") for name in names)], rows)
+
+
+def _b8(numbers: Mapping[str, Any]) -> str:
+    heads = ("between", "ends", "rise", "per token: between", "ends", "rise", "different", "words a step", "most")
+    ways = [
+        (unit, kind) for unit in ("nats_per_sentence", "nats_per_token") for kind in ("between", "ends", "rise")
+    ]
+    rows = []
+    for where, models in numbers["B8"].items():
+        for name, row in models.items():
+            nats = [shown(row[unit][kind]) for unit, kind in ways]
+            change = [shown(row[kind], 1) for kind in ("different", "words_a_step", "largest_step")]
+            right = [share(row["grammatical"] and row["grammatical"][kind]) for kind in ("between", "ends")]
+            rows.append([f"{name}, {where}", *nats, *change, *right])
+    known = "; ".join(f"{name} {shown(row['nats_per_token'])}" for name, row in numbers["text"].items())
+    heading = "## B8: do paths stay grammatical? NLL of the texts between the ends, and of the ends"
+    found = table(heading, ["", *heads, "grammatical: between", "ends"], rows)
+    return f"{found}\n\nNats per token of {known}. Grammatical texts are known on the corpus `grammar` alone."
+
+
+def _b9(numbers: Mapping[str, Any]) -> str:
+    kinds = ("mean", "samples", "floor")
+    heads = ["", "words", "sentences", *(f"{what} of {who}" for what in ("BLEU", "words kept") for who in WHOSE)]
+    heads += [f"length error of {who}" for who in WHOSE[1:]]
+    rows = []
+    for name, lengths in numbers["B9"].items():
+        for words, row in lengths.items():
+            values = [shown(row[kind]["bleu"], 1) for kind in kinds] + [share(row[kind]["kept"]) for kind in kinds]
+            errors = [shown(row[kind]["length_error"]) for kind in kinds[1:]]
+            rows.append([name, words, str(row["sentences"]), *values, *errors])
+    return table("## B9: do posterior samples keep the sentence, and less so as it grows?", heads, rows)
+
+
+def _b10(numbers: Mapping[str, Any]) -> str:
+    heads = ["", "codes", "NLL", "per token", "grammatical", "different", "vocabulary", "words", "unknown", "‖z‖²"]
+    rows = []
+    for name, kinds in numbers["B10"].items():
+        for kind in ("ordinary", "tail", "c = 0.1"):
+            row = kinds[kind]
+            nats = [shown(row["nats_per_sentence"]), shown(row["nats_per_token"]), share(row["grammatical"])]
+            many = [f"{row['different']} of {row['texts']}", str(row["vocabulary"]), shown(row["words"])]
+            rows.append([name, kind, *nats, *many, f"{100 * row['unknown']:.1f} %", shown(row["squared_norm"], 1)])
+    one = next(iter(numbers["B10"].values()))
+    note = f"\n\nTail: {MAPS} maps with elements up to {one['bound']:.2f}, which keep volumes, on average, and "
+    note += f"stretch by up to {shown(one['stretch'])}."
+    return table("## B10: are tail samples less typical and yet grammatical?", heads, rows) + note
+
+
+def _p7(numbers: Mapping[str, Any]) -> str:
+    names = ("repeats", "nats_per_sentence", "nats_per_token")
+    rows = [
+        [model, decoding, *(shown(row[name]) for name in names), share(row["grammatical"])]
+        for model, cells in numbers["P7"].items()
+        for decoding, row in cells.items()
+    ]
+    heading = "## P7: the same seven codes by capacity and decoding: repeats on a path, NLL"
+    return table(heading, ["", "decoding", "repeats of 7", "NLL", "per token", "grammatical"], rows)
+
+
+def _sensitivity(numbers: Mapping[str, Any]) -> str:
+    rows = []
+    for name, found in numbers["sensitivity"].items():
+        for curve in found["curves"]:
+            at = [
+                f"{100 * share:.0f} %, {nats:+.1f}"
+                for share, nats in zip(curve["changed"], curve["loss"], strict=True)
+            ]
+            rows.append([name, curve["kind"], *at, shown(found["half"][curve["kind"]])])
+    distances = next(iter(numbers["sensitivity"].values()))["distances"]
+    heading = "## Sensitivity: share of changed texts, and nats of log p(x|z) lost, as codes move"
+    return table(heading, ["", "direction", *(f"{one:g}" for one in distances), "half changed at"], rows)
+
+
+TABLES: tuple[Callable[[Mapping[str, Any]], str], ...] = (_runs, _b8, _b9, _b10, _p7, _sensitivity)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

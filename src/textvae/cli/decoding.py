@@ -1,0 +1,103 @@
+"""The options of decoding, stated once for all commands that decode."""
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from textvae.errors import RequestError
+
+if TYPE_CHECKING:
+    from textvae.generate.decoding import Decoding
+
+# Every option with its type and default; a command that decodes has them in place of its argument `decoding`.
+OPTIONS: dict[str, tuple[Any, Any]] = {
+    "decode": (
+        Annotated[str, typer.Option("--decode", metavar="NAME", help="greedy, beam, sample, top-k or nucleus.")],
+        "greedy",
+    ),
+    "temperature": (Annotated[float, typer.Option(help="Divides the logits: below 1 is sharper.")], 1.0),
+    "top_k": (Annotated[int, typer.Option(help="top-k: how many of the likeliest words to draw from.")], 0),
+    "top_p": (Annotated[float, typer.Option(help="nucleus: the mass of likeliest words to draw from.")], 1.0),
+    "beam": (Annotated[int, typer.Option("--beam", help="beam: how many texts are kept side by side.")], 0),
+    "normalisation": (
+        Annotated[float, typer.Option(help="beam: the power of the length that log p is divided by.")],
+        0.0,
+    ),
+    "min_length": (Annotated[int, typer.Option(help="No text ends before it has so many words.")], 0),
+    "max_length": (
+        Annotated[int, typer.Option(help="No text has more words; 0: than those that were trained on.")],
+        0,
+    ),
+    "no_unknown": (Annotated[bool, typer.Option("--no-unknown", help="Never write the unknown word.")], False),
+}
+NBest = Annotated[
+    int, typer.Option("--n-best", min=0, help="beam: so many texts of each code, log p(text|z) before each.")
+]
+
+
+def decoding_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with `OPTIONS` in place of its keyword `decoding`, which it then is given."""
+
+    def with_options(**given: Any) -> None:
+        decoding = _decoding(**{name: given.pop(name) for name in OPTIONS})
+        command(**given, decoding=decoding)
+
+    own = [one.replace(kind=one.KEYWORD_ONLY) for one in inspect.signature(command).parameters.values()]
+    place = [one.name for one in own].index("decoding")
+    own[place : place + 1] = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for name, (annotation, default) in OPTIONS.items()
+    ]
+    shown: Any = with_options  # typer reads these four
+    shown.__name__, shown.__doc__ = command.__name__, command.__doc__
+    shown.__signature__ = inspect.Signature(own)
+    shown.__annotations__ = {one.name: one.annotation for one in own}
+    return with_options
+
+
+def described(decoding: "Decoding") -> dict[str, Any]:
+    """A decoding as JSON has it."""
+    from dataclasses import asdict
+
+    return asdict(decoding)
+
+
+def decoding_of(text: str) -> "Decoding":
+    """A decoding in one word: greedy, sample, sample:0.7 (temperature), top-k:15, nucleus:0.9, beam:5.
+
+    Raises:
+        RequestError: for one that cannot be.
+    """
+    from textvae.generate.decoding import Decoding
+
+    name, _, value = text.partition(":")
+    options = {"sample": "temperature", "top-k": "top_k", "nucleus": "top_p", "beam": "beam"}
+    if not value or name not in options:
+        plain = Decoding(name)  # refuses names that there are not
+        if not value:
+            return plain
+        raise RequestError(f"--decode {text}: {name} decoding takes no number")
+    try:
+        number = float(value) if name in ("sample", "nucleus") else int(value)
+    except ValueError:
+        raise RequestError(f"--decode {text}: {value!r} is no number; write for example top-k:15") from None
+    return Decoding(name, **{options[name]: number})  # type: ignore[arg-type]
+
+
+def _decoding(
+    decode: str,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    beam: int,
+    normalisation: float,
+    min_length: int,
+    max_length: int,
+    no_unknown: bool,
+) -> "Decoding":
+    from textvae.generate.decoding import Decoding
+
+    allow = not no_unknown
+    return Decoding(decode, temperature, top_k, top_p, allow, beam, normalisation, min_length, max_length)

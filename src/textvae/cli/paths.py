@@ -1,0 +1,276 @@
+"""`textvae interpolate`, `homotopy` and `sensitivity`: ways through the space of codes."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from textvae.cli.decoding import decoding_of, decoding_options, described
+from textvae.cli.inspection import AsJson, RunFolder, Seed
+from textvae.cli.output import DASH, columns, document, note, number, plain, result
+from textvae.cli.texts import broken, shown
+from textvae.errors import RequestError
+
+if TYPE_CHECKING:
+    from textvae.generate.decoding import Decoding
+    from textvae.generate.paths import Ends, Homotopy
+    from textvae.generate.trained import Trained
+
+# Stands in a terminal before a text that came before on its path.
+REPEATED = "="
+
+Kind = Annotated[
+    str | None,
+    typer.Option(
+        "--path", metavar="NAME", help="linear or spherical; the prior's own if not given.", show_default=False
+    ),
+]
+LanguageModel = Annotated[
+    Path | None,
+    typer.Option(metavar="RUN", help="A language model that scores what is written.", show_default=False),
+]
+
+
+@decoding_options
+def interpolate(
+    run: RunFolder,
+    a: Annotated[str | None, typer.Argument(metavar="A", help="The first sentence.", show_default=False)] = None,
+    b: Annotated[str | None, typer.Argument(metavar="B", help="The last sentence.", show_default=False)] = None,
+    prior: Annotated[bool, typer.Option("--prior", help="Between draws from the prior instead.")] = False,
+    count: Annotated[int, typer.Option("-n", min=1, help="With --prior: how many paths.")] = 1,
+    pairs: Annotated[
+        str | None,
+        typer.Option("--pairs", metavar="FILE", help="Between the first two columns of a TSV, CSV or JSONL file."),
+    ] = None,
+    codes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Between codes of a file, two by two: .npy or .parquet.", show_default=False
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=2, help="How many sentences, both ends among them.")] = 9,
+    kind: Kind = None,
+    language_model: LanguageModel = None,
+    *,
+    decoding: "Decoding",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Write the sentences on a path between two codes.
+
+    On a terminal = stands before a sentence that came before on the path. How smooth each path is goes to stderr:
+    how many sentences are different, how many words change at a step, and with a language model the NLL of the
+    sentences between the ends against that of the ends.
+
+    \b
+    Examples:
+      textvae interpolate RUN "the food was great ." "i will never come back ."
+      textvae interpolate RUN --prior -n 3 --steps 12 --seed 3 --path spherical
+      textvae interpolate RUN --pairs pairs.tsv --language-model runs/lm --json
+    """  # noqa: D301
+    chosen = (a is not None or b is not None) + prior + (pairs is not None) + (codes is not None)
+    if chosen != 1 or (a is None) != (b is None):
+        raise RequestError("interpolate: give two sentences, A and B, or --prior, or --pairs FILE, or --codes FILE")
+    if count > 1 and not prior:
+        raise RequestError(f"-n {count}: so many paths are only between draws of the prior; give --prior")
+
+    from textvae.generate.paths import homotopies
+    from textvae.generate.trained import load
+
+    trained = load(run)
+    scorer = None if language_model is None else load(language_model)
+    ends, given = _ends(trained, a, b, count if prior else 0, pairs, codes, seed)
+    found = homotopies(trained, ends, steps, kind, decoding, seed, scorer)
+    if as_json:
+        rows = [
+            {**({} if texts is None else {"a": texts[0], "b": texts[1]}), **one.document()}
+            for texts, one in zip(given, found, strict=True)
+        ]
+        document({"decoding": described(decoding), "seed": seed, "path": kind, "paths": rows})
+        return
+    result("\n\n".join(_block(trained, one) for one in found))
+    for place, one in enumerate(found, 1):
+        note(f"{f'path {place}: ' if len(found) > 1 else ''}{smooth(one)}")
+
+
+def homotopy(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)],
+    decode: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--decode", metavar="NAME[:N]", help="greedy, sample:0.7, top-k:15, nucleus:0.9, beam:5; often."
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option("-n", min=1, help="How many paths.")] = 1,
+    steps: Annotated[int, typer.Option(min=2, help="How many sentences of a path.")] = 7,
+    kind: Kind = None,
+    language_model: LanguageModel = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Decode the same path by several models and decodings.
+
+    The codes are between two draws from N(0, I), the same for all, so the models must have codes of one size.
+    At the end a table says how each changes along its paths.
+
+    \b
+    Examples:
+      textvae homotopy runs/c3 runs/c15 runs/c100
+      textvae homotopy runs/* --decode greedy --decode top-k:15 --decode nucleus:0.9 --language-model runs/lm
+    """  # noqa: D301
+    from textvae.generate.paths import same_paths
+    from textvae.generate.trained import load
+
+    names = decode or ["greedy"]
+    decodings = [decoding_of(name) for name in names]
+    scorer = None if language_model is None else load(language_model)
+    cells = same_paths([load(run) for run in runs], decodings, count, steps, kind, seed, scorer)
+    labels = [(str(run), name) for run in runs for name in names]
+    if as_json:
+        rows = [
+            {"run": run, "decoding": described(cell.decoding), "paths": [one.document() for one in cell.homotopies]}
+            for (run, _), cell in zip(labels, cells, strict=True)
+        ]
+        document({"seed": seed, "path": kind, "cells": rows})
+        return
+    blocks, table = [], [["", "", "different", "words a step", "most", "NLL ends", "between", ""]]
+    for (run, name), cell in zip(labels, cells, strict=True):
+        for place, one in enumerate(cell.homotopies, 1):
+            which = f", path {place}" if count > 1 else ""
+            blocks.append(f"{plain(run)}, {plain(name)}{which}\n{_block(cell.model, one, numbered=True)}")
+        table.append([plain(run), plain(name), *_means(cell.homotopies), ""])
+    result("\n\n".join([*blocks, columns(table)]))
+
+
+def sensitivity(
+    run: RunFolder,
+    texts: Annotated[
+        list[str], typer.Argument(metavar="TEXT", help="Sentences, each one quoted.", show_default=False)
+    ],
+    distances: Annotated[str, typer.Option(metavar="D,D,...", help="How far the codes move.")] = "0.25,0.5,1,2,4,8",
+    directions: Annotated[int, typer.Option(min=1, help="How many random directions.")] = 16,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Say how far a code must move before its sentence changes.
+
+    The code of a sentence moves in random directions, along the gradient of log p(sentence|code) and against it,
+    and is decoded greedily. The table has the share of sentences that are other ones than without a move, how many
+    of their words are, and by how many nats the given sentence becomes less likely; means over sentences.
+
+    \b
+    Examples:
+      textvae sensitivity RUN "the food was great ."
+      textvae sensitivity RUN "the food was great ." "we left ." --distances 0.1,1,10 --directions 64 --json
+    """  # noqa: D301
+    try:
+        wanted = [float(part) for part in distances.split(",")]
+    except ValueError:
+        raise RequestError(
+            f"--distances {distances}: give numbers with commas between them, such as 0.5,1,2"
+        ) from None
+
+    from textvae.generate.sensitivity import sensitivity as measured
+    from textvae.generate.trained import load
+
+    trained = load(run)
+    found = measured(trained, broken(trained, texts), wanted, directions, seed)
+    if as_json:
+        document({"run": str(run), "directions": directions, "seed": seed, **found.document()})
+        return
+    table = [["distance", *(f"{value:g}" for value in found.distances), ""]]
+    for curve in found.curves:
+        of = {"random": f"{directions} random directions", "gradient": "along the gradient"}.get(curve.kind)
+        of = of or "against the gradient"
+        table.append([f"{of}: changed", *(f"{100 * share:.0f} %" for share in curve.changed), ""])
+        table.append(["  words that differ", *(number(value, 1) for value in curve.edits), ""])
+        table.append(["  log p lost", *(number(value) for value in curve.loss), "nats/sentence"])
+    half = found.half["random"]
+    lines = [f"decoded without a move: {plain(text)}" for text in shown(trained, found.decoded)]
+    lines += [columns(table), ""]
+    lines.append(
+        f"half of the sentences have changed at a distance of {half:.2f} in a random direction"
+        if half is not None
+        else f"half of the sentences have not changed at a distance of {wanted[-1]:g} in a random direction"
+    )
+    result("\n".join(lines))
+
+
+def smooth(one: "Homotopy") -> str:
+    """How smooth a path is, in a line."""
+    score = one.smoothness
+    text = (
+        f"{score.distinct} different of {score.steps} sentences; {score.mean_edit:.1f} words change at a step, "
+        f"{score.largest_edit} at most"
+    )
+    if score.nll_ends is not None:
+        between = DASH if score.nll_between is None else f"{score.nll_between:.2f}"
+        text += f"; NLL of the ends {score.nll_ends:.2f}, between them {between} nats/sentence"
+    return text
+
+
+def _ends(
+    trained: "Trained",
+    a: str | None,
+    b: str | None,
+    draws: int,
+    pairs: str | None,
+    codes: Path | None,
+    seed: int,
+) -> "tuple[Ends, list[tuple[str, str] | None]]":
+    """The ends of paths as codes, and as the texts that were given, if they were."""
+    from textvae.generate.codes import load_codes
+    from textvae.generate.paths import code_ends, prior_ends, text_ends
+
+    if draws:
+        if trained.run.settings.model.posterior.name == "point":
+            note("note: an autoencoder was trained without a prior; draws from N(0, I) are not where its codes lie")
+        return prior_ends(trained, draws, seed), [None] * draws
+    if codes is not None:
+        trained.draw(0)  # a language model is refused before its codes are
+        ends = code_ends(load_codes(codes, trained.latent).codes)
+        return ends, [None] * len(ends)
+    given = _pairs(pairs) if pairs is not None else [(a or "", b or "")]
+    given = [(first, last) for first, last in (broken(trained, [*pair]) for pair in given)]
+    return text_ends(trained, given), [*given]
+
+
+def _pairs(file: str) -> list[tuple[str, str]]:
+    """Pairs of sentences: the first two columns of a table, or the keys a and b of JSON lines."""
+    from textvae.corpora.readers import read
+
+    keys: tuple[Any, Any] = ("a", "b") if {".jsonl", ".json"} & set(Path(file).suffixes) else (0, 1)
+    found = []
+    for sentence in read(file, *keys):
+        if not sentence.label:
+            raise RequestError(f"{file}:{sentence.line}: has one sentence; two are needed, in two columns")
+        found.append((sentence.text, sentence.label))
+    return found
+
+
+def _block(trained: "Trained", one: "Homotopy", numbered: bool = False) -> str:
+    """The texts of a path, a line each; on a terminal those that came before are marked."""
+    lines = shown(trained, one.texts)
+    if not sys.stdout.isatty() and not numbered:
+        return "\n".join(" ".join(line.splitlines()) for line in lines)
+    marks = [REPEATED if again else " " for again in one.repeated]
+    numbers = [f"{place:>2} " if numbered else "" for place in range(1, len(lines) + 1)]
+    return "\n".join(
+        f"{n}{mark} {plain(line)}".rstrip() for n, mark, line in zip(numbers, marks, lines, strict=True)
+    )
+
+
+def _means(found: "list[Homotopy]") -> list[str]:
+    """The scores of paths, averaged, as cells of a table."""
+    scores = [one.smoothness for one in found]
+    mean = lambda values: sum(values) / len(values)  # noqa: E731
+    ends = [score.nll_ends for score in scores if score.nll_ends is not None]
+    between = [score.nll_between for score in scores if score.nll_between is not None]
+    return [
+        f"{mean([score.distinct for score in scores]):.1f} of {scores[0].steps}",
+        number(mean([score.mean_edit for score in scores]), 1),
+        number(mean([score.largest_edit for score in scores]), 1),
+        number(mean(ends) if ends else None),
+        number(mean(between) if between else None),
+    ]

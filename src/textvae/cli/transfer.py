@@ -1,0 +1,308 @@
+"""`textvae transfer` and `transfer-curve`: texts moved along a direction of the latent space, and what that did."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from textvae.cli.decoding import decoding_options, described
+from textvae.cli.inspection import AsJson, RunFolder, Seed
+from textvae.cli.output import DASH, columns, document, note, number, plain, result, sentences
+from textvae.cli.texts import Column, File, Texts, broken, given_texts, shown
+from textvae.errors import RequestError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from textvae.generate.decoding import Decoding
+    from textvae.generate.trained import Trained
+    from textvae.metrics.attributes import Classifier
+
+# Labels whose codes are nearer than this, in standard deviations, are hardly told by the code.
+NEAR = 0.5
+
+From = Annotated[
+    str | None, typer.Option("--from", metavar="TEXT|LABEL", help="What texts are: a sentence, or a label.")
+]
+To = Annotated[str | None, typer.Option("--to", metavar="TEXT|LABEL", help="What they are to become: likewise.")]
+FromLabel = Annotated[
+    str, typer.Option("--from", metavar="LABEL", help="The label that sentences have.", show_default=False)
+]
+ToLabel = Annotated[
+    str, typer.Option("--to", metavar="LABEL", help="The label that they are to get.", show_default=False)
+]
+LabelsFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Labelled sentences: --from and --to are two of its labels.")
+]
+MovedFile = Annotated[
+    Path,
+    typer.Option(metavar="FILE", help="Labelled sentences: those labelled --from are moved.", show_default=False),
+]
+DirectionLabels = Annotated[
+    Path, typer.Option(metavar="FILE", help="Other ones, which make the direction.", show_default=False)
+]
+Judge = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Labelled sentences, seen by no run, to train a classifier.")
+]
+LanguageModel = Annotated[
+    Path | None, typer.Option(metavar="RUN", help="The run of a language model: is the text fluent?")
+]
+Reference = Annotated[
+    str | None, typer.Option(metavar="NAME|NUMBER", help="FILE's column of sentences rewritten by people.")
+]
+GrammarAttribute = Annotated[
+    str | None, typer.Option(metavar="ATTRIBUTE", help="Judge by the embedded grammar too: the attribute's name.")
+]
+Characters = Annotated[
+    bool, typer.Option("--characters", help="Count characters, not words: for text without spaces.")
+]
+Label = Annotated[str | None, typer.Option(metavar="NAME|NUMBER", help="The column of the label.")]
+LabelText = Annotated[
+    str | None, typer.Option(metavar="NAME|NUMBER", help="The column of the text beside the label.")
+]
+DirectionFile = Annotated[
+    Path | None, typer.Option("--direction", metavar="FILE", help="A direction that --save-direction wrote.")
+]
+SaveDirection = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the direction to a .npy file.")]
+Strength = Annotated[str, typer.Option(metavar="NUMBERS", help="How far: 1, or several parted by commas, 0.5,1,2.")]
+
+
+@decoding_options
+def transfer(
+    run: RunFolder,
+    texts: Texts = None,
+    file: File = None,
+    column: Column = None,
+    source: From = None,
+    target: To = None,
+    labels: LabelsFile = None,
+    label: Label = None,
+    label_text: LabelText = None,
+    direction: DirectionFile = None,
+    save_direction: SaveDirection = None,
+    strength: Strength = "1",
+    *,
+    decoding: "Decoding",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Change an attribute of sentences.
+
+    Their codes are moved along a direction and decoded. The direction leads from one sentence to another
+    (--from, --to), or from the mean code of sentences with one label to that of another (--labels, --label and
+    --from, --to), or comes from a file. At strength 1 it is added to a sentence's code as it is; 0 is the plain
+    reconstruction.
+
+    \b
+    Examples:
+      textvae transfer RUN "the food was awful ." --from "it was bad ." --to "it was good ."
+      textvae transfer RUN --file new.txt --labels reviews.tsv --label stars --from 1 --to 5 --strength 1,1.5,2
+      textvae transfer RUN "the food was awful ." --direction better.npy
+    """  # noqa: D301
+    strengths = _strengths(strength)
+
+    from textvae.generate.trained import load
+    from textvae.generate.transfer import save_direction as save
+
+    given = given_texts(texts, file, column)
+    trained = load(run)
+    given = broken(trained, given)
+    if direction is not None:
+        moves = _from_file(trained, direction, {"--from": source, "--to": target, "--labels": labels})
+    elif source is None or target is None:
+        raise RequestError("transfer: no direction; give --from and --to, with or without --labels, or --direction")
+    elif labels is None:
+        moves = trained.direction(*broken(trained, [source, target]))
+    else:
+        moves = _from_labels(trained, _sides(labels, label, label_text, source, target))
+    if save_direction is not None:
+        save(save_direction, moves)
+    found = [shown(trained, trained.transfer(given, moves, each, decoding, seed)) for each in strengths]
+    if as_json:
+        rows = [
+            {"text": text, "strength": each, "transfer": new}
+            for text, *made in zip(given, *found, strict=True)
+            for each, new in zip(strengths, made, strict=True)
+        ]
+        about = {"decoding": described(decoding), "seed": seed, "direction_norm": _norm(moves)}
+        document({**about, "transfers": rows})
+    elif len(strengths) == 1:
+        sentences(found[0])
+    else:
+        made = zip(*found, strict=True)
+        sentences(f"{each:>4g}  {new}" for row in made for each, new in zip(strengths, row, strict=True))
+
+
+def transfer_curve(
+    run: RunFolder,
+    file: MovedFile,
+    labels: DirectionLabels,
+    source: FromLabel,
+    target: ToLabel,
+    label: Label = None,
+    label_text: LabelText = None,
+    judge: Judge = None,
+    language_model: LanguageModel = None,
+    reference: Reference = None,
+    grammar: GrammarAttribute = None,
+    characters: Characters = False,
+    strength: Strength = "0,0.5,1,1.5,2,3",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Score attribute transfer over its strength.
+
+    The attribute by a classifier of words and pairs of words that is trained on the sentences of --judge, content
+    by BLEU with the sentence itself and with --reference, fluency by the NLL under a language model. Codes are
+    decoded greedily; strength 0 is the reconstruction. --label and --label-text hold for all files.
+
+    \b
+    Examples:
+      textvae transfer-curve RUN --file test.tsv --labels train.tsv --label stars --from 1 --to 5 \\
+        --judge other.tsv --language-model LM
+    """  # noqa: D301
+    strengths = _strengths(strength)
+
+    from textvae.generate.trained import load
+    from textvae.generate.transfer_curve import Judges
+    from textvae.generate.transfer_curve import transfer_curve as curve
+
+    tokenization = "characters" if characters else "words"
+    moved = _of_label(file, label, label_text, source)
+    references = None if reference is None else _of_label(file, label, reference, source)
+    sides = _sides(labels, label, label_text, source, target)
+    classifier = None
+    if judge is not None:
+        classifier = _classifier(judge, label, label_text, {*moved, *sides[0], *sides[1]}, tokenization, seed)
+    trained = load(run)
+    judges = Judges(classifier, None if language_model is None else load(language_model), grammar, tokenization)
+    moves = trained.direction(*sides)
+    rows = curve(trained, moved, moves, target, judges, strengths, references, seed=seed)
+    about = {
+        "from": source,
+        "to": target,
+        "sentences": len(moved),
+        "direction_norm": _norm(moves),
+        "separation": _apart(trained, sides, moves),
+        "classifier": None if classifier is None else classifier.about(),
+    }
+    if as_json:
+        document({**about, "seed": seed, "rows": rows})
+    else:
+        result("\n".join([*(plain(line) for line in _head(run, about)), table(rows)]))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows of a transfer curve for reading."""
+    names = {
+        "accuracy": ("accuracy", 3),
+        "bleu_input": ("BLEU input", 1),
+        "bleu_reference": ("BLEU reference", 1),
+        "nll": ("NLL", 2),
+        "words": ("words", 1),
+        "different": ("different", 3),
+    }
+    scored = [name for name in names if any(name in row for row in rows)]
+    exact = [name for name in ("in_language", "wanted", "exact") if any("grammar" in row for row in rows)]
+    lines = [["", *(names[name][0] for name in scored), *(name.replace("_", " ") for name in exact), ""]]
+    for row in rows:
+        line = row["line"] if row["strength"] is None else f"strength {row['strength']:g}"
+        cells = [number(row[name], names[name][1]) if name in row else DASH for name in scored]
+        lines.append([line, *cells, *(number(row["grammar"][name], 3) for name in exact), ""])
+    return columns(lines)
+
+
+def _head(run: Path, about: dict[str, Any]) -> list[str]:
+    """What stands above the table."""
+    apart = number(about["separation"])
+    lines = [f"{run}: {about['sentences']:,} sentences from {about['from']} to {about['to']}"]
+    lines.append(f"the labels' codes are {apart} standard deviations apart along the direction")
+    judge = about["classifier"]
+    if judge is not None:
+        held = f"{judge['held_out']:,} sentences held out; the commonest label alone: {judge['majority']:.3f}"
+        lines.append(f"the classifier is right on {judge['accuracy']:.3f} of {held}")
+    return lines
+
+
+def _strengths(given: str) -> list[float]:
+    """The numbers in `0.5,1,2`."""
+    try:
+        return [float(part) for part in given.split(",")]
+    except ValueError:
+        raise RequestError(
+            f"--strength {given}: give a number, or several parted by commas, like 0.5,1,2"
+        ) from None
+
+
+def _from_file(trained: "Trained", path: Path, beside: dict[str, Any]) -> "np.ndarray":
+    """A direction from a file; nothing else may say what the direction is."""
+    from textvae.generate.transfer import load_direction
+
+    trained.draw(0)  # refuses a language model, whose width means nothing
+    also = [name for name, value in beside.items() if value is not None]
+    if also:
+        raise RequestError(f"--direction {path}: has no use for {', '.join(also)}; leave out one of the two")
+    return load_direction(path, trained.latent)
+
+
+def _from_labels(trained: "Trained", sides: tuple[list[str], list[str]]) -> "np.ndarray":
+    """A direction from labelled texts, and a note where it will not do much."""
+    moves = trained.direction(*sides)
+    apart = _apart(trained, sides, moves)
+    if apart < NEAR:
+        note(
+            f"the labels' codes are only {apart:.2f} standard deviations apart along the direction: "
+            "this run's code hardly says the label"
+        )
+    return moves
+
+
+def _apart(trained: "Trained", sides: tuple[list[str], list[str]], moves: "np.ndarray") -> float:
+    from textvae.generate.transfer import separation
+
+    return separation(trained.encode(sides[0]), trained.encode(sides[1]), moves)
+
+
+def _labelled(path: Path, label: str | None, column: str | None) -> tuple[list[str], list[str]]:
+    """The texts of a file and their labels."""
+    from textvae.corpora.readers import read
+
+    if label is None:
+        raise RequestError(f"{path}: which column is the label? Give --label NAME or NUMBER")
+    found = [(sentence.text, sentence.label or "") for sentence in read(path, column, label)]
+    return [text for text, _ in found], [mark for _, mark in found]
+
+
+def _sides(
+    path: Path, label: str | None, column: str | None, source: str, target: str
+) -> tuple[list[str], list[str]]:
+    """The texts of a file labelled `source` and those labelled `target`."""
+    from textvae.generate.transfer import by_label
+
+    return by_label(*_labelled(path, label, column), source, target, str(path))
+
+
+def _of_label(path: Path, label: str | None, column: str | None, wanted: str) -> list[str]:
+    """The texts of a file with one label."""
+    texts, marks = _labelled(path, label, column)
+    if wanted not in marks:
+        known = ", ".join(map(repr, dict.fromkeys(marks)))
+        raise RequestError(f"{path}: no text has the label {wanted!r}; the labels are {known[:200]}")
+    return [text for text, mark in zip(texts, marks, strict=True) if mark == wanted]
+
+
+def _classifier(
+    path: Path, label: str | None, column: str | None, known: set[str], tokenization: str, seed: int
+) -> "Classifier":
+    """A classifier trained on the texts of a file that are not known already."""
+    from textvae.metrics.attributes import train_classifier
+
+    pairs = list(zip(*_labelled(path, label, column), strict=True))
+    others = [(text, mark) for text, mark in pairs if text not in known]
+    if len(others) < len(pairs):
+        note(f"{path}: {len(pairs) - len(others):,} sentences left out that are in the other files")
+    return train_classifier([text for text, _ in others], [mark for _, mark in others], tokenization, seed)
+
+
+def _norm(direction: "np.ndarray") -> float:
+    return float((direction.astype(float) ** 2).sum() ** 0.5)

@@ -1,0 +1,237 @@
+"""Files of codes, written and read a piece at a time: NumPy arrays, or Parquet with the texts beside them."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from jaxtyping import Float, Float32
+from numpy.lib import format as npy
+
+from textvae.errors import RequestError
+from textvae.files import replacing
+from textvae.generate.trained import Trained
+
+# Sentences that are encoded, and codes that are read, at once: with 32 numbers a code, a megabyte.
+ROWS = 8192
+_COLUMN = re.compile(r"z(\d+)")
+
+Item = TypeVar("Item")
+
+
+class Piece(NamedTuple):
+    """Some codes of a file, one after the other, and their texts where the file has them."""
+
+    codes: Float32[np.ndarray, "n latent"]
+    texts: list[str] | None
+
+
+# write(codes, texts) appends some codes, and their texts to a file that has a place for them.
+Write = Callable[[Float32[np.ndarray, "n latent"], Sequence[str] | None], None]
+
+
+def encoded(trained: Trained, texts: Iterable[str], rows: int = ROWS) -> Iterator[Piece]:
+    """The codes of texts, `rows` at a time: no more texts are read than are encoded next.
+
+    Texts that are too long are cut, with one warning at the end.
+
+    Raises:
+        RequestError: as `Trained.encode`.
+    """
+    cut = total = 0
+    for some in _pieces(texts, rows):
+        codes, long = trained.encode_counted(some)
+        cut, total = cut + long, total + len(some)
+        yield Piece(codes, some)
+    trained.warn_of_cut(cut, total)
+
+
+def encode_file(
+    trained: Trained,
+    texts: Iterable[str],
+    path: Path | str,
+    progress: Callable[[int], None] | None = None,
+    rows: int = ROWS,
+) -> int:
+    """Write the code of each text to a file as `writing_codes` does, and say how many there were.
+
+    Texts are read, encoded and written `rows` at a time, so millions need no more memory than thousands.
+    `progress` is told how many are done.
+
+    Raises:
+        RequestError: as `Trained.encode` and `writing_codes`.
+        WorkError: when the file cannot be written; what was there before stays as it was.
+    """
+    done = 0
+    trained.draw(0)  # a language model is refused before a file is made
+    with writing_codes(path, trained.latent, texted=True) as write:
+        for codes, some in encoded(trained, texts, rows):
+            write(codes, some)
+            done += len(codes)
+            if progress is not None:
+                progress(done)
+    return done
+
+
+def save_codes(
+    path: Path | str, codes: Float32[np.ndarray, "n latent"], texts: Sequence[str] | None = None
+) -> None:
+    """Write codes to a file that is replaced whole or not at all: `.npy`, or `.parquet` with columns z0, z1, ...
+
+    With `texts` a Parquet file has them too, in a column `text`; a NumPy file has no place for them.
+
+    Raises:
+        RequestError: for another suffix, or texts that are not one for each code.
+        WorkError: when the file cannot be written.
+    """
+    if texts is not None and len(texts) != len(codes):
+        raise RequestError(f"texts: {len(texts)} for {len(codes)} codes; give one for each")
+    with writing_codes(path, codes.shape[1], texts is not None) as write:
+        write(codes, texts)
+
+
+@contextmanager
+def writing_codes(path: Path | str, latent: int, texted: bool = False) -> Iterator[Write]:
+    """A function that appends codes to a file, which takes its place when the block ends well, and never else.
+
+    A `.npy` file has its number of rows written at the end; each piece is a row group of a `.parquet` file, whose
+    columns are z0, z1, ..., and `text` before them where it is `texted`.
+
+    Raises:
+        RequestError: for another suffix.
+        WorkError: when the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix == ".npy":
+        with replacing(path) as file:
+            rows = 0
+
+            def append(codes: Float32[np.ndarray, "n latent"], texts: Sequence[str] | None) -> None:
+                nonlocal rows
+                rows += len(codes)
+                file.write(np.ascontiguousarray(codes, "<f4").tobytes())
+
+            _npy_header(file, rows, latent)
+            yield append
+            file.seek(0)
+            _npy_header(file, rows, latent)  # of the same length: NumPy leaves room for any number of rows
+    elif path.suffix == ".parquet":
+        import pyarrow
+        from pyarrow import parquet
+
+        fields = [("text", pyarrow.string())] if texted else []
+        schema = pyarrow.schema([*fields, *((f"z{number}", pyarrow.float32()) for number in range(latent))])
+        with replacing(path) as file, parquet.ParquetWriter(file, schema) as writer:
+
+            def write(codes: Float32[np.ndarray, "n latent"], texts: Sequence[str] | None) -> None:
+                columns = [pyarrow.array(texts, pyarrow.string())] if texted else []
+                columns += [pyarrow.array(column) for column in codes.astype(np.float32).T]
+                writer.write_table(pyarrow.table(columns, schema=schema))
+
+            yield write
+    else:
+        raise RequestError(f"{path}: unknown suffix {path.suffix!r}; codes are written as .npy or .parquet")
+
+
+def load_codes(path: Path | str, latent: int) -> Piece:
+    """All codes of a file, and its texts if it has them.
+
+    Raises:
+        RequestError: as `read_codes`.
+    """
+    pieces = list(read_codes(path, latent))
+    texts = None if pieces[0].texts is None else [text for piece in pieces for text in piece.texts or ()]
+    return Piece(np.concatenate([piece.codes for piece in pieces]), texts)
+
+
+def read_codes(path: Path | str, latent: int, rows: int = ROWS) -> Iterator[Piece]:
+    """The codes of a `.npy` or `.parquet` file, `rows` at a time.
+
+    Raises:
+        RequestError: for a file that is missing, damaged, empty or of another kind, codes that do not have `latent`
+            numbers each, and numbers that are not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RequestError(f"{path}: no such file; `textvae encode` writes codes")
+    if path.suffix == ".npy":
+        pieces = _from_npy(path, latent, rows)
+    elif path.suffix == ".parquet":
+        pieces = _from_parquet(path, latent, rows)
+    else:
+        raise RequestError(f"{path}: unknown suffix {path.suffix!r}; codes are read from .npy or .parquet")
+    return _checked(path, pieces)
+
+
+def _checked(path: Path, pieces: Iterator[tuple[np.ndarray, list[str] | None]]) -> Iterator[Piece]:
+    """Codes in float32, each of them finite, and at least one."""
+    row = 0
+    for found, texts in pieces:
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+            codes = found.astype(np.float32)
+        bad = np.flatnonzero(~np.isfinite(codes).all(axis=1))
+        if len(bad):
+            raise RequestError(f"{path}[{row + bad[0]}]: holds a number that is not finite")
+        row += len(codes)
+        if len(codes):
+            yield Piece(codes, texts)
+    if not row:
+        raise RequestError(f"{path}: holds no code")
+
+
+def _from_npy(
+    path: Path, latent: int, rows: int
+) -> Iterator[tuple[Float[np.ndarray, "n latent"], list[str] | None]]:
+    try:
+        codes = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError):
+        raise RequestError(f"{path}: is not a NumPy file of numbers, or cut short") from None
+    if not isinstance(codes, np.ndarray) or codes.dtype.kind not in "fiu":
+        raise RequestError(f"{path}: holds no numbers")
+    if codes.ndim != 2 or codes.shape[1] != latent:
+        raise RequestError(f"{path}: has shape {codes.shape}; codes of shape (n, {latent}) are expected")
+    for start in range(0, len(codes), rows):
+        yield np.array(codes[start : start + rows]), None
+
+
+def _from_parquet(
+    path: Path, latent: int, rows: int
+) -> Iterator[tuple[Float[np.ndarray, "n latent"], list[str] | None]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = set(file.schema_arrow.names)
+            width = sum(_COLUMN.fullmatch(name) is not None for name in names)
+            columns = [f"z{number}" for number in range(width)]
+            if not width or not names.issuperset(columns):
+                raise RequestError(f"{path}: has no columns z0, z1, ...; `textvae encode` writes them")
+            if width != latent:
+                raise RequestError(f"{path}: holds codes of {width} numbers; the model's have {latent}")
+            texted = ["text"] if "text" in names else []
+            for batch in file.iter_batches(rows, columns=[*columns, *texted]):
+                codes = [batch.column(name).cast(pyarrow.float64()).to_numpy(False) for name in columns]
+                texts = [str(text) for text in batch.column("text").to_pylist()] if texted else None
+                yield np.stack(codes, axis=1), texts
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise RequestError(f"{path}: is not a Parquet file of numbers, or damaged: {reason}") from None
+
+
+def _npy_header(file: Any, rows: int, latent: int) -> None:
+    npy.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (rows, latent)})
+
+
+def _pieces(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size` items, the last of what is left; no item is taken before its list is asked for."""
+    some: list[Item] = []
+    for item in items:
+        some.append(item)
+        if len(some) == size:
+            yield some
+            some = []
+    if some:
+        yield some

@@ -1,0 +1,148 @@
+"""Attribute transfer: directions in the latent space that stand for an attribute, and texts moved along them."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Float32
+from numpy.typing import ArrayLike
+
+from textvae.errors import RequestError
+from textvae.files import replacing
+from textvae.parts.priors import UniformSphere
+
+if TYPE_CHECKING:
+    from textvae.generate.trained import Trained
+
+
+def direction(
+    trained: "Trained", sources: str | Sequence[str], targets: str | Sequence[str]
+) -> Float32[np.ndarray, " latent"]:
+    """What has to be added to a code to turn what `sources` are into what `targets` are.
+
+    One text or many on either side: the mean code of the targets less that of the sources, so that strength 1 takes
+    the sources, on average, as far as the targets. With one text on each side it is z_q - z_p.
+
+    Raises:
+        RequestError: for sides without text, that are equal or have equal codes, and by a language model.
+
+    Source: Liu et al. 2019, section 5.6 "Sentiment Transformation", z_b = z_a + z_q - z_p.
+    """
+    sides = [[side] if isinstance(side, str) else list(side) for side in (sources, targets)]
+    for name, side in zip(("sources", "targets"), sides, strict=True):
+        if not side:
+            raise RequestError(f"{name}: no text; a direction needs one or more on either side")
+    if set(sides[0]) == set(sides[1]):
+        raise RequestError(f"sources and targets: are the same, {sides[0][0]!r}; give texts that differ")
+    both = trained.encode([*sides[0], *sides[1]]).astype(np.float64)
+    found = both[len(sides[0]) :].mean(0) - both[: len(sides[0])].mean(0)
+    if not found.any():
+        raise RequestError(
+            f"sources and targets: have the same code, {sides[0][0]!r} and {sides[1][0]!r} among them; "
+            "give texts that differ in words which the model knows"
+        )
+    return found.astype(np.float32)
+
+
+def separation(
+    a: Float[np.ndarray, "n latent"], b: Float[np.ndarray, "m latent"], way: Float[np.ndarray, " latent"]
+) -> float:
+    """How far the means of two sets of codes are apart along a direction, in standard deviations within the sets.
+
+    Near 0 the code does not say the attribute, and no step along the direction will change it; above 2 few codes of
+    one set lie among the other's.
+    """
+    unit = way.astype(np.float64) / max(float(np.linalg.norm(way)), 1e-30)
+    first, second = a @ unit, b @ unit
+    within = np.concatenate([first - first.mean(), second - second.mean()]).std()
+    return float(abs(second.mean() - first.mean()) / max(float(within), 1e-30))
+
+
+def by_label(
+    texts: Sequence[str], labels: Sequence[str], source: str, target: str, place: str = "labels"
+) -> tuple[list[str], list[str]]:
+    """The texts labelled `source` and those labelled `target`; `place` is named in errors.
+
+    Raises:
+        RequestError: for labels that are equal or not there, with those that are, and for a single one.
+    """
+    if source == target:
+        raise RequestError(f"{place}: from {source!r} to {target!r}: are equal; give two labels")
+    counts = Counter(labels)
+    listed = ", ".join(f"{label!r} ({count:,})" for label, count in counts.most_common(20))
+    if len(counts) < 2:
+        raise RequestError(f"{place}: has one label only, {listed or 'none'}; a direction needs two")
+    for label in (source, target):
+        if label not in counts:
+            raise RequestError(f"{place}: no text has the label {label!r}; the labels are {listed}")
+    pairs = list(zip(texts, labels, strict=True))
+    sources, targets = ([text for text, found in pairs if found == label] for label in (source, target))
+    return sources, targets
+
+
+def moved(
+    trained: "Trained", z: Float32[np.ndarray, "n latent"], way: ArrayLike, strength: float
+) -> Float32[np.ndarray, "n latent"]:
+    """Codes moved along a direction, `strength` times its length; on a sphere they are brought back to it.
+
+    Raises:
+        RequestError: for a direction of another width, or with a number that is not finite, and such a strength.
+    """
+    if not np.isfinite(strength):
+        raise RequestError(f"strength = {strength}: must be finite")
+    codes = (z + strength * checked(way, trained.latent)).astype(np.float32)
+    if isinstance(trained.model.prior, UniformSphere):
+        codes /= np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), 1e-12)
+    return codes
+
+
+def checked(way: ArrayLike, latent: int, place: str = "direction") -> Float32[np.ndarray, " latent"]:
+    """A direction, once it is found to be one for codes of this width.
+
+    Raises:
+        RequestError: where it is not.
+    """
+    try:
+        found = np.asarray(way, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise RequestError(f"{place}: is not an array of numbers") from None
+    if found.shape not in ((latent,), (1, latent)):
+        raise RequestError(f"{place}: has shape {found.shape}; the run's codes have {latent} numbers")
+    if not np.isfinite(found).all():
+        raise RequestError(f"{place}: holds a number that is not finite")
+    return found.reshape(latent)
+
+
+def save_direction(path: Path | str, way: Float32[np.ndarray, " latent"]) -> None:
+    """Write a direction to a `.npy` file, which is replaced whole or not at all.
+
+    Raises:
+        RequestError: for another suffix.
+        WorkError: when the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".npy":
+        raise RequestError(f"{path}: unknown suffix {path.suffix!r}; directions are written as .npy")
+    with replacing(path) as file:
+        np.save(file, way, allow_pickle=False)
+
+
+def load_direction(path: Path | str, latent: int) -> Float32[np.ndarray, " latent"]:
+    """A direction from a file that `save_direction` wrote for a run of this width; of another run it says nothing.
+
+    Raises:
+        RequestError: for a file that is missing, damaged, of another width or not finite.
+    """
+    try:
+        found = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise RequestError(f"{path}: no such file") from None
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, EOFError):
+        raise RequestError(f"{path}: is not a NumPy file of numbers; write it with --save-direction") from None
+    if not isinstance(found, np.ndarray):
+        raise RequestError(f"{path}: holds several arrays; one direction is expected")
+    return checked(found, latent, str(path))

@@ -1,0 +1,100 @@
+"""Attribute transfer over strength: is the attribute changed, is the content kept, is the text fluent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+from numpy.typing import ArrayLike
+
+from textvae.errors import RequestError
+from textvae.generate.decoding import Decoding
+from textvae.generate.trained import GREEDY, Trained
+from textvae.generate.transfer import moved
+from textvae.metrics.attributes import Classifier, content_kept, grammar_scores
+from textvae.metrics.words import tokenized
+
+STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Who scores texts: a classifier and a language model that saw other text, and the embedded grammar.
+
+    `grammar` names the attribute of the embedded grammar that is to change. What is None scores nothing.
+    `tokenization` is what BLEU counts: "words" or "characters".
+    """
+
+    classifier: Classifier | None = None
+    language_model: Trained | None = None
+    grammar: str | None = None
+    tokenization: str = "words"
+
+
+def transfer_curve(
+    trained: Trained,
+    texts: Sequence[str],
+    direction: ArrayLike,
+    target: str,
+    judges: Judges,
+    strengths: Sequence[float] = STRENGTHS,
+    references: Sequence[str] | None = None,
+    decoding: Decoding = GREEDY,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Scores of texts moved along a direction, a row for each strength; `references` are rewritten texts, if any.
+
+    Before them come the texts as they are (`line` is "input") and, if there are any, the references ("reference").
+    Strength 0 is the plain reconstruction. Each row has, where someone judges it:
+
+    - `accuracy`: share that the classifier takes for `target`;
+    - `bleu_input`, `bleu_reference`: corpus BLEU with the texts and with the references, 0 to 100;
+    - `nll`: nats per sentence under the language model, end mark counted;
+    - `grammar`: the scores of `grammar_scores`;
+    - `words`: tokens per sentence; `unchanged`: share equal to its input; `different`: share of different texts.
+
+    Raises:
+        RequestError: without texts, for references that are not one for each, a target that the classifier does not
+            know, and as `Trained.transfer`.
+    """
+    if not texts:
+        raise RequestError("texts: none to transfer")
+    if not strengths:
+        raise RequestError("strengths: none given")
+    if references is not None and len(references) != len(texts):
+        raise RequestError(f"references: {len(references)} for {len(texts)} texts; give one for each")
+    if judges.classifier is not None and target not in judges.classifier.labels:
+        raise RequestError(f"the classifier does not know {target!r}, only {', '.join(judges.classifier.labels)}")
+    z: Float32[np.ndarray, "n latent"] = trained.encode(texts)
+    rows = [{"line": "input", "strength": None, **scores(texts, texts, target, judges, references)}]
+    if references is not None:
+        rows.append({"line": "reference", "strength": None, **scores(texts, references, target, judges, None)})
+    for strength in strengths:
+        found = trained.decode(moved(trained, z, direction, strength), decoding, seed)
+        row = scores(texts, found, target, judges, references)
+        rows.append({"line": "transfer", "strength": float(strength), **row})
+    return rows
+
+
+def scores(
+    before: Sequence[str], after: Sequence[str], target: str, judges: Judges, references: Sequence[str] | None
+) -> dict[str, Any]:
+    """One row of `transfer_curve`: texts `before` that became `after`."""
+    written = tokenized(after, judges.tokenization)
+    row: dict[str, Any] = {
+        "bleu_input": content_kept(after, before, judges.tokenization),
+        "words": sum(map(len, written)) / len(written),
+        "unchanged": sum(a.split() == b.split() for a, b in zip(before, after, strict=True)) / len(after),
+        "different": len(set(after)) / len(after),
+    }
+    if judges.classifier is not None:
+        row["accuracy"] = sum(label == target for label in judges.classifier.predict(after)) / len(after)
+    if references is not None:
+        row["bleu_reference"] = content_kept(after, references, judges.tokenization)
+    if judges.language_model is not None:
+        row["nll"] = float(judges.language_model.nll(after).mean())
+    # People's rewritten texts are none of the grammar's, but who has the grammar needs no such texts.
+    if judges.grammar is not None:
+        row["grammar"] = grammar_scores(before, after, judges.grammar, target)._asdict()
+    return row

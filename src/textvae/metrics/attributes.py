@@ -1,0 +1,141 @@
+"""Whether texts have an attribute, what they kept of others, and the attributes that the embedded grammar knows."""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from textvae.corpora.grammar import reviews
+from textvae.errors import RequestError
+from textvae.metrics.words import tokenized
+
+# Of the labelled texts one in so many tells how good the classifier is.
+HELD_OUT = 10
+# Fewer texts of a label than this teach a classifier nothing that could be checked.
+FEWEST = 10
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Tells the label of a text by its words and pairs of words.
+
+    `accuracy` is that on `held_out` texts which it was not trained on, `majority` what always the commonest label
+    gives on them.
+    """
+
+    labels: tuple[str, ...]
+    trained_on: int
+    held_out: int
+    accuracy: float
+    majority: float
+    predict: Callable[[Sequence[str]], list[str]]
+
+    def about(self) -> dict[str, float | int]:
+        """How good it is, by name."""
+        return {name: getattr(self, name) for name in ("trained_on", "held_out", "accuracy", "majority")}
+
+
+def train_classifier(
+    texts: Sequence[str], labels: Sequence[str], tokenization: str = "words", seed: int = 0
+) -> Classifier:
+    """A logistic regression on which words and pairs of neighbours a text has, of those that two texts have.
+
+    A tenth of the texts, drawn by the seed, is held out to tell how good it is. Texts are counted once.
+
+    Raises:
+        RequestError: for one label only, and for labels of fewer than ten texts.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    pairs = list(dict(zip(texts, labels, strict=True)).items())
+    counts = Counter(label for _, label in pairs)
+    if len(counts) < 2:
+        raise RequestError(f"classifier: one label only, {', '.join(map(repr, counts)) or 'none'}; it needs two")
+    rare = [label for label, count in counts.items() if count < FEWEST]
+    if rare:
+        raise RequestError(
+            f"classifier: {counts[rare[0]]} texts of label {rare[0]!r}; it needs {FEWEST} or more of each"
+        )
+    order = np.random.default_rng(seed).permutation(len(pairs))
+    held, kept = order[: len(pairs) // HELD_OUT], order[len(pairs) // HELD_OUT :]
+
+    def grams(text: str) -> list[str]:
+        words = tokenized([text], tokenization)[0]
+        return [*words, *(f"{a} {b}" for a, b in zip(words, words[1:], strict=False))]
+
+    counter = CountVectorizer(analyzer=grams, binary=True, min_df=2 if len(kept) >= 1000 else 1)
+    model: Any = make_pipeline(counter, LogisticRegression(solver="newton-cg", max_iter=200))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # its accuracy says how good it is
+        model.fit([pairs[at][0] for at in kept], [pairs[at][1] for at in kept])
+
+    def predict(given: Sequence[str]) -> list[str]:
+        return [str(label) for label in model.predict(list(given))] if given else []
+
+    truth = [pairs[at][1] for at in held]
+    found = predict([pairs[at][0] for at in held])
+    right = sum(a == b for a, b in zip(found, truth, strict=True))
+    majority = Counter(truth).most_common(1)[0][1] / len(truth)
+    return Classifier(tuple(sorted(counts)), len(kept), len(held), right / len(held), majority, predict)
+
+
+def content_kept(texts: Sequence[str], references: Sequence[str], tokenization: str = "words") -> float:
+    """Corpus BLEU of texts against one reference each, 0 to 100, by sacreBLEU on tokens as they are.
+
+    Source: Papineni et al. 2002; Post 2018.
+
+    >>> round(content_kept(["the food was bad ."], ["the food was good ."]), 2)
+    42.73
+    """
+    from sacrebleu.metrics import BLEU
+
+    def parted(given: Sequence[str]) -> list[str]:
+        return [" ".join(tokenized([text], tokenization)[0]) for text in given]
+
+    return BLEU(tokenize="none", force=True).corpus_score(parted(texts), [parted(references)]).score
+
+
+class GrammarScores(NamedTuple):
+    """How texts of the embedded grammar came out, by its own parser: shares from 0 to 1.
+
+    `in_language`: are sentences of the grammar. `wanted`: are, and have the wanted value. `exact`: have it, and all
+    other attributes as they were. `kept`: of those in the language, the share that has each other attribute as it
+    was; none where nothing is in the language.
+    """
+
+    in_language: float
+    wanted: float
+    exact: float
+    kept: dict[str, float] | None
+
+
+def grammar_scores(before: Sequence[str], after: Sequence[str], attribute: str, wanted: str) -> GrammarScores:
+    """What became of sentences of the embedded grammar that were to get the value `wanted` of an attribute.
+
+    Raises:
+        RequestError: for an unknown attribute or value, and a sentence in `before` that is none of the grammar's.
+    """
+    grammar = reviews()
+    if attribute not in grammar.values:
+        raise RequestError(f"grammar: no attribute {attribute!r}; it has {', '.join(grammar.values)}")
+    if wanted not in grammar.values[attribute]:
+        raise RequestError(f"{attribute}: no value {wanted!r}; it has {', '.join(grammar.values[attribute])}")
+    pairs = []
+    for old, new in zip(before, after, strict=True):
+        was = grammar.attributes(old)
+        if was is None:
+            raise RequestError(f"{old[:60]!r}: is no sentence of the embedded grammar")
+        pairs.append((was, grammar.attributes(new)))
+    parsed = [(was, now) for was, now in pairs if now is not None]
+    others = [name for name in grammar.values if name != attribute]
+    reached = [(was, now) for was, now in parsed if now[attribute] == wanted]
+    exact = sum(all(was[name] == now[name] for name in others) for was, now in reached)
+    kept = {name: sum(was[name] == now[name] for was, now in parsed) / len(parsed) for name in others if parsed}
+    total = max(len(pairs), 1)
+    return GrammarScores(len(parsed) / total, len(reached) / total, exact / total, kept or None)

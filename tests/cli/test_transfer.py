@@ -1,0 +1,158 @@
+import json
+
+import numpy as np
+import pytest
+
+import textvae
+from textvae.corpora.grammar import reviews
+
+from .conftest import call, refused
+from .test_generation import lines
+
+BAD, GOOD = "the food was bad .", "the food was good ."
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Sentences of the reviews' words, 12 of each label, the label in front."""
+    things, how = ("food", "coffee", "phone"), ("is very", "was so", "is not", "was very")
+    rows = [(mark, f"the {thing} {so} {mark} .") for mark in ("bad", "good") for thing in things for so in how]
+    path = tmp_path / "labelled.tsv"
+    path.write_text("mood\ttext\n" + "".join(f"{mark}\t{text}\n" for mark, text in rows))
+    return path, rows
+
+
+def test_one_pair_makes_a_direction(run):
+    trained = textvae.load(run)
+    way = trained.direction(BAD, GOOD)
+    texts = ["the coffee is not bad .", "a phone"]
+    ends = ["--from", BAD, "--to", GOOD]
+    assert lines(call("transfer", run, *texts, *ends)) == trained.transfer(texts, way)
+    found = lines(call("transfer", run, *texts, *ends, "--strength", "0,2.5"))
+    moved = [trained.transfer(texts, way, strength) for strength in (0.0, 2.5)]
+    assert found == [f"{s:>4}  {moved[at][row]}" for row in (0, 1) for at, s in enumerate(("0", "2.5"))]
+    told = json.loads(call("transfer", run, *texts, *ends, "--strength", "0,2.5", "--seed", 3, "--json").stdout)
+    assert told["transfers"][1] == {"text": texts[0], "strength": 2.5, "transfer": moved[1][0]}
+    assert told["direction_norm"] == pytest.approx(np.linalg.norm(way), rel=1e-5) and told["seed"] == 3
+    sampled = ["--decode", "sample", "--seed", 4]
+    assert lines(call("transfer", run, *texts, *ends, *sampled)) == trained.transfer(
+        texts, way, decoding=textvae.generate.decoding.Decoding("sample"), seed=4
+    )
+
+
+def test_labels_make_a_direction_that_is_saved_and_loaded(run, labelled):
+    path, rows = labelled
+    trained = textvae.load(run)
+    sides = ([text for mark, text in rows if mark == wanted] for wanted in ("bad", "good"))
+    expected = trained.transfer(["a phone"], trained.direction(*sides), 2.0)
+    by_label = ["--labels", path, "--label", "mood", "--from", "bad", "--to", "good", "--strength", 2]
+    assert lines(call("transfer", run, "a phone", *by_label, "--save-direction", "way.npy")) == expected
+    assert lines(call("transfer", run, "a phone", "--direction", "way.npy", "--strength", 2)) == expected
+
+
+def test_a_code_that_hardly_says_the_label_is_told(run, labelled, monkeypatch):
+    path, _ = labelled
+    arguments = ["transfer", run, "a phone", "--labels", path, "--label", "mood", "--from", "bad", "--to", "good"]
+    for apart, told in ((0.4, True), (0.6, False)):
+        monkeypatch.setattr("textvae.generate.transfer.separation", lambda *_, apart=apart: apart)
+        assert ("only 0.40 standard deviations apart" in call(*arguments).stderr) is told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragments"),
+    [
+        ([], ["no direction", "--from", "--labels", "--direction"]),
+        (["--from", "bad"], ["no direction"]),
+        (["--from", BAD, "--to", BAD], ["are the same"]),
+        (["--from", "bad", "--to", "good", "--labels", "labelled.tsv"], ["which column", "--label"]),
+        (
+            ["--from", "bad", "--to", "good", "--labels", "labelled.tsv", "--label", "modo"],
+            ["no label 'modo'", "did you mean 'mood'?"],
+        ),
+        (
+            ["--from", "bad", "--to", "fine", "--labels", "labelled.tsv", "--label", "mood"],
+            ["labelled.tsv", "'fine'", "'bad' (12), 'good' (12)"],
+        ),
+        (
+            ["--from", "a", "--to", "b", "--labels", "one.tsv", "--label", "0"],
+            ["one.tsv: has one label only, 'x' (2)"],
+        ),
+        (["--from", "a", "--to", "b", "--labels", "empty.tsv", "--label", "0"], ["empty.tsv: the file is empty"]),
+        (["--direction", "way.npy", "--from", "a"], ["--direction way.npy: has no use for --from"]),
+        (["--direction", "none.npy"], ["none.npy: no such file"]),
+        (["--direction", "wide.npy"], ["wide.npy: has shape (9,); the run's codes have 3 numbers"]),
+        (["--direction", "nan.npy"], ["nan.npy: holds a number that is not finite"]),
+        (["--from", BAD, "--to", GOOD, "--strength", "1;2"], ["--strength 1;2", "0.5,1,2"]),
+        (["--from", BAD, "--to", GOOD, "--strength", "inf"], ["strength = inf"]),
+        (["--from", BAD, "--to", GOOD, "--save-direction", "way.txt"], ["way.txt", ".npy"]),
+    ],
+)
+def test_requests_that_cannot_be(run, labelled, tmp_path, arguments, fragments):
+    (tmp_path / "one.tsv").write_text("x\ta\nx\tb\n")
+    (tmp_path / "empty.tsv").touch()
+    np.save("wide.npy", np.zeros(9, np.float32))
+    np.save("nan.npy", np.array([1, np.nan, 2], np.float32))
+    assert refused(call("transfer", run, "a phone", *arguments), *fragments)
+
+
+def test_a_language_model_has_no_code(language_model):
+    np.save("way.npy", np.zeros(3, np.float32))
+    for arguments in (["--from", BAD, "--to", GOOD], ["--direction", "way.npy"]):
+        assert refused(call("transfer", language_model, "a phone", *arguments), "language model", "no latent code")
+
+
+@pytest.fixture
+def curve(run, labelled, tmp_path):
+    """Arguments of `transfer-curve`, with sentences that people would have written beside those to move."""
+    path, rows = labelled
+    moved = "".join(f"{mark}\tthat {text}\t{text.replace('bad', 'good')}\n" for mark, text in rows if mark == "bad")
+    (tmp_path / "moved.tsv").write_text("mood\ttext\trewritten\n" + moved)
+    judge = "".join(f"{mark}\t{text} w{n}\n" for n in range(4) for mark, text in rows)
+    (tmp_path / "judge.tsv").write_text("mood\ttext\n" + judge + "bad\tthat the food is very bad .\n")
+    files = ["--file", "moved.tsv", "--labels", path, "--judge", "judge.tsv", "--label", "mood"]
+    return ["transfer-curve", run, *files, "--from", "bad", "--to", "good", "--strength", "0,1"]
+
+
+def test_a_curve_is_scored_by_classifier_references_and_language_model(curve, run, labelled, language_model):
+    found = call(*curve, "--language-model", language_model, "--reference", "rewritten", "--json")
+    told = json.loads(found.stdout)
+    assert found.stderr == "judge.tsv: 1 sentences left out that are in the other files\n"
+    assert (told["from"], told["to"], told["sentences"]) == ("bad", "good", 12)
+    assert told["classifier"]["accuracy"] > 0.5
+    assert told["classifier"]["trained_on"] + told["classifier"]["held_out"] == 96
+    assert [row["strength"] for row in told["rows"]] == [None, None, 0.0, 1.0]
+    texts = [f"that {text}" for mark, text in labelled[1] if mark == "bad"]
+    plain = textvae.load(run).reconstruct(texts)
+    assert told["rows"][2]["nll"] == pytest.approx(textvae.load(language_model).nll(plain).mean())
+    shown = lines(call(*curve, "--language-model", language_model, "--reference", "rewritten"))
+    assert "12 sentences from bad to good" in shown[0] and "standard deviations apart" in shown[1]
+    assert shown[3].split() == ["accuracy", "BLEU", "input", "BLEU", "reference", "NLL", "words", "different"]
+    assert [line.split("  ")[0] for line in shown[4:]] == ["input", "reference", "strength 0", "strength 1"]
+
+
+def test_curves_that_cannot_be(curve, run, tmp_path):
+    judge = tmp_path / "judge.tsv"
+    judge.write_text("".join(judge.read_text().splitlines(keepends=True)[:-1]))  # nothing to be left out
+    assert refused(call(*curve, "--grammar", "mood"), "no attribute 'mood'")
+    assert refused(call(*curve, "--language-model", run), "has latent codes")
+    assert refused(call(*curve, "--reference", "people"), "no column 'people'")
+    assert refused(call(*["good" if part == "bad" else part for part in curve]), "moved.tsv", "'good'", "are 'bad'")
+
+
+def test_made_up_reviews_have_their_attributes(tmp_path):
+    assert lines(call("data", "make", "made.tsv", "-n", 5, "--seed", 2)) == ["made.tsv: 5 reviews"]
+    head, *rows = (tmp_path / "made.tsv").read_text().splitlines()
+    assert head.split("\t") == ["product", "sentiment", "tense", "person", "intensity", "length", "text"]
+    drawn = reviews().sample_with_attributes(5, 2)
+    assert rows == ["\t".join([*found.values(), text]) for text, found in drawn]
+    assert refused(call("data", "make", "made.csv"), "made.csv", ".tsv")
+    assert refused(call("data", "make", "no/made.tsv"), "cannot be written", code=1)
+
+
+def test_reviews_are_judged_by_their_grammar(run, tmp_path):
+    call("data", "make", "made.tsv", "-n", 40)
+    files = ["--file", "made.tsv", "--labels", "made.tsv", "--label", "sentiment"]
+    ends = ["--from", "positive", "--to", "negative", "--grammar", "sentiment"]
+    told = json.loads(call("transfer-curve", run, *files, *ends, "--strength", "1", "--json").stdout)
+    assert told["classifier"] is None and told["rows"][0]["grammar"]["in_language"] == 1.0
+    assert told["rows"][0]["grammar"]["wanted"] == 0.0 and told["rows"][1].keys() >= {"grammar", "bleu_input"}

@@ -1,0 +1,182 @@
+import numpy as np
+import pytest
+
+from textvae.errors import RequestError, WorkError
+from textvae.generate import codes as module
+from textvae.generate.codes import encode_file, encoded, load_codes, read_codes, save_codes, writing_codes
+
+TEXTS = ["great food", "the staff was nice .", "we", "i will never come back .", "the place was nice"]
+
+
+def test_codes_are_saved_as_numpy_or_parquet_files(tmp_path):
+    from pyarrow import parquet
+
+    codes = np.random.default_rng(0).normal(size=(3, 12)).astype(np.float32)
+    save_codes(tmp_path / "codes.npy", codes)
+    np.testing.assert_array_equal(np.load(tmp_path / "codes.npy", allow_pickle=False), codes)
+    save_codes(tmp_path / "codes.parquet", codes)
+    assert parquet.read_table(tmp_path / "codes.parquet").column_names == [f"z{i}" for i in range(12)]
+    save_codes(str(tmp_path / "codes.parquet"), codes, ["a", "naïve ☕", ""])
+    table = parquet.read_table(tmp_path / "codes.parquet").to_pydict()
+    assert table.pop("text") == ["a", "naïve ☕", ""]
+    np.testing.assert_array_equal(np.array(list(table.values()), np.float32).T, codes)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["codes.npy", "codes.parquet"]
+
+
+def test_codes_that_cannot_be_saved_leave_nothing_behind(tmp_path):
+    codes = np.zeros((2, 3), np.float32)
+    with pytest.raises(RequestError, match=r"codes\.csv: unknown suffix '\.csv'; codes are written as \.npy or"):
+        save_codes(tmp_path / "codes.csv", codes)
+    with pytest.raises(RequestError, match="texts: 1 for 2 codes; give one for each"):
+        save_codes(tmp_path / "codes.parquet", codes, ["a"])
+    for name in ("codes.npy", "codes.parquet"):
+        with pytest.raises(WorkError, match=f"{name}: cannot be written: No such file or directory"):
+            save_codes(tmp_path / "missing" / name, codes)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+@pytest.mark.parametrize("rows", [1, 2, 5, 100])
+def test_a_file_is_encoded_piece_by_piece_into_the_codes_of_one_piece(vae, tmp_path, suffix, rows):
+    told = []
+    path = tmp_path / f"codes{suffix}"
+    assert encode_file(vae, iter(TEXTS), path, told.append, rows) == 5
+    assert told == [min(done, 5) for done in range(rows, 5 + rows, rows)]
+    found = load_codes(path, 4)
+    np.testing.assert_allclose(found.codes, vae.encode(TEXTS), atol=1e-6)
+    assert found.texts == (TEXTS if suffix == ".parquet" else None)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+def test_no_more_text_is_read_than_is_encoded_and_written_next(vae, tmp_path, monkeypatch, suffix):
+    """Bounded memory by construction: when a piece is written, its own texts are all that have been read since."""
+    read, written, ahead = [], [], []
+    real = module.writing_codes
+
+    def watched(path, latent, texted):
+        class Watch:
+            def __enter__(self):
+                self.inner = real(path, latent, texted)
+                append = self.inner.__enter__()
+
+                def write(codes, texts):
+                    written.extend(texts)
+                    ahead.append(len(read) - len(written))
+                    append(codes, texts)
+
+                return write
+
+            def __exit__(self, *error):
+                return self.inner.__exit__(*error)
+
+        return Watch()
+
+    def source():
+        for number in range(1000):
+            read.append(number)
+            yield TEXTS[number % 5]
+
+    monkeypatch.setattr(module, "writing_codes", watched)
+    assert encode_file(vae, source(), tmp_path / f"codes{suffix}", rows=30) == 1000
+    assert len(ahead) == 34 and set(ahead) == {0}
+    sizes = [len(piece.codes) for piece in read_codes(tmp_path / f"codes{suffix}", 4, rows=70)]
+    assert sum(sizes) == 1000 and max(sizes) <= 70
+
+
+def test_texts_that_are_cut_are_counted_over_the_whole_file(vae, tmp_path):
+    long = " ".join(["great"] * 9)
+    with pytest.warns(UserWarning) as warned:
+        encode_file(vae, [long, "we", long, "we", long], tmp_path / "codes.npy", rows=2)
+    assert [str(one.message) for one in warned] == ["3 of 5 texts cut to their first 7 tokens (data.max_length)"]
+
+
+def test_what_fails_midway_leaves_what_was_there(vae, lm, tmp_path):
+    path = tmp_path / "codes.npy"
+    save_codes(path, np.ones((2, 4), np.float32))
+
+    def source():
+        yield from TEXTS
+        raise RequestError("line 6: no text")
+
+    with pytest.raises(RequestError, match="line 6"):
+        encode_file(vae, source(), path, rows=2)
+    with pytest.raises(RequestError, match="is a language model"):
+        encode_file(lm, TEXTS, path)
+    np.testing.assert_array_equal(np.load(path), np.ones((2, 4)))
+    assert [file.name for file in tmp_path.iterdir()] == ["codes.npy"]
+
+
+def test_an_empty_list_of_texts_makes_a_file_without_rows(vae, tmp_path):
+    assert encode_file(vae, [], tmp_path / "codes.npy") == 0 == len(list(encoded(vae, [])))
+    assert np.load(tmp_path / "codes.npy").shape == (0, 4)
+
+
+def test_codes_of_other_programs_are_read(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    np.save(tmp_path / "whole.npy", np.arange(8).reshape(2, 4))
+    np.testing.assert_array_equal(load_codes(tmp_path / "whole.npy", 4).codes, np.arange(8.0).reshape(2, 4))
+    columns = {f"z{number}": [float(number), 2.0] for number in (1, 0, 10, 2, 3, 4, 5, 6, 7, 8, 9)}
+    parquet.write_table(pyarrow.table(columns | {"text": ["a", "b"]}), tmp_path / "shuffled.parquet")
+    found = load_codes(tmp_path / "shuffled.parquet", 11)
+    np.testing.assert_array_equal(found.codes, [np.arange(11.0), np.full(11, 2.0)])
+    assert found.texts == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: None, r"codes\.npy: no such file; `textvae encode` writes codes"),
+        (lambda path: path.write_bytes(b"no array"), "is not a NumPy file of numbers, or cut short"),
+        (lambda path: path.write_bytes(b""), "is not a NumPy file of numbers, or cut short"),
+        (lambda path: np.save(path, np.array([{"a": 1}])), "is not a NumPy file of numbers, or cut short"),
+        (lambda path: np.save(path, np.array([["a"] * 4])), "holds no numbers"),
+        (lambda path: np.save(path, np.zeros((0, 4))), "holds no code"),
+        (lambda path: np.save(path, np.zeros((5, 3))), r"has shape \(5, 3\); codes of shape \(n, 4\) are expected"),
+        (lambda path: np.save(path, np.zeros(4)), r"has shape \(4,\); codes of shape \(n, 4\) are expected"),
+        (
+            lambda path: np.save(path, [[0.0] * 4, [0, 0, np.nan, 0]]),
+            r"codes\.npy\[1\]: holds a number that is not",
+        ),
+        (lambda path: np.save(path, [[1e300] * 4]), r"codes\.npy\[0\]: holds a number that is not finite"),
+    ],
+)
+def test_files_that_hold_no_codes_of_the_model(tmp_path, write, message):
+    write(tmp_path / "codes.npy")
+    with pytest.raises(RequestError, match=message):
+        load_codes(tmp_path / "codes.npy", 4)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"text": ["a"]}, "has no columns z0, z1, ...; `textvae encode` writes them"),
+        ({"z0": [1.0], "z2": [1.0]}, "has no columns z0, z1, ..."),
+        ({"z0": [1.0], "z1": [1.0]}, "holds codes of 2 numbers; the model's have 4"),
+        (
+            {f"z{number}": [1.0, None] for number in range(4)},
+            r"codes\.parquet\[1\]: holds a number that is not finite",
+        ),
+        ({f"z{number}": ["one"] for number in range(4)}, "is not a Parquet file of numbers, or damaged"),
+        ({f"z{number}": [] for number in range(4)}, "holds no code"),
+    ],
+)
+def test_tables_that_hold_no_codes_of_the_model(tmp_path, columns, message):
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table(columns), tmp_path / "codes.parquet")
+    with pytest.raises(RequestError, match=message):
+        load_codes(tmp_path / "codes.parquet", 4)
+
+
+def test_other_files_are_refused_by_their_names(tmp_path):
+    (tmp_path / "codes.txt").write_text("1 2 3 4")
+    with pytest.raises(RequestError, match=r"codes\.txt: unknown suffix '\.txt'; codes are read from \.npy or"):
+        read_codes(tmp_path / "codes.txt", 4)
+    (tmp_path / "codes.parquet").write_text("1 2 3 4")
+    with pytest.raises(RequestError, match=r"codes\.parquet: is not a Parquet file of numbers, or damaged"):
+        load_codes(tmp_path / "codes.parquet", 4)
+    with pytest.raises(RequestError, match=r"unknown suffix"), writing_codes(tmp_path / "codes.bin", 4):
+        pass
