@@ -86,6 +86,8 @@ def test_what_is_written_is_scored_against_the_split_and_the_training_text(folde
         own = document["true_distance"][name]
         truth = true_distance(texts, grammar.reviews()).document()
         assert {one: own[one] for one in truth} == truth
+    for name in DECODINGS:
+        assert f"|decoding:{name}|" in document["true_distance"][name]["signature"]
     assert "reverse_kl_inside" in document["true_distance"]["sample"]
     assert "reverse_kl_inside" not in document["true_distance"]["greedy"]
 

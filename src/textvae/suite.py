@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+import textvae
 from textvae.batches import TokenStore
 from textvae.corpora import grammar
 from textvae.data import Corpus, open_corpus
@@ -19,6 +20,7 @@ from textvae.generate.decoding import Decoding
 from textvae.generate.trained import Trained, load
 from textvae.metrics.likelihood import standard_error
 from textvae.metrics.scoring import Given, How, Score, available, given, score, score_by_length
+from textvae.metrics.signature import signature
 from textvae.metrics.truth import TrueDistance, true_distance
 from textvae.probing import own_labels, probes
 from textvae.report import RunReport, write_report
@@ -172,6 +174,17 @@ def _true_distances(
         found[name] = distance.document()
         if decodings[name] == Decoding("sample"):  # from p(x) itself
             found[name] |= reverse_kl(trained, written, distance, *numbers, told)
+        found[name]["signature"] = signature(
+            "true-distance",
+            unit="nats/sentence",
+            grammar="reviews",
+            decoding=_named(decodings[name]),
+            smoothing=f"add-{distance.smoothing:g}",
+            sentences=len(written),
+            reverse=f"iw{numbers[0]}",
+            seed=numbers[2],
+            textvae=textvae.__version__,
+        )
     return found
 
 
@@ -241,6 +254,13 @@ def page(trained: Trained, corpus: Corpus, split: str, document: dict[str, Any],
         labels = [store.label_names[number] for number in store.labels[rows].tolist()]
         name = trained.run.settings.data.label
     return described(trained, document, scores, labels, name, seed)
+
+
+def _named(decoding: Decoding) -> str:
+    """A way of decoding by its name and what in it is not as usual."""
+    usual = asdict(Decoding())
+    own = {name: value for name, value in asdict(decoding).items() if value != usual[name] and name != "name"}
+    return ",".join([decoding.name, *(f"{name}={value}" for name, value in own.items())])
 
 
 def _documents(scores: Mapping[str, Score]) -> dict[str, Any]:

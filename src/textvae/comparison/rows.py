@@ -130,7 +130,7 @@ def chosen(
             paths = sorted({path for found in known.values() for path in found})
             close = get_close_matches(name, paths, n=3, cutoff=0.5)
             close = [path for path in paths if path.endswith(f".{name}")][:3] or close
-            hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            hint = f"; did you mean {' or '.join(close)}?" if close and name not in paths else ""
             why = "is null in every run" if name in paths else "no run's evaluation has it"
             more = "" if any(member.more for group in groups for member in group) else " (evaluate --all has more)"
             raise RequestError(f"--scores {name}: {why}{more}{hint}")
