@@ -40,6 +40,10 @@ COLUMNS = (
     "latent",
     "shuffle_gap",
     "shuffle_gap_standard_error",
+    "log_det_covariance",
+    "mean_squared_norm",
+    "kl_moment_matched",
+    "mmd_squared",
     "tokens_per_second",
     "final_kl_weight",
 )

@@ -20,7 +20,7 @@ ROWS = [
     {"metrics", "scores"},
     {"terms", "combinations", "objective"},
     {"updates", "launch", "training", "run"},
-    {"generate", "evaluate", "diagnose", "comparison", "report", "quickstart"},
+    {"generate", "evaluate", "probing", "diagnose", "comparison", "report", "run_report", "suite", "quickstart"},
     {"cli", "__main__"},
 ]
 ROW = {name: number for number, row in enumerate(ROWS) for name in row}

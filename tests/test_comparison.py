@@ -486,3 +486,35 @@ def test_a_name_that_would_seem_another_points_is_in_the_legend_alone(make):
     drawn = {text.get_text() for text in figure.axes[0].texts}
     assert "far" in drawn and not drawn & {"run0", "run1"}
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["run0", "run1", "far"]
+
+
+def test_scores_by_name_are_averaged_over_seeds(make):
+    folders = []
+    for seed, norm in enumerate((1.0, 2.0, 6.0)):
+        bleu = {"self-bleu-4": {"value": 0.1 * (seed + 1), "signature": "s"}, "length": {"value": 7}}
+        folder = make(f"vae-{seed}", f"train.seed={seed}", scores={**SCORES, "mean_squared_norm": norm})
+        write_json(
+            folder / "evaluation" / "test-all.json",
+            {**SCORES, "mean_squared_norm": 99.0, "generated": {"greedy": {"scores": bleu}}, "probes": None},
+        )
+        folders.append(folder)
+    lacking = make("other", "model.latent=3", scores={**SCORES, "mean_squared_norm": None})
+    names = ["mean_squared_norm", "generated.greedy.scores.self-bleu-4", "generated.greedy.scores.length"]
+    found = compare([*folders, lacking], by_seed=True, scores=names)
+    first, second = found.rows
+    assert first.chosen["mean_squared_norm"] == (3.0, pytest.approx(np.std([1, 2, 6], ddof=1)))
+    assert first.chosen[names[1]] == (pytest.approx(0.2), pytest.approx(0.1))
+    assert second.chosen == dict.fromkeys(names, (None, None))
+    assert first.values["mean_squared_norm"] == 3.0  # beside the table, as ever
+    assert found.table()[0] == ["run", "seeds", *names, "method"]
+    assert found.table()[1][2:4] == ["3.0000 ± 2.6458", "0.2000 ± 0.1000"]
+    assert found.table()[2][2:5] == [DASH] * 3
+    table = list(csv.DictReader(io.StringIO(found.csv())))
+    assert float(table[0][names[1]]) == pytest.approx(0.2) and table[1][names[1]] == ""
+    assert float(table[0][f"{names[1]}_deviation"]) == pytest.approx(0.1)
+    with pytest.raises(RequestError, match="^--scores probes: is null in every run$"):
+        compare(folders, scores=["probes"])
+    with pytest.raises(
+        RequestError, match="--scores self-bleu-4: no run's evaluation has it; did you mean generated"
+    ):
+        compare(folders, scores=["self-bleu-4"])

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from textvae.errors import RequestError, WorkError
-from textvae.quickstart import _listen, best_told, quickstart, settings_of
+from textvae.quickstart import _listen, quickstart, settings_of
+from textvae.run_report import farthest_apart
 
 
 class Worker:
@@ -38,8 +39,8 @@ def test_the_two_runs_differ_in_the_objective_alone():
 def test_the_attribute_that_lies_farthest_apart_is_found():
     means = np.array([[0.0, 0.0], [0.1, 4.0], [5.0, 0.2], [5.1, 4.1]])
     attributes = {"first": ["a", "a", "b", "b"], "second": ["c", "d", "c", "d"], "none": ["e", "f", "f", "e"]}
-    assert best_told(means, attributes) == "first"
-    assert best_told(means[:, ::-1] * [2.0, 1.0], attributes) == "second"
+    assert farthest_apart(means, attributes) == "first"
+    assert farthest_apart(means[:, ::-1] * [2.0, 1.0], attributes) == "second"
 
 
 def test_progress_and_errors_of_the_processes_come_through():

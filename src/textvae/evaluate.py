@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from textvae.data import open_corpus
 from textvae.errors import RequestError
 from textvae.files import write_json, writing
 from textvae.metrics import latent
+from textvae.metrics.discrepancy import SquaredMmd, squared_mmd
+from textvae.metrics.information import information_bounds
 from textvae.metrics.likelihood import (
     bits_per_character,
     importance_weighted_nll,
@@ -28,8 +31,8 @@ from textvae.model import TextVAE
 from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.priors import StandardNormal, UniformSphere
 from textvae.run import Run, check_same_data
-from textvae.scores import Scores, evaluating, information, on, score
-from textvae.tokenizers import Tokenizer
+from textvae.scores import Scores, densities, evaluating, information, on, score
+from textvae.tokenizers import UNK, Tokenizer
 
 # Posteriors mixed in the estimate of I(x; z), and draws of the aggregated posterior that are averaged.
 MI_SENTENCES, DRAWS = 10_000, 5
@@ -44,6 +47,10 @@ LATENT = (
     "log_det_covariance",
     "mean_squared_norm",
     "kl_moment_matched",
+    "mmd_squared",
+    "mmd_squared_standard_error",
+    "mmd_squared_prior_deviation",
+    "mmd_signature",
     "shuffle_gap",
     "shuffle_gap_standard_error",
 )
@@ -90,8 +97,11 @@ def evaluate(
     if run.settings.data.tokenizer.name == "character" and scores.bound is not None:
         # The end mark stands for the line break, so it counts as a character; in pieces of running text too.
         report["bits_per_character"] = bits_per_character(scores.bound.sum().item(), scores.tokens)
-    if corpus.name == "grammar" and nll is not None and store.window is None:  # which tells sentences alone
-        report |= true_distance(nll, store, rows, run.tokenizer)
+    unbounded = None
+    if corpus.name == "grammar":
+        if nll is not None and store.window is None:  # which tells sentences alone
+            report |= true_distance(nll, store, rows, run.tokenizer)
+        report["information_bounds"], unbounded = bounds_of_information(scores, store)
     parts: dict[str, Any] = {"bound": "exact"}
     if scores.posterior is not None:
         parts = {"bound": f"iw{iw_samples}", "posterior": run.settings.model.posterior.name}
@@ -113,7 +123,7 @@ def evaluate(
         seed=seed,
     )
     report = {name: _finite(value) for name, value in report.items()}
-    report["reasons"] = _reasons(run, report)
+    report["reasons"] = _reasons(run, report) | ({"information_bounds": unbounded} if unbounded else {})
     with writing(run.folder):
         (run.folder / "evaluation").mkdir(exist_ok=True)
     write_json(run.folder / "evaluation" / f"{split}.json", report)
@@ -137,7 +147,11 @@ def _reasons(run: Run, report: dict[str, Any]) -> dict[str, str]:
             if prior != "standard-normal"
             else why["log_det_covariance"]
         )
+        why["mmd_squared"] = why["kl_moment_matched"] if prior != "standard-normal" else "there is one code only"
     derived = {
+        "mmd_squared_standard_error": "mmd_squared",
+        "mmd_squared_prior_deviation": "mmd_squared",
+        "mmd_signature": "mmd_squared",
         "perplexity_bound": "bound",
         "perplexity_bound_without_end": "bound",
         "bound_standard_error": "bound",
@@ -220,6 +234,9 @@ def latent_scores(
         draws = scores.posterior.rsample(sentence_noise(mixed(seed, 1), index), DRAWS)
     gap = shuffle_gap(model, store, scores, seed, rows)
     prior, dimensions = model.prior, scores.rate_per_dimension
+    assert scores.z is not None
+    normal = isinstance(prior, StandardNormal)
+    mmd = squared_mmd(scores.z[:MI_SENTENCES]) if normal and len(scores) > 1 else None
     flat = not isinstance(prior, UniformSphere)  # on a sphere a covariance says nothing
     values = (
         mutual and mutual.nats,
@@ -230,11 +247,28 @@ def latent_scores(
         None if dimensions is None else dimensions.tolist(),
         _mean([latent.log_det_covariance(z) for z in draws]) if flat else None,
         _mean([latent.mean_squared_norm(z) for z in draws]) if flat else None,
-        _mean([latent.kl_moment_matched(z) for z in draws]) if isinstance(prior, StandardNormal) else None,
+        _mean([latent.kl_moment_matched(z) for z in draws]) if normal else None,
+        mmd and mmd.value,
+        mmd and mmd.standard_error,
+        mmd and mmd.prior_deviation,
+        mmd and _mmd_signature(mmd, seed),
         gap.mean().item(),
         standard_error(gap),
     )
     return dict(zip(LATENT, values, strict=True))
+
+
+def _mmd_signature(mmd: SquaredMmd, seed: int) -> str:
+    return signature(
+        "mmd-squared",
+        kernel="gaussian",
+        bandwidth=f"{mmd.bandwidth:.6g}",
+        estimator="unbiased",
+        codes="one-draw",
+        sentences=mmd.sentences,
+        seed=seed,
+        textvae=textvae.__version__,
+    )
 
 
 def importance_weighted(
@@ -330,6 +364,24 @@ def true_distance(
         "gap_to_surprisal": gap.mean().item(),
         "gap_to_surprisal_standard_error": standard_error(gap),
     }
+
+
+def bounds_of_information(scores: Scores, store: TokenStore) -> tuple[dict[str, Any] | None, str | None]:
+    """H - D <= I <= R of a split of the grammar; or None, and why it cannot be told what they are.
+
+    Source: Prokhorov et al. 2019, section 2.1.
+    """
+    if scores.posterior is None:
+        return None, "a language model has no code"
+    if scores.rate is None or (found := densities(scores, MI_SENTENCES)) is None:
+        return None, "the posterior has no density"
+    if store.window is not None or store.counts["dropped"] or store.counts["cut"] or (store.ids == UNK).any():
+        return None, "the entropy is of whole sentences, none left out, cut, or with unknown words"
+    n = len(found[0])
+    bounds = information_bounds(
+        grammar.reviews().entropy, scores.reconstruction[:n], scores.rate[:n], found[0], found[1]
+    )
+    return {name: _finite(value) for name, value in asdict(bounds).items()}, None
 
 
 def _mean(values: list[float]) -> float:

@@ -8,22 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from textvae.batches import TokenStore
-from textvae.corpora import grammar
 from textvae.data import open_corpus
-from textvae.diagnose import SAMPLES, diagnose
 from textvae.errors import RequestError, WorkError
 from textvae.evaluate import evaluate
 from textvae.files import read_json
-from textvae.generate.trained import Trained, load
-from textvae.metrics.text import distinct
+from textvae.generate.trained import load
 from textvae.objective import load_settings
 from textvae.report import RunReport, write_report
 from textvae.run import Run
-from textvae.scores import Scores, score
+from textvae.run_report import attributes_of, best_told, described
+from textvae.scores import score
 from textvae.settings import Settings
 from textvae.training import resume, train
 
@@ -41,9 +37,6 @@ TABLES: dict[str, Any] = {
 }
 # A quarter of the corpus's entropy goes through the code: enough to see in the samples.
 ASSIGNMENTS = {"mu-forcing": ["objective.mu-forcing.margin=4"]}
-# The map of the latent space tells this many values apart by colour.
-COLOURS = 6
-
 # Called with what is under way ("training vanilla"), how far it is and how far it goes.
 Progress = Callable[[str, int, int], None]
 
@@ -80,7 +73,7 @@ def quickstart(out: Path, seed: int = 0, progress: Progress | None = None) -> li
     models = [load(out / method) for method in METHODS]
     scores = [score(trained.model, store, seed) for trained in models]
     attributes = attributes_of(models[0].run, store)
-    attribute = best_told(means_of(scores[-1]), attributes)
+    attribute = best_told(scores[-1], attributes)
     reports = [
         described(
             trained,
@@ -135,56 +128,6 @@ def settings_of(method: str, seed: int) -> Settings:
     """The quickstart's settings for a method."""
     tables = {**TABLES, "train": {**TABLES["train"], "seed": seed}}
     return load_settings(None, method, ASSIGNMENTS.get(method, ()), **tables)
-
-
-def described(
-    trained: Trained, evaluation: dict[str, Any], scores: Scores, labels: list[str], attribute: str, seed: int
-) -> RunReport:
-    """All that the report shows of one run on the embedded corpus."""
-    run = trained.run
-    return RunReport(
-        name=run.folder.name,
-        log=run.log(),
-        evaluation={
-            **evaluation,
-            "distinct_samples": distinct(trained.sample(SAMPLES, seed=seed)),
-            "prior_samples": SAMPLES,
-            "hardware": f"{run.environment['device']}, {run.environment['cores']} cores",
-        },
-        means=means_of(scores),
-        codes=None if scores.z is None else scores.z.numpy(),
-        labels=labels,
-        label_name=attribute,
-        samples=trained.sample(5, seed=seed),
-        interpolation=trained.interpolate_prior(seed=seed, steps=7),
-        verdict=" ".join(diagnose(run.folder, seed=seed).sentences),
-    )
-
-
-def attributes_of(run: Run, store: TokenStore) -> dict[str, list[str]]:
-    """The true attributes of every sentence of a split, those with few enough values for a map's colours."""
-    language = grammar.reviews()
-    texts = run.tokenizer.decode_batch([store[row].tolist() for row in range(len(store))])
-    known = [language.attributes(text) or {} for text in texts]
-    few = [name for name, values in language.values.items() if len(values) <= COLOURS]
-    return {name: [attributes.get(name, "?") for attributes in known] for name in few}
-
-
-def best_told(means: np.ndarray, attributes: dict[str, list[str]]) -> str:
-    """The attribute whose values lie farthest apart: most of the means' variance is between its groups."""
-
-    def between(labels: list[str]) -> float:
-        groups, centre = np.array(labels), means.mean(0)
-        distances = {value: ((means[groups == value].mean(0) - centre) ** 2).sum() for value in set(labels)}
-        return sum((groups == value).mean() * distance for value, distance in distances.items())
-
-    return max(attributes, key=lambda name: between(attributes[name]))
-
-
-def means_of(scores: Scores) -> np.ndarray:
-    """The posterior means of the scored sentences, (n, latent)."""
-    assert scores.posterior is not None
-    return scores.posterior.mean.numpy()
 
 
 def _trained(folder: Path, settings: Settings, progress: Callable[[int, int], None]) -> Run:

@@ -110,13 +110,19 @@ def information(scores: Scores, sentences: int) -> MutualInformation | None:
 
     Of a flow by a quarter of them: every code is sent back through every sentence's flow, which takes long.
     """
+    found = densities(scores, sentences)
+    return None if found is None else mutual_information(*found)
+
+
+def densities(scores: Scores, sentences: int) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]] | None:
+    """log q(z_n|x_n) and the mixture's ln (1/N) sum_m q(z_n|x_m) of the sentences that `information` looks at."""
     assert scores.posterior is not None and scores.z is not None
     if isinstance(scores.posterior, Iaf):
         sentences = -(-sentences // 4)
     posterior, z = mapped(scores.posterior, lambda rows: rows[:sentences]), scores.z[:sentences]
     with torch.no_grad():
         log_q, mixture = posterior.log_prob(z[None]), posterior.mixture_log_prob(z)
-    return None if log_q is None or mixture is None else mutual_information(log_q[0], mixture)
+    return None if log_q is None or mixture is None else (log_q[0], mixture)
 
 
 def validation(model: TextVAE, store: TokenStore, seed: int) -> dict[str, Any]:

@@ -34,6 +34,7 @@ COMMANDS = [
     "transfer",
     "transfer-curve",
     "score",
+    "probe",
     "data",
 ]
 PROGRAM = [sys.executable, "-m", "textvae"]

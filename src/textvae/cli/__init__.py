@@ -15,6 +15,7 @@ from textvae.cli import (
     generation,
     inspection,
     paths,
+    probing,
     scoring,
     training,
     transfer,
@@ -45,6 +46,7 @@ for command in (
     transfer.transfer,
     transfer.transfer_curve,
     scoring.score,
+    probing.probe,
 ):
     app.command()(command)
 data.command("list")(corpora.list_corpora)

@@ -29,6 +29,10 @@ def compare(
         Path | None,
         typer.Option(metavar="RUN", help="NLL relative to it; else to a language model.", show_default=False),
     ] = None,
+    scores: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="Show these numbers of the evaluations.", show_default=False),
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Evaluate anew what has been evaluated.")] = False,
     as_json: AsJson = False,
     csv: Annotated[
@@ -38,7 +42,8 @@ def compare(
     """Put runs of the same data side by side.
 
     Uses RUN/evaluation/SPLIT.json as it is; evaluates the runs that have none. FOLDER gets comparison.json, .csv,
-    .md, curves.png and rate-distortion.png.
+    .md, curves.png and rate-distortion.png. --scores shows any number of the evaluations, those of evaluate --all
+    too: kl_moment_matched, generated.greedy.scores.self-bleu-4, probes.sentiment.majority.
     """
     if iw_sentences != "all" and not (iw_sentences.isascii() and iw_sentences.isdigit() and int(iw_sentences)):
         raise RequestError(f"--iw-sentences {iw_sentences}: give a number, 1 or more, or `all`")
@@ -47,6 +52,7 @@ def compare(
     if csv is not None and csv.is_dir():
         raise RequestError(f"--csv {csv}: is a folder; give a file")
     subset = None if iw_sentences == "all" else int(iw_sentences)
+    names = [] if scores is None else _names(scores)
 
     from textvae.comparison import compare as compared
     from textvae.files import write_text
@@ -61,6 +67,7 @@ def compare(
             iw_sentences=subset,
             seed=seed,
             again=again,
+            scores=names,
             progress=bars.update,
         )
     if csv is not None:
@@ -73,3 +80,10 @@ def compare(
         result("\n".join([columns(table), "", *map(plain, found.notes)]))
     if written:
         note(f"written: {', '.join(plain(str(path)) for path in written)}")
+
+
+def _names(scores: str) -> list[str]:
+    names = [name.strip() for name in scores.split(",") if name.strip()]
+    if not names:
+        raise RequestError("--scores: names no score; leave it out for the usual table")
+    return list(dict.fromkeys(names))

@@ -24,13 +24,25 @@ def evaluate(
     iw_sentences: Annotated[
         str, typer.Option(metavar="NUMBER|all", help="Sentences, drawn by the seed, to estimate NLL on.")
     ] = "500",
+    every: Annotated[
+        bool, typer.Option("--all", help="Also samples, reconstructions, probes; writes RUN/report.html.")
+    ] = False,
+    samples: Annotated[int, typer.Option(min=2, help="With --all: sentences written from the prior.")] = 1000,
+    decode: Annotated[
+        str, typer.Option(metavar="NAME,...", help="With --all: greedy, beam, sample, top-k, nucleus.")
+    ] = "greedy,sample",
+    top_k: Annotated[int, typer.Option(help="Of top-k decoding: how many words to draw from.")] = 5,
+    top_p: Annotated[float, typer.Option(help="Of nucleus decoding: the mass of words to draw from.")] = 0.9,
+    beam: Annotated[int, typer.Option(help="Of beam decoding: texts kept side by side.")] = 5,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Score a run: likelihood, and what the code holds.
 
     Nats per sentence, the end mark counted, every sentence once, dropout off, KL at weight 1. The scores are also
-    written to RUN/evaluation/SPLIT.json.
+    written to RUN/evaluation/SPLIT.json. With --all the run is also scored by what it writes (BLEU, Self-BLEU,
+    diversity, copies; on the corpus grammar the distance to the truth), by its reconstructions, and by what codes
+    tell of labels; that goes to RUN/evaluation/SPLIT-all.json and RUN/report.html.
     """
     if iw_sentences != "all" and not (iw_sentences.isascii() and iw_sentences.isdigit() and int(iw_sentences)):
         raise RequestError(f"--iw-sentences {iw_sentences}: give a number, 1 or more, or `all`")
@@ -38,6 +50,12 @@ def evaluate(
 
     from textvae.evaluate import evaluate as evaluated
 
+    if every:
+        from textvae.cli.evaluations import print_all, ways
+
+        decodings = ways(decode, top_k, top_p, beam)
+        print_all(run, split, iw_samples, subset, samples, decodings, seed, as_json)
+        return
     with Bar(f"evaluating {run}", "sentence") as bar:
         scores = evaluated(run, split, iw_samples, subset, seed, bar.update)
     if as_json:
@@ -82,6 +100,7 @@ def measures(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     units, latent = scores.get("active_units") or {}, scores.get("latent")
     ceiling = number(scores.get("mutual_information_ceiling"))
     exact = scores.get("nll_iw_kind") == "exact"
+    own = number(scores.get("mmd_squared_prior_deviation"), 5)
     samples = "exact" if exact else f"{scores.get('iw_samples')} importance samples"
     return [
         ("reconstruction", _mean(scores, "reconstruction"), NATS),
@@ -98,8 +117,10 @@ def measures(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("very active units", _count(units.get("0.2")), f"of {latent}, variance above 0.2"),
         ("shuffle gap", _mean(scores, "shuffle_gap"), f"{NATS} lost with another sentence's code"),
         ("aggregated posterior", _mean(scores, "kl_moment_matched"), "nats from the prior, by moments"),
+        ("MMD² to the prior", _small(scores, "mmd_squared"), f"the prior's own codes: ± {own}"),
         ("log det covariance", _mean(scores, "log_det_covariance"), "of sampled codes; 0 for the prior"),
         ("squared norm of the mean", _mean(scores, "mean_squared_norm"), "of sampled codes; 0 for the prior"),
+        ("H - D, I and R", _bounds(scores.get("information_bounds")), "nats; H - D <= I <= R"),
         ("distinct samples", _count(scores.get("distinct_samples")), "of 100 greedy ones from the prior"),
     ]
 
@@ -109,6 +130,20 @@ def _mean(scores: Mapping[str, Any], name: str) -> str:
     error = scores.get(f"{name}_standard_error")
     value = number(scores.get(name))
     return value if error is None or value == DASH else f"{value} ± {number(error)}"
+
+
+def _small(scores: Mapping[str, Any], name: str) -> str:
+    """A score near 0 with its standard error."""
+    error, value = scores.get(f"{name}_standard_error"), number(scores.get(name), 5)
+    return value if error is None or value == DASH else f"{value} ± {number(error, 5)}"
+
+
+def _bounds(found: Mapping[str, Any] | None) -> str:
+    """The three quantities, and whether they are in order."""
+    if not found:
+        return DASH
+    verdict = {True: "holds", False: "does not hold", None: "undecided"}[found["holds"]]
+    return f"{', '.join(number(found[name]) for name in ('lower', 'mutual_information', 'rate'))}: {verdict}"
 
 
 def _count(value: int | None) -> str:

@@ -35,7 +35,12 @@ class Comparison:
     members: tuple[Member, ...]
 
     def table(self) -> list[list[str]]:
-        """The table as text cells, the head first; nats per sentence, a dash where there is no number."""
+        """The table as text cells, the head first; nats per sentence, a dash where there is no number.
+
+        Of the scores that were asked for by name where there are any.
+        """
+        if self.rows[0].chosen:
+            return tables.chosen_cells(self.rows, self.by_seed)
         return tables.cells(self.rows, self.by_seed)
 
     def document(self) -> dict[str, Any]:
@@ -97,6 +102,7 @@ def compare(
     iw_sentences: int | None = 500,
     seed: int = 0,
     again: bool = False,
+    scores: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Comparison:
     """Compare finished runs on a split of the data that they share.
@@ -105,11 +111,13 @@ def compare(
     `iw_samples`, `iw_sentences` and `seed`, as `textvae evaluate` does. NLLs are relative to `baseline`, a run that
     is added to the others if it is not among them, else to the first language model; speeds to the first run of
     plain KL at weight 1 with a Gaussian posterior, else to the first of all. With `by_seed`, runs whose settings
-    differ in `train.seed` alone make one row: mean and standard deviation.
+    differ in `train.seed` alone make one row: mean and standard deviation. `scores` are numbers of the evaluations
+    that the table shows instead of its own, by their path, those of `evaluate --all` too: `kl_moment_matched`,
+    `generated.greedy.scores.self-bleu-4`.
 
     Raises:
         RequestError: when there is no run, a folder is no finished run or comes twice, an evaluation is damaged,
-            or the runs are of different data.
+            no run has one of the scores, or the runs are of different data.
         WorkError: when an evaluation cannot be written.
     """
     if isinstance(folders, (str, Path)) or not folders:
@@ -120,7 +128,7 @@ def compare(
     numbers = {"iw_samples": iw_samples, "iw_sentences": iw_sentences, "seed": seed}
     found = members(asked, split, numbers, again, progress)
     chosen = None if baseline is None else next(m for m in found if same_folder(m.run.folder, Path(baseline)))
-    rows, baseline_row, speed_row = rows_of(found, chosen, by_seed)
+    rows, baseline_row, speed_row = rows_of(found, chosen, by_seed, scores)
     return Comparison(
         split=split,
         rows=tuple(rows),

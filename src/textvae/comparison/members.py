@@ -32,6 +32,10 @@ SCORES = (
     "mutual_information_ceiling",
     "shuffle_gap",
     "shuffle_gap_standard_error",
+    "log_det_covariance",
+    "mean_squared_norm",
+    "kl_moment_matched",
+    "mmd_squared",
     "latent",
 )
 # What a number depends on beside its data, of what `environment.json` knows.
@@ -40,11 +44,15 @@ MACHINE = ("textvae", "python", "torch", "lightning_fabric", "numpy", "system", 
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One run of a comparison; `name` is its folder's, `finished` None where no checkpoint tells."""
+    """One run of a comparison; `name` is its folder's, `finished` None where no checkpoint tells.
+
+    `more` is what `evaluate --all` wrote beside the `scores`; empty where it did not.
+    """
 
     name: str
     run: Run
     scores: Mapping[str, Any]
+    more: Mapping[str, Any]
     log: Sequence[Mapping[str, Any]]
     finished: bool | None
 
@@ -90,7 +98,9 @@ def members(
         if again or not path.exists():
             told = _told(progress, f"evaluating {name}")
             evaluate(run.folder, split, progress=told, **numbers)
-        found.append(Member(name, run, read_scores(path, run, split), run.log(), _finished(run)))
+        every = path.with_name(f"{split}-all.json")
+        more = read_scores(every, run, split) if every.exists() else {}
+        found.append(Member(name, run, read_scores(path, run, split), more, run.log(), _finished(run)))
     return found
 
 

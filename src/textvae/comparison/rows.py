@@ -4,10 +4,12 @@ import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from os.path import commonprefix
 from typing import Any
 
 from textvae.comparison.members import Member, is_number
+from textvae.errors import RequestError
 from textvae.settings import Settings
 
 Value = float | int | str | None
@@ -23,6 +25,10 @@ AVERAGED = (
     "active_units_0.01",
     "active_units_0.2",
     "shuffle_gap",
+    "log_det_covariance",
+    "mean_squared_norm",
+    "kl_moment_matched",
+    "mmd_squared",
     "tokens_per_second",
     "relative_speed",
     "final_kl_weight",
@@ -40,7 +46,8 @@ DESCRIBED = (
 # Standard errors over sentences: a row of one run has them.
 ERRORS = ("nll_standard_error", "shuffle_gap_standard_error")
 # Columns that an evaluation has under the same name.
-SCORED = ("bound", "reconstruction", "kl", "mutual_information", "shuffle_gap", ERRORS[1], *DESCRIBED[1:])
+LATENT = ("shuffle_gap", "log_det_covariance", "mean_squared_norm", "kl_moment_matched", "mmd_squared")
+SCORED = ("bound", "reconstruction", "kl", "mutual_information", *LATENT, ERRORS[1], *DESCRIBED[1:])
 MIXED = "mixed"
 
 
@@ -49,7 +56,8 @@ class Row:
     """One row: a run, or runs that only the seed tells apart.
 
     `values` has every column of AVERAGED, ERRORS and DESCRIBED, None where there is no number; `deviations` the
-    standard deviation over seeds of the averaged ones, None for a single run.
+    standard deviation over seeds of the averaged ones, None for a single run. `chosen` are the scores that were
+    asked for by name, averaged, each with its deviation.
     """
 
     name: str
@@ -57,6 +65,7 @@ class Row:
     members: tuple[Member, ...]
     values: Mapping[str, Value]
     deviations: Mapping[str, float | int | None]
+    chosen: Mapping[str, tuple[float | int | None, float | None]]
 
     @property
     def seeds(self) -> list[int]:
@@ -72,11 +81,12 @@ class Row:
             "seeds": self.seeds,
             **self.values,
             "deviations": dict(self.deviations),
+            "scores": {name: {"value": v, "deviation": spread} for name, (v, spread) in self.chosen.items()},
         }
 
 
 def rows_of(
-    members: Sequence[Member], baseline: Member | None, by_seed: bool
+    members: Sequence[Member], baseline: Member | None, by_seed: bool, scores: Sequence[str] = ()
 ) -> tuple[list[Row], Row | None, Row | None]:
     """The rows, the row that NLLs are relative to and the one that speeds are; None where there is none."""
     groups = grouped(members) if by_seed else [(member,) for member in members]
@@ -91,14 +101,59 @@ def rows_of(
         own["nll_relative_percent"] = _ratio(own["nll"], likelihood, lambda ratio: 100 * (ratio - 1))
         own["relative_speed"] = _ratio(own["tokens_per_second"], speed, lambda ratio: ratio)
     rows = [
-        Row(name, method, tuple(group), _values(own), _deviations(own))
-        for name, method, group, own in zip(names, methods, groups, numbers, strict=True)
+        Row(name, method, tuple(group), _values(own), _deviations(own), averaged)
+        for name, method, group, own, averaged in zip(
+            names, methods, groups, numbers, chosen(groups, scores), strict=True
+        )
     ]
     return (
         rows,
         None if likelihood is None or reference is None else rows[reference],
         rows[vanilla] if speed else None,
     )
+
+
+def chosen(
+    groups: Sequence[Sequence[Member]], names: Sequence[str]
+) -> list[dict[str, tuple[float | int | None, float | None]]]:
+    """The scores of each group by name: their mean and, of several runs, standard deviation.
+
+    A name is a path into the evaluation, `kl_moment_matched` or `generated.greedy.scores.self-bleu-4`; where a
+    score stands with its signature or error, the path leads to the score's own name.
+
+    Raises:
+        RequestError: for a name that no run's evaluation has a number for.
+    """
+    known = {id(member): _every_score(member) for group in groups for member in group}
+    for name in names:
+        if all(found.get(name) is None for found in known.values()):
+            paths = sorted({path for found in known.values() for path in found})
+            close = get_close_matches(name, paths, n=3, cutoff=0.5)
+            close = [path for path in paths if path.endswith(f".{name}")][:3] or close
+            hint = f"; did you mean {' or '.join(close)}?" if close and name not in paths else ""
+            why = "is null in every run" if name in paths else "no run's evaluation has it"
+            more = "" if any(member.more for group in groups for member in group) else " (evaluate --all has more)"
+            raise RequestError(f"--scores {name}: {why}{more}{hint}")
+    found = []
+    for group in groups:
+        values: dict[str, list[Any]] = {name: [known[id(member)].get(name) for member in group] for name in names}
+        found.append(
+            {
+                name: (_mean(own), statistics.stdev(own) if len(own) > 1 and None not in own else None)
+                for name, own in values.items()
+            }
+        )
+    return found
+
+
+def _every_score(member: Member) -> dict[str, Any]:
+    """Every number of a run's evaluations by its path, and what is null; `evaluate`'s before those of `--all`."""
+    flat = flattened(member.more) | flattened(member.scores)
+    return {
+        re.sub(r"\.(value|accuracy)$", "", path): value
+        for path, value in flat.items()
+        if value is None or is_number(value)
+    }
 
 
 def _first(groups: Sequence[Sequence[Member]], wanted: Callable[[Member], bool]) -> int | None:

@@ -70,6 +70,23 @@ def cells(rows: Sequence[Row], by_seed: bool) -> list[list[str]]:
     return table
 
 
+def chosen_cells(rows: Sequence[Row], by_seed: bool) -> list[list[str]]:
+    """The table of the scores that were asked for: a row a run, or runs with their number; the method last."""
+    names = list(rows[0].chosen)
+    table = [["run", *(["seeds"] if by_seed else []), *map(shown, names), "method"]]
+    for row in rows:
+        scores = [_spread(value, spread, _digits(value)) for value, spread in row.chosen.values()]
+        table.append([row.name, *([str(len(row.members))] if by_seed else []), *scores, row.method])
+    return table
+
+
+def _digits(value: object) -> int:
+    """After the point: none of a count, two of what is 10 or more, else four, and six of what is almost 0."""
+    if not isinstance(value, float):
+        return 0
+    return 2 if abs(value) >= 10 else 4 if abs(value) >= 0.01 or not value else 6
+
+
 def estimator(row: Row) -> str:
     """How the NLL was found: exactly, or by so many importance samples on so many sentences."""
     kind, samples, sentences = (row.values[name] for name in ("nll_kind", "iw_samples", "iw_sentences"))
@@ -170,11 +187,14 @@ def csv_text(rows: Sequence[Row], by_seed: bool) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     deviations = [f"{name}_deviation" for name in AVERAGED] if by_seed else []
-    columns = (*AVERAGED, *ERRORS, *DESCRIBED)
-    writer.writerow(["run", "method", "runs", "seeds", *columns, *deviations])
+    columns, chosen = (*AVERAGED, *ERRORS, *DESCRIBED), list(rows[0].chosen)
+    deviations += [f"{name}_deviation" for name in chosen] if by_seed else []
+    writer.writerow(["run", "method", "runs", "seeds", *columns, *chosen, *deviations])
     for row in rows:
         numbers = [row.values[name] for name in columns]
+        numbers += [value for value, _ in row.chosen.values()]
         numbers += [row.deviations[name] for name in AVERAGED] if by_seed else []
+        numbers += [spread for _, spread in row.chosen.values()] if by_seed else []
         writer.writerow([row.name, row.method, len(row.members), " ".join(map(str, row.seeds)), *numbers])
     return file.getvalue()
 

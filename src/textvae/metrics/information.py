@@ -7,6 +7,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from textvae.errors import RequestError
+from textvae.metrics.likelihood import standard_error
+
+# Standard errors by which an inequality may fail and still be said to hold.
+ERRORS = 3.0
+# Nats below its ceiling ln N where the estimate of I is not much too low yet: by about e^-2 where all sentences
+# say equally much.
+ROOM = 2.0
+# Nats that float32 densities lose by rounding.
+ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ def mutual_information(
         raise RequestError("mutual_information: 0 sentences given; at least one is needed")
     ceiling = math.log(sentences)
     terms = log_q.double() - log_mixture.double()
-    slack = 1e-3 + 1e-6 * log_q.double().abs()  # more than float32 densities lose by rounding
+    slack = ROUNDING + 1e-6 * log_q.double().abs()
     if bool((terms > ceiling + slack).any()):
         raise RequestError(
             f"mutual_information: a term of {terms.max().item():.4g} nats is above ln {sentences} = "
@@ -49,3 +58,73 @@ def mutual_information(
     nats = terms.mean().item()
     # What passes the ceiling by now is rounding. Written so that nan stays nan.
     return MutualInformation(nats=ceiling if nats > ceiling else nats, sentences=sentences)
+
+
+@dataclass(frozen=True)
+class InformationBounds:
+    """H - D <= I <= R, nats per sentence, each gap with the standard error of a paired difference.
+
+    `above_lower` is I - (H - D) and `below_upper` R - I: both are at least 0 but for sampling. `holds` is None
+    where it cannot be told, for the `reason` that is given.
+    """
+
+    entropy: float
+    distortion: float
+    rate: float
+    mutual_information: float
+    ceiling: float
+    lower: float
+    above_lower: float
+    above_lower_standard_error: float
+    below_upper: float
+    below_upper_standard_error: float
+    sentences: int
+    holds: bool | None
+    reason: str | None
+
+
+def information_bounds(
+    entropy: float,
+    reconstruction: Float[Tensor, "sentence"],
+    rate: Float[Tensor, "sentence"],
+    log_q: Float[Tensor, "sentence"],
+    log_mixture: Float[Tensor, "sentence"],
+) -> InformationBounds:
+    """Whether H - D <= I <= R holds, of sentences from a source of known entropy H, all by the same codes.
+
+    D is the mean of -log p(x_n | z_n) and R that of the rates; I is the estimate of `mutual_information`, which
+    cannot pass ln N. The inequality is said to hold where neither gap is more than 3 of its standard errors below
+    0, those of the means of log q(z_n | x_n) - log q(z_n) - log p(x_n | z_n) and of rate - log q(z_n | x_n) + log
+    q(z_n); it cannot be told where the lower one fails and H - D is above ln N - 2, or numbers are not finite.
+    Raises RequestError as `mutual_information`.
+
+    Source: Alemi et al. 2018, eq. 1; Prokhorov et al. 2019, section 2.1.
+    """
+    mutual = mutual_information(log_q, log_mixture)
+    ratio = log_q.double() - log_mixture.double()
+    above, below = ratio + reconstruction.double() - entropy, rate.double() - ratio
+    distortion = reconstruction.double().mean().item()
+    gaps = above.mean().item(), standard_error(above), below.mean().item(), standard_error(below)
+    lower = entropy - distortion
+    low, high = gaps[0] < -ERRORS * gaps[1] - ROUNDING, gaps[2] < -ERRORS * gaps[3] - ROUNDING
+    holds: bool | None = not (low or high)
+    reason = None
+    if not all(map(math.isfinite, gaps)):
+        holds, reason = None, "a gap or its standard error is not finite"
+    elif low and not high and lower > mutual.ceiling - ROOM:
+        holds, reason = None, f"H - D = {lower:.2f}, and the estimate of I cannot pass ln N = {mutual.ceiling:.2f}"
+    return InformationBounds(
+        entropy=entropy,
+        distortion=distortion,
+        rate=rate.double().mean().item(),
+        mutual_information=mutual.nats,
+        ceiling=mutual.ceiling,
+        lower=lower,
+        above_lower=gaps[0],
+        above_lower_standard_error=gaps[1],
+        below_upper=gaps[2],
+        below_upper_standard_error=gaps[3],
+        sentences=mutual.sentences,
+        holds=holds,
+        reason=reason,
+    )

@@ -27,6 +27,7 @@ from textvae.report.page import (
     text,
     theme,
 )
+from textvae.report.suite import has_suite, suite
 from textvae.report.table import table
 
 __all__ = ["RunReport", "document", "write_report"]
@@ -39,10 +40,10 @@ MAP_POINTS, ALL_POINTS = 2000, 8000
 class RunReport:
     """All that the report shows of one run; a language model has no means, codes or interpolation.
 
-    `log` holds the records of `log.jsonl`. `evaluation` is what `evaluate` returns; it may also have
-    `distinct_samples` (different sentences among greedy samples from the prior), `prior_samples` (of how many) and
-    `hardware`. `means` and `codes` are each sentence's posterior mean and one sampled code, `labels` its values of
-    the attribute `label_name`.
+    `log` holds the records of `log.jsonl`. `evaluation` is what `evaluate` or `evaluate_all` returns; it may also
+    have `distinct_samples` (different sentences among greedy samples from the prior), `prior_samples` (of how many)
+    and `hardware`. `means` and `codes` are each sentence's posterior mean and one sampled code, `labels` its
+    values of the attribute `label_name`.
     """
 
     name: str
@@ -89,6 +90,7 @@ def document(title: str, runs: Sequence[RunReport]) -> str:
         ("Map of the latent space", _maps(runs)),
         ("Samples from the prior", _samples(runs)),
         ("A path through the latent space", _paths(runs)),
+        *([("All evaluations", _suites(runs))] if any(has_suite(run.evaluation) for run in runs) else []),
     )
     body = "\n".join(f"<section>\n<h2>{heading}</h2>\n{content}\n</section>" for heading, content in sections)
     # The policy forbids scripts and everything from elsewhere, should an escape ever be forgotten.
@@ -289,6 +291,14 @@ def _paths(runs: Sequence[RunReport]) -> str:
     return columns(lists) + (
         '<p class="note">Sentences at equal steps from one code to another; grey ones stand higher up already. '
         "Along a good path every one is a sentence, and the meaning changes little by little.</p>"
+    )
+
+
+def _suites(runs: Sequence[RunReport]) -> str:
+    """The tables of `evaluate --all`, of every run that has them."""
+    found = [(place, run) for place, run in enumerate(runs) if has_suite(run.evaluation)]
+    return "\n".join(
+        (heading(place, run.name) if len(runs) > 1 else "") + suite(run.evaluation) for place, run in found
     )
 
 

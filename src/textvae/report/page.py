@@ -139,6 +139,7 @@ th.reading, td.reading { padding-right: 0; min-width: 19em; font-size: 14px }
 small { display: block; font-size: 13px; font-weight: 400; line-height: 1.35; color: var(--muted) }
 figure { margin: 0 }
 figcaption, .note { margin-top: 14px; max-width: 60em; font-size: 15px; color: var(--muted) }
+.note + h3, .none + h3 { margin-top: 32px }
 .fact { margin-bottom: 8px; font-size: 14px; line-height: 1.4 }
 .none { padding: 20px; max-width: 1088px; border: 1px dashed var(--other); border-radius: 4px; text-align: center;
   color: var(--muted) }

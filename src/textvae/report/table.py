@@ -66,6 +66,26 @@ def _distinct(found: Found) -> str | None:
     return f"{value} of {of}" if value and of else value
 
 
+def _mmd(found: Found) -> str | None:
+    """Squared MMD with its standard error, and the deviation of the prior's own codes."""
+    value, error, own = (
+        number(found.get(f"mmd_squared{name}"), 5) for name in ("", "_standard_error", "_prior_deviation")
+    )
+    if not value:
+        return None
+    return value + (f" ± {error}" if error else "") + (f"<small>the prior: ± {own}</small>" if own else "")
+
+
+def _bounds(found: Found) -> str | None:
+    """The three quantities, and whether their order holds."""
+    bounds = found.get("information_bounds")
+    if not isinstance(bounds, Mapping):
+        return None
+    lower, information, rate = (number(bounds.get(name)) for name in ("lower", "mutual_information", "rate"))
+    verdict = {True: "holds", False: "does not hold"}.get(bounds.get("holds"), text(bounds.get("reason")))  # type: ignore[arg-type]
+    return f"{lower} ≤ {information} ≤ {rate}<small>{verdict}</small>"
+
+
 def _gap(found: Found) -> str | None:
     """IW-NLL less the corpus's entropy."""
     if not is_number(found.get("entropy")) or not is_number(found.get("nll_iw")):
@@ -121,6 +141,34 @@ ROWS = (
         optional=True,
     ),
     Row(
+        "Log det covariance",
+        "of sampled codes",
+        "0 for the prior; far below it where codes are few small islands.",
+        _plain("log_det_covariance"),
+        optional=True,
+    ),
+    Row(
+        "Squared norm of the mean",
+        "of sampled codes",
+        "How far the centre of all codes is from the prior's: 0.",
+        _plain("mean_squared_norm"),
+        optional=True,
+    ),
+    Row(
+        "Moment-matched KL",
+        "nats",
+        "From a Gaussian like all codes together to the prior. Near 0: codes of the prior are known ones.",
+        _plain("kl_moment_matched"),
+        optional=True,
+    ),
+    Row(
+        "MMD² to the prior",
+        "± standard error",
+        "The same without a Gaussian. Codes of the prior itself deviate from 0 by the number below.",
+        _mmd,
+        optional=True,
+    ),
+    Row(
         "Distinct prior samples",
         "sentences",
         "Different ones among greedy samples. Few: the model repeats itself.",
@@ -146,6 +194,13 @@ ROWS = (
         NATS_AND_ERROR,
         "IW-NLL − the true −log p of the same sentences: the same, less noisy.",
         _with_error("gap_to_surprisal", "gap_to_surprisal_standard_error"),
+        optional=True,
+    ),
+    Row(
+        "H − D ≤ I ≤ R",
+        "nats per sentence",
+        "What codes must say, what they say, what is paid. It holds within 3 standard errors, or does not.",
+        _bounds,
         optional=True,
     ),
 )

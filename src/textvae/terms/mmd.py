@@ -8,6 +8,7 @@ from jaxtyping import Float
 from pydantic import PositiveFloat
 from torch import Tensor
 
+from textvae.metrics.discrepancy import to_prior, within_prior
 from textvae.model import Pass
 from textvae.parts.gather import gathered
 from textvae.schedules import Constant, Schedule
@@ -79,10 +80,4 @@ def discrepancy(codes: Float[Tensor, "batch sample latent"], bandwidth: float) -
             within = pairs.sum() / (batch * (batch - 1) * samples**2)
         else:
             within = pairs.mean()
-        across = (-squares / (2 * (variance + 1))).exp().mean() * _power(1 / variance, latent)
-        return within - 2 * across + _power(2 / variance, latent)
-
-
-def _power(ratio: float, latent: int) -> float:
-    """(1 + ratio)^(-latent / 2): s^2 / (s^2 + c) of ratio c / s^2, for many dimensions."""
-    return math.exp(-latent / 2 * math.log1p(ratio))
+        return within - 2 * to_prior(squares, bandwidth, latent).mean() + within_prior(bandwidth, latent)

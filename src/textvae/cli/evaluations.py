@@ -1,0 +1,131 @@
+"""What `textvae evaluate --all` prints."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textvae.cli.inspection import table
+from textvae.cli.output import DASH, columns, document, note, number, plain, result
+from textvae.cli.probing import probe_table
+from textvae.cli.progress import Bars
+from textvae.errors import RequestError
+
+if TYPE_CHECKING:
+    from textvae.generate.decoding import Decoding
+
+
+def ways(names: str, top_k: int, top_p: float, beam: int) -> dict[str, "Decoding"]:
+    """The ways of decoding that are named, with the numbers that each of them has.
+
+    Raises:
+        RequestError: for an unknown name, none, and a number out of range.
+    """
+    from textvae.generate.decoding import Decoding
+
+    own: dict[str, dict[str, Any]] = {
+        "top-k": {"top_k": top_k},
+        "nucleus": {"top_p": top_p},
+        "beam": {"beam": beam},
+    }
+    found = {name.strip(): Decoding(name.strip(), **own.get(name.strip(), {})) for name in names.split(",") if name}
+    if not found:
+        raise RequestError("--decode: names no way of decoding; leave it out for greedy,sample")
+    return found
+
+
+def print_all(
+    run: Path,
+    split: str,
+    iw_samples: int,
+    iw_sentences: int | None,
+    samples: int,
+    decodings: Mapping[str, "Decoding"],
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Evaluate everything that fits the run, and print it."""
+    from textvae.suite import evaluate_all
+
+    with Bars() as bars:
+        found = evaluate_all(
+            run, split, iw_samples, iw_sentences, samples, decodings, seed=seed, progress=bars.update
+        )
+    if as_json:
+        document(found)
+        return
+    head = f"{run}, {found['split']}: {found['sentences']:,} sentences, {found['tokens']:,} tokens"
+    draw = {
+        "reconstruction_by_length": _reconstructions,
+        "generated": _generated,
+        "true_distance": _true_distances,
+        "probes": _probes,
+    }
+    blocks = ["\n".join([plain(head), table({str(run): found}), found["signature"]])]
+    for name, drawn in draw.items():
+        title = name.replace("_", " ")
+        blocks.append(drawn(found[name]) if found[name] else f"no {title}: {plain(found['reasons'][name])}")
+    result("\n\n".join(blocks))
+    files = plain(str(run / "evaluation" / f"{split}-all.json")), plain(str(run / "report.html"))
+    note(f"written: {files[0]} (every score with its signature), {files[1]}")
+
+
+def _reconstructions(part: Mapping[str, Any]) -> str:
+    rows = [["reconstructions", *next(iter(part.values())), "sentences"]]
+    for bucket, scores in part.items():
+        count = next(iter(scores.values()))["sentences"]
+        rows.append([bucket, *map(_score, scores.values()), f"{count:,}"])
+    return columns(rows)
+
+
+def _generated(part: Mapping[str, Any]) -> str:
+    written = {name: one for name, one in part.items() if one["scores"]}
+    left_out = [f"no {plain(name)}: {plain(one['reason'])}" for name, one in part.items() if not one["scores"]]
+    metrics = dict.fromkeys(metric for one in written.values() for metric in one["scores"])
+    rows = [["written from the prior", *map(plain, written), ""]] + [
+        [metric, *(_score(one["scores"][metric]) for one in written.values()), _reasons(written, metric)]
+        for metric in metrics
+    ]
+    return "\n".join([*([columns(rows)] if written else []), *left_out])
+
+
+def _reasons(written: Mapping[str, Any], metric: str) -> str:
+    """Why a score is undefined."""
+    return "; ".join(dict.fromkeys(filter(None, (one["scores"][metric].get("reason") for one in written.values()))))
+
+
+def _true_distances(part: Mapping[str, Any]) -> str:
+    written = {name: one for name, one in part.items() if one}
+    rows = [["distance to the grammar", *map(plain, written), ""]]
+    told = {
+        "inside": "share of the language",
+        "surprisal": "nats, of those inside",
+        "entropy": "nats, exact",
+        "reverse_kl_inside": "nats, KL(model inside || grammar)",
+    }
+    for name, unit in told.items():
+        rows.append([name.replace("_", " "), *(_with_error(one, name) for one in written.values()), unit])
+    attributes = dict.fromkeys(name for one in written.values() for name in one["attributes"] or ())
+    for name in attributes:
+        rows.append(
+            [name, *(_ways((one["attributes"] or {}).get(name)) for one in written.values()), "KL both ways"]
+        )
+    rows.append(["jointly", *(_ways(one["joint"]) for one in written.values()), "KL both ways"])
+    return columns(rows)
+
+
+def _probes(part: Mapping[str, Any]) -> str:
+    return "\n\n".join(probe_table(label, found) for label, found in part.items())
+
+
+def _score(found: Mapping[str, Any]) -> str:
+    value = found["value"]
+    return f"{value:,}" if isinstance(value, int) else number(value, 4)
+
+
+def _with_error(found: Mapping[str, Any], name: str) -> str:
+    value, error = number(found.get(name), 4), found.get(f"{name}_standard_error")
+    return value if error is None or value == DASH else f"{value} ± {number(error, 4)}"
+
+
+def _ways(found: Mapping[str, Any] | None) -> str:
+    return f"{number(found['reverse'], 3)} / {number(found['forward'], 3)}" if found else DASH

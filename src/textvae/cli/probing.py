@@ -1,0 +1,91 @@
+"""`textvae probe`: what codes know of a label."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from textvae.cli.inspection import AsJson, RunFolder, Seed
+from textvae.cli.output import columns, document, number, plain, result
+from textvae.cli.progress import Bar
+from textvae.cli.texts import Column
+from textvae.errors import RequestError
+
+
+def probe(
+    run: RunFolder,
+    label: Annotated[
+        str | None, typer.Option(metavar="NAME|NUMBER", help="The column of the label.", show_default=False)
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Labelled text; else the run's own.", show_default=False)
+    ] = None,
+    test_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Test on it; else on a fifth of FILE.", show_default=False)
+    ] = None,
+    column: Column = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="N,...", help="How many labels to learn from; 100,1000,all.", show_default=False),
+    ] = None,
+    draws: Annotated[int, typer.Option(min=1, help="How often fewer labels than all are drawn.")] = 5,
+    split: Annotated[str, typer.Option(help="Of the run's own text, to test on: valid or test.")] = "test",
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Say how well codes tell a label, from few labels.
+
+    Logistic regression from posterior means to a label, beside the same from a bag of words, and beside the
+    commonest label: accuracy on sentences that were not learned from. Of the corpus `grammar` labels are the true
+    attributes.
+
+    \b
+    Examples:
+      textvae probe RUN --file labelled.tsv --label sentiment
+      textvae probe RUN --label topic --labels 100,all
+    """  # noqa: D301
+    sizes = None if labels is None else [_size(part.strip()) for part in labels.split(",")]
+
+    from textvae.probing import probe_run
+
+    with Bar(f"probing {run}", "fit") as bar:
+        found = probe_run(run, label, file, test_file, column, sizes, draws, seed, split, bar.update)
+    if as_json:
+        document(found)
+        return
+    result("\n\n".join(probe_table(name, one) for name, one in found["probes"].items()))
+
+
+def probe_table(label: str, found: dict[str, Any]) -> str:
+    """The accuracies of one label: a row for each number of labels."""
+    most = found["majority"]
+    rows = [["labels", "code", "bag of words", ""]]
+    for sizes in found["sizes"]:
+        code, bag = sizes["code"], sizes["bag_of_words"]
+        rows.append([f"{code['labels']:,}", _accuracy(code), _accuracy(bag), _spread(code)])
+    left_out = f", {found['unlabelled']:,} without label left out" if found["unlabelled"] else ""
+    head = (
+        f"{plain(label)}: {found['values']} values, accuracy on {found['tested']:,} sentences{left_out}; "
+        f"the commonest label: {_accuracy(most)}"
+    )
+    return "\n".join([head, columns(rows), plain(found["signature"])])
+
+
+def _accuracy(found: dict[str, Any]) -> str:
+    spread = found["standard_deviation"] if found["draws"] > 1 else found["standard_error"]
+    return f"{number(found['accuracy'], 4)} ± {number(spread, 4)}"
+
+
+def _spread(found: dict[str, Any]) -> str:
+    """What stands behind the ±."""
+    if found["draws"] == 1:
+        return "± standard error"
+    return f"± deviation of {found['draws']} draws; standard error {number(found['standard_error'], 4)}"
+
+
+def _size(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise RequestError(f"--labels {text}: give numbers, 1 or more, or `all`, with commas between them")
+    return int(text)

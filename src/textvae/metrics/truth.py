@@ -1,0 +1,129 @@
+"""How far sentences are from the distribution that a grammar defines: exact probabilities and attributes."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any
+
+import torch
+
+from textvae.corpora.grammar import Grammar
+from textvae.errors import RequestError
+from textvae.metrics.likelihood import standard_error
+
+# Added to the count of every value, so that one that never came up has a probability.
+SMOOTHING = 0.5
+# Sentences for each combination of values that a joint histogram needs.
+SENTENCES_A_CELL = 5
+
+
+@dataclass(frozen=True)
+class Divergences:
+    """Between the values' frequencies in sentences, smoothed, and their true probabilities, in nats.
+
+    `of_true_sentences` is about what either is for as many sentences of the grammar itself: (values - 1) / 2n.
+    """
+
+    reverse: float  # KL(sentences || grammar)
+    forward: float  # KL(grammar || sentences)
+    of_true_sentences: float
+    values: int
+
+
+@dataclass(frozen=True)
+class TrueDistance:
+    """Sentences against the grammar that the data came from; surprisals in nats per sentence.
+
+    `inside` is the share that the grammar can make. `surprisal` is the mean true -log p of those, to be compared
+    with the `entropy`, what it is for the grammar's own. `attributes` and `joint` are of those inside too, None
+    without any; `joint` is over the attributes `joint_of`, as many of those with few values as there are sentences
+    for.
+    """
+
+    sentences: int
+    inside: float
+    inside_standard_error: float
+    surprisal: float | None
+    surprisal_standard_error: float | None
+    entropy: float
+    surprisal_above_entropy: float | None
+    attributes: Mapping[str, Divergences] | None
+    joint: Divergences | None
+    joint_of: tuple[str, ...]
+    smoothing: float
+
+    def document(self) -> dict[str, Any]:
+        """As plain values for JSON; what is not finite is None."""
+        found = asdict(self) | {"joint_of": list(self.joint_of)}
+        return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in found.items()}
+
+
+def true_distance(sentences: Sequence[str], language: Grammar) -> TrueDistance:
+    """How many sentences are of the language, how surprising they are, and what they speak of against the truth.
+
+    A surprisal below the entropy means that likely sentences are written too often, one above it rare ones; both
+    can be with divergences near 0. A single sentence outside the language makes KL(sentences || grammar) of whole
+    sentences infinite: that is why the share comes first.
+    Raises RequestError without a sentence.
+    """
+    if isinstance(sentences, str) or not sentences:
+        raise RequestError("true_distance: no sentences given; a list of at least one is needed")
+    parsed = {text: (language.log_prob(text), language.attributes(text)) for text in dict.fromkeys(sentences)}
+    surprisals = -torch.tensor([parsed[text][0] for text in sentences], dtype=torch.float64)
+    is_inside = surprisals.isfinite()
+    inside = surprisals[is_inside]
+    found = [attributes for text in sentences if (attributes := parsed[text][1]) is not None]
+    names = joined(language, len(found))
+    mean = inside.mean().item() if len(inside) else None
+    return TrueDistance(
+        sentences=len(sentences),
+        inside=is_inside.double().mean().item(),
+        inside_standard_error=standard_error(is_inside.double()),
+        surprisal=mean,
+        surprisal_standard_error=standard_error(inside) if len(inside) else None,
+        entropy=language.entropy,
+        surprisal_above_entropy=None if mean is None else mean - language.entropy,
+        attributes={name: _divergences(language, found, (name,)) for name in language.values} if found else None,
+        joint=_divergences(language, found, names) if len(names) > 1 else None,
+        joint_of=names if len(names) > 1 else (),
+        smoothing=SMOOTHING,
+    )
+
+
+def joined(language: Grammar, sentences: int) -> tuple[str, ...]:
+    """The attributes that so many sentences have a joint histogram of, those with the fewest values first."""
+    chosen: list[str] = []
+    cells = 1
+    for name, values in sorted(language.values.items(), key=lambda item: len(item[1])):
+        cells *= len(values)
+        if cells * SENTENCES_A_CELL > sentences:
+            break
+        chosen.append(name)
+    return tuple(name for name in language.values if name in chosen)
+
+
+def divergences(counts: Mapping[Any, int], truth: Mapping[Any, float]) -> Divergences:
+    """KL both ways between counts, with 1/2 added to each, and the probabilities of the same values.
+
+    Raises RequestError where nothing was counted.
+    """
+    total = sum(counts.values())
+    if not total:
+        raise RequestError("divergences: nothing was counted; at least one value is needed")
+    size = total + SMOOTHING * len(truth)
+    reverse = forward = 0.0
+    for value, p in truth.items():
+        q = (counts.get(value, 0) + SMOOTHING) / size
+        reverse += q * math.log(q / p)
+        forward += p * math.log(p / q)
+    return Divergences(reverse, forward, (len(truth) - 1) / (2 * total), len(truth))
+
+
+def _divergences(language: Grammar, found: Sequence[Mapping[str, str]], names: Sequence[str]) -> Divergences:
+    """Of the attributes together; they are drawn independently."""
+    marginal = [language.values[name] for name in names]
+    cells = product(*(probabilities.items() for probabilities in marginal))
+    truth = {tuple(value for value, _ in cell): math.prod(p for _, p in cell) for cell in cells}
+    return divergences(Counter(tuple(one[name] for name in names) for one in found), truth)

@@ -1,0 +1,276 @@
+"""Does a run's code tell labels of its sentences? Against the commonest label, and against a bag of words."""
+
+from collections.abc import Callable, Hashable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import textvae
+from textvae.corpora import grammar, readers
+from textvae.data import open_corpus
+from textvae.errors import RequestError
+from textvae.generate.trained import Trained, load
+from textvae.metrics import probe as metric
+from textvae.metrics.signature import signature
+from textvae.run import check_same_data
+
+# How many labels are learned from; None is all.
+SIZES: tuple[int | None, ...] = (100, 1000, None)
+# A label of more values is hardly a label.
+MOST_VALUES = 200
+# Of a single file one sentence in so many is tested on, and not more than that.
+TEST_SHARE, MOST_TESTED = 5, 10_000
+
+Ids = list[list[int]]
+Progress = Callable[[int, int], None]
+
+
+class Labelled(NamedTuple):
+    """Sentences as tokens, end marks included, to learn from and to test on, and their labels by name."""
+
+    train: Ids
+    test: Ids
+    labels: dict[str, tuple[list[str], list[str]]]
+    unlabelled: int = 0
+
+
+def probe_run(
+    folder: Path | str,
+    label: str | None = None,
+    file: Path | str | None = None,
+    test_file: Path | str | None = None,
+    column: str | None = None,
+    sizes: Sequence[int | None] | None = None,
+    draws: int = 5,
+    seed: int = 0,
+    split: str = "test",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Logistic regression from posterior means, and from a bag of words, to a label; accuracies on other sentences.
+
+    `label` is a column of `file`, or of the run's own text: that of its settings unless it is given. Of the corpus
+    `grammar` it is an attribute, by default each. Of one file a fifth is tested on, else `test_file`; of the run's
+    own text its `split`. `sizes` are numbers of labels to learn from, None for all; without them 100, 1,000 and
+    all, those that there are. See `metrics.probe` for what is learned and how it is averaged.
+
+    Raises:
+        RequestError: by a language model or a model of windows; where the label is not there, has one value only,
+            or more than 200; for more labels than there are; as `open_corpus` and `readers.read`.
+    """
+    for name, number in (("draws", draws), *(("labels", size) for size in sizes or () if size is not None)):
+        if number < 1:
+            raise RequestError(f"{name} = {number}: must be 1 or more")
+    trained = load(folder)
+    require_codes(trained)
+    if file is None and (test_file is not None or column is not None):
+        raise RequestError("--test-file and --column: say more about --file FILE; give it too")
+    given = (
+        own_labels(trained, label, split)
+        if file is None
+        else file_labels(trained, label, file, test_file, column, seed)
+    )
+    return {"run": str(folder), "probes": probes(trained, given, sizes, draws, seed, progress)}
+
+
+def require_codes(trained: Trained) -> None:
+    """Refuse a model without codes of sentences.
+
+    Raises:
+        RequestError: by a language model, and by a model of windows.
+    """
+    if trained.model.prior is None:
+        raise RequestError(f"{trained.run.folder}: is a language model: it has no latent code to probe")
+    if trained.window is not None:
+        raise RequestError(f"{trained.run.folder}: is a model of pieces of running text, which have no labels")
+
+
+def own_labels(trained: Trained, label: str | None, split: str = "test") -> Labelled:
+    """The run's own sentences with their labels: those of its training split and of `split`.
+
+    Raises:
+        RequestError: where there is no such label, or the data has changed.
+    """
+    if split == "train":
+        raise RequestError("--split train: is what the probe learns from; give valid or test")
+    data = trained.run.settings.data
+    if data.corpus == "grammar" and data.train is None:
+        return _attributes(trained, label, split)
+    label = data.label if label is None else label
+    if label is None:
+        raise RequestError(
+            f"{trained.run.folder}: its text has no label; name one with --label, or give --file FILE"
+        )
+    check_same_data(trained.run, open_corpus(data))
+    corpus = open_corpus(data.model_copy(update={"label": label}))
+    try:
+        check_same_data(trained.run, corpus)
+    except RequestError:
+        raise RequestError(
+            f"--label {label}: the labelled text of {corpus.name} is not, word for word, what the run was trained "
+            "on; give --file FILE"
+        ) from None
+    parts = [corpus.split("train"), corpus.split(split)]
+    ids = [[store[row].tolist() for row in range(len(store))] for store in parts]
+    numbers = [[] if store.labels is None else store.labels.tolist() for store in parts]
+    names = [[store.label_names[number] for number in own] for store, own in zip(parts, numbers, strict=True)]
+    return _labelled(str(label), ids[0], names[0], ids[1], names[1])
+
+
+def file_labels(
+    trained: Trained,
+    label: str | None,
+    file: Path | str,
+    test_file: Path | str | None = None,
+    column: str | None = None,
+    seed: int = 0,
+) -> Labelled:
+    """The labelled sentences of a file, a drawn fifth of them to test on; or of two files.
+
+    Raises:
+        RequestError: as `readers.read`, and without a label.
+    """
+    if label is None:
+        raise RequestError(f"--file {file}: name the column of the label with --label")
+    parts = []
+    for path in (file,) if test_file is None else (file, test_file):
+        found = list(readers.read(path, column, label))
+        ids, cut = trained.token_ids([sentence.text for sentence in found])
+        trained.warn_of_cut(cut, len(ids))
+        parts.append((ids, [sentence.label or "" for sentence in found]))
+    if test_file is None:
+        ids, names = parts[0]
+        order = np.random.default_rng([seed, 8]).permutation(len(ids)).tolist()
+        tested = min(max(1, len(ids) // TEST_SHARE), MOST_TESTED)
+        held, kept = sorted(order[:tested]), sorted(order[tested:])
+        parts = [([ids[i] for i in rows], [names[i] for i in rows]) for rows in (kept, held)]
+    return _labelled(label, *parts[0], *parts[1])
+
+
+def probes(
+    trained: Trained,
+    given: Labelled,
+    sizes: Sequence[int | None] | None = None,
+    draws: int = 5,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, dict[str, Any]]:
+    """The accuracies for every label, as JSON has them.
+
+    Raises:
+        RequestError: as `probe_run`.
+    """
+    for label, (train, test) in given.labels.items():
+        _check(label, train, test)
+    asked = _sizes(sizes, len(given.train))
+    codes = metric.standardised(
+        trained.means_of(given.train).numpy().astype(np.float64),
+        trained.means_of(given.test).numpy().astype(np.float64),
+    )
+    words = metric.bags(_tokens(trained, given.train), _tokens(trained, given.test))
+    found, done, total = {}, 0, len(given.labels) * len(asked)
+    for label, (train, test) in given.labels.items():
+        rows = []
+        for size in asked:
+            told = [
+                metric.probe(known, train, other, test, size, draws, seed).document()
+                for known, other in (codes, words)
+            ]
+            rows.append(dict(zip(("code", "bag_of_words"), told, strict=True)))
+            done += 1
+            if progress is not None:
+                progress(done, total)
+        found[label] = {
+            "values": len(set(train)),
+            "labelled": len(train),
+            "tested": len(test),
+            "unlabelled": given.unlabelled,
+            "majority": metric.majority(train, test).document(),
+            "sizes": rows,
+            "signature": _signature(trained, label, given, draws, seed),
+        }
+    return found
+
+
+def _attributes(trained: Trained, label: str | None, split: str) -> Labelled:
+    """The embedded grammar's sentences with their true attributes; one that is cut has none and is left out."""
+    language = grammar.reviews()
+    names = list(language.values) if label is None else [label]
+    if not set(names) <= set(language.values):
+        raise RequestError(f"--label {label}: the grammar has {', '.join(language.values)}")
+    corpus = open_corpus(trained.run.settings.data)
+    check_same_data(trained.run, corpus)
+    parts, left_out = [], 0
+    for store in (corpus.split("train"), corpus.split(split)):
+        ids = [store[row].tolist() for row in range(len(store))]
+        known = [language.attributes(text) for text in trained.tokenizer.decode_batch(ids)]
+        kept = [(row, found) for row, found in zip(ids, known, strict=True) if found is not None]
+        left_out += len(ids) - len(kept)
+        parts.append(([row for row, _ in kept], {name: [found[name] for _, found in kept] for name in names}))
+    labels = {name: (parts[0][1][name], parts[1][1][name]) for name in names}
+    return Labelled(parts[0][0], parts[1][0], labels, left_out)
+
+
+def _labelled(label: str, train: Ids, train_labels: list[str], test: Ids, test_labels: list[str]) -> Labelled:
+    """The sentences with their labels; those whose label is blank are left out."""
+    kept = [
+        [(row, name) for row, name in zip(ids, names, strict=True) if name]
+        for ids, names in ((train, train_labels), (test, test_labels))
+    ]
+    ids = [[row for row, _ in part] for part in kept]
+    names = [[name for _, name in part] for part in kept]
+    left_out = len(train) + len(test) - len(ids[0]) - len(ids[1])
+    return Labelled(ids[0], ids[1], {label: (names[0], names[1])}, left_out)
+
+
+def _check(label: str, train: Sequence[str], test: Sequence[str]) -> None:
+    """Refuse labels that cannot be probed."""
+    values = set(train)
+    if not train or not test:
+        raise RequestError(f"--label {label}: no labelled sentence to {'test on' if train else 'learn from'}")
+    if len(values) < 2:
+        raise RequestError(f"--label {label}: has one value only, {train[0]!r}; a probe needs two")
+    if len(values) > MOST_VALUES:
+        raise RequestError(
+            f"--label {label}: has {len(values):,} values, more than {MOST_VALUES}; is it the right column?"
+        )
+
+
+def _sizes(sizes: Sequence[int | None] | None, labelled: int) -> list[int | None]:
+    """The numbers of labels to learn from: those asked for, or those of the usual ones that there are."""
+    if sizes is None:
+        return [size for size in SIZES if size is None or size < labelled]
+    for size in sizes:
+        if size is not None and size > labelled:
+            raise RequestError(
+                f"--labels {size}: there are only {labelled:,} labelled sentences to learn from; "
+                "ask for fewer, or `all`"
+            )
+    return list(sizes)
+
+
+def _tokens(trained: Trained, ids: Ids) -> list[list[Hashable]]:
+    """What a bag holds: the tokens that the model reads; of a model of characters those, and the words."""
+    if trained.tokenizer.name != "character":
+        return [list(row[:-1]) for row in ids]
+    return [[*text, *text.split()] for text in trained.tokenizer.decode_batch(ids)]
+
+
+def _signature(trained: Trained, label: str, given: Labelled, draws: int, seed: int) -> str:
+    """What the accuracies depend on beside the number of labels."""
+    return signature(
+        "probe-accuracy",
+        unit="share",
+        label=label,
+        by=f"logistic-regression-sklearn-{version('scikit-learn')}",
+        penalty="l2",
+        c=f"{metric.PENALTY:g}",
+        code="posterior-mean-standardised",
+        bag="characters+words" if trained.tokenizer.name == "character" else "tokens",
+        labelled=len(given.train),
+        sentences=len(given.test),
+        draws=draws,
+        seed=seed,
+        textvae=textvae.__version__,
+    )

@@ -1,0 +1,121 @@
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from textvae.generate.trained import Trained
+
+from .conftest import SMALL, _trained, assigned, call, refused
+
+
+@pytest.fixture
+def labelled(reviews, tmp_path):
+    """The reviews with a column that their words tell, one that nothing tells, and one of a single value."""
+    chosen = random.Random(1)
+    lines = ["sentiment\tcoin\tsame\tnumber\ttext"]
+    for at, text in enumerate(reviews.read_text().splitlines()):
+        told = "bad" if "bad" in text.split() else "good"
+        lines.append(f"{told}\t{chosen.choice('xy')}\tone\t{at}\t{text}")
+    (tmp_path / "labelled.tsv").write_text("\n".join(lines) + "\n")
+    return tmp_path / "labelled.tsv"
+
+
+def probed(*arguments):
+    done = call("probe", *arguments, "--json")
+    assert done.exit_code == 0, done.stderr
+    return json.loads(done.stdout)["probes"]
+
+
+def test_codes_that_hold_a_label_tell_it_and_others_tell_nothing(run, labelled, monkeypatch):
+    own = Trained.means_of
+
+    def perfect(self, ids):
+        """Posterior means of which the first says whether the text is bad."""
+        means = own(self, ids)
+        means[:, 0] = torch.tensor(["bad" in text.split() for text in self.tokenizer.decode_batch(ids)]).float()
+        means[:, 1:] = 0
+        return means
+
+    monkeypatch.setattr(Trained, "means_of", perfect)
+    found = probed(run, "--file", labelled, "--label", "sentiment", "--labels", "50,all")["sentiment"]
+    assert [sizes["code"]["accuracy"] for sizes in found["sizes"]] == [1.0, 1.0]
+    assert [sizes["code"]["labels"] for sizes in found["sizes"]] == [50, found["labelled"]]
+    assert found["sizes"][1]["bag_of_words"]["accuracy"] == 1.0 > found["majority"]["accuracy"]
+    total = len(labelled.read_text().splitlines()) - 1
+    assert found["tested"] == total // 5 and found["labelled"] == total - total // 5
+    coin = probed(run, "--file", labelled, "--label", "coin")["coin"]
+    assert [sizes["code"]["labels"] for sizes in coin["sizes"]] == [100, coin["labelled"]]  # no 1,000
+    for sizes in coin["sizes"]:
+        assert 0.25 < sizes["code"]["accuracy"] < 0.75
+
+
+def test_a_file_to_test_on(run, labelled, tmp_path):
+    lines = labelled.read_text().splitlines()
+    (tmp_path / "test.tsv").write_text("\n".join([*lines[:31], "\t\t\t\tthe food ."]) + "\n")
+    found = probed(run, "--file", labelled, "--label", "0", "--test-file", "test.tsv", "--labels", "all")["0"]
+    assert (found["labelled"], found["tested"], found["unlabelled"]) == (len(lines) - 1, 30, 1)
+    assert "|label:0|labelled:" in found["signature"] and "|sentences:30|" in found["signature"]
+
+
+def test_the_runs_own_labels(labelled, tmp_path):
+    own = _trained(labelled, tmp_path / "own", "vanilla", [*SMALL, "data.column=text"])
+    found = probed(own, "--label", "sentiment", "--labels", "30,all", "--draws", 2)
+    assert found["sentiment"]["values"] == 2 and found["sentiment"]["sizes"][0]["code"]["draws"] == 2
+    again = _trained(labelled, tmp_path / "with", "vanilla", [*SMALL, "data.column=text", "data.label=sentiment"])
+    assert probed(again, "--labels", "all")["sentiment"]["majority"] == found["sentiment"]["majority"]
+    shown = call("probe", again, "--labels", "30,all").stdout.splitlines()
+    assert shown[0].startswith("sentiment: 2 values, accuracy on ") and "the commonest label: 0." in shown[0]
+    assert shown[1].split() == ["labels", "code", "bag", "of", "words"]
+    assert shown[2].startswith("30 ") and "± deviation of 5 draws; standard error 0." in shown[2]
+    assert shown[3].endswith("± standard error") and shown[4].startswith("probe-accuracy|unit:share|")
+    assert refused(call("probe", own, "--label", "mood"), "no label 'mood'", "'sentiment'")
+
+
+def test_the_attributes_of_the_grammar(tmp_path, monkeypatch):
+    """At a size of seconds: 300 sentences of the grammar in place of its corpus."""
+    from textvae import data
+    from textvae.corpora import grammar
+
+    texts = grammar.reviews().sample(300, seed=0)
+    monkeypatch.setattr(
+        data.grammar, "splits", lambda: {"train": texts[:200], "valid": texts[200:250], "test": texts[250:]}
+    )
+    run = tmp_path / "run"
+    settings = [*SMALL[:-2], "train.device=cpu"]
+    done = call("train", "--data", "grammar", "--out", run, *assigned(settings))
+    assert done.exit_code == 0, done.stderr
+    found = probed(run, "--labels", "all")
+    assert list(found) == ["product", "sentiment", "tense", "person", "intensity", "length"]
+    truth = [grammar.reviews().attributes(text)["tense"] for text in texts]
+    commonest = max(sorted(set(truth[:200])), key=truth[:200].count)
+    assert found["tense"]["majority"]["accuracy"] == np.mean([value == commonest for value in truth[250:]])
+    assert found["tense"]["sizes"][0]["bag_of_words"]["accuracy"] > found["tense"]["majority"]["accuracy"]
+    assert refused(call("probe", run, "--label", "mood"), "--label mood: the grammar has product, sentiment, tense")
+
+
+def test_requests_that_cannot_be(run, language_model, labelled, tmp_path):
+    def asked(*arguments):
+        return call("probe", run, *arguments)
+
+    assert refused(
+        call("probe", language_model, "--label", "x"), "is a language model: it has no latent code to probe"
+    )
+    assert refused(asked(), "its text has no label; name one with --label, or give --file FILE")
+    assert refused(asked("--label", "mood"), "plain text has no column 'mood'")
+    assert refused(asked("--file", labelled), "name the column of the label with --label")
+    assert refused(asked("--file", labelled, "--label", "sentimant"), "did you mean 'sentiment'?", "'coin'")
+    assert refused(asked("--file", labelled, "--label", "same"), "--label same: has one value only, 'one'")
+    (tmp_path / "numbers.tsv").write_text("".join(f"{n}\tgood food .\n" for n in range(300)))
+    many = call("probe", run, "--file", "numbers.tsv", "--label", "0")
+    assert refused(many, "--label 0: has 240 values, more than 200; is it the right column?")
+    few = "there are only", "labelled sentences to learn from; ask for fewer, or `all`"
+    assert refused(asked("--file", labelled, "--label", "coin", "--labels", "5000"), "--labels 5000", *few)
+    assert refused(asked("--file", labelled, "--label", "coin", "--labels", "0"), "--labels 0: give numbers")
+    assert refused(asked("--label", "x", "--split", "train"), "--split train: is what the probe learns from")
+    assert refused(asked("--label", "x", "--test-file", labelled), "say more about --file FILE; give it too")
+    (tmp_path / "blank.tsv").write_text("label\ttext\n\tgood food .\n\tbad food .\n")
+    assert refused(
+        asked("--file", "blank.tsv", "--label", "label"), "--label label: no labelled sentence to learn from"
+    )
