@@ -27,6 +27,8 @@ COMMANDS = [
     "encode",
     "interpolate",
     "score",
+    "syntax",
+    "fce",
     "data",
 ]
 PROGRAM = [sys.executable, "-m", "textvae"]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import textvae
-from textvae.cli import comparison, corpora, generation, inspection, scoring, training
+from textvae.cli import comparison, corpora, forward, generation, inspection, scoring, syntax, training
 from textvae.cli.output import Commands, plain, result
 
 __all__ = ["app", "main"]
@@ -27,6 +27,8 @@ for command in (
     generation.encode,
     generation.interpolate,
     scoring.score,
+    syntax.syntax,
+    forward.fce,
 ):
     app.command()(command)
 data.command("list")(corpora.list_corpora)
