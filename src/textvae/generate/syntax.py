@@ -14,17 +14,16 @@ from torch import Tensor
 import textvae
 from textvae.corpora.readers import one_line, read_table
 from textvae.errors import RequestError
-from textvae.generate.trained import Trained, batched
+from textvae.generate.prefixes import log_px
+from textvae.generate.trained import Trained
 from textvae.metrics.likelihood import standard_error
 from textvae.metrics.signature import signature
-from textvae.scores import evaluating, on
+from textvae.scores import evaluating
 from textvae.tokenizers import EOS, UNK, Tokenizer
 
 # What is measured: by the code of the good sentence, of the bad one, and by both codes averaged; without codes.
 CODED, PLAIN = ("p1", "p2", "p1_averaged", "p2_averaged"), ("accuracy",)
 AVERAGED = ("p1_averaged", "p2_averaged")
-# Padded tokens, over codes, that are scored at once.
-TOKENS = 16_384
 ALL = "all"
 
 # The templates of Marvin and Linzen 2018 by the row of prokhorov2019, Table 4, that they belong to.
@@ -201,44 +200,38 @@ def preferences(
 ) -> Float64[Tensor, "pair code"]:
     """log p(x+|z) - log p(x-|z) of each pair in nats, for z+, z-, and both averaged over the pair's condition.
 
-    Of a language model, which has no codes, one column. Every sentence is encoded once and scored under its codes
-    side by side, like lengths together.
+    Of a language model, which has no codes, one column. Every sentence is encoded once, and beginnings that
+    sentences have in common under a code are scored once.
     """
     sentences = [one.good for one in read] + [one.bad for one in read]
-    z = None if trained.model.prior is None else _codes(trained, read, sentences)
-    codes = 1 if z is None else len(z)
-    scores = torch.empty(codes, len(sentences), dtype=torch.float64)
-    done = 0
+    codes, which = None, torch.zeros(len(read), 1, dtype=torch.long)
+    if trained.model.prior is not None:
+        codes, which = _codes(trained, read, sentences)
     with evaluating(trained.model):
-        model = trained.model
-        for batch in batched(sentences, max(1, TOKENS // codes)):
-            given = None if z is None else z[:, batch.index % len(read)].to(model.device)
-            scores[:, batch.index] = model.log_px(on(model.device, batch), given).double().sum(-1).cpu()
-            done += len(batch.index)
-            if progress is not None:
-                progress(done, len(sentences))
-    good, bad = scores.split(len(read), dim=1)
+        good, bad = log_px(trained.model, codes, which.repeat(2, 1), sentences, progress).split(len(read))
     same = torch.tensor([one.good == one.bad for one in read])
     # The same tokens are equally likely, whatever the last bits of two different batches.
-    return (good - bad).masked_fill(same, 0.0).T
+    return (good - bad).masked_fill(same[:, None], 0.0)
 
 
 def _codes(
     trained: Trained, read: Sequence[_Read], sentences: list[list[int]]
-) -> Float[Tensor, "code pair latent"]:
-    """The codes that both sentences of each pair are scored under: z+, z-, and both averaged."""
-    good, bad = trained.means_of(sentences).split(len(read))
+) -> tuple[Float[Tensor, "code latent"], Int[Tensor, "pair 4"]]:
+    """The codes that sentences are scored under, and those of each pair: z+, z-, and both averaged."""
+    pairs = len(read)
+    good, bad = trained.means_of(sentences).split(pairs)
     places: dict[tuple[str, str], int] = {}
     group = torch.tensor([places.setdefault(one.pair[2:], len(places)) for one in read])
-    return torch.stack([good, bad, _averaged(good, group), _averaged(bad, group)])
+    own = torch.arange(pairs)
+    which = torch.stack([own, pairs + own, 2 * pairs + group, 2 * pairs + len(places) + group], dim=1)
+    return torch.cat([good, bad, _averaged(good, group), _averaged(bad, group)]), which
 
 
-def _averaged(codes: Float[Tensor, "pair latent"], group: Int[Tensor, " pair"]) -> Float[Tensor, "pair latent"]:
-    """For each pair the mean code of its group."""
-    sums = torch.zeros(int(group.max()) + 1, codes.shape[1], dtype=torch.float64).index_add(
-        0, group, codes.double()
-    )
-    return (sums / group.bincount()[:, None]).to(codes.dtype)[group]
+def _averaged(codes: Float[Tensor, "pair latent"], group: Int[Tensor, " pair"]) -> Float[Tensor, "group latent"]:
+    """The mean code of each group."""
+    sums = torch.zeros(int(group.max()) + 1, codes.shape[1], dtype=torch.float64)
+    sums.index_add_(0, group, codes.double())
+    return (sums / group.bincount()[:, None]).to(codes.dtype)
 
 
 def _read(trained: Trained, pairs: Sequence[Pair]) -> list[_Read]:

@@ -199,7 +199,7 @@ class Trained:
         index: list[Tensor] = []
         parts: list[Posterior] = []
         with evaluating(self.model):
-            for batch in batched(ids):
+            for batch in _batches(ids):
                 posterior = self.model.encode(on(self.model.device, batch))
                 assert posterior is not None
                 index.append(batch.index)
@@ -316,16 +316,12 @@ def _array(value: ArrayLike | Tensor, name: str) -> Float32[np.ndarray, "..."]:
         raise RequestError(f"{name}: is not an array of numbers") from None
 
 
-def batched(sentences: list[list[int]], tokens: int | None = None) -> Iterator[Batch]:
-    """Texts' ids, end marks included, the longest first, in batches of at most `tokens` ids, padding among them.
-
-    Without `tokens` as many as are encoded at once. A single text longer than that is a batch of its own.
-    """
-    tokens = tokens or TOKENS
+def _batches(sentences: list[list[int]]) -> Iterator[Batch]:
+    """Texts' ids, end marks included, the longest first, in batches of at most TOKENS ids, padding among them."""
     order = sorted(range(len(sentences)), key=lambda number: -len(sentences[number]))
     start = 0
     while start < len(order):
-        index = order[start : start + max(1, tokens // len(sentences[order[start]]))]
+        index = order[start : start + max(1, TOKENS // len(sentences[order[start]]))]
         rows = [torch.tensor(sentences[number]) for number in index]
         lengths = torch.tensor([len(row) for row in rows])
         yield Batch(pad_sequence(rows, batch_first=True, padding_value=PAD), lengths, torch.tensor(index))
