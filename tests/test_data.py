@@ -209,3 +209,41 @@ def test_the_embedded_corpus_needs_no_file():
     corpus = open_corpus(Data(corpus="grammar", max_length=30))
     assert [len(store) for store in corpus.splits.values()] == [20_000, 2_000, 2_000]
     assert corpus.name == "grammar"
+
+
+def test_a_given_vocabulary_takes_the_place_of_a_learned_one(text, tmp_path):
+    given = open_corpus(Data(corpus=str(text), split=THIRDS))
+    given.tokenizer.save(tmp_path / "tokenizer.json")
+    other = tmp_path / "other.txt"
+    other.write_text("a pet is bad\ngood pets\n" * 30)
+    for named in (tmp_path, tmp_path / "tokenizer.json"):  # a run's folder, or the file
+        corpus = open_corpus(Data(train=str(other), valid=str(other), vocabulary_of=str(named)))
+        assert corpus.tokenizer.tokens == given.tokenizer.tokens
+        assert set(texts(corpus, "train")) == {"<unk> pet is bad", "good <unk>"}
+
+
+def test_another_given_vocabulary_is_another_store(text, tmp_path):
+    file = tmp_path / "tokenizer.json"
+    data = Data(corpus=str(text), split=THIRDS, vocabulary_of=str(file))
+    for words in ("pet", "pet is"):
+        words_of(words).save(file)
+        assert {word for line in texts(open_corpus(data), "train") for word in line.split()} == {
+            *words.split(),
+            "<unk>",
+        }
+
+
+def words_of(text):
+    return data_module.Tokenizer.train("word", [text], None, 1)
+
+
+def test_a_given_vocabulary_that_cannot_be_used_is_refused(text, tmp_path):
+    with pytest.raises(RequestError, match="data.vocabulary_of = .*: is neither a run nor a tokenizer.json"):
+        open_corpus(Data(corpus=str(text), vocabulary_of=str(tmp_path / "nowhere")))
+    data_module.Tokenizer.train("character", ["abc"], None, 1).save(tmp_path / "tokenizer.json")
+    with pytest.raises(RequestError, match="is a character tokenizer; set data.tokenizer.name = 'character'"):
+        open_corpus(Data(corpus=str(text), vocabulary_of=str(tmp_path)))
+    with pytest.raises(
+        RequestError, match=r"data\.tokenizer\.min_count = 2: has no use beside data\.vocabulary_of"
+    ):
+        open_corpus(Data(corpus=str(text), vocabulary_of=str(tmp_path), tokenizer=Tokenizer(min_count=2)))

@@ -69,6 +69,7 @@ def build(
     test: float = 0.05,
     seed: int = 0,
     right_to_left: bool = False,
+    vocabulary_of: Path | None = None,
 ) -> dict[str, TokenStore]:
     """From sentences to a finished store folder: `tokenizer.json`, the splits' files, and `meta.json` last.
 
@@ -76,7 +77,8 @@ def build(
     `train` alone, `assigned_split` sends each sentence to one of the three, in the shares `valid` and `test`
     (0 leaves a split out). The vocabulary is learned from train alone, its too long sentences included.
     `max_length` counts tokens without the end mark; longer sentences are dropped or cut. With `right_to_left`
-    the tokens of each sentence are stored in reverse, the end mark still last.
+    the tokens of each sentence are stored in reverse, the end mark still last. `vocabulary_of` is a
+    `tokenizer.json` that is used as it is; none is learned then.
 
     A finished store made from the same bytes with the same arguments is used again; anything else in its
     place is replaced. Only one process at a time may build into a folder.
@@ -99,8 +101,11 @@ def build(
                 else:
                     yield assigned_split(sentence.text, valid, test, seed), sentence
 
-    training = (sentence.text for split, sentence in rows() if split == "train" and sentence.text)
-    trained = Tokenizer.train(tokenizer, training, vocabulary, min_count, lowercase, right_to_left)
+    if vocabulary_of is not None:
+        trained = Tokenizer.load(vocabulary_of, right_to_left)
+    else:
+        training = (sentence.text for split, sentence in rows() if split == "train" and sentence.text)
+        trained = Tokenizer.train(tokenizer, training, vocabulary, min_count, lowercase, right_to_left)
     splits = list(given) if len(given) > 1 else ["train", *["valid"] * (valid > 0), *["test"] * (test > 0)]
     return write_store(folder, rows(), trained, splits, max_length=max_length, too_long=too_long, key=key)
 
@@ -205,6 +210,8 @@ def _key(given: Mapping[str, Source], arguments: Mapping[str, Any]) -> str:
     """SHA-256 of what a store is made from: every byte of the sources, and the arguments."""
     unused = ("valid", "test", "seed") if len(given) > 1 else ()
     parts: dict[str, Any] = {name: value for name, value in arguments.items() if name not in unused}
+    if (vocabulary := parts.pop("vocabulary_of")) is not None:
+        parts["vocabulary_of"] = file_digest(vocabulary)
     for split, source in given.items():
         if isinstance(source, str | Path):
             read(source)  # for its complaints about paths

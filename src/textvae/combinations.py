@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from textvae.data import window_problems
+from textvae.data import vocabulary_problems, window_problems
 from textvae.parts.convolutions import each
 from textvae.settings import (
     FeedForwardTop,
@@ -41,7 +41,7 @@ def combination_problems(settings: Settings) -> list[str]:
         problems += _objective_problems(settings, settings.objective, "objective")
     problems += _model_problems(settings)
     data = settings.data
-    problems += window_problems(data)
+    problems += window_problems(data) + vocabulary_problems(data)
     if data.corpus is not None and data.train is not None:
         problems.append("data.corpus and data.train: give one of the two")
     if data.train is None and (data.valid or data.test):

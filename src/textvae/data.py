@@ -56,7 +56,7 @@ def open_corpus(data: Data) -> Corpus:
             shorter than a window, and settings that a window leaves without use.
         WorkError: when the cache cannot be written.
     """
-    if problems := window_problems(data):
+    if problems := window_problems(data) + vocabulary_problems(data):
         raise RequestError("\n".join(problems))
     name, sources, columns = _sources(data)
     arguments = {
@@ -72,8 +72,10 @@ def open_corpus(data: Data) -> Corpus:
         "seed": data.split.seed,
         **columns,
     }
+    if data.vocabulary_of is not None:
+        arguments["vocabulary_of"] = _given_tokenizer(data)
     places = {split: str(source.absolute()) for split, source in sources.items() if isinstance(source, Path)}
-    identity = json.dumps([name, places, arguments], sort_keys=True)
+    identity = json.dumps([name, places, arguments], sort_keys=True, default=str)
     folder = cache() / "stores" / hashlib.sha256(identity.encode()).hexdigest()[:20]
     lock = FileLock(f"{folder}.lock")  # several processes may ask at once; the first one builds
     with writing(folder):
@@ -115,6 +117,30 @@ def window_problems(data: Data) -> list[str]:
         for name in ("max_length", "too_long", "label")
         if data.window is not None and getattr(data, name) != getattr(default, name)
     ]
+
+
+def vocabulary_problems(data: Data) -> list[str]:
+    """What would be ignored beside a tokenizer that is given."""
+    default = type(data.tokenizer)()
+    return [
+        f"data.tokenizer.{name} = {getattr(data.tokenizer, name)!r}: has no use beside data.vocabulary_of, which "
+        "gives the tokenizer; leave out one of the two"
+        for name in ("vocabulary", "min_count", "lowercase")
+        if data.vocabulary_of is not None and getattr(data.tokenizer, name) != getattr(default, name)
+    ]
+
+
+def _given_tokenizer(data: Data) -> Path:
+    """The file of the tokenizer that settings name, once it is found to be of their kind."""
+    named = Path(data.vocabulary_of or "")
+    path = (named / "tokenizer.json" if named.is_dir() else named).absolute()
+    if not path.is_file():
+        raise RequestError(f"data.vocabulary_of = {data.vocabulary_of!r}: is neither a run nor a tokenizer.json")
+    kind = Tokenizer.load(path).name
+    if kind != data.tokenizer.name:
+        remedy = f"set data.tokenizer.name = {kind!r}"
+        raise RequestError(f"data.vocabulary_of = {data.vocabulary_of!r}: is a {kind} tokenizer; {remedy}")
+    return path
 
 
 def _sources(data: Data) -> tuple[str, dict[str, Any], dict[str, Any]]:

@@ -35,6 +35,8 @@ COMMANDS = [
     "transfer-curve",
     "score",
     "probe",
+    "syntax",
+    "fce",
     "data",
 ]
 PROGRAM = [sys.executable, "-m", "textvae"]

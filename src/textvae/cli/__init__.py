@@ -12,11 +12,13 @@ from textvae.cli import (
     codes,
     comparison,
     corpora,
+    forward,
     generation,
     inspection,
     paths,
     probing,
     scoring,
+    syntax,
     training,
     transfer,
 )
@@ -47,6 +49,8 @@ for command in (
     transfer.transfer_curve,
     scoring.score,
     probing.probe,
+    syntax.syntax,
+    forward.fce,
 ):
     app.command()(command)
 data.command("list")(corpora.list_corpora)

@@ -6,7 +6,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -69,6 +69,39 @@ def read(path: Path | str, column: str | int | None = None, label: str | int | N
     be seen from outside the file is raised at once, the rest when the line is reached.
     """
     path = Path(path)
+    _check(path)
+    return Reading(path, column, label)
+
+
+def read_table(path: Path | str, needed: Sequence[str]) -> Iterator[tuple[dict[str, str], int]]:
+    """The rows of a TSV or CSV file with a header: cells by the names of their columns, and the line, from 1.
+
+    Cells come without outer white space and are else as `read` takes them; blank rows are skipped.
+
+    Raises RequestError as `read`, for another suffix, and for a header that lacks a column that is needed.
+    """
+    path = Path(path)
+    _check(path)
+    kind = _kind(path)
+    if kind not in (".tsv", ".csv"):
+        raise RequestError(f"{path}: a table with the columns {', '.join(needed)} is needed; name it .tsv or .csv")
+    header: list[str] = []
+    for row, line in _csv_cells(path, _lines(path)) if kind == ".csv" else _tsv_cells(_lines(path)):
+        cells = [one_line(cell) for cell in row]
+        if not any(cells):
+            continue
+        if not header:
+            header = cells
+            for name in needed:
+                _place(path, line, "column", name, header, None)
+        elif len(cells) != len(header):
+            raise RequestError(_width(path, line, len(cells), len(header)))
+        else:
+            yield dict(zip(header, cells, strict=True)), line
+
+
+def _check(path: Path) -> None:
+    """Refuse what can be seen from outside the file."""
     if not path.exists():
         raise RequestError(f"{path}: no such file{_neighbour(path)}")
     if path.is_dir():
@@ -77,21 +110,20 @@ def read(path: Path | str, column: str | int | None = None, label: str | int | N
         raise RequestError(f"{path}: is not a regular file and cannot be read twice; save it to a file first")
     if path.stat().st_size == 0:
         raise RequestError(f"{path}: the file is empty; give a file with one sentence a line")
-    return Reading(path, column, label)
+
+
+def _kind(path: Path) -> str:
+    """The suffix that says what is in the file, a final `.gz` set aside."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    return suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else "".join(suffixes[-1:])
 
 
 def _rows(path: Path, column: str | int | None, label: str | int | None) -> Iterator[tuple[str, str | None, int]]:
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    kind = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else "".join(suffixes[-1:])
-    lines = _lines(path)
+    kind, lines = _kind(path), _lines(path)
     if kind in (".jsonl", ".json"):
         return _json_rows(path, lines, column, label)
     if kind == ".tsv":
-        cells = (
-            ([text.rstrip("\r\n")] if "\t" not in text else text.rstrip("\r\n").split("\t"), line)
-            for text, line in lines
-        )
-        return _table_rows(path, cells, column, label)
+        return _table_rows(path, _tsv_cells(lines), column, label)
     if kind == ".csv":
         return _table_rows(path, _csv_cells(path, lines), column, label)
     if column is not None or label is not None:
@@ -151,6 +183,10 @@ def _decoded(path: Path, line: bytes, number: int, offset: int) -> str:
         ) from error
 
 
+def _tsv_cells(lines: Iterator[tuple[str, int]]) -> Iterator[tuple[list[str], int]]:
+    return ((text.rstrip("\r\n").split("\t"), line) for text, line in lines)
+
+
 def _csv_cells(path: Path, lines: Iterator[tuple[str, int]]) -> Iterator[tuple[list[str], int]]:
     # The limit is one number for the whole process: raised here and never lowered.
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_LINE))
@@ -184,12 +220,13 @@ def _table_rows(
             if default is None and not isinstance(column, str) and not isinstance(label, str):
                 yield cells[text_at], cells[label_at].strip() if label_at >= 0 else None, line
         elif len(cells) != width:
-            raise RequestError(
-                f"{path}:{line}: {len(cells)} columns where the first row has {width}; "
-                "look for a missing or extra separator"
-            )
+            raise RequestError(_width(path, line, len(cells), width))
         else:
             yield cells[text_at], cells[label_at].strip() if label_at >= 0 else None, line
+
+
+def _width(path: Path, line: int, found: int, width: int) -> str:
+    return f"{path}:{line}: {found} columns where the first row has {width}; look for a missing or extra separator"
 
 
 def _number(column: str | int | None) -> str | int | None:

@@ -48,6 +48,7 @@ class Data(Strict):
 
     With `window` a model is of pieces of so many tokens of the running text, and not of sentences; `max_length` and
     `too_long` have no use then. With `right_to_left` it reads and writes the last token of a sentence first.
+    `vocabulary_of` names a run, or a `tokenizer.json`, whose tokenizer is used in place of one that is learned.
     """
 
     corpus: str | None = None
@@ -57,6 +58,7 @@ class Data(Strict):
     column: str | None = None
     label: str | None = None
     tokenizer: Tokenizer = Tokenizer()
+    vocabulary_of: str | None = None
     max_length: PositiveInt = 100
     too_long: Literal["drop", "cut"] = "drop"
     window: PositiveInt | None = None

@@ -1,0 +1,238 @@
+import random
+from dataclasses import replace
+from statistics import fmean, stdev
+
+import pytest
+import torch
+from nltk.translate.bleu_score import sentence_bleu as nltk_bleu
+
+from textvae.batches import Batch
+from textvae.data import open_corpus
+from textvae.errors import RequestError
+from textvae.evaluate import model_of
+from textvae.generate import forward
+from textvae.generate.decoding import Decoding
+from textvae.generate.forward import Plan, forward_cross_entropy
+from textvae.generate.trained import load
+from textvae.objective import load_settings
+from textvae.run import Run
+from textvae.tokenizers import UNK
+from textvae.training import train
+
+SMALL = {"latent": 3, "embedding": 6, "encoder": {"hidden": 8}, "decoder": {"hidden": 8, "word_keep": 0.5}}
+PLAN = Plan(Decoding("sample"), n=60, draws=2, epochs=2, batch_size=16)
+
+
+def text(seed, sentences):
+    """Sentences of common and rare words."""
+    chosen = random.Random(seed)
+    words = ["the", "food", "was", "good", "bad", "so", "very", *(f"rare{number}" for number in range(30))]
+    weights = [20] * 7 + [1] * 30
+    return [" ".join(chosen.choices(words, weights, k=chosen.randint(2, 6))) for _ in range(sentences)]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    place = tmp_path_factory.mktemp("text")
+    parts = {"train": text(0, 80), "valid": text(1, 20), "test": [*text(2, 20), "the zebra was good"]}
+    for name, lines in parts.items():
+        (place / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    return {name: str(place / f"{name}.txt") for name in parts}
+
+
+def made(folder, data, seed=0, **model):
+    trained = {"max_steps": 15, "batch_size": 16, "seed": seed, "optimizer": {"lr": 0.02}}
+    settings = load_settings(data=data, model={**SMALL, **model}, train=trained)
+    return train(settings, folder).folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, data):
+    place = tmp_path_factory.mktemp("runs")
+    return [made(place / f"vae{seed}", data, seed) for seed in range(2)]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("out")
+
+
+@pytest.fixture(scope="module")
+def found(runs, out):
+    return forward_cross_entropy(runs, out, PLAN)
+
+
+def models(out):
+    """The language models in a folder."""
+    return [Run.open(folder) for folder in sorted((out / "models").iterdir())]
+
+
+def synthetic(runs, plan=PLAN):
+    """What is trained on, run by run and draw by draw."""
+    held = -(-plan.n // 20)
+    return [[load(run).sample(plan.n + held, seed, plan.decoding)[: plan.n] for seed in plan.seeds] for run in runs]
+
+
+def test_the_vocabulary_is_that_of_all_synthetic_corpora(runs, out, found):
+    each = [set(" ".join(texts).split()) for draws in synthetic(runs) for texts in draws]
+    common = set.intersection(*each) - {"<unk>"}
+    assert found.vocabulary == len(common) < len(set.union(*each))
+    for model in models(out):
+        assert set(model.tokenizer.tokens[4:]) == common
+    assert f"vocabulary:common-{len(common) + 4}" in found.signature
+
+
+def test_language_models_see_the_synthetic_text_and_the_human_text_with_other_words_unknown(runs, out, found):
+    written = [texts for draws in synthetic(runs) for texts in draws]
+    seen = []
+    for model in models(out):
+        corpus = open_corpus(model.settings.data)
+        known = set(model.tokenizer.tokens[4:])
+
+        def mapped(texts, known=known):
+            return [" ".join(word if word in known else "<unk>" for word in one.split()) for one in texts if one]
+
+        def shown(split, corpus=corpus):
+            store = corpus.split(split)
+            return corpus.tokenizer.decode_batch([store[row].tolist() for row in range(len(store))])
+
+        assert shown("test")[-1].split()[1] == "<unk>"  # the zebra
+        assert shown("test") == mapped([*text(2, 20), "the zebra was good"])
+        seen += [number for number, texts in enumerate(written) if shown("train") == mapped(texts)]
+    assert sorted(seen) == [0, 1, 2, 3]  # and two of human text
+
+
+def test_scores_are_those_of_one_sentence_at_a_time(out, found):
+    expected = []
+    for run in models(out):
+        model, store = model_of(run), open_corpus(run.settings.data).split("test")
+        total = 0.0
+        for row in range(len(store)):
+            ids = torch.tensor([store[row].tolist()])
+            batch = Batch(ids, torch.tensor([ids.shape[1]]), torch.tensor([row]))
+            with torch.no_grad():
+                total -= model.log_px(batch, None).double().sum().item()
+        expected.append((total / len(store), total / int(store.lengths.sum())))
+    draws = [draw for row in (*found.rows, found.human) for draw in row.draws]
+    assert sorted(draw[:2] for draw in draws) == [pytest.approx(pair, abs=1e-4) for pair in sorted(expected)]
+
+
+@pytest.mark.filterwarnings("ignore:\\s*The hypothesis contains 0 counts")
+def test_means_deviations_and_statistics(runs, found):
+    row = found.rows[0]
+    assert row.run == str(runs[0]) and len(row.draws) == 2
+    nats = [draw.nats_per_sentence for draw in row.draws]
+    document = found.document()
+    assert document["runs"][0]["nats_per_sentence"] == fmean(nats)
+    assert document["runs"][0]["nats_per_sentence_standard_deviation"] == stdev(nats) > 0
+    sentences = [one.split() for one in synthetic(runs)[0][0] if one]
+    assert row.draws[0].text.sentences == len(sentences)
+    assert row.draws[0].text.length == pytest.approx(fmean(map(len, sentences)))
+    human = [*text(2, 20), "the zebra was good"]
+    words = [word for one in human for word in one.split()]
+    known = set.intersection(*(set(" ".join(texts).split()) for draws in synthetic(runs) for texts in draws))
+    assert found.test.unknown == pytest.approx(sum(word not in known for word in words) / len(words))
+    assert found.test.words == len(known.intersection(words)) and found.test.sentences == 21
+    seen = [[word if word in known else "<unk>" for word in one] for one in sentences]
+    expected = sum(nltk_bleu(seen[:i] + seen[i + 1 :], one) for i, one in enumerate(seen)) / len(seen)
+    assert row.draws[0].text.self_bleu_4 == pytest.approx(expected, abs=1e-9) and 0 < expected < 1
+    assert document["human"]["run"] is None and document["human"]["sentences"] == 60
+
+
+def test_language_models_are_the_runs_decoders_without_codes_and_without_dropped_words(out, found):
+    (settings,) = {model.settings.model.model_dump_json() for model in models(out)}
+    model = models(out)[0].settings.model
+    assert (model.latent, model.embedding, model.decoder.hidden, model.decoder.word_keep) == (0, 6, 8, 1.0)
+
+
+def test_what_is_done_is_not_done_again(runs, out, found, monkeypatch):
+    for name in ("train", "resume", "load"):
+        monkeypatch.setattr(forward, name, lambda *_: pytest.fail("done again"))
+    assert forward_cross_entropy(runs, out, PLAN) == found
+
+
+def test_an_interrupted_call_is_gone_on_with(runs, out, found, tmp_path):
+    calls = []
+
+    def interrupt(name, step, total):
+        calls.append(name)
+        if len(calls) == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        forward_cross_entropy(runs, tmp_path, PLAN, interrupt)
+    assert calls[0] == f"{runs[0]}, draw 1" and calls[-1] == f"{runs[0]}, draw 2"
+    assert forward_cross_entropy(runs, tmp_path, PLAN) == found
+
+
+def test_with_the_run_s_vocabulary_language_models_see_the_run_s_ids(runs, tmp_path):
+    plan = replace(PLAN, vocabulary="run", draws=1)
+    found = forward_cross_entropy(runs[:1], tmp_path, plan)
+    run = Run.open(runs[0])
+    assert found.vocabulary == len(run.tokenizer) - 4
+    ours = open_corpus(run.settings.data).split("test")
+    for model in models(tmp_path):
+        assert model.tokenizer.tokens == run.tokenizer.tokens
+        theirs = open_corpus(model.settings.data).split("test")
+        assert theirs.ids.tolist() == ours.ids.tolist() and UNK in ours.ids
+    assert found.rows[0].deviation("nats_per_sentence") is None
+
+
+def test_human_text_teaches_more_about_human_text_than_noise_does(runs, data, out, found, tmp_path):
+    plan = replace(PLAN, vocabulary="run", draws=1, epochs=20, decoding=Decoding("sample", temperature=50.0))
+    noisy = forward_cross_entropy(runs[:1], tmp_path, plan)
+    assert noisy.human.mean("nats_per_sentence") < noisy.rows[0].mean("nats_per_sentence") - 1
+
+
+def test_the_top_of_a_hybrid_decoder_is_its_language_model(runs, data):
+    document = {"data": data, "model": {**SMALL, "decoder": {"name": "hybrid", "top": {"hidden": 7}}}}
+    files = forward._Files(*(forward.Path(data[name]) for name in ("train", "valid")))
+    run = Run.open(runs[0])
+    run.settings = load_settings(**document)
+    found = forward._settings(run, files, forward.Path(data["test"]), runs[0] / "tokenizer.json", PLAN, 3)
+    assert (found.model.decoder.name, found.model.decoder.hidden, found.model.latent) == ("lstm", 7, 0)
+    assert found.train.seed == 3
+
+
+def test_what_cannot_be_measured_is_refused(runs, data, tmp_path):
+    other = made(tmp_path / "other", {**data, "test": data["valid"]})
+    with pytest.raises(RequestError, match="was trained on other text or words than .*; give runs"):
+        forward_cross_entropy([runs[0], other], tmp_path / "out", PLAN)
+    characters = made(tmp_path / "characters", {**data, "tokenizer": {"name": "character"}})
+    with pytest.raises(RequestError, match="has a character tokenizer; forward cross entropy is that of words"):
+        forward_cross_entropy([characters], tmp_path / "out", PLAN)
+    windows = made(tmp_path / "windows", {**data, "window": 5})
+    with pytest.raises(RequestError, match="is a model of pieces of running text, not of sentences"):
+        forward_cross_entropy([windows], tmp_path / "out", PLAN)
+    with pytest.raises(RequestError, match="runs: 0 given"):
+        forward_cross_entropy([], tmp_path / "out", PLAN)
+    untested = made(tmp_path / "untested", {name: data[name] for name in ("train", "valid")})
+    with pytest.raises(RequestError, match="--split test: train.txt has only train, valid"):
+        forward_cross_entropy([untested], tmp_path / "out", PLAN)
+
+
+def test_a_run_that_writes_nothing_is_refused(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("textvae.generate.trained.Trained.sample", lambda self, n, seed, decoding: [""] * n)
+    with pytest.raises(RequestError, match="writes only empty sentences by sample decoding"):
+        forward_cross_entropy(runs[:1], tmp_path, PLAN)
+
+
+def test_runs_without_a_common_word_are_refused(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "textvae.generate.trained.Trained.sample", lambda self, n, seed, decoding: [f"w{seed} <unk>"] * n
+    )
+    with pytest.raises(RequestError, match="no word is in every synthetic corpus"):
+        forward_cross_entropy(runs[:1], tmp_path, PLAN)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"n": 0}, "n = 0: must be 1 or more"),
+        ({"draws": 0}, "draws = 0: must be 1 or more"),
+        ({"vocabulary": "all"}, "vocabulary: 'all' is neither 'common' nor 'run'"),
+    ],
+)
+def test_bad_plans_are_refused(wrong, message):
+    with pytest.raises(RequestError, match=message):
+        Plan(**wrong)
