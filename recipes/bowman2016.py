@@ -12,6 +12,7 @@ all rows are measured side by side.
 
 import argparse
 import json
+import math
 import multiprocessing
 import sys
 import tomllib
@@ -157,15 +158,18 @@ def told(sentences: Sequence[str], cell: Cell) -> dict[str, Any]:
     import torch
 
     from textvae.generate.trained import load
+    from textvae.metrics.diversity import distinct_across
     from textvae.metrics.likelihood import standard_error
-    from textvae.metrics.text import distinct, distinct_n
+    from textvae.metrics.text import distinct
+    from textvae.metrics.words import tokenized
 
     nats = torch.from_numpy(load(cell.independent).nll(sentences))
+    pairs = distinct_across(tokenized(sentences), 2)  # nan where no sentence has two words
     tokens = sum(len(text.split()) + 1 for text in sentences)
     return {
         "samples": len(sentences),
         "distinct": distinct(sentences),
-        "distinct_2": distinct_n(sentences, 2),
+        "distinct_2": pairs if math.isfinite(pairs) else None,
         "words": tokens / len(sentences) - 1,
         "nll": nats.mean().item(),
         "nll_standard_error": standard_error(nats),
