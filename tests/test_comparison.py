@@ -18,7 +18,7 @@ import textvae
 from textvae.comparison import compare, figures
 from textvae.comparison.members import unique_names
 from textvae.comparison.rows import flattened, group_names, is_vanilla, method
-from textvae.comparison.tables import DASH, markdown
+from textvae.comparison.tables import DASH, escaped, markdown
 from textvae.data import open_corpus
 from textvae.errors import RequestError, WorkError
 from textvae.evaluate import evaluate
@@ -518,3 +518,7 @@ def test_scores_by_name_are_averaged_over_seeds(make):
         RequestError, match="--scores self-bleu-4: no run's evaluation has it; did you mean generated"
     ):
         compare(folders, scores=["self-bleu-4"])
+
+
+def test_text_of_models_is_no_markup():
+    assert escaped("a | <unk> *b* _c_ [d] &lt;") == r"a \| \<unk\> \*b\* \_c\_ \[d\] \&lt;"

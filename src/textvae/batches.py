@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from textvae.corpora.readers import Sentence, one_line, read
 from textvae.corpora.store import TokenStore, finished, write_store
@@ -30,6 +31,7 @@ __all__ = [
     "collate",
     "epoch_batches",
     "evaluation_batches",
+    "padded",
     "write_store",
 ]
 
@@ -177,6 +179,13 @@ def collate(store: TokenStore, rows: np.ndarray, pad_to: int | None = None) -> B
     ids = np.full((len(rows), width), PAD, dtype=np.int64)
     ids[inside] = store.ids[(store.starts[rows][:, None] + steps)[inside]]
     return Batch(torch.from_numpy(ids), torch.from_numpy(lengths), torch.from_numpy(rows.copy()))
+
+
+def padded(sentences: Sequence[list[int]], index: Sequence[int]) -> Batch:
+    """Sentences as ids, end marks included, in one batch, padded to the longest; `index` are their numbers."""
+    rows = [torch.tensor(ids) for ids in sentences]
+    lengths = torch.tensor([len(row) for row in rows])
+    return Batch(pad_sequence(rows, batch_first=True, padding_value=PAD), lengths, torch.tensor(index))
 
 
 def _check(sources: Mapping[str, Source], given: Mapping[str, Source], arguments: Mapping[str, Any]) -> None:

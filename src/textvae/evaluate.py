@@ -355,7 +355,7 @@ def true_distance(
     estimates KL(data || model) and in expectation cannot be negative.
     """
     corpus = grammar.reviews()
-    texts = tokenizer.decode_batch([store[row].tolist() for row in rows.tolist()])
+    texts = tokenizer.decode_batch(store.sentences(rows))
     surprisal = -torch.tensor([corpus.log_prob(text) for text in texts], dtype=torch.float64)
     gap = nll - surprisal
     return {

@@ -112,7 +112,7 @@ def own_labels(trained: Trained, label: str | None, split: str = "test") -> Labe
             "on; give --file FILE"
         ) from None
     parts = [corpus.split("train"), corpus.split(split)]
-    ids = [[store[row].tolist() for row in range(len(store))] for store in parts]
+    ids = [store.sentences() for store in parts]
     numbers = [[] if store.labels is None else store.labels.tolist() for store in parts]
     names = [[store.label_names[number] for number in own] for store, own in zip(parts, numbers, strict=True)]
     return _labelled(str(label), ids[0], names[0], ids[1], names[1])
@@ -203,7 +203,7 @@ def _attributes(trained: Trained, label: str | None, split: str) -> Labelled:
     check_same_data(trained.run, corpus)
     parts, left_out = [], 0
     for store in (corpus.split("train"), corpus.split(split)):
-        ids = [store[row].tolist() for row in range(len(store))]
+        ids = store.sentences()
         known = [language.attributes(text) for text in trained.tokenizer.decode_batch(ids)]
         kept = [(row, found) for row, found in zip(ids, known, strict=True) if found is not None]
         left_out += len(ids) - len(kept)

@@ -52,9 +52,7 @@ def described(
 def attributes_of(run: Run, store: TokenStore, rows: np.ndarray | None = None) -> dict[str, list[str]]:
     """The true attributes of the grammar's sentences (all, or `rows`) that have few enough values for colours."""
     language = grammar.reviews()
-    wanted = range(len(store)) if rows is None else rows.tolist()
-    texts = run.tokenizer.decode_batch([store[row].tolist() for row in wanted])
-    known = [language.attributes(text) or {} for text in texts]
+    known = [language.attributes(text) or {} for text in run.tokenizer.decode_batch(store.sentences(rows))]
     few = [name for name, values in language.values.items() if len(values) <= COLOURS]
     return {name: [attributes.get(name, "?") for attributes in known] for name in few}
 

@@ -17,6 +17,7 @@ from textvae.errors import RequestError
 from textvae.evaluate import evaluate, importance_weighted, subset
 from textvae.files import write_json
 from textvae.generate.decoding import Decoding
+from textvae.generate.reconstruction import reconstructions
 from textvae.generate.trained import Trained, load
 from textvae.metrics.likelihood import standard_error
 from textvae.metrics.scoring import Given, How, Score, available, given, score, score_by_length
@@ -113,8 +114,7 @@ def _reconstructions(trained: Trained, store: TokenStore, seed: int, told: Progr
     if trained.window is not None:
         return WINDOWS
     told("reconstructing", 0, 1)
-    ids = [store[row].tolist() for row in subset(len(store), RECONSTRUCTED, seed).tolist()]
-    references, texts = trained.tokenizer.decode_batch(ids), trained.decode(trained.means_of(ids))
+    references, texts = reconstructions(trained, store, subset(len(store), RECONSTRUCTED, seed))
     found = score_by_length(given(texts, references, how=_how(trained, references)))
     told("reconstructing", 1, 1)
     return {bucket: _documents(scores) for bucket, scores in found.items()}
@@ -134,7 +134,9 @@ def _generated(
     """
     if trained.window is not None:
         return WINDOWS
-    references, training = (_texts(trained, corpus.split(name)) for name in (split, "train"))
+    references, training = (
+        trained.tokenizer.decode_batch(corpus.split(name).sentences()) for name in (split, "train")
+    )
     how = _how(trained, references)
     base = given(["-"], references, training, how)
     found: dict[str, Any] = {}
@@ -178,7 +180,7 @@ def _true_distances(
             "true-distance",
             unit="nats/sentence",
             grammar="reviews",
-            decoding=_named(decodings[name]),
+            decoding=decodings[name].brief,
             smoothing=f"add-{distance.smoothing:g}",
             sentences=len(written),
             reverse=f"iw{numbers[0]}",
@@ -256,20 +258,8 @@ def page(trained: Trained, corpus: Corpus, split: str, document: dict[str, Any],
     return described(trained, document, scores, labels, name, seed)
 
 
-def _named(decoding: Decoding) -> str:
-    """A way of decoding by its name and what in it is not as usual."""
-    usual = asdict(Decoding())
-    own = {name: value for name, value in asdict(decoding).items() if value != usual[name] and name != "name"}
-    return ",".join([decoding.name, *(f"{name}={value}" for name, value in own.items())])
-
-
 def _documents(scores: Mapping[str, Score]) -> dict[str, Any]:
     return {name: one.document() for name, one in scores.items()}
-
-
-def _texts(trained: Trained, store: TokenStore) -> list[str]:
-    """The sentences as the model knows them."""
-    return trained.tokenizer.decode_batch([store[row].tolist() for row in range(len(store))])
 
 
 def _how(trained: Trained, texts: list[str]) -> How:

@@ -5,6 +5,8 @@ import pytest
 
 import textvae
 from textvae.cli.scoring import _read
+from textvae.data import open_corpus
+from textvae.generate.reconstruction import reconstruction_scores
 from textvae.metrics.scoring import given, score, score_by_length
 
 from .conftest import call, refused
@@ -79,8 +81,6 @@ def test_blank_lines_are_empty_sentences_in_their_places(tmp_path):
 
 
 def test_reconstructions_of_a_run_by_length(run):
-    from textvae.generate.reconstruction import reconstruction_scores, reconstructions
-
     found = json.loads(call("score", "--run", run, "--split", "valid", "--json").stdout)
     expected = reconstruction_scores(run, "valid")
     assert found["run"] == str(run) and found["split"] == "valid"
@@ -91,10 +91,8 @@ def test_reconstructions_of_a_run_by_length(run):
     assert shown[0].split() == ["tokens", "length", "rouge-1", "sentences"]
     assert [line.split()[0] for line in shown[1:5]] == ["1-10", "11-20", "21-30", "all"]
     assert shown[5] == "21-30: no length, rouge-1: no sentence is of this length"
-    assert (
-        len(reconstructions(textvae.load(run), "valid").texts)
-        == found["buckets"]["all"]["rouge-set-2"]["sentences"]
-    )
+    store = open_corpus(textvae.load(run).run.settings.data).split("valid")
+    assert len(store) == found["buckets"]["all"]["rouge-set-2"]["sentences"]
 
 
 def test_any_two_texts_by_length(files, tmp_path):

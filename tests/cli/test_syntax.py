@@ -50,8 +50,8 @@ def test_a_language_model_has_one_column(language_model, pairs):
 
 
 def test_bad_requests_are_refused(run, pairs, tmp_path):
-    refused(call("syntax", run), "Missing option '--pairs'")
-    refused(call("syntax", run, "--pairs", tmp_path / "none.tsv"), "none.tsv: no such file")
-    refused(call("syntax", tmp_path / "none", "--pairs", pairs), "none: no such run folder")
+    assert refused(call("syntax", run), "Missing option '--pairs'")
+    assert refused(call("syntax", run, "--pairs", tmp_path / "none.tsv"), "none.tsv: no such file")
+    assert refused(call("syntax", tmp_path / "none", "--pairs", pairs), "none: no such run folder")
     pairs.write_text("good\tbad\n\x1b[31ma\t\n")
-    refused(call("syntax", run, "--pairs", pairs), "pairs.tsv:2: bad is empty; give both sentences")
+    assert refused(call("syntax", run, "--pairs", pairs), "pairs.tsv:2: bad is empty; give both sentences")

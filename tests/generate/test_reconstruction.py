@@ -1,8 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 from sacrebleu import BLEU
 
+from textvae.data import open_corpus
 from textvae.errors import RequestError
 from textvae.generate.reconstruction import reconstruction_scores, reconstructions
 from textvae.generate.trained import Trained, load
@@ -52,15 +54,27 @@ def test_scores_by_hand(folder, monkeypatch):
     assert scores["all"]["rouge-set-4"].value == pytest.approx(3 / 6)
 
 
+def split_of(trained, split):
+    return open_corpus(trained.run.settings.data).split(split)
+
+
+def test_some_rows_are_those_of_all(folder):
+    trained = load(folder)
+    whole, some = (reconstructions(trained, split_of(trained, "valid"), rows) for rows in (None, np.array([3, 1])))
+    assert some.references == [whole.references[3], whole.references[1]]
+    assert some.texts == [whole.texts[3], whole.texts[1]]
+
+
 def test_codes_are_posterior_means_and_decoding_is_greedy(folder):
     trained = load(folder)
-    found = reconstructions(trained, "valid")
+    found = reconstructions(trained, split_of(trained, "valid"))
     assert found.references == SENTENCES
     assert found.texts == trained.reconstruct(SENTENCES) and len(set(found.texts)) >= 4
 
 
 def test_unknown_words_stand_in_the_references_as_unknown_words(folder):
-    assert reconstructions(load(folder), "test").references[-1] == "<unk> <unk>"
+    trained = load(folder)
+    assert reconstructions(trained, split_of(trained, "test")).references[-1] == "<unk> <unk>"
 
 
 def test_buckets_by_the_length_of_the_sentence(folder):
@@ -71,7 +85,8 @@ def test_buckets_by_the_length_of_the_sentence(folder):
         "21-30": 0,
         "all": 7,
     }
-    found = reconstructions(load(folder), "test")
+    trained = load(folder)
+    found = reconstructions(trained, split_of(trained, "test"))
     short = [i for i, text in enumerate(found.references) if len(text.split()) <= 10]
     bleu = BLEU(tokenize="none", smooth_method="none", max_ngram_order=2, force=True)
     texts, references = ([side[i] for i in short] for side in (found.texts, found.references))
@@ -85,4 +100,4 @@ def test_a_model_of_windows_is_refused(folder, tmp_path):
     small = {"latent": 2, "embedding": 3, "encoder": {"hidden": 4}, "decoder": {"hidden": 4}}
     train(load_settings(data=data, model=small, objective={"kl": {}}, train={"max_steps": 1}), tmp_path / "run")
     with pytest.raises(RequestError, match="is a model of pieces of running text, not of sentences$"):
-        reconstructions(load(tmp_path / "run"), "valid")
+        reconstruction_scores(tmp_path / "run", "valid")

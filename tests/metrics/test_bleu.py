@@ -14,14 +14,23 @@ from nltk.translate.bleu_score import sentence_bleu as nltk_sentence_bleu
 from textvae.corpora import grammar
 from textvae.errors import RequestError
 from textvae.metrics import bleu
-from textvae.metrics.bleu import corpus_bleu, matches, sampled_self_matches, self_matches, sentence_bleu
+from textvae.metrics.bleu import (
+    Matches,
+    corpus_bleu,
+    matches,
+    paired_matches,
+    sampled_self_matches,
+    self_matches,
+    sentence_bleu,
+)
 from textvae.metrics.ngrams import counts
 from textvae.metrics.words import tokenized
 
 ORDERS = (2, 3, 4, 5)
 SMOOTHED = {"none": SmoothingFunction().method0, "method1": SmoothingFunction().method1}
 # Few words and few lengths, so that duplicates, ties, single words and empty sentences are frequent.
-texts = st.lists(st.lists(st.sampled_from("abc"), max_size=7), min_size=2, max_size=9)
+one_text = st.lists(st.sampled_from("abc"), max_size=7)
+texts = st.lists(one_text, min_size=2, max_size=9)
 
 
 def brute(sentence, references, smoothing):
@@ -211,3 +220,22 @@ def test_what_cannot_be_scored(call, message):
     with pytest.raises(RequestError) as caught:
         call()
     assert str(caught.value) == message
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(one_text, one_text), min_size=1, max_size=6))
+def test_pairs_are_counted_each_for_itself_and_sum_up_to_corpus_bleu(pairs):
+    sentences, references = map(list, zip(*pairs, strict=True))
+    found = paired_matches(sentences, references, 4)
+    for row, (sentence, reference) in enumerate(pairs):
+        alone = matches([sentence], [reference], 4)
+        for name in ("matched", "total", "length", "closest"):
+            assert getattr(found, name)[row].tolist() == getattr(alone, name)[0].tolist()
+    summed = Matches(*(getattr(found, name).sum(0)[None] for name in ("matched", "total", "length", "closest")))
+    for n in (2, 4):
+        assert sentence_bleu(summed, n)[0] == pytest.approx(corpus_bleu(sentences, references, n), abs=1e-12)
+
+
+def test_pairs_that_are_none_are_refused():
+    with pytest.raises(RequestError, match="1 sentences for 2 references; give one for each"):
+        paired_matches([["a"]], [["a"], ["b"]])

@@ -27,7 +27,7 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
     ),
     "min_length": (Annotated[int, typer.Option(help="No text ends before it has so many words.")], 0),
     "max_length": (
-        Annotated[int, typer.Option(help="No text has more words; 0: than those that were trained on.")],
+        Annotated[int, typer.Option(help="No text has more words; 0: the run's data.max_length.")],
         0,
     ),
     "no_unknown": (Annotated[bool, typer.Option("--no-unknown", help="Never write the unknown word.")], False),

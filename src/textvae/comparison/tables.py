@@ -201,10 +201,10 @@ def csv_text(rows: Sequence[Row], by_seed: bool) -> str:
 
 def markdown(table: Sequence[Sequence[str]], told: Sequence[str]) -> str:
     """A Markdown table and its notes as a list."""
-    head, *rest = [[_escaped(cell) for cell in row] for row in table]
+    head, *rest = [[escaped(cell) for cell in row] for row in table]
     rule = ["---" if place in (0, len(head) - 1) else "---:" for place in range(len(head))]
     lines = [f"| {' | '.join(row)} |" for row in (head, rule, *rest)]
-    return "\n".join([*lines, "", *(f"- {_escaped(note)}" for note in told)]) + "\n"
+    return "\n".join([*lines, "", *(f"- {escaped(note)}" for note in told)]) + "\n"
 
 
 def shown(text: str) -> str:
@@ -212,9 +212,9 @@ def shown(text: str) -> str:
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Text that Markdown shows as it is."""
-    return "".join(f"\\{character}" if character in "\\`*_{}[]<>#|~$" else character for character in shown(text))
+    return "".join(f"\\{character}" if character in "\\`*_{}[]<>#|~$&" else character for character in shown(text))
 
 
 def _name(row: Row) -> str:

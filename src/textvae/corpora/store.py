@@ -81,6 +81,10 @@ class TokenStore:
         i %= len(self)
         return self.ids[self.starts[i] : self.starts[i] + self.lengths[i]]
 
+    def sentences(self, rows: np.ndarray | None = None) -> list[list[int]]:
+        """The ids of all sentences, or of the given ones, as lists, end marks included."""
+        return [self[row].tolist() for row in (range(len(self)) if rows is None else rows.tolist())]
+
     def pieces(self, window: int) -> "TokenStore":
         """The running text, sentences with their end marks one after the other, in pieces of `window` tokens.
 

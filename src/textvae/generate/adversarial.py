@@ -1,6 +1,5 @@
 """Imputations of several models against the true texts: two classifiers, and the likelihood by another model."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,7 +14,7 @@ from textvae.generate.imputation import impute, missing, usual_beam
 from textvae.generate.trained import Trained
 from textvae.metrics.adversarial import AdversarialError, lstm_error, unigram_error
 from textvae.metrics.likelihood import standard_error
-from textvae.metrics.signature import signature
+from textvae.metrics.signature import digest, signature
 from textvae.tokenizers import UNK, Tokenizer
 
 # Called with what is done now, how much of it, and of how much.
@@ -163,7 +162,7 @@ def _signature(tokenizer: Tokenizer, true: list[str], language_model: Trained, *
         eos="counted",
         unk="counted",
         vocabulary=len(tokenizer),
-        split=hashlib.sha256("\n".join(true).encode()).hexdigest()[:6],
+        split=digest(true),
         sentences=len(true),
         parts="80/10/10,pairs",
         nll=language_model.run.folder.name,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import partial
 from itertools import count
@@ -84,6 +84,12 @@ class Decoding:
     normalisation: float = 0.0
     min_length: int = 0
     max_length: int = 0
+
+    @property
+    def brief(self) -> str:
+        """The name with what is not as usual, such as `nucleus,top_p=0.9`, for signatures."""
+        options = [(one.name, getattr(self, one.name), one.default) for one in fields(self)[1:]]
+        return ",".join([self.name, *(f"{name}={value}" for name, value, usual in options if value != usual)])
 
     def __post_init__(self) -> None:
         known = ("beam", *CHOICES)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import reduce
 from pathlib import Path
 from statistics import fmean, stdev
@@ -170,7 +170,7 @@ def forward_cross_entropy(
     runs = [Run.open(folder) for folder in folders]
     _check(runs)
     out = Path(out)
-    human = {name: _texts(store, runs[0].tokenizer) for name, store in _splits(runs[0]).items()}
+    human = {name: runs[0].tokenizer.decode_batch(store.sentences()) for name, store in _splits(runs[0]).items()}
     test = _kept(out, "human-test", [fingerprint(human["test"])], human["test"])
     synthetic = [[_synthetic(run, plan, seed, out) for seed in plan.seeds] for run in runs]
     real = [_human(human, plan, seed, out) for seed in plan.seeds]
@@ -199,7 +199,7 @@ def forward_cross_entropy(
             unk="counted",
             vocabulary=f"{plan.vocabulary}-{len(tokenizer)}",
             split=corpus.split("test").fingerprint[:6],
-            decode=_described(plan.decoding),
+            decode=plan.decoding.brief,
             sentences=plan.n,
             draws=plan.draws,
             seed=plan.seed,
@@ -244,11 +244,6 @@ def _splits(run: Run) -> dict[str, TokenStore]:
     return {name: corpus.split(name) for name in ("train", "valid", "test")}
 
 
-def _texts(store: TokenStore, tokenizer: Tokenizer) -> list[str]:
-    """The sentences of a split, unknown words as `<unk>`."""
-    return tokenizer.decode_batch([store[row].tolist() for row in range(len(store))])
-
-
 def _synthetic(run: Run, plan: Plan, seed: int, out: Path) -> _Files:
     """What the run writes from the seed's draws of the prior, and more from further draws to validate on."""
     held = -(-plan.n // HELD_OUT)
@@ -259,7 +254,7 @@ def _synthetic(run: Run, plan: Plan, seed: int, out: Path) -> _Files:
         for file, part in zip(files, (texts[: plan.n], texts[plan.n :]), strict=True):
             if not any(part):
                 raise RequestError(
-                    f"{run.folder}: writes only empty sentences by {_described(plan.decoding)} decoding; "
+                    f"{run.folder}: writes only empty sentences by {plan.decoding.brief} decoding; "
                     "there is nothing to train on"
                 )
             _write(file, part)
@@ -356,7 +351,7 @@ def _trained(
 
 def _statistics(store: TokenStore, tokenizer: Tokenizer) -> Text:
     """What the columns of prokhorov2019, Table 3, say of a corpus."""
-    sentences = [text.split() for text in _texts(store, tokenizer)]
+    sentences = [text.split() for text in tokenizer.decode_batch(store.sentences())]
     found = {name: one.value for name, one in score(Given(sentences), ("unknown", "vocabulary", "length")).items()}
     repeats = score(Given(sentences[:SELF_BLEU]), ("self-bleu-4",))["self-bleu-4"].value
     unknown, words, length = found["unknown"], found["vocabulary"], found["length"]
@@ -389,11 +384,3 @@ def _key(made_from: Any) -> str:
 
 def _named(progress: Progress, name: str) -> Callable[[int, int, Any], None]:
     return lambda step, total, _: progress(name, step, total)
-
-
-def _described(decoding: Decoding) -> str:
-    """The way of decoding with what of it is not as usual, such as `nucleus,top_p=0.9`."""
-    usual = Decoding()
-    options = [field.name for field in fields(decoding)[1:]]
-    changed = [f"{name}={value}" for name in options if (value := getattr(decoding, name)) != getattr(usual, name)]
-    return ",".join([decoding.name, *changed])

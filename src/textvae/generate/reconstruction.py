@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from textvae.batches import TokenStore
 from textvae.data import open_corpus
 from textvae.errors import RequestError
 from textvae.generate.decoding import Decoding
@@ -19,20 +22,18 @@ class Reconstructions(NamedTuple):
     texts: list[str]
 
 
-def reconstructions(trained: Trained, split: str = "test", decoding: Decoding = GREEDY) -> Reconstructions:
-    """Every sentence of a split, and the text decoded from the mean of its posterior.
+def reconstructions(
+    trained: Trained, store: TokenStore, rows: np.ndarray | None = None, decoding: Decoding = GREEDY
+) -> Reconstructions:
+    """Every sentence of a split, or the given `rows`, and the text decoded from the mean of its posterior.
 
-    Raises RequestError by a model of windows or a language model, for a split that there is not, and where the data
-    has changed since the run was made.
+    Raises RequestError by a model of windows or a language model.
     """
     if trained.window is not None:
         raise RequestError(f"{trained.run.folder}: is a model of pieces of running text, not of sentences")
     if trained.model.prior is None:
         raise RequestError(f"{trained.run.folder}: is a language model: it has no latent code to reconstruct from")
-    corpus = open_corpus(trained.run.settings.data)
-    check_same_data(trained.run, corpus)
-    store = corpus.split(split)
-    ids = [store[row].tolist() for row in range(len(store))]
+    ids = store.sentences(rows)
     return Reconstructions(trained.tokenizer.decode_batch(ids), trained.decode(trained.means_of(ids), decoding))
 
 
@@ -49,9 +50,13 @@ def reconstruction_scores(
     and all, longer ones among them. An unknown word of the sentence is matched by an unknown word. `training` is
     the text that metrics of copies look in.
 
-    Raises RequestError as `reconstructions` and `score_by_length`.
+    Raises RequestError as `reconstructions` and `score_by_length`, for a split that there is not, and where the
+    data has changed since the run was made.
 
     Source: Prokhorov et al. 2019, Table 1.
     """
-    found = reconstructions(load(folder), split)
+    trained = load(folder)
+    corpus = open_corpus(trained.run.settings.data)
+    check_same_data(trained.run, corpus)
+    found = reconstructions(trained, corpus.split(split))
     return score_by_length(given(found.texts, found.references, training, how), metrics)

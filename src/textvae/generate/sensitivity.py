@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from textvae.batches import Batch
+from textvae.batches import Batch, padded
 from textvae.errors import RequestError
 from textvae.generate.paths import words_of
 from textvae.generate.trained import Trained
@@ -20,7 +19,6 @@ from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.priors import UniformSphere
 from textvae.parts.refinement import still
 from textvae.scores import evaluating, on
-from textvae.tokenizers import PAD
 
 DISTANCES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 # Along unit vectors drawn evenly from all directions; where log p(x|z) rises fastest; and the opposite way.
@@ -152,10 +150,7 @@ def _batches(ids: list[list[int]], codes: int = 1) -> Iterator[tuple[Batch, slic
     size = max(1, _TOKENS // (max(map(len, ids)) * codes))
     for start in range(0, len(ids), size):
         part = slice(start, min(start + size, len(ids)))
-        rows = [torch.tensor(row) for row in ids[part]]
-        lengths = torch.tensor([len(row) for row in rows])
-        index = torch.arange(part.start, part.stop)
-        yield Batch(pad_sequence(rows, batch_first=True, padding_value=PAD), lengths, index), part
+        yield padded(ids[part], range(part.start, part.stop)), part
 
 
 def _random(n: int, directions: int, latent: int, seed: int) -> Float[Tensor, "n direction latent"]:

@@ -1,6 +1,5 @@
 """The syntactic test: which of two sentences that differ in grammar is likelier to a model, and by which code."""
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from textvae.errors import RequestError
 from textvae.generate.prefixes import log_px
 from textvae.generate.trained import Trained
 from textvae.metrics.likelihood import standard_error
-from textvae.metrics.signature import signature
+from textvae.metrics.signature import digest, signature
 from textvae.scores import evaluating
 from textvae.tokenizers import EOS, UNK, Tokenizer
 
@@ -188,7 +187,7 @@ def syntactic_test(
             vocabulary=len(trained.tokenizer),
             codes="posterior-means" if trained.model.prior is not None else "none",
             pairs=len(used),
-            against=_fingerprint(pairs),
+            against=digest("\t".join(pair) for pair in pairs),
             ties="not-likelier",
             textvae=textvae.__version__,
         ),
@@ -313,9 +312,3 @@ def _whole(category: str, parts: Sequence[Row], pooled: Row) -> Row:
             squares = [error**2 for error in known if error is not None]
             errors[name] = math.sqrt(sum(squares)) / len(parts) if len(squares) == len(parts) else None
     return pooled._replace(category=category, shares=shares, standard_errors=errors)
-
-
-def _fingerprint(pairs: Sequence[Pair]) -> str:
-    """Six digits that other pairs hardly have."""
-    text = "\n".join("\t".join(pair) for pair in pairs)
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:6]

@@ -10,9 +10,8 @@ import torch
 from jaxtyping import Float, Float32, Float64
 from numpy.typing import ArrayLike
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from textvae.batches import Batch
+from textvae.batches import Batch, padded
 from textvae.corpora.readers import one_line
 from textvae.errors import RequestError
 from textvae.evaluate import model_of
@@ -23,7 +22,7 @@ from textvae.parts.posteriors import Posterior, joined, mapped
 from textvae.parts.priors import Prior, arc, line
 from textvae.run import Run
 from textvae.scores import evaluating, on
-from textvae.tokenizers import EOS, PAD
+from textvae.tokenizers import EOS
 
 # Padded tokens encoded at once: on a CPU what fits its caches, on a GPU what keeps it busy.
 TOKENS, GPU_TOKENS = 2048, 32_768
@@ -336,7 +335,7 @@ class Trained:
     def _prior(self) -> Prior:
         """The prior; a language model is refused."""
         if self.model.prior is None:
-            raise RequestError(f"{self.run.folder}: is a language model: it has no latent code; it can only sample")
+            raise RequestError(f"{self.run.folder}: is a language model: it has no latent code")
         return self.model.prior
 
     def _drawn(self, n: int, seed: int) -> Float[Tensor, "n latent"]:
@@ -436,7 +435,5 @@ def _batches(sentences: list[list[int]], tokens: int) -> Iterator[Batch]:
     start = 0
     while start < len(order):
         index = order[start : start + max(1, tokens // len(sentences[order[start]]))]
-        rows = [torch.tensor(sentences[number]) for number in index]
-        lengths = torch.tensor([len(row) for row in rows])
-        yield Batch(pad_sequence(rows, batch_first=True, padding_value=PAD), lengths, torch.tensor(index))
+        yield padded([sentences[number] for number in index], index)
         start += len(index)

@@ -66,6 +66,23 @@ def sampled_matches(
     return matches(sentences, [references[i] for i in drawn], order)
 
 
+def paired_matches(sentences: Sequence[Tokens], references: Sequence[Tokens], order: int = 5) -> Matches:
+    """Sentence i against reference i alone; summed up over sentences, what corpus BLEU is made of.
+
+    Raises RequestError where there are not as many references as sentences, or none.
+    """
+    _require_pairs(sentences, references)
+    ours = len(sentences)
+    matched, total = [], []
+    for found in counts([*sentences, *references], order):
+        key, theirs = found.gram * ours + found.sentence % ours, found.sentence >= ours  # n-gram and pair
+        both, own, other = np.intersect1d(key[~theirs], key[theirs], assume_unique=True, return_indices=True)
+        clipped = np.minimum(found.often[~theirs][own], found.often[theirs][other])
+        matched.append(np.bincount(both % ours, clipped, ours).astype(np.int64))
+        total.append(found.totals(2 * ours)[:ours])
+    return Matches(np.stack(matched, 1), np.stack(total, 1), lengths(sentences), lengths(references))
+
+
 def self_matches(sentences: Sequence[Tokens], order: int = 5) -> Matches:
     """Each sentence against all others, for Self-BLEU up to `order`; equal sentences are each other's references.
 
@@ -126,17 +143,17 @@ def sentence_bleu(found: Matches, n: int, smoothing: str = "none") -> Float64[np
     return np.where(found.matched[:, 0] > 0, np.exp(logarithms + penalty), 0.0)
 
 
-def corpus_bleu(sentences: Sequence[Tokens], references: Sequence[Tokens], n: int = 4) -> float:
-    """Unsmoothed BLEU-n of a corpus, sentence i against reference i: summed counts and lengths, then divided.
+def corpus_bleu(
+    sentences: Sequence[Tokens], references: Sequence[Tokens], n: int = 4, smoothing: str = "none"
+) -> float:
+    """BLEU-n of a corpus, sentence i against reference i: summed counts and lengths, then divided.
 
-    Computed by sacreBLEU, which is given the tokens as they are. Raises RequestError where there are not as many
-    references as sentences, or none.
+    Computed by sacreBLEU, which is given the tokens as they are, and whose names `smoothing` has; its own default
+    is "exp". Raises RequestError where there are not as many references as sentences, or none.
 
     Source: Papineni et al. 2002; Post 2018, "A call for clarity in reporting BLEU scores".
     """
-    _require("sentences", sentences, 1)
-    if len(sentences) != len(references):
-        raise RequestError(f"{len(sentences)} sentences for {len(references)} references; give one for each")
+    _require_pairs(sentences, references)
     from sacrebleu.metrics.bleu import BLEU
 
     numbers: dict[str, str] = {}  # so that no token, whatever is in it, is parted again
@@ -144,7 +161,7 @@ def corpus_bleu(sentences: Sequence[Tokens], references: Sequence[Tokens], n: in
         [" ".join(numbers.setdefault(token, str(len(numbers))) for token in tokens) for tokens in texts]
         for texts in (sentences, references)
     ]
-    bleu = BLEU(tokenize="none", smooth_method="none", max_ngram_order=n, force=True)
+    bleu = BLEU(tokenize="none", smooth_method=smoothing, max_ngram_order=n, force=True)
     return bleu.corpus_score(lines[0], [lines[1]]).score / 100
 
 
@@ -194,6 +211,12 @@ def _closest_other(length: Int64[np.ndarray, "sentence"]) -> Int64[np.ndarray, "
 def _require(name: str, sentences: Sequence[Tokens], least: int) -> None:
     if len(sentences) < least:
         raise RequestError(f"{name}: {len(sentences)} given; at least {least} needed")
+
+
+def _require_pairs(sentences: Sequence[Tokens], references: Sequence[Tokens]) -> None:
+    _require("sentences", sentences, 1)
+    if len(sentences) != len(references):
+        raise RequestError(f"{len(sentences)} sentences for {len(references)} references; give one for each")
 
 
 def _require_one(at_most: int) -> None:

@@ -1,6 +1,5 @@
 """The scores of text by name, each with its signature: quality, diversity, and what is copied."""
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from textvae.metrics.bleu import (
 )
 from textvae.metrics.ngrams import Tokens
 from textvae.metrics.rouge import rouge, rouge_set
-from textvae.metrics.signature import signature
+from textvae.metrics.signature import digest, signature
 from textvae.metrics.words import tokenized
 
 # Of references, in tokens: the buckets of prokhorov2019, Table 1. "all" has longer ones too.
@@ -91,12 +90,12 @@ class Given:
     @cached_property
     def against(self) -> str:
         """What identifies the references."""
-        return _fingerprint(self.references or ())
+        return digest(map(" ".join, self.references or ()))
 
     @cached_property
     def trained_on(self) -> str:
         """What identifies the training text."""
-        return _fingerprint(self.training or ())
+        return digest(map(" ".join, self.training or ()))
 
     @cached_property
     def against_references(self) -> list[Matches]:
@@ -271,12 +270,6 @@ def _parts(text: Given, metric: Metric, values: Values | str) -> dict[str, str |
 def _versioned(name: str) -> str:
     """The name, with the version where a package of that name does the work."""
     return f"{name}-{version(name)}" if name in ("jieba", "sacrebleu") else name
-
-
-def _fingerprint(sentences: Sequence[Tokens]) -> str:
-    """Six digits that other sentences hardly have."""
-    text = "\n".join(map(" ".join, sentences))
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:6]
 
 
 def _too_short(n: int, *texts: Sequence[Tokens]) -> str | None:

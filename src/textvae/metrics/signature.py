@@ -1,6 +1,8 @@
 """Signatures: one line that names all that a number depends on, in the manner of sacreBLEU."""
 
+import hashlib
 import re
+from collections.abc import Iterable
 from urllib.parse import quote, unquote
 
 from textvae.errors import RequestError
@@ -28,6 +30,11 @@ def signature(metric: str, /, **parts: str | int | float) -> str:
             raise RequestError(f"signature: {name} is empty; leave it out or give its value")
     fields = [f"{name}:{_escaped(str(parts[name]))}" for name in sorted(parts, key=_place)]
     return "|".join([metric, *fields])
+
+
+def digest(lines: Iterable[str]) -> str:
+    """Six digits that identify text: of the SHA-256 of its lines, which other lines hardly have."""
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogatepass")).hexdigest()[:6]
 
 
 def parse(text: str) -> tuple[str, dict[str, str]]:
