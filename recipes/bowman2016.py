@@ -21,7 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from running import Job, done
+from running import Job, done, slug
 
 HERE = Path(__file__).parent
 SHOWN = 5  # samples of a row in the table
@@ -86,11 +86,6 @@ def job_of(
     splits = {split: str(files[split]) for split in ("train", "valid", "test")}
     tables = {"data": {**settings["data"], **splits}, "model": settings["model"], "train": settings["train"]}
     return Job(folder, row["method"], (*row["set"], f"train.seed={seed}"), tables, "test", **IW)
-
-
-def slug(name: str) -> str:
-    """A row's name as part of a folder's."""
-    return "".join(letter if letter.isalnum() or letter == "." else "_" for letter in name)
 
 
 def planned(
@@ -194,6 +189,8 @@ def by_processes(cells: Sequence[Cell], processes: int) -> list[dict[str, Any]]:
 
 def table_4(rows: Sequence[Mapping[str, Any]], table: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """The document and the table: published values stand in brackets."""
+    from textvae.comparison.tables import escaped
+
     shared = rows[0]["all"]  # what is true of the text is so for all rows
     examples = [{"known": one["known"], "true": one["true"]} for one in shared["examples"]]
     for row in rows:
@@ -223,7 +220,7 @@ def table_4(rows: Sequence[Mapping[str, Any]], table: Mapping[str, Any]) -> tupl
     lines.append(_line(["true sentences", "–", "–", "–", nll, "–", f"{truth['endings']:,}", "–"]))
     names = list(examples[0])
     lines += ["", _line(names), _line(["---"] * len(names))]
-    lines += [_line([_cell(example[name]) for name in names]) for example in examples]
+    lines += [_line([escaped(example[name]) for name in names]) for example in examples]
     about = {name: shared[name] for name in ("sentences", "left_out", "true", "signature")}
     document = {**about, "rows": kept, "published": table["published"], "examples": examples}
     return document, "\n".join(lines)
@@ -231,11 +228,13 @@ def table_4(rows: Sequence[Mapping[str, Any]], table: Mapping[str, Any]) -> tupl
 
 def table_5(rows: Sequence[Mapping[str, Any]], truth: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """The document and the table."""
+    from textvae.comparison.tables import escaped
+
     head = ("model", "KL", "reconstruction", "bound", "different", "words", "NLL", "nats per token", "samples")
     lines = [_line(head), _line(["---"] * len(head))]
     for row in rows:
         rates = [f"{row['test'][name]:.2f}" for name in ("kl", "reconstruction", "bound")]
-        shown = "<br>".join(_cell(text) for text in row["first"][:3])
+        shown = "<br>".join(escaped(text) for text in row["first"][:3])
         lines.append(_line([_named(row, rows), *rates, *_measures(row), shown]))
     lines.append(_line(["true sentences", "–", "–", "–", *_measures(truth), "–"]))
     return {"rows": list(rows), "true": dict(truth)}, "\n".join(lines)
@@ -266,11 +265,6 @@ def _named(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _beside(published: Mapping[str, float], name: str) -> str:
     return f" ({published[name]:.2f})" if name in published else ""
-
-
-def _cell(text: str) -> str:
-    """Model text in a Markdown table: nothing of it is markup."""
-    return "".join(f"\\{letter}" if letter in "\\`*_|<>[]~&" else letter for letter in text)
 
 
 def main() -> int:

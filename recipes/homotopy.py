@@ -16,8 +16,7 @@ import argparse
 import sys
 import time
 import tomllib
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +33,6 @@ STEPS, SAMPLES, MAPS = 9, 3, 10
 LENGTHS = ((1, 5), (6, 8), (9, 11), (12, 15), (16, 30))
 # Whose paths the page shows; of those with a prior posterior samples and tail samples too.
 SHOWN = ("word-dropout", "bow-annealing", "capacity-15", "autoencoder", "vanilla")
-WHOSE = ("the mean", "samples", "another's samples")
 
 
 def main() -> int:
@@ -53,6 +51,8 @@ def main() -> int:
     if failed:
         return 1
     trained_after = time.monotonic() - began
+
+    from homotopy_page import markdown
 
     import textvae
     from textvae.files import read_json, write_json, write_text
@@ -130,7 +130,7 @@ def held_out(model: "Trained", n: int, seed: int) -> list[str]:
 
     store = open_corpus(model.run.settings.data).split("test")
     order = np.random.default_rng(seed).permutation(len(store))
-    texts = model.tokenizer.decode_batch([store[row].tolist() for row in order[: 2 * n].tolist()])
+    texts = model.tokenizer.decode_batch(store.sentences(order[: 2 * n]))
     return list(dict.fromkeys(texts))[:n]
 
 
@@ -254,44 +254,34 @@ def fidelity(texts: Sequence[str], references: Sequence[str], each: int, seed: i
     `kept` is the share of words that need no edit, 1 - edits / words of the longer text; then how many texts are
     the sentence itself, and by how many words their lengths are wrong.
     """
+    from textvae.metrics.bleu import Matches, paired_matches, sentence_bleu
     from textvae.metrics.edits import edit_distance
+    from textvae.metrics.words import tokenized
 
-    pairs = list(zip(texts, references, strict=True))
-    counts = np.array([bleu_counts(text, reference) for text, reference in pairs])
-    blocks = counts.reshape(-1, each, counts.shape[1]).sum(axis=1)
-    order = np.random.default_rng(seed)
-    again = [bleu(blocks[order.integers(len(blocks), size=len(blocks))].sum(axis=0)) for _ in range(200)]
-    words = [(text.split(), reference.split()) for text, reference in pairs]
-    wrong = np.array([abs(len(own) - len(other)) for own, other in words])
-    kept = np.array([1 - edit_distance(own, other) / max(len(own), len(other)) for own, other in words])
+    own, other = tokenized(texts), tokenized(references)
+    found = paired_matches(own, other, 4)
+    blocks = len(texts) // each
+    drawn = np.random.default_rng(seed).integers(blocks, size=(200, blocks))
+
+    def bleu(rows: np.ndarray) -> np.ndarray:
+        """Corpus BLEU-4, from 0 to 100, of each row's blocks: what BLEU is of counts that are summed up."""
+        counts = (found.matched, found.total, found.length, found.closest)
+        summed = [one.reshape(blocks, each, *one.shape[1:]).sum(axis=1)[rows].sum(axis=1) for one in counts]
+        return 100 * sentence_bleu(Matches(*summed), 4)
+
+    wrong = np.abs(found.length - found.closest)
+    kept = np.array([1 - edit_distance(a, b) / max(len(a), len(b)) for a, b in zip(own, other, strict=True)])
+    same = np.array([text == reference for text, reference in zip(texts, references, strict=True)])
     return {
-        "bleu": {"mean": bleu(counts.sum(axis=0)), "standard_error": float(np.std(again)), "n": len(blocks)},
+        "bleu": {
+            "mean": float(bleu(np.arange(blocks)[None])[0]),
+            "standard_error": float(np.std(bleu(drawn))),
+            "n": blocks,
+        },
         "kept": summary(kept.reshape(-1, each).mean(axis=1)),
-        "same": summary(np.array([text == reference for text, reference in pairs]).reshape(-1, each).mean(axis=1)),
+        "same": summary(same.reshape(-1, each).mean(axis=1)),
         "length_error": summary(wrong.reshape(-1, each).mean(axis=1)),
     }
-
-
-def bleu_counts(text: str, reference: str) -> list[int]:
-    """Of one text: words, words of the reference, then for n-grams of 1 to 4 words those that match and all."""
-    own, other = text.split(), reference.split()
-    counts = [len(own), len(other)]
-    for n in range(1, 5):
-        grams, wanted = (Counter(zip(*(words[at:] for at in range(n)))) for words in (own, other))  # noqa: B905
-        counts += [(grams & wanted).total(), grams.total()]
-    return counts
-
-
-def bleu(counts: np.ndarray) -> float:
-    """Corpus BLEU, from 0 to 100, of summed `bleu_counts`: not smoothed, with the brevity penalty.
-
-    Source: Papineni et al. 2002.
-    """
-    matches, grams = counts[2::2].astype(float), counts[3::2].astype(float)
-    if not matches.all():
-        return 0.0
-    brevity = min(0.0, 1 - counts[1] / counts[0])
-    return float(100 * np.exp(brevity + np.log(matches / grams).mean()))
 
 
 def tail_samples(model: "Trained", scorer: "Trained", samples: int, seed: int) -> dict[str, Any]:
@@ -395,128 +385,6 @@ def examples(
 def marked(text: str, repeated: bool) -> str:
     """A text of a path; one that came before is marked."""
     return f"= {text}" if repeated else text
-
-
-def markdown(numbers: Mapping[str, Any], paths: Sequence[tuple[str, list[str]]]) -> str:
-    """The page: tables of the claims' statistics, then paths to be read."""
-    head = [
-        f"# Ways through the space of codes: {numbers['corpus']}, scale {numbers['scale']}, seed {numbers['seed']}",
-        "Written by `recipes/homotopy.py`, with the numbers in the JSON file beside it. NLL is by a language model "
-        "of the same size, nats with the end mark counted; ± is one standard error.",
-    ]
-    parts = [
-        *head,
-        *(build(numbers) for build in TABLES),
-        "## Paths to be read",
-        "`=` marks a text that came before.",
-    ]
-    for heading, lines in paths:
-        parts.append(f"**{heading}**\n\n" + "\n".join(f"{at}. {escaped(line)}" for at, line in enumerate(lines, 1)))
-    return "\n\n".join(parts) + "\n"
-
-
-def escaped(text: str) -> str:
-    """A text in which Markdown sees no marks."""
-    return "".join(f"\\{letter}" if letter in "\\`*_<>|[]#" else letter for letter in text)
-
-
-def shown(value: Mapping[str, Any] | float | None, digits: int = 2) -> str:
-    """A number or a mean with its standard error."""
-    if not isinstance(value, Mapping):
-        return "–" if value is None else f"{value:.{digits}f}"
-    error = value["standard_error"]
-    return f"{value['mean']:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
-
-
-def share(value: Mapping[str, Any] | None) -> str:
-    """A share in per cent, with its standard error."""
-    return "–" if value is None else f"{100 * value['mean']:.0f} ± {100 * (value['standard_error'] or 0):.0f} %"
-
-
-def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table under its heading."""
-    lines = [heading, "", f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
-
-
-def _runs(numbers: Mapping[str, Any]) -> str:
-    names = ("reconstruction", "kl", "bound", "nll_iw", "shuffle_gap", "log_det_covariance", "mean_squared_norm")
-    rows = [[name, *(shown(row[one]) for one in names)] for name, row in numbers["runs"].items()]
-    return table("## The models, test split", ["", *(name.replace("_", " ") for name in names)], rows)
-
-
-def _b8(numbers: Mapping[str, Any]) -> str:
-    heads = ("between", "ends", "rise", "per token: between", "ends", "rise", "different", "words a step", "most")
-    ways = [
-        (unit, kind) for unit in ("nats_per_sentence", "nats_per_token") for kind in ("between", "ends", "rise")
-    ]
-    rows = []
-    for where, models in numbers["B8"].items():
-        for name, row in models.items():
-            nats = [shown(row[unit][kind]) for unit, kind in ways]
-            change = [shown(row[kind], 1) for kind in ("different", "words_a_step", "largest_step")]
-            right = [share(row["grammatical"] and row["grammatical"][kind]) for kind in ("between", "ends")]
-            rows.append([f"{name}, {where}", *nats, *change, *right])
-    known = "; ".join(f"{name} {shown(row['nats_per_token'])}" for name, row in numbers["text"].items())
-    heading = "## B8: do paths stay grammatical? NLL of the texts between the ends, and of the ends"
-    found = table(heading, ["", *heads, "grammatical: between", "ends"], rows)
-    return f"{found}\n\nNats per token of {known}. Grammatical texts are known on the corpus `grammar` alone."
-
-
-def _b9(numbers: Mapping[str, Any]) -> str:
-    kinds = ("mean", "samples", "floor")
-    heads = ["", "words", "sentences", *(f"{what} of {who}" for what in ("BLEU", "words kept") for who in WHOSE)]
-    heads += [f"length error of {who}" for who in WHOSE[1:]]
-    rows = []
-    for name, lengths in numbers["B9"].items():
-        for words, row in lengths.items():
-            values = [shown(row[kind]["bleu"], 1) for kind in kinds] + [share(row[kind]["kept"]) for kind in kinds]
-            errors = [shown(row[kind]["length_error"]) for kind in kinds[1:]]
-            rows.append([name, words, str(row["sentences"]), *values, *errors])
-    return table("## B9: do posterior samples keep the sentence, and less so as it grows?", heads, rows)
-
-
-def _b10(numbers: Mapping[str, Any]) -> str:
-    heads = ["", "codes", "NLL", "per token", "grammatical", "different", "vocabulary", "words", "unknown", "‖z‖²"]
-    rows = []
-    for name, kinds in numbers["B10"].items():
-        for kind in ("ordinary", "tail", "c = 0.1"):
-            row = kinds[kind]
-            nats = [shown(row["nats_per_sentence"]), shown(row["nats_per_token"]), share(row["grammatical"])]
-            many = [f"{row['different']} of {row['texts']}", str(row["vocabulary"]), shown(row["words"])]
-            rows.append([name, kind, *nats, *many, f"{100 * row['unknown']:.1f} %", shown(row["squared_norm"], 1)])
-    one = next(iter(numbers["B10"].values()))
-    note = f"\n\nTail: {MAPS} maps with elements up to {one['bound']:.2f}, which keep volumes, on average, and "
-    note += f"stretch by up to {shown(one['stretch'])}."
-    return table("## B10: are tail samples less typical and yet grammatical?", heads, rows) + note
-
-
-def _p7(numbers: Mapping[str, Any]) -> str:
-    names = ("repeats", "nats_per_sentence", "nats_per_token")
-    rows = [
-        [model, decoding, *(shown(row[name]) for name in names), share(row["grammatical"])]
-        for model, cells in numbers["P7"].items()
-        for decoding, row in cells.items()
-    ]
-    heading = "## P7: the same seven codes by capacity and decoding: repeats on a path, NLL"
-    return table(heading, ["", "decoding", "repeats of 7", "NLL", "per token", "grammatical"], rows)
-
-
-def _sensitivity(numbers: Mapping[str, Any]) -> str:
-    rows = []
-    for name, found in numbers["sensitivity"].items():
-        for curve in found["curves"]:
-            at = [
-                f"{100 * share:.0f} %, {nats:+.1f}"
-                for share, nats in zip(curve["changed"], curve["loss"], strict=True)
-            ]
-            rows.append([name, curve["kind"], *at, shown(found["half"][curve["kind"]])])
-    distances = next(iter(numbers["sensitivity"].values()))["distances"]
-    heading = "## Sensitivity: share of changed texts, and nats of log p(x|z) lost, as codes move"
-    return table(heading, ["", "direction", *(f"{one:g}" for one in distances), "half changed at"], rows)
-
-
-TABLES: tuple[Callable[[Mapping[str, Any]], str], ...] = (_runs, _b8, _b9, _b10, _p7, _sensitivity)
 
 
 if __name__ == "__main__":

@@ -23,30 +23,8 @@ from running import Job, done
 
 HERE = Path(__file__).parent
 DASH = "–"
-COLUMNS = (
-    "nll",
-    "nll_standard_error",
-    "nll_kind",
-    "iw_samples",
-    "iw_sentences",
-    "bound",
-    "reconstruction",
-    "kl",
-    "rate_kind",
-    "mutual_information",
-    "mutual_information_sentences",
-    "active_units_0.01",
-    "active_units_0.2",
-    "latent",
-    "shuffle_gap",
-    "shuffle_gap_standard_error",
-    "log_det_covariance",
-    "mean_squared_norm",
-    "kl_moment_matched",
-    "mmd_squared",
-    "tokens_per_second",
-    "final_kl_weight",
-)
+# Of a comparison's columns those that tell of other runs than the row's.
+RELATIVE = ("nll_relative_percent", "relative_speed")
 # Of the row's name on the left, one or two numbers on the right.
 HEAD = ("row", "seeds", "reconstruction", "KL", "MI", "shuffle gap", "active", "NLL", "against the LM", "speed")
 
@@ -106,7 +84,7 @@ def measured(folder: Path) -> Rows:
         name, _, seed = row.name.rpartition("-")
         run = row.members[0]
         about = {name: run.run.environment.get(name) for name in ("device", "threads", "torch", "textvae")}
-        numbers = {column: row.values[column] for column in COLUMNS}
+        numbers = {name: value for name, value in row.values.items() if name not in RELATIVE}
         signature = {"signature": run.scores.get("signature"), "precision": run.run.settings.train.precision}
         rows.setdefault(name, {})[seed] = {"method": row.method, **numbers, **signature, **about}
     return rows

@@ -24,6 +24,11 @@ class Job(NamedTuple):
     iw_sentences: int = 200
 
 
+def slug(name: str) -> str:
+    """A row's name as part of a folder's."""
+    return "".join(letter if letter.isalnum() or letter == "." else "_" for letter in name)
+
+
 def done(jobs: Sequence[Job], processes: int, minutes: float | None = None) -> list[str]:
     """Train and evaluate the runs, each in a process of one thread; what went wrong, a line for each that did.
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from running import Job, done
+from running import Job, done, slug
 
 HERE = Path(__file__).parent
 # Of the KL's weight, once the unregularised model has converged.
@@ -75,11 +75,6 @@ def job_of(
         given.append(f"{path}={value}")
     place = Path("runs/semeniuta2017") / "-".join(map(str, (asked.figure, slug(name), length, value, seed)))
     return Job(place, None, tuple(given), tables, "valid", iw_samples=1, iw_sentences=1)
-
-
-def slug(name: str) -> str:
-    """A row's name as part of a folder's."""
-    return "".join(letter if letter.isalnum() or letter == "." else "_" for letter in name)
 
 
 def measured(cell: Cell) -> dict[str, Any]:
@@ -183,7 +178,7 @@ def main() -> int:
         document = {
             "about": about,
             "scale": "cpu",
-            "settings": plan["settings"],
+            "settings": {**plan["settings"], "train": planned[0].job.tables["train"]},
             "machine": machine(),
             "rows": rows,
         }

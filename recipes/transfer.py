@@ -13,8 +13,6 @@ folder that TEXTVAE_DATA names.
 import argparse
 import json
 import multiprocessing
-import os
-import platform
 import re
 import sys
 import time
@@ -74,10 +72,14 @@ def main() -> int:
     context = multiprocessing.get_context("spawn")
     with context.Pool(min(asked.processes, len(tasks)), maxtasksperchild=1) as pool:
         measured = pool.map(measure, tasks, chunksize=1)
+
+    from textvae.files import write_json
+    from textvae.run import machine
+
     asked.out.mkdir(parents=True, exist_ok=True)
-    about = {"scale": asked.scale, "seconds": round(time.monotonic() - begun, 1), **machine()}
+    about = {"scale": asked.scale, "seconds": round(time.monotonic() - begun, 1), "machine": machine()}
     for name, found in zip(corpora, measured, strict=True):
-        write(asked.out / f"{name}.json", {"recipe": "transfer", "corpus": name, **about, **found})
+        write_json(asked.out / f"{name}.json", {"recipe": "transfer", "corpus": name, **about, **found})
     results = dict(zip(corpora, measured, strict=True))
     (asked.out / "transfer.md").write_text(markdown(results, about), encoding="utf-8")
     drawing(results, asked.out / "transfer.png")
@@ -263,30 +265,6 @@ def examples(trained: Any, texts: list[str], moves: Any, title: str, strengths: 
     return lines
 
 
-def machine() -> dict[str, Any]:
-    """Versions and hardware."""
-    import torch
-
-    import textvae
-
-    cuda = torch.cuda.is_available()
-    return {
-        "versions": {
-            "textvae": textvae.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-        "hardware": torch.cuda.get_device_name() if cuda else f"{platform.machine()}, {os.cpu_count()} cores",
-    }
-
-
-def write(path: Path, document: dict[str, Any]) -> None:
-    """One JSON file."""
-    from textvae.files import write_json
-
-    write_json(path, document)
-
-
 def averaged(found: dict[str, Any], model: str, way: str) -> list[dict[str, Any]]:
     """A model's curve by one way, the mean of both ways round, a dict of numbers for each line."""
     curves = [curve["rows"] for curve in found["curves"] if (curve["model"], curve["way"]) == (model, way)]
@@ -303,7 +281,7 @@ def markdown(results: dict[str, dict[str, Any]], about: dict[str, Any]) -> str:
     """A table for each corpus: the mean of both ways round."""
     lines = [
         "# Attribute transfer over strength",
-        f"Scale {about['scale']}, {about['hardware']}, torch {about['versions']['torch']}. Means of both "
+        f"Scale {about['scale']}, {about['machine']['device']}, torch {about['machine']['torch']}. Means of both "
         "ways round; BLEU 0 to 100; NLL in nats per sentence. Strength 0 is the reconstruction.",
     ]
     names = {

@@ -54,10 +54,6 @@ def test_no_held_out_sentence_is_in_a_split_or_comes_twice(recipe):
     assert not set(held_out) & {text for split in ("train", "valid", "test") for text in found[split]}
 
 
-def test_model_text_is_no_markup(recipe):
-    assert recipe._cell("a | <unk> *b* _c_ [d]") == r"a \| \<unk\> \*b\* \_c\_ \[d\]"
-
-
 @pytest.mark.slow
 def test_both_tables_from_end_to_end(recipe, monkeypatch, tmp_path):
     """Every number of the tables is what the library gives for the runs; nothing is trained twice."""
