@@ -3,14 +3,16 @@ import torch
 
 from textvae.batches import Batch
 from textvae.generate import prefixes
-from textvae.generate.prefixes import log_px
+from textvae.generate.prefixes import log_ratios
 from textvae.model import build
 from textvae.objective import load_settings
 from textvae.scores import evaluating
 from textvae.tokenizers import EOS, UNK
 
-SENTENCES = [[4, 5, 6], [4, 5, 7], [4, 5], [8], [4, 5, 6], [UNK, 4, 5, 6, 7, 8], [4, 5, 6, 9]]
-SENTENCES = [[*ids, EOS] for ids in SENTENCES]
+# Pairs that differ in the first word, the last, in length, in all words, or not at all.
+FIRST = [[4, 5, 6], [4, 5, 7], [4, 5], [8], [4, 5, 6], [UNK, 4, 5, 6, 7, 8], [4, 5, 6, 9]]
+SECOND = [[7, 5, 6], [4, 5, 6], [4, 5, 7], [9, 4, 4], [4, 5, 6], [UNK, 4, 7, 6, 7], [4, 8, 6, 9]]
+FIRST, SECOND = ([[*ids, EOS] for ids in side] for side in (FIRST, SECOND))
 DECODERS = {
     "lstm": {"name": "lstm", "hidden": 8, "layers": 2},
     "gru, inputless": {"name": "gru", "hidden": 8, "word_keep": 0.0},
@@ -34,34 +36,42 @@ def alone(model, ids, z):
 
 @pytest.mark.parametrize("rows", [2000, 4, 1])
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_every_sentence_under_every_code_as_alone(monkeypatch, decoder, rows):
+def test_every_pair_under_every_code_as_alone(monkeypatch, decoder, rows):
     monkeypatch.setattr(prefixes, "ROWS", rows)
     more = {} if decoder == "hybrid" else {"feedforward": {"layers": 1}}
     model, codes = model_of(decoder, **more), torch.randn(5, 3)
     which = torch.tensor([[0, 3], [0, 1], [0, 3], [2, 4], [1, 0], [0, 0], [3, 0]])
     with evaluating(model):
-        found = log_px(model, codes, which, SENTENCES)
-        expected = [[alone(model, ids, codes[at]) for at in row] for ids, row in zip(SENTENCES, which, strict=True)]
+        found = log_ratios(model, codes, which, FIRST, SECOND)
+        expected = [
+            [alone(model, x, codes[at]) - alone(model, y, codes[at]) for at in row]
+            for x, y, row in zip(FIRST, SECOND, which, strict=True)
+        ]
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), atol=1e-5, rtol=1e-6)
+    assert found[4].tolist() == [0.0, 0.0] and (found[[0, 1, 2, 3, 5, 6]] != 0).all()
 
 
 def test_a_language_model():
     model = model_of("lstm", latent=0)
     with evaluating(model):
-        found = log_px(model, None, torch.zeros(7, 1, dtype=torch.long), SENTENCES)
-        expected = torch.stack([alone(model, ids, None) for ids in SENTENCES])[:, None]
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-    assert found[0] == found[4]
+        found = log_ratios(model, None, torch.zeros(7, 1, dtype=torch.long), FIRST, SECOND)
+        expected = [alone(model, x, None) - alone(model, y, None) for x, y in zip(FIRST, SECOND, strict=True)]
+    torch.testing.assert_close(found, torch.stack(expected)[:, None], atol=1e-5, rtol=0)
 
 
-def test_what_sentences_have_in_common_is_one_step(monkeypatch):
+def test_what_sentences_have_in_common_is_one_step_and_no_softmax(monkeypatch):
     model = model_of("lstm")
-    steps, real = [], model.decoder.step
-    monkeypatch.setattr(model.decoder, "step", lambda token, state: steps.append(len(token)) or real(token, state))
-    done = []
+    steps, softmaxes, done = [], [], []
+    real, logits = model.decoder.advance, model.decoder.logits
+    monkeypatch.setattr(
+        model.decoder, "advance", lambda token, state: steps.append(len(token)) or real(token, state)
+    )
+    monkeypatch.setattr(model.decoder, "logits", lambda read: softmaxes.append(len(read)) or logits(read))
+    first, second = [[4, 5, 6, EOS], [4, 5, 8, EOS]], [[4, 5, 7, EOS], [4, 5, 9, EOS]]
     with evaluating(model):
-        which = torch.zeros(7, 1, dtype=torch.long)
-        log_px(model, torch.zeros(1, 3), which, SENTENCES, lambda *count: done.append(count))
-    # Beginnings of one word: 4, 8, UNK; of two: 4 5, UNK 4; of three: 4 5 6, 4 5 7, UNK 4 5; then two, one, one.
-    assert steps == [1, 3, 2, 3, 2, 1, 1]
-    assert done == [(7, 7)]
+        which = torch.zeros(2, 1, dtype=torch.long)
+        log_ratios(model, torch.zeros(1, 3), which, first, second, lambda *count: done.append(count))
+    # Beginnings: none; 4; 4 5; then four different words, and the end mark after each is all that is normalised.
+    assert steps == [1, 1, 1, 4]
+    assert softmaxes == [4]
+    assert done == [(4, 4)]

@@ -1,4 +1,4 @@
-"""log p(x|z) of many sentences that begin alike: what they have in common is computed once."""
+"""How much likelier one sentence is than another, for many pairs that begin alike."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,27 +8,33 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from textvae.model import TextVAE
+from textvae.parts.decoders.stepping import Stepwise
 from textvae.tokenizers import BOS, EOS, PAD
 
 # Sentences scored side by side; with 10,000 words their logits take at most 80 MB.
 ROWS = 2000
 
 
-def log_px(
+def log_ratios(
     model: TextVAE,
     codes: Float[Tensor, "code latent"] | None,
-    which: Int[Tensor, "sentence under"],
-    sentences: Sequence[list[int]],
+    which: Int[Tensor, "pair under"],
+    first: Sequence[list[int]],
+    second: Sequence[list[int]],
     progress: Callable[[int, int], None] | None = None,
-) -> Float64[Tensor, "sentence under"]:
-    """log p(x|z) of each sentence in nats, end mark included, under each of the codes that `which` names for it.
+) -> Float64[Tensor, "pair under"]:
+    """log p(x|z) - log p(y|z) of each pair in nats, end marks included, under each of the codes that `which` names.
 
-    Without codes log p(x) by a language model. The beginnings of sentences under the same code form a tree, each
-    node of which is one step of the decoder, so that sentences that differ in their last word cost hardly more than
-    one. Put the model into evaluation mode first.
+    Without codes log p(x) - log p(y) by a language model. The beginnings of sentences under the same code form a
+    tree, each node of which is one step of the decoder, so that sentences that differ in their last word cost
+    little more than one. What a pair has in common at its beginning cancels and passes through no softmax; neither does
+    the first word that differs: both have the same normaliser. Put the model into evaluation mode first.
     """
+    sentences = [*first, *second]
     rows = [torch.tensor(sentence) for sentence in sentences]
     ids = pad_sequence(rows, batch_first=True, padding_value=PAD)
+    differ = torch.tensor([_difference(x, y) for x, y in zip(first, second, strict=True)]).repeat(2)
+    which = which.repeat(2, 1)
     columns = which.shape[1]
     # Sentences of one code follow each other, and among them those that begin alike.
     rank = torch.tensor(sorted(range(len(rows)), key=sentences.__getitem__)).argsort()
@@ -38,32 +44,67 @@ def log_px(
     for part in order.split(ROWS):
         used, node = which.flatten()[part].unique(return_inverse=True)
         z = None if codes is None else model.code(codes[used].to(model.device))
-        given = ids[part // columns].to(model.device)
-        found[part] = _summed(model, z, node.to(model.device), given).cpu()
+        given = [each[part // columns].to(model.device) for each in (ids, differ)]
+        found[part] = _summed(model, z, node.to(model.device), *given).cpu()
         done += len(part)
         if progress is not None:
             progress(done, len(order))
-    return found.view_as(which)
+    better, worse = found.view_as(which).split(len(first))
+    return better - worse
+
+
+def _difference(x: Sequence[int], y: Sequence[int]) -> int:
+    """The place at which two sentences begin to differ."""
+    places = (place for place, (a, b) in enumerate(zip(x, y, strict=False)) if a != b)
+    return next(places, min(len(x), len(y)))
 
 
 def _summed(
-    model: TextVAE, z: Tensor | None, node: Int[Tensor, " row"], ids: Int[Tensor, "row time"]
+    model: TextVAE,
+    z: Tensor | None,
+    node: Int[Tensor, " row"],
+    ids: Int[Tensor, "row time"],
+    differ: Int[Tensor, " row"],
 ) -> Float64[Tensor, " row"]:
-    """The same of a few; `node` is at first the code of each sentence, then the beginning that it has."""
-    state = model.decoder.start(z, 1)
+    """The logit of each sentence's word at `differ` and the log-probabilities of those after it, summed.
+
+    `node` is at first the code of each sentence, then the beginning that it has.
+    """
+    decoder = model.decoder
+    state = decoder.start(z, 1)
     token = torch.full((1 if z is None else len(z),), BOS, device=ids.device)
     found = torch.zeros(len(ids), dtype=torch.float64, device=ids.device)
     going = torch.arange(len(ids), device=ids.device)
     for time in range(ids.shape[1]):
-        logits, state = model.decoder.step(token, state)
-        wanted = ids[going, time]
-        normaliser = logits.float().logsumexp(dim=1)
-        found[going] += (logits[node, wanted].float() - normaliser[node]).double()
+        read, state = decoder.advance(token, state)
+        wanted, begun = ids[going, time], differ[going]
+        at = begun == time
+        found[going[at]] += _logits(decoder, read[node[at]], wanted[at])
+        after = begun < time
+        if after.any():
+            found[going[after]] += _log_probabilities(decoder, read, node[after], wanted[after])
         on = wanted != EOS
         going, node, wanted = going[on], node[on], wanted[on]
         if not len(going):
             break
-        words = logits.shape[1]
+        words = decoder.words.out_features
         children, node = (node * words + wanted).unique(return_inverse=True)
-        state, token = model.decoder.select(state, children // words), children % words
+        state, token = decoder.select(state, children // words), children % words
     return found
+
+
+def _logits(
+    decoder: Stepwise, read: Float[Tensor, "row size"], wanted: Int[Tensor, " row"]
+) -> Float64[Tensor, " row"]:
+    """The logit of one word for each row."""
+    return ((read * decoder.words.weight[wanted]).sum(dim=1) + decoder.words.bias[wanted]).double()
+
+
+def _log_probabilities(
+    decoder: Stepwise, read: Float[Tensor, "node size"], node: Int[Tensor, " row"], wanted: Int[Tensor, " row"]
+) -> Float64[Tensor, " row"]:
+    """The log-probability of one word for each row, after the beginning `node`."""
+    used, row = node.unique(return_inverse=True)
+    logits = decoder.logits(read[used]).float()
+    normaliser = logits.logsumexp(dim=1)
+    return (logits[row, wanted] - normaliser[row]).double()

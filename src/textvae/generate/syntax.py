@@ -13,7 +13,7 @@ from torch import Tensor
 import textvae
 from textvae.corpora.readers import one_line, read_table
 from textvae.errors import RequestError
-from textvae.generate.prefixes import log_px
+from textvae.generate.prefixes import log_ratios
 from textvae.generate.trained import Trained
 from textvae.metrics.likelihood import standard_error
 from textvae.metrics.signature import digest, signature
@@ -200,17 +200,14 @@ def preferences(
     """log p(x+|z) - log p(x-|z) of each pair in nats, for z+, z-, and both averaged over the pair's condition.
 
     Of a language model, which has no codes, one column. Every sentence is encoded once, and beginnings that
-    sentences have in common under a code are scored once.
+    sentences have in common under a code are read once.
     """
-    sentences = [one.good for one in read] + [one.bad for one in read]
+    good, bad = [one.good for one in read], [one.bad for one in read]
     codes, which = None, torch.zeros(len(read), 1, dtype=torch.long)
     if trained.model.prior is not None:
-        codes, which = _codes(trained, read, sentences)
+        codes, which = _codes(trained, read, good + bad)
     with evaluating(trained.model):
-        good, bad = log_px(trained.model, codes, which.repeat(2, 1), sentences, progress).split(len(read))
-    same = torch.tensor([one.good == one.bad for one in read])
-    # The same tokens are equally likely, whatever the last bits of two different batches.
-    return (good - bad).masked_fill(same[:, None], 0.0)
+        return log_ratios(trained.model, codes, which, good, bad, progress)
 
 
 def _codes(

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from textvae.parts.decoders.inputs import along, at, dropped, previous
+from textvae.parts.decoders.stepping import Stepwise
 from textvae.parts.layers import words_log_prob
 from textvae.parts.products import linear
 
@@ -106,7 +107,7 @@ class MaskedLayer(nn.Module):
         return self.norm(found).relu(), past
 
 
-class ConvolutionalDecoder(nn.Module):
+class ConvolutionalDecoder(Stepwise):
     """p(x|z) by causal convolutions: words and code to `hidden` channels, the layers, a softmax.
 
     The code, or its features (sample, batch, position, latent), is seen at every position; with `latent = 0` there
@@ -154,8 +155,8 @@ class ConvolutionalDecoder(nn.Module):
         rows = rows if z is None else len(z)
         return Past(tuple(layer.causal.past(rows) for layer in self.layers), z, 0)
 
-    def step(self, token: Int[Tensor, " row"], state: Past) -> tuple[Float[Tensor, "row vocabulary"], Past]:
-        """Logits of the next word after `token`, and the state after it."""
+    def advance(self, token: Int[Tensor, " row"], state: Past) -> tuple[Float[Tensor, "row hidden"], Past]:
+        """The last layer's channels after `token`, and the state after it."""
         inputs = self.embedding(dropped(token, self.word_keep, self.training))
         if state.z is not None:
             inputs = torch.cat([inputs, at(state.z, state.position)], dim=1)
@@ -163,8 +164,7 @@ class ConvolutionalDecoder(nn.Module):
         for layer, past in zip(self.layers, state.kernels, strict=True):
             x, past = layer.step(x, past)
             kept.append(past)
-        logits = linear(x, self.words.weight, self.words.bias)
-        return logits, Past(tuple(kept), state.z, state.position + 1)
+        return x, Past(tuple(kept), state.z, state.position + 1)
 
     def select(self, state: Past, rows: Int[Tensor, " kept"] | Bool[Tensor, " row"]) -> Past:
         """The state of some rows: sentences that go on, or the survivors of a beam."""

@@ -5,8 +5,8 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from textvae.parts.decoders.stepping import Stepwise
 from textvae.parts.layers import words_log_prob
-from textvae.parts.products import linear
 
 
 class Unfolded(NamedTuple):
@@ -16,7 +16,7 @@ class Unfolded(NamedTuple):
     position: int
 
 
-class FeedForwardDecoder(nn.Module):
+class FeedForwardDecoder(Stepwise):
     """p(x|z) = prod_t p(x_t|z): a softmax of the features that a hybrid decoder has at each position.
 
     Source: Semeniuta et al. 2017, section 3.3 and figure 2 (a).
@@ -38,11 +38,12 @@ class FeedForwardDecoder(nn.Module):
         """The state before the first word of each code."""
         return Unfolded(z, 0)
 
-    def step(self, token: Int[Tensor, " row"], state: Unfolded) -> tuple[Float[Tensor, "row vocabulary"], Unfolded]:
-        """Logits of the next word, which does not depend on `token`, and the state after it."""
+    def advance(
+        self, token: Int[Tensor, " row"], state: Unfolded
+    ) -> tuple[Float[Tensor, "row features"], Unfolded]:
+        """The features of the next word, which do not depend on `token`, and the state after it."""
         features, position = state
-        logits = linear(features[:, position], self.words.weight, self.words.bias)
-        return logits, Unfolded(features, position + 1)
+        return features[:, position], Unfolded(features, position + 1)
 
     def select(self, state: Unfolded, rows: Int[Tensor, " kept"] | Bool[Tensor, " row"]) -> Unfolded:
         """The state of some rows."""

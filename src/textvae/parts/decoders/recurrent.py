@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from textvae.parts.decoders.inputs import along, at, dropped, previous
+from textvae.parts.decoders.stepping import Stepwise
 from textvae.parts.layers import Cell, Recurrent, State, words_log_prob
-from textvae.parts.products import linear
 from textvae.settings.architectures import Norm
 
 Inject = Literal["state", "input"]
@@ -24,7 +24,7 @@ class DecoderState(NamedTuple):
     position: int
 
 
-class RecurrentDecoder(nn.Module):
+class RecurrentDecoder(Stepwise):
     """An LSTM or GRU language model that sees z as its initial state, at every input, or both.
 
     With `latent = 0` it sees none: the plain language model. The code may have features of its own at every
@@ -91,17 +91,16 @@ class RecurrentDecoder(nn.Module):
             state = (zeros,) * self.network.states
         return DecoderState(state, z, 0)
 
-    def step(
+    def advance(
         self, token: Int[Tensor, " row"], state: DecoderState
-    ) -> tuple[Float[Tensor, "row vocabulary"], DecoderState]:
-        """Logits of the next word after `token`, and the state after it."""
+    ) -> tuple[Float[Tensor, "row hidden"], DecoderState]:
+        """The network's outputs after `token`, and the state after it."""
         network_state, z, position = state
         inputs = self.embedding(dropped(token, self.word_keep, self.training))
         if self.at_input and z is not None:
             inputs = torch.cat([inputs, at(z, position)], dim=1)
         outputs, network_state = self.network(inputs[:, None], network_state)
-        logits = linear(outputs[:, 0], self.words.weight, self.words.bias)
-        return logits, DecoderState(network_state, z, position + 1)
+        return outputs[:, 0], DecoderState(network_state, z, position + 1)
 
     def select(self, state: DecoderState, rows: Int[Tensor, " kept"] | Bool[Tensor, " row"]) -> DecoderState:
         """The state of some rows: sentences that go on, or the survivors of a beam."""

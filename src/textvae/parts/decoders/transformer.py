@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from textvae.parts.attention import DEVIATION, Past, Transformer, causal, draw
 from textvae.parts.decoders.inputs import along, at, dropped, previous
+from textvae.parts.decoders.stepping import Stepwise
 from textvae.parts.layers import words_log_prob
-from textvae.parts.products import linear
 
 Inject = Literal["prefix", "input"]
 
@@ -23,7 +23,7 @@ class TransformerState(NamedTuple):
     added: Tensor | None
 
 
-class TransformerDecoder(nn.Module):
+class TransformerDecoder(Stepwise):
     """A causal transformer that sees z as a position before the begin mark, added to every input, or both.
 
     With `latent = 0` it sees none: the plain language model. The code may have features of its own at every
@@ -103,16 +103,16 @@ class TransformerDecoder(nn.Module):
         return TransformerState(past, None if z is None or self.at_input is None else self.at_input(z))
 
     @torch.no_grad()
-    def step(
+    def advance(
         self, token: Int[Tensor, " row"], state: TransformerState
-    ) -> tuple[Float[Tensor, "row vocabulary"], TransformerState]:
-        """Logits of the next word after `token`, and the state after it; no gradients."""
+    ) -> tuple[Float[Tensor, "row hidden"], TransformerState]:
+        """The last block's outputs after `token`, and the state after it; no gradients."""
         past, added = state
         inputs = self._entered(self.embedding(dropped(token, self.word_keep, self.training)))
         if added is not None:
             inputs = inputs + at(added, past.position)  # what has positions comes without a prefix
         outputs, past = self.network.step(inputs, past)
-        return linear(outputs, self.words.weight, self.words.bias), TransformerState(past, added)
+        return outputs, TransformerState(past, added)
 
     def select(
         self, state: TransformerState, rows: Int[Tensor, " kept"] | Bool[Tensor, " row"]
