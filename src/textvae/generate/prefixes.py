@@ -25,10 +25,11 @@ def log_ratios(
 ) -> Float64[Tensor, "pair under"]:
     """log p(x|z) - log p(y|z) of each pair in nats, end marks included, under each of the codes that `which` names.
 
-    Without codes log p(x) - log p(y) by a language model. The beginnings of sentences under the same code form a
-    tree, each node of which is one step of the decoder, so that sentences that differ in their last word cost
-    little more than one. What a pair has in common at its beginning cancels and passes through no softmax; neither does
-    the first word that differs: both have the same normaliser. Put the model into evaluation mode first.
+    Without codes log p(x) - log p(y) by a language model. The beginnings of sentences under the same code form
+    a tree, each node of which is one step of the decoder, so that sentences that differ in their last word cost
+    little more than one. What a pair has in common at its beginning cancels and passes through no softmax;
+    neither does the first word that differs: both have the same normaliser. Put the model into evaluation mode
+    first.
     """
     sentences = [*first, *second]
     rows = [torch.tensor(sentence) for sentence in sentences]
