@@ -215,7 +215,9 @@ def _problem(model: type[BaseModel], error: Any, document: Any, prefix: str = ""
     if error["type"] in ("model_type", "model_attributes_type", "dict_type"):
         return f"{where} = {value!r}: a table is expected"
     if error["type"] == "tuple_type":
-        return f"{where} = {value!r}: a list is expected"
+        return f"{where} = {value!r}: a list in square brackets is expected"
+    if error["type"] == "too_short":
+        return f"{where} = {value!r}: too few values; give {error['ctx']['min_length']} or more"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return f"{where} = {value!r}: {message}"
 
