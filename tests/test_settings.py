@@ -537,3 +537,29 @@ def test_the_default_norm_of_a_hybrids_top_is_one_that_its_cell_has():
     assert top() == ("lstm", "layer")
     assert top("model.decoder.top.name=gru") == ("gru", "none")
     assert top("model.decoder.top.norm=layer-per-gate", "model.decoder.top.name=gru") == ("gru", "layer-per-gate")
+
+
+@pytest.mark.parametrize(
+    "name, top, kept",
+    [
+        ("transformer", None, 0.0),
+        ("gru", None, 0.0),
+        ("hybrid", None, 0.0),
+        ("hybrid", "bytenet", 0.0),
+        ("hybrid", "feed-forward", 1.0),
+    ],
+)
+def test_another_decoder_keeps_the_word_dropout_below_it(name, top, kept):
+    assignments = [f"model.decoder.name={name}", *([f"model.decoder.top.name={top}"] if top else [])]
+    document = override({"model": {"decoder": {"word_keep": 0.0}}}, assignments)
+    decoder = parse(document, {}).model.decoder
+    assert decoder.word_keep == kept and (top is None or decoder.top.name == top)
+    back = parse(override(document, ["model.decoder.name=bytenet"]), {}).model.decoder
+    assert back.word_keep == (1.0 if top == "feed-forward" else 0.0)
+
+
+def test_word_dropout_that_is_given_counts_for_another_decoder():
+    below = {"model": {"decoder": {"word_keep": 0.0}}}
+    given = {"decoder": {"name": "hybrid", "top": {"word_keep": 0.5}}}
+    assert parse(merge(below, {"model": given}), {}).model.decoder.word_keep == 0.5
+    assert parse(override(below, ["model.decoder.name=bytenet"]), {}).model.decoder.hidden == 512
