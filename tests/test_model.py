@@ -15,6 +15,7 @@ from textvae.metrics.likelihood import perplexity
 from textvae.model import TextVAE, build
 from textvae.objective import Objective
 from textvae.parts.decoders.recurrent import RecurrentDecoder
+from textvae.parts.layers import Feedforward
 from textvae.parts.noise import sentence_noise, step_noise
 from textvae.terms import TERMS
 from textvae.tokenizers import BOS, EOS
@@ -223,9 +224,11 @@ class TestArchitectures:
         "bytenet": {"name": "bytenet"},
         "transformer": {"name": "transformer"},
         "hybrid with an lstm on top": {"name": "hybrid"},
+        "hybrid with a gru on top": {"name": "hybrid", "top": {"name": "gru"}},
         "hybrid with bytenet on top": {"name": "hybrid", "top": {"name": "bytenet"}},
         "hybrid, feed-forward": {"name": "hybrid", "top": {"name": "feed-forward"}},
     }
+    AROUND: ClassVar[list] = [(512, True), (512, False), (6656, True)]  # the encoder's output, highway
 
     def test_the_documents_say_how_many_parameters_each_part_has(self):
         """Without embeddings and the vocabulary's softmax, at the default sizes."""
@@ -236,6 +239,7 @@ class TestArchitectures:
             for row in rows
             if len(row) > 3 and re.fullmatch("[0-9,]+", row[-2])
         ]
+        told, around = told[: -len(self.AROUND)], told[-len(self.AROUND) :]
         assert len(told) == len(self.ENCODERS) + len(self.DECODERS)
         parts = [("encoder", table) for table in self.ENCODERS.values()]
         parts += [("decoder", table) for table in self.DECODERS.values()]
@@ -249,6 +253,9 @@ class TestArchitectures:
                 for parameter in module.parameters() if module is not None else ():
                     own.pop(id(parameter))
             assert (name, number) == (expected, sum(own.values()))
+        for (_, number), (size, highway) in zip(around, self.AROUND, strict=True):
+            layers = [Feedforward(n, 1, highway) for n in (size, s.Model().latent)]
+            assert number == sum(p.numel() for layer in layers for p in layer.parameters())
 
     def test_shared_and_tied_embeddings_are_one_matrix_and_survive_saving(self, tmp_path):
         tables = {"latent": 2, "embedding": 6, "decoder": {"hidden": 6}, "shared_embedding": True, "tied": True}

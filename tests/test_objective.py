@@ -164,6 +164,23 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
             "model.encoder.kernel = 2: leaves gaps at stride 3; give a kernel of at least the stride",
         ),
         (
+            {"model": {"encoder": {"name": "convolutional", "kernel": [3, 1]}}},
+            "model.encoder.kernel[1] = 1: leaves gaps at stride 2; give a kernel of at least the stride",
+        ),
+        (
+            {"model": {"encoder": {"name": "convolutional", "kernel": 20, "stride": 20}}, "data": {"window": 60}},
+            "model.encoder.stride = 20: 2 layers bring 400 positions together, and the longest text has 60; give "
+            "smaller strides or fewer maps, or longer texts",
+        ),
+        (
+            {"model": {"decoder": {"name": "hybrid", "stride": [3, 3]}}, "data": {"max_length": 7}},
+            "model.decoder.stride = [3, 3]: 2 layers bring 9 positions together, and the longest text has 8; give",
+        ),
+        (
+            {"model": {"decoder": {"name": "hybrid", "top": {"name": "gru", "norm": "layer"}}}},
+            "model.decoder.top.norm = 'layer': is made for the LSTM; set model.decoder.top.norm = 'none' or",
+        ),
+        (
             {"model": {"encoder": {"name": "gru", "norm": "layer"}}},
             "model.encoder.norm = 'layer': is made for the LSTM; set model.encoder.norm = 'none' or model.encoder",
         ),
@@ -213,8 +230,10 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
         ),
         (
             {"model": {"latent": 0}, "objective": {"kl": {}, "mu-forcing": {}}},
-            "objective.kl: needs a posterior, and model.latent = 0 is a language model without one\n"
-            "objective.mu-forcing: needs a posterior, and model.latent = 0 is a language model without one",
+            "objective.kl: needs a posterior, and model.latent = 0 is a language model without one; "
+            "leave it out, as --method language-model does\n"
+            "objective.mu-forcing: needs a posterior, and model.latent = 0 is a language model without one; "
+            "leave it out, as --method language-model does",
         ),
         (
             {"model": {"decoder": {"inject": []}}},

@@ -8,7 +8,6 @@ import itertools
 import math
 import os
 import random
-import warnings
 
 import numpy as np
 import pytest
@@ -42,6 +41,7 @@ FACTORS = {
     "decoder": {
         "lstm": {"name": "lstm", "hidden": 7, "layers": 2},
         "gru": {"name": "gru", "hidden": 7, "word_keep": 0.5},
+        "inputless": {"name": "lstm", "hidden": 7, "word_keep": 0.0},
         "norm-lstm": {"name": "lstm", "hidden": 7, "norm": "layer-per-gate"},
         "gated-convolutional": {
             "name": "gated-convolutional",
@@ -53,6 +53,7 @@ FACTORS = {
         "bytenet": {"name": "bytenet", "hidden": 6, "layers": 2},
         "transformer": {"name": "transformer", "hidden": 8, "layers": 1, "heads": 2},
         "hybrid": {"name": "hybrid", "maps": [5, 4], "top": {"name": "lstm", "hidden": 6}},
+        "hybrid-gru": {"name": "hybrid", "maps": [5], "top": {"name": "gru", "hidden": 6, "word_keep": 0.0}},
         "hybrid-bytenet": {"name": "hybrid", "maps": [5], "top": {"name": "bytenet", "hidden": 6, "layers": 1}},
         "feed-forward": {"name": "hybrid", "maps": [5, 4], "top": {"name": "feed-forward"}},
     },
@@ -89,6 +90,18 @@ FACTORS = {
         "nucleus": Decoding("nucleus", top_p=0.8),
         "beam": Decoding("beam", beam=3, normalisation=0.7),
     },
+    "text": {
+        "words": {},
+        "right-to-left": {"right_to_left": True},
+        "cut": {"max_length": 3, "too_long": "cut"},
+        "characters": {"tokenizer": {"name": "character"}, "max_length": 20},
+        "windows": {"tokenizer": {"name": "character"}, "max_length": 100, "window": 12},
+    },
+    "around": {
+        "nothing": {},
+        "highway": {"feedforward": {"layers": 1}},
+        "tied": {"tied": True, "shared_embedding": True},  # at embeddings of the decoder's size
+    },
     "training": {
         "joint": {},
         "aggressive": {"update": {"name": "aggressive", "inner": 1}},
@@ -108,10 +121,13 @@ def settings_of(cell: Cell, **data):
         "encoder": FACTORS["encoder"][chosen["encoder"]],
         "decoder": FACTORS["decoder"][chosen["decoder"]],
         **parts,
+        **FACTORS["around"][chosen["around"]],
     }
+    if chosen["around"] == "tied":
+        model["embedding"] = {**model["decoder"], **model["decoder"].get("top", {})}.get("hidden", 5)
     train_table = {"batch_size": 3, "max_steps": 2, **FACTORS["training"][chosen["training"]]}
     return load_settings(
-        data={"max_length": 6, **data},
+        data={"max_length": 6, **FACTORS["text"][chosen["text"]], **data},
         model=model,
         objective=FACTORS["objective"][chosen["objective"]],
         train=train_table,
@@ -186,18 +202,21 @@ def test_the_array_holds_every_pair_that_can_be():
             assert pair in covered or possible(draw, pair) is None, pair
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("cell", [*CELLS, *DRAWN], ids=lambda cell: "+".join(cell) + f"@{SEED}")
 def test_a_cell_of_the_product(cell, text, tmp_path):
-    settings, decoding = settings_of(cell, **text), FACTORS["decoding"][cell[NAMES.index("decoding")]]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        run = train(settings, tmp_path / "run")
-        found = evaluate(run.folder, "valid", iw_samples=4, iw_sentences=2)
+    chosen = dict(zip(NAMES, cell, strict=True))
+    settings, decoding = settings_of(cell, **text), FACTORS["decoding"][chosen["decoding"]]
+    run = train(settings, tmp_path / "run")
+    found = evaluate(run.folder, "valid", iw_samples=4, iw_sentences=2)
     assert found["reconstruction"] > 0 and math.isfinite(found["reconstruction"])
-    assert (found["bound"] is None) == (found["kl"] is None) == (cell[NAMES.index("posterior")] == "point")
+    assert (found["bound"] is None) == (found["kl"] is None) == (chosen["posterior"] == "point")
     if found["bound"] is not None:
         assert found["bound"] == pytest.approx(found["reconstruction"] + found["kl"])
         assert math.isfinite(found["nll_iw"])
+        if settings.data.tokenizer.name == "character":
+            bits = found["bound"] * found["sentences"] / found["tokens"] / math.log(2)
+            assert found["bits_per_character"] == pytest.approx(bits)
     model, again = load(run.folder), load(run.folder)
     codes = model.encode(SENTENCES)
     assert codes.shape == (6, 3) and np.isfinite(codes).all()
@@ -206,6 +225,8 @@ def test_a_cell_of_the_product(cell, text, tmp_path):
     samples = model.sample(5, seed=1, decoding=decoding)
     assert samples == again.sample(5, seed=1, decoding=decoding)
     assert samples[:2] == model.sample(2, seed=1, decoding=decoding)
-    assert all(len(sample.split()) <= 6 for sample in samples)
+    by_character = settings.data.tokenizer.name == "character"
+    lengths = [len(s.replace("<unk>", "?") if by_character else s.split()) for s in samples]
+    assert set(lengths) == {12} if chosen["text"] == "windows" else max(lengths) <= settings.data.max_length
     path = model.interpolate(SENTENCES[0], SENTENCES[1], steps=3, decoding=decoding)
     assert len(path) == 3 and path == again.interpolate(SENTENCES[0], SENTENCES[1], steps=3, decoding=decoding)

@@ -256,7 +256,7 @@ def test_the_optimizer_is_adam_unless_named():
         ("model", 3, "model = 3: a table is expected"),
         ("objective", 3, "objective = 3: a table is expected"),
         ("objective.kl", 3, "objective.kl = 3: a table is expected"),
-        ("model.decoder.inject", "state", "model.decoder.inject = 'state': a list is expected"),
+        ("model.decoder.inject", "state", "model.decoder.inject = 'state': a list in square brackets is expected"),
         (
             "objective.kl.weight",
             "x",
@@ -507,3 +507,59 @@ def test_the_order_of_assignments_does_not_matter_to_the_kind_of_a_table():
 )
 def test_a_setting_of_another_kind_of_part_is_not_offered(path, message):
     assert problems(nested(path, 2)).startswith(message)
+
+
+CONVOLUTIONAL = {"name": "convolutional"}
+ONE_OR_MANY = "give one number above 0 for all layers, or a list of one for each"
+
+
+@pytest.mark.parametrize(
+    "table, message",
+    [
+        ({"kernel": 0}, f"kernel = 0: {ONE_OR_MANY}"),
+        ({"kernel": [3, 0]}, f"kernel = [3, 0]: {ONE_OR_MANY}"),
+        ({"stride": []}, f"stride = []: {ONE_OR_MANY}"),
+        ({"stride": "two"}, f"stride = 'two': {ONE_OR_MANY}"),
+        ({"maps": []}, "maps = []: too few values; give 1 or more"),
+        ({"maps": 128}, "maps = 128: a list in square brackets is expected"),
+        ({"maps": [128, -1]}, "maps[1] = -1: should be greater than 0"),
+    ],
+)
+def test_a_wrong_list_of_layers_has_one_problem(table, message):
+    assert problems({"model": {"encoder": {**CONVOLUTIONAL, **table}}}) == f"model.encoder.{message}"
+
+
+def test_the_default_norm_of_a_hybrids_top_is_one_that_its_cell_has():
+    def top(*assignments: str) -> tuple[str, str]:
+        decoder = parse(override({}, ["model.decoder.name=hybrid", *assignments]), {}).model.decoder
+        return decoder.top.name, decoder.top.norm
+
+    assert top() == ("lstm", "layer")
+    assert top("model.decoder.top.name=gru") == ("gru", "none")
+    assert top("model.decoder.top.norm=layer-per-gate", "model.decoder.top.name=gru") == ("gru", "layer-per-gate")
+
+
+@pytest.mark.parametrize(
+    "name, top, kept",
+    [
+        ("transformer", None, 0.0),
+        ("gru", None, 0.0),
+        ("hybrid", None, 0.0),
+        ("hybrid", "bytenet", 0.0),
+        ("hybrid", "feed-forward", 1.0),
+    ],
+)
+def test_another_decoder_keeps_the_word_dropout_below_it(name, top, kept):
+    assignments = [f"model.decoder.name={name}", *([f"model.decoder.top.name={top}"] if top else [])]
+    document = override({"model": {"decoder": {"word_keep": 0.0}}}, assignments)
+    decoder = parse(document, {}).model.decoder
+    assert decoder.word_keep == kept and (top is None or decoder.top.name == top)
+    back = parse(override(document, ["model.decoder.name=bytenet"]), {}).model.decoder
+    assert back.word_keep == (1.0 if top == "feed-forward" else 0.0)
+
+
+def test_word_dropout_that_is_given_counts_for_another_decoder():
+    below = {"model": {"decoder": {"word_keep": 0.0}}}
+    given = {"decoder": {"name": "hybrid", "top": {"word_keep": 0.5}}}
+    assert parse(merge(below, {"model": given}), {}).model.decoder.word_keep == 0.5
+    assert parse(override(below, ["model.decoder.name=bytenet"]), {}).model.decoder.hidden == 512

@@ -1,5 +1,6 @@
 """Which settings, each right by itself, do not fit together."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,7 +56,8 @@ def _objective_problems(settings: Settings, terms: Mapping[str, Any], where: str
     """What does not fit in one objective."""
     if not settings.model.latent:
         return [
-            f"{where}.{name}: needs a posterior, and model.latent = 0 is a language model without one"
+            f"{where}.{name}: needs a posterior, and model.latent = 0 is a language model without one; "
+            "leave it out, as --method language-model does"
             for name, term in terms.items()
             if term.needs_posterior
         ]
@@ -136,9 +138,9 @@ def _architecture_problems(settings: Settings) -> list[str]:
         problems.append(f"model.decoder.inject = []: the decoder would never see z; give {places} or both")
     top = decoder.top if isinstance(decoder, HybridDecoder) else decoder
     for place, table in (("encoder", encoder), ("decoder", decoder)):
-        problems += _layer_problems(f"model.{place}", table)
+        problems += _layer_problems(f"model.{place}", table, settings.data.positions)
     if isinstance(decoder, HybridDecoder):
-        problems += _layer_problems("model.decoder.top", top)
+        problems += _layer_problems("model.decoder.top", top, settings.data.positions)
         if not model.latent:
             problems.append("model.decoder.name = 'hybrid': unfolds a code, and model.latent = 0 has none")
     if isinstance(top, FeedForwardTop) and (model.tied or model.shared_embedding):
@@ -162,29 +164,40 @@ def _architecture_problems(settings: Settings) -> list[str]:
     return problems
 
 
-def _layer_problems(place: str, table: Any) -> list[str]:
-    """What does not fit within one encoder or decoder."""
+def _layer_problems(place: str, table: Any, positions: int) -> list[str]:
+    """What does not fit within one encoder or decoder, for texts of up to `positions` tokens."""
     problems = []
     if table.name == "gru" and table.norm != "none":
         instead = f"set {place}.norm = 'none' or {place}.name = 'lstm'"
         problems.append(f"{place}.norm = {table.norm!r}: is made for the LSTM; {instead}")
     if table.name == "transformer" and table.hidden % (2 * table.heads):
         problems.append(f"{place}.heads = {table.heads}: hidden = {table.hidden} must be a multiple of twice that")
-    if table.name not in ("convolutional", "hybrid"):
-        return problems
+    if table.name in ("convolutional", "hybrid"):
+        problems += _convolution_problems(place, table, positions)
+    return problems
+
+
+def _convolution_problems(place: str, table: Any, positions: int) -> list[str]:
+    """Kernels and strides that do not fit the maps, each other, or the length of texts."""
     layers = len(table.maps)
-    for name in ("kernel", "stride"):
-        given = getattr(table, name)
-        if not isinstance(given, int) and len(given) != layers:
-            problems.append(
-                f"{place}.{name} = {list(given)}: {len(given)} for {layers} layers of maps; "
-                "give one number for all, or one for each"
-            )
-    if not problems:
-        pairs = zip(each(table.kernel, layers), each(table.stride, layers), strict=True)
-        problems += [
-            f"{place}.kernel = {kernel}: leaves gaps at stride {stride}; give a kernel of at least the stride"
-            for kernel, stride in pairs
-            if kernel < stride
-        ]
+    problems = [
+        f"{place}.{name} = {list(given)}: {len(given)} for {layers} layers of maps; "
+        "give one number for all, or one for each"
+        for name in ("kernel", "stride")
+        if not isinstance(given := getattr(table, name), int) and len(given) != layers
+    ]
+    if problems:
+        return problems
+    kernels, strides = each(table.kernel, layers), each(table.stride, layers)
+    for number, (kernel, stride) in enumerate(zip(kernels, strides, strict=True)):
+        at = f"{place}.kernel" if isinstance(table.kernel, int) else f"{place}.kernel[{number}]"
+        problem = f"{at} = {kernel}: leaves gaps at stride {stride}; give a kernel of at least the stride"
+        if kernel < stride and problem not in problems:
+            problems.append(problem)
+    if (every := math.prod(strides)) > positions:
+        given = table.stride if isinstance(table.stride, int) else list(table.stride)
+        problems.append(
+            f"{place}.stride = {given}: {layers} layers bring {every:,} positions together, and the longest text "
+            f"has {positions:,}; give smaller strides or fewer maps, or longer texts"
+        )
     return problems

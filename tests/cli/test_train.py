@@ -55,6 +55,18 @@ def test_a_settings_file_with_the_command_line_on_top(reviews, tmp_path):
     assert settings.objective["kl"].model_dump()["weight"]["value"] == 0.25
 
 
+@pytest.mark.parametrize("too_long, done", [("drop", "dropped"), ("cut", "cut")])
+def test_what_was_too_long_is_said(reviews, too_long, done):
+    options = small("train.max_steps=1", "data.max_length=9", f"data.too_long={too_long}")
+    result = call("train", "--data", reviews, *options)
+    lines = [line.split() for line in reviews.read_text().splitlines()]
+    found = re.findall(r"(\w+): (\d+) of (\d+) sentences were (\w+), being longer than (.*)", result.stderr)
+    assert sum(int(row[1]) for row in found) == sum(len(line) > 9 for line in lines) > 0
+    assert sum(int(row[2]) for row in found) == len(lines)
+    assert {row[3:] for row in found} == {(done, "data.max_length = 9")}
+    assert "sentences were" not in call("train", "--data", reviews, *small("train.max_steps=1")).stderr
+
+
 def test_text_from_the_command_line_replaces_that_of_the_settings(reviews, tmp_path):
     (tmp_path / "mine.toml").write_text('[data]\ntrain = "gone.txt"\nvalid = "gone.txt"\n')
     result = call("train", "mine.toml", "--data", reviews, *small("train.max_steps=1"))

@@ -10,7 +10,7 @@ from torch import nn
 
 from textvae.errors import RequestError
 from textvae.generate import decoding
-from textvae.generate.decoding import CHOICES, Decoding, generate, greedy, sample
+from textvae.generate.decoding import CHOICES, Decoding, beams, generate, greedy, sample
 from textvae.parts.decoders.recurrent import RecurrentDecoder
 from textvae.tokenizers import BOS, EOS, PAD, UNK
 
@@ -94,6 +94,20 @@ def test_a_sentence_that_does_not_end_is_cut():
     chain.max_length = 2
     assert greedy(chain, None, 5) == [[A, B]]
     assert sample(chain, None, 1, seed=0) == [[A]]
+
+
+@pytest.mark.parametrize("name, options", [("greedy", {}), ("sample", {}), ("beam", {"beam": 2})])
+def test_a_length_that_a_decoder_does_not_have_is_refused(name, options):
+    ends = {word: {EOS: 1.0} for word in range(8)}
+    chain = Chain({**ends, BOS: {A: 1.0}, A: {B: 1.0}}, max_length=3)
+    assert generate(chain, None, Decoding(name, max_length=3, **options), 3) == [[A, B]]
+    asked = Decoding(name, max_length=4, **options)
+    message = r"max_length = 4: this model unfolds a code into 3 positions, .*; give that or less"
+    with pytest.raises(RequestError, match=message):
+        generate(chain, None, asked, 4)
+    if name == "beam":
+        with pytest.raises(RequestError, match=message):
+            beams(chain, None, asked, 4)
 
 
 def test_an_empty_sentence_and_no_sentence():

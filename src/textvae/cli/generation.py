@@ -149,8 +149,8 @@ def impute(
 ) -> None:
     """Fill the gaps of sentences.
 
-    ___ stands for one missing word, ___*3 for three. Words on both sides of a gap count. The code is the mean of
-    the posterior, the words are the likeliest that a beam finds, and so on in turn.
+    ___ stands for one missing word (or character), ___*3 for three. Words on both sides of a gap count. The code is
+    the mean of the posterior, the words are the likeliest that a beam finds, and so on in turn.
 
     \b
     Examples:

@@ -188,8 +188,26 @@ def _train(folder: Path, work: Callable[[TrainingProgress | None], "Run"], new: 
     records = [record for record in run.log() if record["split"] == "valid"]
     if progress is not None and progress.step is None:
         note(f"{plain(str(folder))}: finished already; there was nothing left to do")
+    if new:
+        for line in _shortened(run):
+            note(line)
     result("\n".join([plain(str(folder)), *_validations(records, _checkpoint(folder).get("best_step", 0))]))
     note(f"next: textvae diagnose {_quoted(folder)}")
+
+
+def _shortened(run: "Run") -> list[str]:
+    """For each split that lost text by its length, how much."""
+    limit = run.settings.data.max_length
+    lines = []
+    for name, counts in run.environment["data"]["splits"].items():
+        for what in ("dropped", "cut"):
+            if counts[what]:
+                given = counts["sentences"] + counts["dropped"]
+                lines.append(
+                    f"{name}: {counts[what]:,} of {given:,} sentences were {what}, being longer than "
+                    f"data.max_length = {limit}"
+                )
+    return lines
 
 
 def _validations(records: list[dict[str, Any]], best_step: int) -> list[str]:

@@ -178,17 +178,17 @@ def generate(
     `max_length` tokens, end marks among them. Put the decoder into evaluation mode first.
 
     Raises:
-        RequestError: for a length or a number of rows that makes no sense.
+        RequestError: for a length or a number of rows that makes no sense, and where `decoding` asks for longer
+            texts than the decoder has.
     """
     rows = rows if z is None else len(z)
     limits = (("max_length", max_length, 1), ("rows", rows, 0), ("chunk", chunk, 1))
     for name, value, least in (*limits, ("max_length", max_length, decoding.min_length)):
         if value < least:
             raise RequestError(f"{name} = {value}: must be {least} or more")
-    if decoder.max_length is not None:
-        max_length = min(max_length, decoder.max_length)
     if decoding.name == "beam":
         return [texts[0].ids for texts in beams(decoder, z, decoding, max_length, rows=rows, code=code, end=end)]
+    max_length = _within(decoder, decoding, max_length)
     device = next(decoder.parameters()).device
     choose = CHOICES[decoding.name](decoding)
     banned = (PAD, BOS) if decoding.allow_unknown else (PAD, BOS, UNK)
@@ -223,9 +223,10 @@ def beams(
 ) -> list[list[Hypothesis]]:
     """Up to `decoding.beam` texts of each code with their log-probabilities, the best first.
 
-    See `generate` for the arguments and `beam.beam` for `templates`, words that are given.
+    See `generate` for the arguments and errors, and `beam.beam` for `templates`, words that are given.
     """
     rows = rows if z is None else len(z)
+    max_length = _within(decoder, decoding, max_length)
     device = next(decoder.parameters()).device
     banned = (PAD, BOS) if decoding.allow_unknown else (PAD, BOS, UNK)
     search = Search(
@@ -239,6 +240,18 @@ def beams(
         given = None if templates is None else templates[first:last].to(device)
         found += beam(decoder, seen, last - first, search, given)
     return found
+
+
+def _within(decoder: Decoder, decoding: Decoding, max_length: int) -> int:
+    """The greatest length that a decoder has, if that is less; refused if `decoding` asks for more by itself."""
+    if decoder.max_length is None:
+        return max_length
+    if decoding.max_length > decoder.max_length:
+        raise RequestError(
+            f"max_length = {decoding.max_length}: this model unfolds a code into {decoder.max_length} positions, "
+            "by its data.max_length or data.window, and no text of it is longer; give that or less"
+        )
+    return min(max_length, decoder.max_length)
 
 
 def _decoded(

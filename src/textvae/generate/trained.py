@@ -330,7 +330,10 @@ class Trained:
             RequestError: by such a model.
         """
         if self.window is not None:
-            raise RequestError(f"{self.run.folder}: is a model of pieces of running text, not of whole texts")
+            raise RequestError(
+                f"{self.run.folder}: is a model of pieces of running text, not of whole texts; "
+                "train one without data.window"
+            )
 
     def _prior(self) -> Prior:
         """The prior; a language model is refused."""

@@ -3,15 +3,34 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from textvae.strict import Strict
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Sizes = Annotated[tuple[PositiveInt, ...], Field(strict=False, min_length=1)]
+
+
+def _each_or_all(value: Any, either: ValidatorFunctionWrapHandler) -> Any:
+    """One complaint where neither of two forms fits, in place of one for each."""
+    try:
+        return either(value)
+    except ValidationError:
+        raise ValueError("give one number above 0 for all layers, or a list of one for each") from None
+
+
 # One number for all layers, or one for each.
-EachOrAll = PositiveInt | Sizes
+EachOrAll = Annotated[PositiveInt | Sizes, WrapValidator(_each_or_all)]
 # Layer normalisation of an LSTM's gates: all four jointly, or each by itself.
 Norm = Literal["none", "layer", "layer-per-gate"]
 
@@ -103,7 +122,7 @@ class ByteNetDecoder(Strict):
 
 
 class RecurrentTop(Strict):
-    """The recurrent network on top of a hybrid decoder's features."""
+    """The recurrent network on top of a hybrid decoder's features; a GRU has no norm unless one is asked for."""
 
     name: Literal["lstm", "gru"] = "lstm"
     hidden: PositiveInt = 500
@@ -111,6 +130,12 @@ class RecurrentTop(Strict):
     norm: Norm = "layer"
     dropout: Fraction = 0.0
     word_keep: Probability = 1.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _norm_of_the_cell(cls, table: Any) -> Any:
+        """Layer normalisation is the LSTM's, so a GRU's default is to have none."""
+        return {"norm": "none", **table} if isinstance(table, Mapping) and table.get("name") == "gru" else table
 
     @property
     def inject(self) -> tuple[Literal["input"], ...]:

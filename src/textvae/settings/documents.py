@@ -77,7 +77,8 @@ def spelled_out(document: Mapping[str, Any]) -> dict[str, Any]:
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Two documents in one, the second on top; another kind of schedule or optimizer replaces the whole table.
 
-    Of a list of tables those are merged that the second document names by their numbers.
+    A decoder's word dropout is every decoder's, so another kind of decoder keeps it. Of a list of tables those are
+    merged that the second document names by their numbers.
     """
     merged = dict(below)
     for key, value in above.items():
@@ -86,9 +87,22 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
             merged[key] = merge(old, value)
         elif isinstance(old, list) and isinstance(value, Mapping):
             merged[key] = _merged_list(key, old, value)
+        elif key in ("decoder", "top") and isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[key] = _with_word_keep(value, old)
         else:
             merged[key] = value
     return merged
+
+
+def _with_word_keep(above: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str, Any]:
+    """A decoder or top that replaces another, with that one's word dropout where it has words and says nothing."""
+    given = {**below.get("top", {}), **below}.get("word_keep")
+    name = above.get("name")
+    if given is None or name == "feed-forward":
+        return dict(above)
+    if name != "hybrid":
+        return {"word_keep": given, **above}
+    return {**above, "top": _with_word_keep(above.get("top", {}), below)}
 
 
 def _merged_list(key: str, below: list[Any], above: Mapping[str, Any]) -> list[Any]:
@@ -215,7 +229,9 @@ def _problem(model: type[BaseModel], error: Any, document: Any, prefix: str = ""
     if error["type"] in ("model_type", "model_attributes_type", "dict_type"):
         return f"{where} = {value!r}: a table is expected"
     if error["type"] == "tuple_type":
-        return f"{where} = {value!r}: a list is expected"
+        return f"{where} = {value!r}: a list in square brackets is expected"
+    if error["type"] == "too_short":
+        return f"{where} = {value!r}: too few values; give {error['ctx']['min_length']} or more"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return f"{where} = {value!r}: {message}"
 

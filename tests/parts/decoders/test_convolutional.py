@@ -79,6 +79,18 @@ def test_the_receptive_field_of_gated_blocks(width, blocks):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_step_keeps_and_reads_as_much_at_every_position(kind):
+    """So the cost of a text is linear in its length."""
+    decoder, token = kind(), torch.tensor([BOS, BOS])
+    state, sizes = decoder.start(torch.randn(2, 2).double()), set()
+    for _ in range(40):
+        _, state = decoder.step(token, state)
+        sizes.add(tuple(past.shape for past in state.kernels))
+        assert all(past.untyped_storage().nbytes() <= 2 * past.nbytes + 64 * 8 for past in state.kernels)
+    assert sizes == {tuple((2, layer.causal.width - 1, layer.causal.channels) for layer in decoder.layers)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_word_sees_itself_or_what_follows(kind):
     decoder, ids = kind(), torch.randint(4, V, (1, 8))
     z = torch.randn(1, 1, 2).double()
