@@ -15,15 +15,6 @@ def distinct(sentences: Sequence[str]) -> int:
     return len(set(sentences))
 
 
-def repeats(sentences: Sequence[str]) -> int:
-    """Number of sentences that came before: all of them less the different ones.
-
-    >>> repeats(["good food", "bad food", "good food"])
-    1
-    """
-    return len(sentences) - distinct(sentences)
-
-
 def _require_list(place: str, sentences: Sequence[str]) -> None:
     if isinstance(sentences, str):  # a string is a sequence of strings too: its characters
         raise RequestError(f"{place}: one string given ({sentences[:40]!r}); a list of sentences is needed")
