@@ -16,6 +16,7 @@ import statistics
 import sys
 import tomllib
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,18 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="where the results go; results/remedies-CORPUS if not given")
     asked = parser.parse_args()
     corpus, folder = plan["corpora"][asked.corpus], asked.runs / asked.corpus
+    given = corpus["settings"]
+    if "first" in corpus:
+        given = {**given, "data": {**given["data"], **shortened(asked.corpus, corpus["first"], folder / "text")}}
     jobs = []
     for seed in asked.seeds:
         for name in asked.rows:
             row = plan["rows"][name]
             assignments = (*row.get("set", ()), f"train.seed={seed}")
             samples, sentences = corpus["iw_samples"], corpus["iw_sentences"]
-            place, tables = folder / f"{name}-{seed}", corpus["settings"]
-            jobs.append(Job(place, row["method"], assignments, tables, "test", samples, sentences))
+            jobs.append(
+                Job(folder / f"{name}-{seed}", row["method"], assignments, given, "test", samples, sentences)
+            )
     failed = done(jobs, asked.processes, asked.minutes)
 
     out = asked.out or Path(f"results/remedies-{asked.corpus}")
@@ -68,6 +73,22 @@ def main() -> int:
         (out / "rate-distortion.png").write_bytes(png(figure))
     print(markdown(rows))
     return 1 if failed else 0
+
+
+def shortened(corpus: str, first: Mapping[str, int], folder: Path) -> dict[str, str]:
+    """The files of the first so many sentences of each split, by split."""
+    from textvae.corpora import registry
+    from textvae.corpora.readers import read
+    from textvae.files import write_text
+
+    folder.mkdir(parents=True, exist_ok=True)
+    splits = registry.files(corpus)
+    found = {}
+    for split, count in first.items():
+        texts = [sentence.text for sentence in islice(read(splits[split]), count)]
+        write_text(folder / f"{split}.txt", "\n".join(texts) + "\n")
+        found[split] = str(folder / f"{split}.txt")
+    return found
 
 
 def measured(folder: Path) -> Rows:

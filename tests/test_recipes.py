@@ -223,6 +223,17 @@ def test_remedies_keep_what_was_measured_before(remedies):
     assert list(found) == ["a", "b"]
 
 
+def test_remedies_take_the_first_sentences_of_each_split(remedies, tmp_path, monkeypatch):
+    splits = {split: tmp_path / f"{split}-all.txt" for split in ("train", "valid", "test")}
+    for split, path in splits.items():
+        path.write_text("".join(f"{split} {number}\n" for number in range(5)))
+    monkeypatch.setattr("textvae.corpora.registry.files", lambda corpus: splits)
+    found = remedies.shortened("any", {"train": 3, "valid": 1, "test": 9}, tmp_path / "text")
+    assert [Path(path).read_text().splitlines()[-1] for path in found.values()] == ["train 2", "valid 0", "test 4"]
+    plan = tomllib.loads((RECIPES / "remedies.toml").read_text())
+    assert set(plan["corpora"]["yelp_sentiment"]["first"]) == set(found)
+
+
 @pytest.mark.slow
 def test_remedies_train_measure_and_begin_nothing_when_the_time_is_over(remedies, tmp_path, monkeypatch, capsys):
     small = ["model.latent=2", "model.embedding=4", "model.encoder.hidden=4", "model.decoder.hidden=4"]
