@@ -162,13 +162,14 @@ def forward_cross_entropy(
     that a call goes on where an earlier one was interrupted.
 
     Raises RequestError for runs of different data, models of windows and of other tokens than words, a decoder that
-    is no language model, and where nothing is written or no word is common. Otherwise as `training.train`.
+    is no language model, a language model by a decoding without chance, which gives it one sentence, and where
+    nothing is written or no word is common. Otherwise as `training.train`.
 
     Source: Prokhorov et al. 2019, section 3.3.2 and Table 3; Cifka et al. 2018, "Eval all, trust a few, do wrong to
     none: comparing sentence generation models".
     """
     runs = [Run.open(folder) for folder in folders]
-    _check(runs)
+    _check(runs, plan.decoding)
     out = Path(out)
     human = {name: runs[0].tokenizer.decode_batch(store.sentences()) for name, store in _splits(runs[0]).items()}
     test = _kept(out, "human-test", [fingerprint(human["test"])], human["test"])
@@ -215,14 +216,19 @@ def fingerprint(texts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
-def _check(runs: Sequence[Run]) -> None:
-    """Refuse runs that cannot be measured, or not together."""
+def _check(runs: Sequence[Run], decoding: Decoding) -> None:
+    """Refuse runs that cannot be measured, or not together, or not by this decoding."""
     if not runs:
         raise RequestError("runs: 0 given; at least one is needed")
     first = runs[0]
     data = first.environment.get("data", {}).get("splits")
     for run in runs:
         settings, decoder = run.settings, run.settings.model.decoder
+        if settings.model.latent == 0 and decoding.certain:
+            raise RequestError(
+                f"{run.folder}: is a language model, which by {decoding.name} decoding writes one sentence again "
+                "and again; let it draw, for example --decode nucleus --top-p 0.9, or --decode sample"
+            )
         if settings.data.window is not None:
             raise RequestError(f"{run.folder}: is a model of pieces of running text, not of sentences")
         if run.tokenizer.name != "word":
