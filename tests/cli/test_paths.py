@@ -75,6 +75,12 @@ def test_many_paths_at_once(run, tmp_path):
         told = json.loads(call("interpolate", run, "--pairs", file, "--steps", 4, "--json").stdout)["paths"]
         assert [(one["a"], one["b"]) for one in told] == pairs
         assert [one["steps"] for one in told] == [trained.interpolate(a, b, 4) for a, b in pairs]
+    rows = "".join(f"1\t{b}\t{a}\n" for a, b in pairs)
+    for head, named in (("id\tnew\told\n", ["old", "new"]), ("", [2, 1])):
+        (tmp_path / "other.tsv").write_text(head + rows)
+        way = ["--pairs", "other.tsv", "--column-a", named[0], "--column-b", named[1], "--steps", 4, "--json"]
+        found = json.loads(call("interpolate", run, *way).stdout)["paths"]
+        assert [(one["a"], one["b"]) for one in found] == pairs
     shown = call("interpolate", run, "--prior", "-n", 2, "--steps", 3, "--seed", 1)
     expected = homotopies(trained, prior_ends(trained, 2, 1), 3)
     assert lines(shown) == [*expected[0].texts, "", *expected[1].texts]
@@ -90,6 +96,9 @@ def test_paths_that_cannot_be(run, tmp_path):
     (tmp_path / "pairs.tsv").write_text("a phone\tthe food\na phone\t\n")
     assert refused(
         call("interpolate", run, "--pairs", "pairs.tsv"), "pairs.tsv:2: has one sentence; two are needed"
+    )
+    assert refused(
+        call("interpolate", run, "a", "b", "--column-a", "x"), "--column-a x: only a file of pairs has columns"
     )
     (tmp_path / "pairs.txt").write_text("a phone\n")
     assert refused(call("interpolate", run, "--pairs", "pairs.txt"), "pairs.txt: plain text has no column")
