@@ -40,7 +40,7 @@ def test_one_pair_makes_a_direction(run):
     )
 
 
-def test_labels_make_a_direction_that_is_saved_and_loaded(run, labelled):
+def test_labels_make_a_direction_that_is_saved_and_loaded(run, other_run, labelled):
     path, rows = labelled
     trained = textvae.load(run)
     sides = ([text for mark, text in rows if mark == wanted] for wanted in ("bad", "good"))
@@ -48,6 +48,9 @@ def test_labels_make_a_direction_that_is_saved_and_loaded(run, labelled):
     by_label = ["--labels", path, "--label", "mood", "--from", "bad", "--to", "good", "--strength", 2]
     assert lines(call("transfer", run, "a phone", *by_label, "--save-direction", "way.npy")) == expected
     assert lines(call("transfer", run, "a phone", "--direction", "way.npy", "--strength", 2)) == expected
+    assert refused(
+        call("transfer", other_run, "a phone", "--direction", "way.npy"), "way.npy: was written by another run"
+    )
 
 
 def test_a_code_that_hardly_says_the_label_is_told(run, labelled, monkeypatch):

@@ -234,7 +234,7 @@ def _ends(
         return prior_ends(trained, draws, seed), [None] * draws
     if codes is not None:
         trained.draw(0)  # a language model is refused before its codes are
-        ends = code_ends(load_codes(codes, trained.latent).codes)
+        ends = code_ends(load_codes(codes, trained.latent, trained.identity).codes)
         return ends, [None] * len(ends)
     given = [(first, last) for first, last in (broken(trained, [*pair]) for pair in pairs)]
     return text_ends(trained, given), [*given]

@@ -116,7 +116,7 @@ def transfer(
     else:
         moves = _from_labels(trained, _sides(labels, label, label_text, source, target))
     if save_direction is not None:
-        save(save_direction, moves)
+        save(save_direction, moves, trained.identity)
     found = [shown(trained, trained.transfer(given, moves, each, decoding, seed)) for each in strengths]
     if as_json:
         rows = [
@@ -242,7 +242,7 @@ def _from_file(trained: "Trained", path: Path, beside: dict[str, Any]) -> "np.nd
     also = [name for name, value in beside.items() if value is not None]
     if also:
         raise RequestError(f"--direction {path}: has no use for {', '.join(also)}; leave out one of the two")
-    return load_direction(path, trained.latent)
+    return load_direction(path, trained.latent, trained.identity)
 
 
 def _from_labels(trained: "Trained", sides: tuple[list[str], list[str]]) -> "np.ndarray":

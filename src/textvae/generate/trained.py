@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from textvae.batches import Batch, padded
 from textvae.corpora.readers import one_line
 from textvae.errors import RequestError
 from textvae.evaluate import model_of
+from textvae.files import file_digest
 from textvae.generate.decoding import Decoding, beams, generate
 from textvae.model import TextVAE
 from textvae.parts.noise import sentence_noise
@@ -61,6 +63,11 @@ class Trained:
         self.latent = run.settings.model.latent
         self.window = run.settings.data.window
         self.max_length = self.window or run.settings.data.max_length
+
+    @cached_property
+    def identity(self) -> str:
+        """The SHA-256 of the weights, which files of codes and directions carry."""
+        return file_digest(self.run.folder / "model.safetensors")
 
     def posterior(self, texts: Sequence[str]) -> Posterior | None:
         """q(z|x) of each text, in their order, on the CPU; its `mean` is (n, latent). None without texts.
