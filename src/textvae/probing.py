@@ -136,8 +136,8 @@ def file_labels(
     parts = []
     for path in (file,) if test_file is None else (file, test_file):
         found = list(readers.read(path, column, label))
-        ids, cut = trained.token_ids([sentence.text for sentence in found])
-        trained.warn_of_cut(cut, len(ids))
+        ids, seen = trained.token_ids([sentence.text for sentence in found])
+        trained.warn_of(seen)
         parts.append((ids, [sentence.label or "" for sentence in found]))
     if test_file is None:
         ids, names = parts[0]

@@ -108,6 +108,28 @@ def test_paths_that_cannot_be(run, tmp_path):
     assert refused(call("interpolate", run, "--codes", "codes.npy"), "have the same code, so there is no path")
 
 
+@pytest.mark.filterwarnings("ignore:.*no word that the model knows")
+def test_ends_of_unknown_words_are_told(run, tmp_path):
+    told = "pair 2: 'zz' and 'xx': the model knows no word of either, so there is no path"
+    (tmp_path / "pairs.tsv").write_text("a phone\tthe food\nzz\txx\n")
+    assert refused(call("interpolate", run, "--pairs", "pairs.tsv"), told)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["reconstruct", "zz xx", "a phone"],
+        ["interpolate", "zz xx", "a phone"],
+        ["encode", "zz xx", "a phone", "--out", "codes.npy"],
+        ["transfer", "zz xx", "a phone", "--direction", "way.npy"],
+    ],
+)
+def test_a_text_of_unknown_words_is_told_and_no_error(run, arguments):
+    np.save("way.npy", np.ones(3, np.float32))
+    with pytest.warns(UserWarning, match="1 of 2 texts have no word that the model knows"):
+        assert call(arguments[0], run, *arguments[1:]).exit_code == 0
+
+
 def test_the_same_path_by_several_runs_and_decodings(run, language_model):
     trained = textvae.load(run)
     (expected,) = homotopies(trained, prior_ends(trained, 1, 4), 7, seed=4)

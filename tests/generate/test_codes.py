@@ -103,6 +103,14 @@ def test_texts_that_are_cut_are_counted_over_the_whole_file(vae, tmp_path):
     assert [str(one.message) for one in warned] == ["3 of 5 texts cut to their first 7 tokens (data.max_length)"]
 
 
+def test_texts_without_a_known_word_are_counted_over_the_whole_file(vae, tmp_path):
+    with pytest.warns(UserWarning) as warned:
+        encode_file(vae, ["xx", "we", "yy xx", "we", "zz we"], tmp_path / "codes.npy", rows=2)
+    assert [str(one.message) for one in warned] == [
+        "2 of 5 texts have no word that the model knows; their codes say only how long they are"
+    ]
+
+
 def test_what_fails_midway_leaves_what_was_there(vae, lm, tmp_path):
     path = tmp_path / "codes.npy"
     save_codes(path, np.ones((2, 4), np.float32))

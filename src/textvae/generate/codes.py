@@ -13,6 +13,7 @@ from numpy.lib import format as npy
 from textvae.errors import RequestError
 from textvae.files import replacing
 from textvae.generate import origin
+from textvae.generate.reading import Seen
 from textvae.generate.trained import Trained
 
 # Sentences that are encoded, and codes that are read, at once: with 32 numbers a code, a megabyte.
@@ -36,17 +37,17 @@ Write = Callable[[Float32[np.ndarray, "n latent"], Sequence[str] | None], None]
 def encoded(trained: Trained, texts: Iterable[str], rows: int = ROWS) -> Iterator[Piece]:
     """The codes of texts, `rows` at a time: no more texts are read than are encoded next.
 
-    Texts that are too long are cut, with one warning at the end.
+    Texts that are too long are cut, with one warning at the end, and one for those without a known word.
 
     Raises:
         RequestError: as `Trained.encode`.
     """
-    cut = total = 0
+    total = Seen()
     for some in _pieces(texts, rows):
-        codes, long = trained.encode_counted(some)
-        cut, total = cut + long, total + len(some)
+        codes, seen = trained.encode_counted(some)
+        total += seen
         yield Piece(codes, some)
-    trained.warn_of_cut(cut, total)
+    trained.warn_of(total)
 
 
 def encode_file(
