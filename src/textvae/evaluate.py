@@ -14,7 +14,6 @@ from torch import Tensor
 import textvae
 from textvae.batches import TokenStore, evaluation_batches
 from textvae.corpora import grammar
-from textvae.data import open_corpus
 from textvae.errors import RequestError
 from textvae.files import write_json, writing
 from textvae.metrics import latent
@@ -30,7 +29,7 @@ from textvae.metrics.signature import signature
 from textvae.model import TextVAE
 from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.priors import StandardNormal, UniformSphere
-from textvae.run import Run, check_same_data
+from textvae.run import Run, corpus_of
 from textvae.scores import Scores, densities, evaluating, information, on, score
 from textvae.tokenizers import UNK, Tokenizer
 
@@ -80,8 +79,7 @@ def evaluate(
         if value is not None and value < 1:
             raise RequestError(f"{name} = {value}: must be 1 or more")
     run = Run.open(folder)
-    corpus = open_corpus(run.settings.data)
-    check_same_data(run, corpus)
+    corpus = corpus_of(run)
     store = corpus.split(split)
     model = model_of(run)
     scores = score(model, store, seed)

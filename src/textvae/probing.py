@@ -14,7 +14,7 @@ from textvae.errors import RequestError
 from textvae.generate.trained import Trained, load
 from textvae.metrics import probe as metric
 from textvae.metrics.signature import signature
-from textvae.run import check_same_data
+from textvae.run import check_same_data, corpus_of
 
 # How many labels are learned from; None is all.
 SIZES: tuple[int | None, ...] = (100, 1000, None)
@@ -102,7 +102,7 @@ def own_labels(trained: Trained, label: str | None, split: str = "test") -> Labe
         raise RequestError(
             f"{trained.run.folder}: its text has no label; name one with --label, or give --file FILE"
         )
-    check_same_data(trained.run, open_corpus(data))
+    corpus_of(trained.run)
     corpus = open_corpus(data.model_copy(update={"label": label}))
     try:
         check_same_data(trained.run, corpus)
@@ -199,8 +199,7 @@ def _attributes(trained: Trained, label: str | None, split: str) -> Labelled:
     names = list(language.values) if label is None else [label]
     if not set(names) <= set(language.values):
         raise RequestError(f"--label {label}: the grammar has {', '.join(language.values)}")
-    corpus = open_corpus(trained.run.settings.data)
-    check_same_data(trained.run, corpus)
+    corpus = corpus_of(trained.run)
     parts, left_out = [], 0
     for store in (corpus.split("train"), corpus.split(split)):
         ids = store.sentences()

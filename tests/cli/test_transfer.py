@@ -148,6 +148,9 @@ def test_made_up_reviews_have_their_attributes(tmp_path):
     assert head.split("\t") == ["product", "sentiment", "tense", "person", "intensity", "length", "text"]
     drawn = reviews().sample_with_attributes(5, 2)
     assert rows == ["\t".join([*found.values(), text]) for text, found in drawn]
+    assert refused(call("data", "make", "made.tsv", "-n", 4), "made.tsv: exists already", "--force")
+    assert len((tmp_path / "made.tsv").read_text().splitlines()) == 6  # as it was
+    assert lines(call("data", "make", "made.tsv", "-n", 4, "--force")) == ["made.tsv: 4 reviews"]
     assert refused(call("data", "make", "made.csv"), "made.csv", ".tsv")
     assert refused(call("data", "make", "no/made.tsv"), "cannot be written", code=1)
 

@@ -22,7 +22,7 @@ from textvae.generate.trained import GREEDY, load
 from textvae.metrics.scoring import Given, score
 from textvae.metrics.signature import signature
 from textvae.objective import load_settings
-from textvae.run import Run, check_same_data
+from textvae.run import Run, corpus_of
 from textvae.scores import score as likelihoods
 from textvae.settings import FeedForwardTop, HybridDecoder, Settings
 from textvae.tokenizers import SPECIALS, UNK, Tokenizer
@@ -245,8 +245,7 @@ def _check(runs: Sequence[Run], decoding: Decoding) -> None:
 
 def _splits(run: Run) -> dict[str, TokenStore]:
     """The run's train, valid and test splits."""
-    corpus = open_corpus(run.settings.data)
-    check_same_data(run, corpus)
+    corpus = corpus_of(run)
     return {name: corpus.split(name) for name in ("train", "valid", "test")}
 
 
