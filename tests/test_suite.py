@@ -142,9 +142,18 @@ def test_other_text_has_no_truth_and_text_without_labels_no_probe(tmp_path):
     decodings = {"nucleus": Decoding("nucleus", top_p=0.8)}
     found = evaluate_all(folder, decodings=decodings, **NUMBERS)
     assert found["true_distance"] is None and found["reasons"]["true_distance"].startswith("the distribution of ")
-    assert found["probes"] is None and "its text has no label" in found["reasons"]["probes"]
+    reason = found["reasons"]["probes"]
+    assert found["probes"] is None and "its text has no label; `textvae probe` takes" in reason
     assert "information_bounds" not in found
     assert list(found["generated"]) == ["nucleus"] and found["generated"]["nucleus"]["decoding"]["top_p"] == 0.8
+
+
+def test_what_is_wrong_with_a_label_is_said_of_the_setting_that_names_it(tmp_path):
+    (tmp_path / "text.tsv").write_text("topic\ttext\n" + "\n".join(f"one\t{text}" for text in TEXTS[:100]))
+    split = {"valid": 0.1, "test": 0.2}
+    folder = made(tmp_path / "run", train=str(tmp_path / "text.tsv"), label="topic", split=split)
+    reason = evaluate_all(folder, decodings={"greedy": Decoding()}, **NUMBERS)["reasons"]["probes"]
+    assert reason == "data.label topic: has one value only, 'one'; a probe needs two"
 
 
 def test_a_model_of_windows_has_neither(tmp_path):

@@ -114,9 +114,8 @@ def test_the_nearest_sentences_of_a_corpus_are_found_by_text_or_by_codes(run, re
 
 
 def test_neighbours_need_one_corpus(run, reviews):
-    for corpus in ([], ["--file", reviews, "--codes", "codes.npy"]):
-        assert refused(
-            call("neighbours", run, "a phone", *corpus), "neighbours: give the corpus", "--file", "--codes"
-        )
+    assert refused(call("neighbours", run, "a phone"), "neighbours: give the corpus", "--file", "--codes")
+    both = call("neighbours", run, "a phone", "--file", reviews, "--codes", "codes.npy")
+    assert refused(both, "neighbours: --file and --codes are given", "leave out the other")
     asked = call("neighbours", run, "a phone", "--file", reviews, "--metric", "cosin")
     assert refused(asked, "metric = 'cosin': unknown; known: cosine, euclidean")

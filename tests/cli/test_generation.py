@@ -162,7 +162,8 @@ def test_tail_samples_are_those_of_the_library(run):
     assert told["tail"] == volume_preserving_bound(3)
     assert told["samples"] == trained.decode(tail_draws(trained, 2, 0))
     assert refused(call("sample", run, "--tail", "far"), "--tail far: give a number above 0, or `auto`")
-    assert refused(call("sample", run, "--tail", "-1"), "bound = -1.0: must be above 0")
+    for tail in ("-1", "0", "nan", "inf"):
+        assert refused(call("sample", run, "--tail", tail), f"--tail {tail}: give a number above 0, or `auto`")
 
 
 def test_the_n_best_of_each_code(run, language_model):

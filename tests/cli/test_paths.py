@@ -35,7 +35,13 @@ def test_a_path_is_decoded_as_asked(run):
 
 
 def test_interpolation_needs_two_ends(run):
-    for arguments in ([], ["a"], ["a", "b", "--prior"], ["a", "--prior"]):
+    for arguments, told in (
+        (["a", "b", "--prior"], "interpolate: sentences and --prior are given"),
+        (["--prior", "--codes", "c.npy"], "interpolate: --prior and --codes are given"),
+        (["--pairs", "p.tsv", "a"], "interpolate: sentences and --pairs are given"),
+    ):
+        assert refused(call("interpolate", run, *arguments), told, "ends of paths come from one of them")
+    for arguments in ([], ["a"]):
         assert refused(call("interpolate", run, *arguments), "two sentences", "--prior", "--pairs", "--codes")
     assert refused(call("interpolate", run, "a", "b", "--steps", "1"), "--steps", "2")
 

@@ -65,7 +65,8 @@ def test_a_code_that_hardly_says_the_label_is_told(run, labelled, monkeypatch):
     ("arguments", "fragments"),
     [
         ([], ["no direction", "--from", "--labels", "--direction"]),
-        (["--from", "bad"], ["no direction"]),
+        (["--from", "bad"], ["--from alone is no direction; give --to too"]),
+        (["--to", "bad"], ["--to alone is no direction; give --from too"]),
         (["--from", BAD, "--to", BAD], ["are the same"]),
         (["--from", "bad", "--to", "good", "--labels", "labelled.tsv"], ["which column", "--label"]),
         (
@@ -137,6 +138,17 @@ def test_curves_that_cannot_be(curve, run, tmp_path):
     judge = tmp_path / "judge.tsv"
     judge.write_text("".join(judge.read_text().splitlines(keepends=True)[:-1]))  # nothing to be left out
     assert refused(call(*curve, "--grammar", "mood"), "no attribute 'mood'")
+    for left, told in (
+        (
+            ["bad\tthat the food is very bad .\n"],
+            "--judge judge.tsv: all of its 1 sentences are in the other",
+        ),
+        (["bad\tw1\n", "bad\tw2\n"], "--judge judge.tsv: classifier: one label only, 'bad'; it needs two"),
+    ):
+        other = tmp_path / "other.tsv"
+        other.write_text("mood\ttext\n" + "".join(left))
+        arguments = ["other.tsv" if part == "judge.tsv" else part for part in curve]
+        assert refused(call(*arguments), told.replace("judge.tsv", "other.tsv"))
     assert refused(call(*curve, "--language-model", run), "has latent codes")
     assert refused(call(*curve, "--reference", "people"), "no column 'people'")
     assert refused(call(*["good" if part == "bad" else part for part in curve]), "moved.tsv", "'good'", "are 'bad'")

@@ -124,7 +124,9 @@ def neighbours(
     from textvae.generate.neighbours import neighbours as nearest
     from textvae.generate.trained import load
 
-    if (file is None) == (codes is None):
+    if file is not None and codes is not None:
+        raise RequestError("neighbours: --file and --codes are given; the corpus is one, leave out the other")
+    if file is None and codes is None:
         raise RequestError("neighbours: give the corpus, as sentences with --file or as codes with --codes")
     trained = load(run)
     given = broken(trained, texts)

@@ -1,5 +1,6 @@
 """`textvae sample`, `reconstruct` and `impute`: new sentences, and sentences anew."""
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -210,6 +211,9 @@ def _bound(tail: str | None) -> float | None:
     if tail in (None, "auto"):
         return None
     try:
-        return float(tail or "")
+        bound = float(tail or "")
     except ValueError:
-        raise RequestError(f"--tail {tail}: give a number above 0, or `auto`") from None
+        bound = math.nan
+    if not 0.0 < bound < math.inf:
+        raise RequestError(f"--tail {tail}: give a number above 0, or `auto`")
+    return bound

@@ -74,14 +74,7 @@ def interpolate(
       textvae interpolate RUN --prior -n 3 --steps 12 --seed 3 --path spherical
       textvae interpolate RUN --pairs pairs.tsv --language-model runs/lm --json
     """  # noqa: D301
-    chosen = (a is not None or b is not None) + prior + (pairs is not None) + (codes is not None)
-    if chosen != 1 or (a is None) != (b is None):
-        raise RequestError("interpolate: give two sentences, A and B, or --prior, or --pairs FILE, or --codes FILE")
-    for name, column in (("--column-a", column_a), ("--column-b", column_b)):
-        if column is not None and pairs is None:
-            raise RequestError(f"{name} {column}: only a file of pairs has columns; give --pairs FILE")
-    if count > 1 and not prior:
-        raise RequestError(f"-n {count}: so many paths are only between draws of the prior; give --prior")
+    _check_ends(a, b, prior, count, pairs, {"--column-a": column_a, "--column-b": column_b}, codes)
 
     from textvae.generate.paths import homotopies
     from textvae.generate.trained import load
@@ -219,6 +212,29 @@ def smooth(one: "Homotopy") -> str:
         between = DASH if score.nll_between is None else f"{score.nll_between:.2f}"
         text += f"; NLL of the ends {score.nll_ends:.2f}, between them {between} nats/sentence"
     return text
+
+
+def _check_ends(
+    a: str | None,
+    b: str | None,
+    prior: bool,
+    count: int,
+    pairs: str | None,
+    named: dict[str, str | None],
+    codes: Path | None,
+) -> None:
+    """Refuse ends of paths that are given in no way, or in two."""
+    ways = {"sentences": a, "--prior": prior or None, "--pairs": pairs, "--codes": codes}
+    chosen = [name for name, given in ways.items() if given is not None]
+    if len(chosen) > 1:
+        raise RequestError(f"interpolate: {' and '.join(chosen)} are given; ends of paths come from one of them")
+    if not chosen or (a is None) != (b is None):
+        raise RequestError("interpolate: give two sentences, A and B, or --prior, or --pairs FILE, or --codes FILE")
+    for name, column in named.items():
+        if column is not None and pairs is None:
+            raise RequestError(f"{name} {column}: only a file of pairs has columns; give --pairs FILE")
+    if count > 1 and not prior:
+        raise RequestError(f"-n {count}: so many paths are only between draws of the prior; give --prior")
 
 
 def _ends(

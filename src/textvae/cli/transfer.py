@@ -109,6 +109,9 @@ def transfer(
     given = broken(trained, given)
     if direction is not None:
         moves = _from_file(trained, direction, {"--from": source, "--to": target, "--labels": labels})
+    elif (source is None) != (target is None):
+        given_one, missing = ("--from", "--to") if target is None else ("--to", "--from")
+        raise RequestError(f"transfer: {given_one} alone is no direction; give {missing} too")
     elif source is None or target is None:
         raise RequestError("transfer: no direction; give --from and --to, with or without --labels, or --direction")
     elif labels is None:
@@ -299,9 +302,17 @@ def _classifier(
 
     pairs = list(zip(*_labelled(path, label, column), strict=True))
     others = [(text, mark) for text, mark in pairs if text not in known]
+    if not others:
+        raise RequestError(
+            f"--judge {path}: all of its {len(pairs):,} sentences are in the other files, so none is left to learn "
+            "from; give labelled text that neither the direction nor the moved sentences are from"
+        )
     if len(others) < len(pairs):
         note(f"{path}: {len(pairs) - len(others):,} sentences left out that are in the other files")
-    return train_classifier([text for text, _ in others], [mark for _, mark in others], tokenization, seed)
+    try:
+        return train_classifier([text for text, _ in others], [mark for _, mark in others], tokenization, seed)
+    except RequestError as error:
+        raise RequestError(f"--judge {path}: {error}") from None
 
 
 def _norm(direction: "np.ndarray") -> float:

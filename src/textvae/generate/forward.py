@@ -256,13 +256,19 @@ def _synthetic(run: Run, plan: Plan, seed: int, out: Path) -> _Files:
     files = _Files(*(_place(out, name, made_from) for name in ("train", "valid")))
     if not all(file.exists() for file in files):
         texts = load(run.folder).sample(plan.n + held, seed, plan.decoding)
-        for file, part in zip(files, (texts[: plan.n], texts[plan.n :]), strict=True):
-            if not any(part):
-                raise RequestError(
-                    f"{run.folder}: writes only empty sentences by {plan.decoding.brief} decoding; "
-                    "there is nothing to train on"
-                )
-            _write(file, part)
+        written, more = texts[: plan.n], texts[plan.n :]
+        if not any(written):
+            raise RequestError(
+                f"{run.folder}: writes only empty sentences by {plan.decoding.brief} decoding; "
+                "there is nothing to train on"
+            )
+        if not any(more):
+            raise RequestError(
+                f"{run.folder}: with n = {plan.n}, {held} further sentences are to tell when a language model has "
+                f"learned enough, and all that it wrote are empty; draw more, {10 * plan.n} for example"
+            )
+        _write(files.train, written)
+        _write(files.valid, more)
     return files
 
 
@@ -311,7 +317,7 @@ def _settings(run: Run, files: _Files, test: Path, known: Path, plan: Plan, seed
         data={
             **{"train": str(files.train), "valid": str(files.valid), "test": str(test)},
             "vocabulary_of": str(known),
-            "max_length": data.max_length,
+            "max_length": max(data.max_length, plan.decoding.max_length),  # nothing that was written is dropped
             "right_to_left": data.right_to_left,
         },
         model={

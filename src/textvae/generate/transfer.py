@@ -73,8 +73,10 @@ def by_label(
         raise RequestError(f"{place}: from {source!r} to {target!r}: are equal; give two labels")
     counts = Counter(labels)
     listed = ", ".join(f"{label!r} ({count:,})" for label, count in counts.most_common(20))
+    if not counts:
+        raise RequestError(f"{place}: no text; a direction needs texts of two labels")
     if len(counts) < 2:
-        raise RequestError(f"{place}: has one label only, {listed or 'none'}; a direction needs two")
+        raise RequestError(f"{place}: has one label only, {listed}; a direction needs two")
     for label in (source, target):
         if label not in counts:
             raise RequestError(f"{place}: no text has the label {label!r}; the labels are {listed}")
