@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from textvae import data
+from textvae.comparison.rows import evaluated_paths
 from textvae.corpora import grammar
 from textvae.corpora.grammar import Grammar
 from textvae.errors import RequestError
+from textvae.evaluate import NUMBERS as EVALUATED
 from textvae.evaluate import evaluate
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import load
@@ -109,6 +111,12 @@ def test_bounds_and_mmd_are_among_the_scores(document):
     assert bounds["below_upper"] == pytest.approx(document["kl"] - document["mutual_information"])
     assert document["mmd_squared"] is not None and document["mmd_squared_prior_deviation"] > 0
     assert document["mmd_signature"].startswith("mmd-squared|bandwidth:1.73205|codes:one-draw|estimator:unbiased|")
+
+
+def test_the_numbers_of_the_grammar_are_in_the_list_of_names(folder, document, language_model):
+    evaluate_all(language_model, decodings={"greedy": Decoding()}, **NUMBERS)
+    for run in (folder, language_model):
+        assert evaluated_paths(json.loads((run / "evaluation" / "test.json").read_text())) <= EVALUATED
 
 
 def test_the_page_shows_every_part(folder, document):

@@ -53,6 +53,17 @@ LATENT = (
     "shuffle_gap",
     "shuffle_gap_standard_error",
 )
+# Every number that an evaluation may have, by its path; which ones it has depends on the model and the text.
+NUMBERS = frozenset(
+    """sentences tokens tokens_without_end reconstruction kl rate_kind bound bound_samples bound_standard_error
+    perplexity_bound perplexity_bound_without_end nll_iw nll_iw_kind nll_iw_standard_error perplexity_iw
+    perplexity_iw_without_end iw_samples iw_sentences iw_components active_units.0.01 active_units.0.2
+    bits_per_character surprisal entropy gap_to_surprisal gap_to_surprisal_standard_error information_bounds.lower
+    information_bounds.above_lower information_bounds.above_lower_standard_error information_bounds.below_upper
+    information_bounds.below_upper_standard_error information_bounds.entropy information_bounds.distortion
+    information_bounds.mutual_information information_bounds.ceiling information_bounds.rate
+    information_bounds.holds information_bounds.sentences information_bounds.reason information_bounds""".split()
+).union(LATENT)
 # Padded tokens, over sentences and samples, that importance weighting works on at once.
 IW_TOKENS = 16_384
 
