@@ -109,6 +109,7 @@ def test_separation_by_hand():
         ("", "good", "is empty"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*no word that the model knows")
 def test_sides_that_make_no_direction(model, sources, targets, message):
     with pytest.raises(RequestError, match=message):
         direction(model, sources, targets)
