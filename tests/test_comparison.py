@@ -520,5 +520,31 @@ def test_scores_by_name_are_averaged_over_seeds(make):
         compare(folders, scores=["self-bleu-4"])
 
 
+def test_a_name_that_no_evaluation_can_have_is_refused_before_any_is_made(make):
+    folders = [make("done"), make("new", "model.latent=3", scores=None)]
+    with pytest.raises(RequestError, match=r"--scores nll: no run's .*\(evaluate --all has more\)"):
+        compare(folders, scores=["bound", "nll"])
+    with pytest.raises(RequestError, match=r"--scores shufle_gap: .*did you mean shuffle_gap or"):
+        compare(folders, scores=["shufle_gap"], again=True)
+    with pytest.raises(RequestError, match=r"--scores generated.greedy.scores.length: no run's evaluation has it"):
+        compare(folders, scores=["generated.greedy.scores.length"])  # only evaluate --all would give it
+    assert not (folders[1] / "evaluation").exists()
+    found = compare(folders, iw_samples=2, iw_sentences=2, scores=["bound", "active_units.0.01"])
+    assert found.table()[0] == ["run", "bound", "active_units.0.01", "method"]
+
+
+def test_the_notes_of_chosen_scores_speak_of_their_columns_alone(make):
+    folders = [make("vae"), make("lm", "model.latent=0", scores=EXACT)]
+    usual = " ".join(compare(folders).notes)
+    assert all(part in usual for part in ("vs base", "Speed", "Shuffle gap", "Active units", "by: importance"))
+    notes = " ".join(compare(folders, scores=["bound"]).notes)
+    assert notes.startswith("Numbers of the evaluations, by their path; docs/metrics.md") and "±" not in notes
+    for part in ("vs base", "Speed", "speeds", "Shuffle gap", "Active units", "importance samples / ", "MI of"):
+        assert part not in notes
+    assert "MI of" in " ".join(compare(folders, scores=["mutual_information"]).notes)
+    twins = [make(f"twin-seed{seed}", f"train.seed={seed}") for seed in range(2)]
+    assert "±: standard deviation over seeds" in compare(twins, by_seed=True, scores=["bound"]).notes[0]
+
+
 def test_text_of_models_is_no_markup():
     assert escaped("a | <unk> *b* _c_ [d] &lt;") == r"a \| \<unk\> \*b\* \_c\_ \[d\] \&lt;"

@@ -8,9 +8,10 @@ import torch
 
 from textvae import settings as s
 from textvae.batches import TokenStore, build, collate
+from textvae.comparison.rows import evaluated_paths
 from textvae.corpora import grammar
 from textvae.errors import RequestError
-from textvae.evaluate import evaluate, importance_weighted, shuffle_gap, subset, true_distance
+from textvae.evaluate import NUMBERS, evaluate, importance_weighted, shuffle_gap, subset, true_distance
 from textvae.model import build as build_model
 from textvae.objective import load_settings
 from textvae.scores import score
@@ -207,6 +208,17 @@ def test_character_models_give_bits_per_character(tmp_path, text):
     assert found["bits_per_character"] == pytest.approx(bits)
 
 
+def test_every_number_has_its_name_in_the_list(tmp_path, text):
+    """The names that `compare --scores` knows before it evaluates."""
+    runs = [
+        trained(tmp_path / "vae", text),
+        trained(tmp_path / "characters", text, tokenizer={"name": "character"}),
+        trained(tmp_path / "windows", text, window=6),
+    ]
+    for run in runs:
+        assert evaluated_paths(evaluate(run.folder, iw_samples=2, iw_sentences=2)) <= NUMBERS
+
+
 def test_wrong_requests_are_refused(tmp_path, text):
     with pytest.raises(RequestError, match="iw_samples = 0: must be 1 or more"):
         evaluate(tmp_path, iw_samples=0)
@@ -216,7 +228,7 @@ def test_wrong_requests_are_refused(tmp_path, text):
     text_before = text.read_text()
     text.write_text(text_before + "w1 w1 w1 w2 w3\n" * 3)
     try:
-        with pytest.raises(RequestError, match="is not the one that"):
+        with pytest.raises(RequestError, match="is not the one that .* the text has changed"):
             evaluate(run.folder)
     finally:
         text.write_text(text_before)

@@ -292,6 +292,10 @@ class TestRefusals:
                     path.write_text(content.replace(old, new))
                 with pytest.raises(RequestError, match=rf"train\.txt: its {what} is not the one that .*made"):
                     resume(stopped)
+            (text / "valid.txt").write_text("\n")  # no sentence is left, and no fingerprint to compare
+            told = r"train\.txt: has changed since .*run was made with it, .*valid\.txt: no sentence in it"
+            with pytest.raises(RequestError, match=told):
+                resume(stopped)
             (text / "train.txt").unlink()
             with pytest.raises(RequestError, match=r"train\.txt"):
                 resume(stopped)

@@ -180,7 +180,7 @@ def test_an_environment_that_does_not_know_its_data_is_refused(run, corpus, data
 
 def test_other_data_is_refused_with_what_differs(run, corpus):
     swapped = Corpus("pets.txt", corpus.tokenizer, {"train": corpus.split("train"), "valid": corpus.split("train")})
-    with pytest.raises(RequestError, match=r"pets\.txt: its valid split is not the one that .* was made with; put"):
+    with pytest.raises(RequestError, match=r"pets\.txt: its valid split is not the one that .* was made with: the"):
         check_same_data(run, swapped)
     without = Corpus("pets.txt", corpus.tokenizer, {"train": corpus.split("train")})
     with pytest.raises(RequestError, match="its valid split is not the one"):

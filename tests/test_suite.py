@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from textvae import data
+from textvae.comparison.rows import evaluated_paths
 from textvae.corpora import grammar
 from textvae.corpora.grammar import Grammar
 from textvae.errors import RequestError
+from textvae.evaluate import NUMBERS as EVALUATED
 from textvae.evaluate import evaluate
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import load
@@ -111,6 +113,12 @@ def test_bounds_and_mmd_are_among_the_scores(document):
     assert document["mmd_signature"].startswith("mmd-squared|bandwidth:1.73205|codes:one-draw|estimator:unbiased|")
 
 
+def test_the_numbers_of_the_grammar_are_in_the_list_of_names(folder, document, language_model):
+    evaluate_all(language_model, decodings={"greedy": Decoding()}, **NUMBERS)
+    for run in (folder, language_model):
+        assert evaluated_paths(json.loads((run / "evaluation" / "test.json").read_text())) <= EVALUATED
+
+
 def test_the_page_shows_every_part(folder, document):
     page = (folder / "report.html").read_text()
     assert "<h2>All evaluations</h2>" in page
@@ -142,9 +150,18 @@ def test_other_text_has_no_truth_and_text_without_labels_no_probe(tmp_path):
     decodings = {"nucleus": Decoding("nucleus", top_p=0.8)}
     found = evaluate_all(folder, decodings=decodings, **NUMBERS)
     assert found["true_distance"] is None and found["reasons"]["true_distance"].startswith("the distribution of ")
-    assert found["probes"] is None and "its text has no label" in found["reasons"]["probes"]
+    reason = found["reasons"]["probes"]
+    assert found["probes"] is None and "its text has no label; `textvae probe` takes" in reason
     assert "information_bounds" not in found
     assert list(found["generated"]) == ["nucleus"] and found["generated"]["nucleus"]["decoding"]["top_p"] == 0.8
+
+
+def test_what_is_wrong_with_a_label_is_said_of_the_setting_that_names_it(tmp_path):
+    (tmp_path / "text.tsv").write_text("topic\ttext\n" + "\n".join(f"one\t{text}" for text in TEXTS[:100]))
+    split = {"valid": 0.1, "test": 0.2}
+    folder = made(tmp_path / "run", train=str(tmp_path / "text.tsv"), label="topic", split=split)
+    reason = evaluate_all(folder, decodings={"greedy": Decoding()}, **NUMBERS)["reasons"]["probes"]
+    assert reason == "data.label topic: has one value only, 'one'; a probe needs two"
 
 
 def test_a_model_of_windows_has_neither(tmp_path):

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from textvae.batches import TokenStore
-from textvae.data import open_corpus
 from textvae.errors import RequestError
 from textvae.evaluate import latent_scores, model_of
 from textvae.generate.trained import Trained
 from textvae.metrics.text import distinct
 from textvae.objective import load_settings
 from textvae.parts.priors import StandardNormal
-from textvae.run import Run, check_same_data
+from textvae.run import Run, corpus_of
 from textvae.scores import score
 from textvae.settings import BatchNormPosterior, Settings, VmfPosterior
 
@@ -68,8 +67,7 @@ def diagnose(folder: Path | str, split: str = "valid", seed: int = 0) -> Diagnos
         RequestError: when the run or the split cannot be used, or the data has changed.
     """
     run = Run.open(folder)
-    corpus = open_corpus(run.settings.data)
-    check_same_data(run, corpus)
+    corpus = corpus_of(run)
     trained = Trained(run, model_of(run))
     different = distinct(trained.sample(SAMPLES, seed=seed))
     if not run.settings.model.latent:

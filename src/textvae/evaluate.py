@@ -14,7 +14,6 @@ from torch import Tensor
 import textvae
 from textvae.batches import TokenStore, evaluation_batches
 from textvae.corpora import grammar
-from textvae.data import open_corpus
 from textvae.errors import RequestError
 from textvae.files import write_json, writing
 from textvae.metrics import latent
@@ -30,7 +29,7 @@ from textvae.metrics.signature import signature
 from textvae.model import TextVAE
 from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.priors import StandardNormal, UniformSphere
-from textvae.run import Run, check_same_data
+from textvae.run import Run, corpus_of
 from textvae.scores import Scores, densities, evaluating, information, on, score
 from textvae.tokenizers import UNK, Tokenizer
 
@@ -54,6 +53,17 @@ LATENT = (
     "shuffle_gap",
     "shuffle_gap_standard_error",
 )
+# Every number that an evaluation may have, by its path; which ones it has depends on the model and the text.
+NUMBERS = frozenset(
+    """sentences tokens tokens_without_end reconstruction kl rate_kind bound bound_samples bound_standard_error
+    perplexity_bound perplexity_bound_without_end nll_iw nll_iw_kind nll_iw_standard_error perplexity_iw
+    perplexity_iw_without_end iw_samples iw_sentences iw_components active_units.0.01 active_units.0.2
+    bits_per_character surprisal entropy gap_to_surprisal gap_to_surprisal_standard_error information_bounds.lower
+    information_bounds.above_lower information_bounds.above_lower_standard_error information_bounds.below_upper
+    information_bounds.below_upper_standard_error information_bounds.entropy information_bounds.distortion
+    information_bounds.mutual_information information_bounds.ceiling information_bounds.rate
+    information_bounds.holds information_bounds.sentences information_bounds.reason information_bounds""".split()
+).union(LATENT)
 # Padded tokens, over sentences and samples, that importance weighting works on at once.
 IW_TOKENS = 16_384
 
@@ -80,8 +90,7 @@ def evaluate(
         if value is not None and value < 1:
             raise RequestError(f"{name} = {value}: must be 1 or more")
     run = Run.open(folder)
-    corpus = open_corpus(run.settings.data)
-    check_same_data(run, corpus)
+    corpus = corpus_of(run)
     store = corpus.split(split)
     model = model_of(run)
     scores = score(model, store, seed)

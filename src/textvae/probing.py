@@ -14,7 +14,7 @@ from textvae.errors import RequestError
 from textvae.generate.trained import Trained, load
 from textvae.metrics import probe as metric
 from textvae.metrics.signature import signature
-from textvae.run import check_same_data
+from textvae.run import check_same_data, corpus_of
 
 # How many labels are learned from; None is all.
 SIZES: tuple[int | None, ...] = (100, 1000, None)
@@ -28,12 +28,16 @@ Progress = Callable[[int, int], None]
 
 
 class Labelled(NamedTuple):
-    """Sentences as tokens, end marks included, to learn from and to test on, and their labels by name."""
+    """Sentences as tokens, end marks included, to learn from and to test on, and their labels by name.
+
+    `place` is where the label was named, for messages.
+    """
 
     train: Ids
     test: Ids
     labels: dict[str, tuple[list[str], list[str]]]
     unlabelled: int = 0
+    place: str = "--label"
 
 
 def probe_run(
@@ -97,25 +101,27 @@ def own_labels(trained: Trained, label: str | None, split: str = "test") -> Labe
     data = trained.run.settings.data
     if data.corpus == "grammar" and data.train is None:
         return _attributes(trained, label, split)
+    place = "data.label" if label is None else "--label"
     label = data.label if label is None else label
     if label is None:
         raise RequestError(
-            f"{trained.run.folder}: its text has no label; name one with --label, or give --file FILE"
+            f"{trained.run.folder}: its text has no label; `textvae probe` takes one of its columns with "
+            "--label NAME, and other labelled text with --file FILE"
         )
-    check_same_data(trained.run, open_corpus(data))
+    corpus_of(trained.run)
     corpus = open_corpus(data.model_copy(update={"label": label}))
     try:
         check_same_data(trained.run, corpus)
     except RequestError:
         raise RequestError(
-            f"--label {label}: the labelled text of {corpus.name} is not, word for word, what the run was trained "
-            "on; give --file FILE"
+            f"{place} {label}: the labelled text of {corpus.name} is not, word for word, what the run was trained "
+            "on; `textvae probe` takes other labelled text with --file FILE"
         ) from None
     parts = [corpus.split("train"), corpus.split(split)]
     ids = [store.sentences() for store in parts]
     numbers = [[] if store.labels is None else store.labels.tolist() for store in parts]
     names = [[store.label_names[number] for number in own] for store, own in zip(parts, numbers, strict=True)]
-    return _labelled(str(label), ids[0], names[0], ids[1], names[1])
+    return _labelled(str(label), ids[0], names[0], ids[1], names[1])._replace(place=place)
 
 
 def file_labels(
@@ -136,8 +142,8 @@ def file_labels(
     parts = []
     for path in (file,) if test_file is None else (file, test_file):
         found = list(readers.read(path, column, label))
-        ids, cut = trained.token_ids([sentence.text for sentence in found])
-        trained.warn_of_cut(cut, len(ids))
+        ids, seen = trained.token_ids([sentence.text for sentence in found])
+        trained.warn_of(seen)
         parts.append((ids, [sentence.label or "" for sentence in found]))
     if test_file is None:
         ids, names = parts[0]
@@ -162,7 +168,7 @@ def probes(
         RequestError: as `probe_run`.
     """
     for label, (train, test) in given.labels.items():
-        _check(label, train, test)
+        _check(f"{given.place} {label}", train, test)
     asked = _sizes(sizes, len(given.train))
     codes = metric.standardised(
         trained.means_of(given.train).numpy().astype(np.float64),
@@ -199,8 +205,7 @@ def _attributes(trained: Trained, label: str | None, split: str) -> Labelled:
     names = list(language.values) if label is None else [label]
     if not set(names) <= set(language.values):
         raise RequestError(f"--label {label}: the grammar has {', '.join(language.values)}")
-    corpus = open_corpus(trained.run.settings.data)
-    check_same_data(trained.run, corpus)
+    corpus = corpus_of(trained.run)
     parts, left_out = [], 0
     for store in (corpus.split("train"), corpus.split(split)):
         ids = store.sentences()
@@ -224,17 +229,15 @@ def _labelled(label: str, train: Ids, train_labels: list[str], test: Ids, test_l
     return Labelled(ids[0], ids[1], {label: (names[0], names[1])}, left_out)
 
 
-def _check(label: str, train: Sequence[str], test: Sequence[str]) -> None:
+def _check(place: str, train: Sequence[str], test: Sequence[str]) -> None:
     """Refuse labels that cannot be probed."""
     values = set(train)
     if not train or not test:
-        raise RequestError(f"--label {label}: no labelled sentence to {'test on' if train else 'learn from'}")
+        raise RequestError(f"{place}: no labelled sentence to {'test on' if train else 'learn from'}")
     if len(values) < 2:
-        raise RequestError(f"--label {label}: has one value only, {train[0]!r}; a probe needs two")
+        raise RequestError(f"{place}: has one value only, {train[0]!r}; a probe needs two")
     if len(values) > MOST_VALUES:
-        raise RequestError(
-            f"--label {label}: has {len(values):,} values, more than {MOST_VALUES}; is it the right column?"
-        )
+        raise RequestError(f"{place}: has {len(values):,} values, more than {MOST_VALUES}; is it the right column?")
 
 
 def _sizes(sizes: Sequence[int | None] | None, labelled: int) -> list[int | None]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import textvae
-from textvae.data import Corpus
+from textvae.data import Corpus, open_corpus
 from textvae.errors import RequestError
 from textvae.files import file_digest, read_json, read_tensors, write_json, write_text, writing
 from textvae.model import TextVAE, build
@@ -168,6 +168,29 @@ def load_weights(model: torch.nn.Module, tensors: Mapping[str, Tensor], path: Pa
         raise RequestError(f"{path}: does not fit the run's settings.toml: {reason}") from None
 
 
+def corpus_of(run: Run) -> Corpus:
+    """The text that a run was trained on, tokenized as `open_corpus` does it.
+
+    Raises:
+        RequestError: where it is not there, or not what it was when the run was made: it was usable then.
+    """
+    data = run.settings.data
+    try:
+        corpus = open_corpus(data)
+    except RequestError as error:
+        own = [data.train, data.valid, data.test, data.vocabulary_of] if data.train else [data.corpus]
+        if not all(os.access(file, os.R_OK) for file in own if file is not None):
+            raise  # a file that is gone or closed says so itself
+        name = Path(data.train or data.corpus or "").name
+        reason = str(error).partition(";")[0]  # what it says to do is of no use here
+        raise RequestError(
+            f"{name}: has changed since {run.folder} was made with it, and cannot be used as it is now ({reason}); "
+            "put the old file back, or train anew"
+        ) from None
+    check_same_data(run, corpus)
+    return corpus
+
+
 def check_same_data(run: Run, corpus: Corpus) -> None:
     """Refuse to go on, or to evaluate, with other text than the run was trained on.
 
@@ -185,6 +208,6 @@ def check_same_data(run: Run, corpus: Corpus) -> None:
         different.append("its vocabulary")
     if different:
         raise RequestError(
-            f"{corpus.name}: {different[0]} is not the one that {run.folder} was made with; "
+            f"{corpus.name}: {different[0]} is not the one that {run.folder} was made with: the text has changed; "
             "put the old file back, or train anew"
         )

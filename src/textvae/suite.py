@@ -34,8 +34,6 @@ DECODINGS: Mapping[str, Decoding] = {"greedy": Decoding(), "sample": Decoding("s
 RECONSTRUCTED, SHOWN = 5_000, 5_000
 LANGUAGE_MODEL = "a language model has no code"
 WINDOWS = "a model of pieces of running text knows no sentences"
-# Ways of writing that give a language model one sentence, again and again.
-CERTAIN = ("greedy", "beam")
 
 # Called with what is under way, how far it is and how far it goes.
 Progress = Callable[[str, int, int], None]
@@ -98,7 +96,7 @@ def generated(
     found: dict[str, list[str] | None] = {}
     for done, (name, decoding) in enumerate(decodings.items()):
         told("sampling", done, len(decodings))
-        alone = trained.model.prior is None and decoding.name in CERTAIN
+        alone = trained.model.prior is None and decoding.certain
         found[name] = None if alone else trained.sample(samples, seed=seed, decoding=decoding)
         told("sampling", done + 1, len(decodings))
     return found

@@ -32,7 +32,7 @@ from textvae.objective import Objective, criterion
 from textvae.parts.gather import summed
 from textvae.parts.noise import mixed, step_noise
 from textvae.parts.refinement import frozen
-from textvae.run import Run, check_same_data, load_weights
+from textvae.run import Run, corpus_of, load_weights
 from textvae.scores import on, validation
 from textvae.settings import Aggressive, SemiImplicitPosterior, Settings
 from textvae.updates import encoder_updates, joint, optimizer_for, refining
@@ -98,9 +98,8 @@ def resume(folder: Path | str, progress: Progress | None = None) -> Run:
         WorkError: as `train`.
     """
     run = Run.open(folder)
-    corpus = open_corpus(run.settings.data)
+    corpus = corpus_of(run)
     fabric = launched(run.settings)
-    check_same_data(run, corpus)
     check_trainable(run.settings, corpus, fabric.world_size)
     Loop(run, corpus, fabric).run(progress)
     return run

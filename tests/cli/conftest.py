@@ -82,6 +82,12 @@ def run(reviews, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def other_run(reviews, tmp_path_factory):
+    """A finished run like `run` from another seed; to be read only."""
+    return _trained(reviews, tmp_path_factory.mktemp("runs") / "other", "vanilla", [*SMALL, "train.seed=1"])
+
+
+@pytest.fixture(scope="session")
 def language_model(reviews, tmp_path_factory):
     """A finished run of a tiny language model; to be read only."""
     return _trained(reviews, tmp_path_factory.mktemp("runs") / "lm", "language-model", SMALL[1:])

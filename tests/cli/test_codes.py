@@ -65,6 +65,18 @@ def test_codes_are_decoded_again(run, tmp_path):
     )
 
 
+@pytest.mark.parametrize("name", ["codes.npy", "codes.parquet"])
+def test_codes_of_another_run_of_the_same_width_are_refused(run, other_run, name):
+    call("encode", other_run, "a phone", "the food", "--out", name)
+    for command in (["decode"], ["interpolate"], ["neighbours", "a phone"]):
+        assert call(command[0], other_run, *command[1:], "--codes", name).exit_code == 0
+        result = call(command[0], run, *command[1:], "--codes", name)
+        assert refused(result, f"{name}: was written by another run", "write it anew")
+        assert len(result.stderr.splitlines()) == 1
+    save_codes(name, textvae.load(other_run).encode(["a phone", "the food"]))  # says nothing of a run
+    assert call("decode", run, "--codes", name).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("codes", "fragment"),
     [
@@ -102,9 +114,8 @@ def test_the_nearest_sentences_of_a_corpus_are_found_by_text_or_by_codes(run, re
 
 
 def test_neighbours_need_one_corpus(run, reviews):
-    for corpus in ([], ["--file", reviews, "--codes", "codes.npy"]):
-        assert refused(
-            call("neighbours", run, "a phone", *corpus), "neighbours: give the corpus", "--file", "--codes"
-        )
+    assert refused(call("neighbours", run, "a phone"), "neighbours: give the corpus", "--file", "--codes")
+    both = call("neighbours", run, "a phone", "--file", reviews, "--codes", "codes.npy")
+    assert refused(both, "neighbours: --file and --codes are given", "leave out the other")
     asked = call("neighbours", run, "a phone", "--file", reviews, "--metric", "cosin")
     assert refused(asked, "metric = 'cosin': unknown; known: cosine, euclidean")

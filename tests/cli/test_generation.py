@@ -97,6 +97,17 @@ def test_a_language_model_samples_and_refuses_the_rest(language_model):
         assert refused(call(name, language_model, "a", *rest), "language model", "no latent code")
 
 
+def test_samples_of_a_language_model_that_must_be_one_sentence_are_told_on_stderr(run, language_model):
+    for way in ([], ["--decode", "beam", "--beam", 2], ["--decode", "top-k", "--top-k", 1], ["--json"]):
+        result = call("sample", language_model, "-n", 3, *way)
+        assert result.exit_code == 0 and "all 3 samples" in result.stderr and "same sentence" in result.stderr
+        assert "--decode sample or nucleus" in result.stderr and len(result.stderr.splitlines()) == 1
+    same = call("sample", language_model, "-n", 3).stdout.splitlines()
+    assert len(same) == 3 and len(set(same)) == 1
+    for other in ([run, "-n", 3], [language_model, "-n", 1], [language_model, "-n", 3, "--decode", "sample"]):
+        assert call("sample", *other).stderr == ""
+
+
 def test_text_written_to_a_file_is_a_sentence_a_line_as_it_is(run, monkeypatch):
     odd = ["one\ntwo", "an escape \x1b[31m", "你好\r\n"]
     monkeypatch.setattr("textvae.generate.trained.Trained.sample", lambda *_, **__: odd)
@@ -151,7 +162,8 @@ def test_tail_samples_are_those_of_the_library(run):
     assert told["tail"] == volume_preserving_bound(3)
     assert told["samples"] == trained.decode(tail_draws(trained, 2, 0))
     assert refused(call("sample", run, "--tail", "far"), "--tail far: give a number above 0, or `auto`")
-    assert refused(call("sample", run, "--tail", "-1"), "bound = -1.0: must be above 0")
+    for tail in ("-1", "0", "nan", "inf"):
+        assert refused(call("sample", run, "--tail", tail), f"--tail {tail}: give a number above 0, or `auto`")
 
 
 def test_the_n_best_of_each_code(run, language_model):

@@ -7,7 +7,7 @@ import pytest
 
 from textvae.cli.inspection import measures, table
 
-from .conftest import call, refused
+from .conftest import SMALL, assigned, call, refused
 
 CONTRACT = """split sentences tokens signature reconstruction kl rate_kind bound bound_samples perplexity_bound
 nll_iw nll_iw_standard_error perplexity_iw iw_samples iw_sentences tokens_without_end mutual_information
@@ -114,3 +114,16 @@ def test_diagnose_says_it_in_sentences_and_ends_with_a_command(run):
 def test_diagnose_of_a_language_model(language_model):
     result = call("diagnose", language_model)
     assert result.exit_code == 0 and "language model" in result.stdout
+
+
+def test_a_file_that_shrank_since_training_is_told_and_not_the_empty_split(reviews, tmp_path):
+    (tmp_path / "mine.txt").write_text(reviews.read_text())
+    made = call("train", "--data", "mine.txt", "--method", "vanilla", "--out", "mine", *assigned(SMALL))
+    assert made.exit_code == 0, made.stderr
+    (tmp_path / "mine.txt").write_text("one sentence is left .\n")
+    for command in (["evaluate"], ["diagnose"], ["evaluate", "--all"]):
+        assert refused(
+            call(command[0], "mine", *command[1:]), "mine.txt: has changed since mine was made", "train anew"
+        )
+    (tmp_path / "mine.txt").unlink()
+    assert refused(call("evaluate", "mine"), "mine.txt", "no such file")

@@ -35,7 +35,13 @@ def test_a_path_is_decoded_as_asked(run):
 
 
 def test_interpolation_needs_two_ends(run):
-    for arguments in ([], ["a"], ["a", "b", "--prior"], ["a", "--prior"]):
+    for arguments, told in (
+        (["a", "b", "--prior"], "interpolate: sentences and --prior are given"),
+        (["--prior", "--codes", "c.npy"], "interpolate: --prior and --codes are given"),
+        (["--pairs", "p.tsv", "a"], "interpolate: sentences and --pairs are given"),
+    ):
+        assert refused(call("interpolate", run, *arguments), told, "ends of paths come from one of them")
+    for arguments in ([], ["a"]):
         assert refused(call("interpolate", run, *arguments), "two sentences", "--prior", "--pairs", "--codes")
     assert refused(call("interpolate", run, "a", "b", "--steps", "1"), "--steps", "2")
 
@@ -75,6 +81,12 @@ def test_many_paths_at_once(run, tmp_path):
         told = json.loads(call("interpolate", run, "--pairs", file, "--steps", 4, "--json").stdout)["paths"]
         assert [(one["a"], one["b"]) for one in told] == pairs
         assert [one["steps"] for one in told] == [trained.interpolate(a, b, 4) for a, b in pairs]
+    rows = "".join(f"1\t{b}\t{a}\n" for a, b in pairs)
+    for head, named in (("id\tnew\told\n", ["old", "new"]), ("", [2, 1])):
+        (tmp_path / "other.tsv").write_text(head + rows)
+        way = ["--pairs", "other.tsv", "--column-a", named[0], "--column-b", named[1], "--steps", 4, "--json"]
+        found = json.loads(call("interpolate", run, *way).stdout)["paths"]
+        assert [(one["a"], one["b"]) for one in found] == pairs
     shown = call("interpolate", run, "--prior", "-n", 2, "--steps", 3, "--seed", 1)
     expected = homotopies(trained, prior_ends(trained, 2, 1), 3)
     assert lines(shown) == [*expected[0].texts, "", *expected[1].texts]
@@ -91,12 +103,37 @@ def test_paths_that_cannot_be(run, tmp_path):
     assert refused(
         call("interpolate", run, "--pairs", "pairs.tsv"), "pairs.tsv:2: has one sentence; two are needed"
     )
+    assert refused(
+        call("interpolate", run, "a", "b", "--column-a", "x"), "--column-a x: only a file of pairs has columns"
+    )
     (tmp_path / "pairs.txt").write_text("a phone\n")
     assert refused(call("interpolate", run, "--pairs", "pairs.txt"), "pairs.txt: plain text has no column")
     np.save("codes.npy", np.zeros((3, 3)))
     assert refused(call("interpolate", run, "--codes", "codes.npy"), "3 codes: their number is odd")
     np.save("codes.npy", np.zeros((2, 3)))
     assert refused(call("interpolate", run, "--codes", "codes.npy"), "have the same code, so there is no path")
+
+
+@pytest.mark.filterwarnings("ignore:.*no word that the model knows")
+def test_ends_of_unknown_words_are_told(run, tmp_path):
+    told = "pair 2: 'zz' and 'xx': the model knows no word of either, so there is no path"
+    (tmp_path / "pairs.tsv").write_text("a phone\tthe food\nzz\txx\n")
+    assert refused(call("interpolate", run, "--pairs", "pairs.tsv"), told)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["reconstruct", "zz xx", "a phone"],
+        ["interpolate", "zz xx", "a phone"],
+        ["encode", "zz xx", "a phone", "--out", "codes.npy"],
+        ["transfer", "zz xx", "a phone", "--direction", "way.npy"],
+    ],
+)
+def test_a_text_of_unknown_words_is_told_and_no_error(run, arguments):
+    np.save("way.npy", np.ones(3, np.float32))
+    with pytest.warns(UserWarning, match="1 of 2 texts have no word that the model knows"):
+        assert call(arguments[0], run, *arguments[1:]).exit_code == 0
 
 
 def test_the_same_path_by_several_runs_and_decodings(run, language_model):

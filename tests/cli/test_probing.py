@@ -102,7 +102,7 @@ def test_requests_that_cannot_be(run, language_model, labelled, tmp_path):
     assert refused(
         call("probe", language_model, "--label", "x"), "is a language model: it has no latent code to probe"
     )
-    assert refused(asked(), "its text has no label; name one with --label, or give --file FILE")
+    assert refused(asked(), "its text has no label; `textvae probe` takes one of its columns with --label NAME")
     assert refused(asked("--label", "mood"), "plain text has no column 'mood'")
     assert refused(asked("--file", labelled), "name the column of the label with --label")
     assert refused(asked("--file", labelled, "--label", "sentimant"), "did you mean 'sentiment'?", "'coin'")

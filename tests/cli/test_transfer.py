@@ -40,7 +40,7 @@ def test_one_pair_makes_a_direction(run):
     )
 
 
-def test_labels_make_a_direction_that_is_saved_and_loaded(run, labelled):
+def test_labels_make_a_direction_that_is_saved_and_loaded(run, other_run, labelled):
     path, rows = labelled
     trained = textvae.load(run)
     sides = ([text for mark, text in rows if mark == wanted] for wanted in ("bad", "good"))
@@ -48,6 +48,9 @@ def test_labels_make_a_direction_that_is_saved_and_loaded(run, labelled):
     by_label = ["--labels", path, "--label", "mood", "--from", "bad", "--to", "good", "--strength", 2]
     assert lines(call("transfer", run, "a phone", *by_label, "--save-direction", "way.npy")) == expected
     assert lines(call("transfer", run, "a phone", "--direction", "way.npy", "--strength", 2)) == expected
+    assert refused(
+        call("transfer", other_run, "a phone", "--direction", "way.npy"), "way.npy: was written by another run"
+    )
 
 
 def test_a_code_that_hardly_says_the_label_is_told(run, labelled, monkeypatch):
@@ -62,7 +65,8 @@ def test_a_code_that_hardly_says_the_label_is_told(run, labelled, monkeypatch):
     ("arguments", "fragments"),
     [
         ([], ["no direction", "--from", "--labels", "--direction"]),
-        (["--from", "bad"], ["no direction"]),
+        (["--from", "bad"], ["--from alone is no direction; give --to too"]),
+        (["--to", "bad"], ["--to alone is no direction; give --from too"]),
         (["--from", BAD, "--to", BAD], ["are the same"]),
         (["--from", "bad", "--to", "good", "--labels", "labelled.tsv"], ["which column", "--label"]),
         (
@@ -134,6 +138,17 @@ def test_curves_that_cannot_be(curve, run, tmp_path):
     judge = tmp_path / "judge.tsv"
     judge.write_text("".join(judge.read_text().splitlines(keepends=True)[:-1]))  # nothing to be left out
     assert refused(call(*curve, "--grammar", "mood"), "no attribute 'mood'")
+    for left, told in (
+        (
+            ["bad\tthat the food is very bad .\n"],
+            "--judge judge.tsv: all of its 1 sentences are in the other",
+        ),
+        (["bad\tw1\n", "bad\tw2\n"], "--judge judge.tsv: classifier: one label only, 'bad'; it needs two"),
+    ):
+        other = tmp_path / "other.tsv"
+        other.write_text("mood\ttext\n" + "".join(left))
+        arguments = ["other.tsv" if part == "judge.tsv" else part for part in curve]
+        assert refused(call(*arguments), told.replace("judge.tsv", "other.tsv"))
     assert refused(call(*curve, "--language-model", run), "has latent codes")
     assert refused(call(*curve, "--reference", "people"), "no column 'people'")
     assert refused(call(*["good" if part == "bad" else part for part in curve]), "moved.tsv", "'good'", "are 'bad'")
@@ -145,6 +160,9 @@ def test_made_up_reviews_have_their_attributes(tmp_path):
     assert head.split("\t") == ["product", "sentiment", "tense", "person", "intensity", "length", "text"]
     drawn = reviews().sample_with_attributes(5, 2)
     assert rows == ["\t".join([*found.values(), text]) for text, found in drawn]
+    assert refused(call("data", "make", "made.tsv", "-n", 4), "made.tsv: exists already", "--force")
+    assert len((tmp_path / "made.tsv").read_text().splitlines()) == 6  # as it was
+    assert lines(call("data", "make", "made.tsv", "-n", 4, "--force")) == ["made.tsv: 4 reviews"]
     assert refused(call("data", "make", "made.csv"), "made.csv", ".tsv")
     assert refused(call("data", "make", "no/made.tsv"), "cannot be written", code=1)
 

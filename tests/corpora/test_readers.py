@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textvae.corpora.readers import Sentence, read
+from textvae.corpora.readers import Sentence, read, read_pairs
 from textvae.errors import RequestError
 
 
@@ -63,6 +63,46 @@ def test_a_header_is_known_by_a_text_column_or_by_an_asked_name(tmp_path):
     other = written(tmp_path, "b.tsv", "kind\twords\na\tone\n")
     assert texts(other) == ["words", "one"]
     assert texts(other, column="words") == ["one"]
+
+
+@pytest.mark.parametrize("names", ["a\tb", "first\tsecond", "Source\tTARGET"])
+def test_two_names_of_a_pair_are_a_header_for_every_reader(tmp_path, names):
+    path = written(tmp_path, "a.tsv", f"{names}\none\ttwo\nthree\tfour\n")
+    assert texts(path) == ["two", "four"] and texts(path, column=0) == ["one", "three"]
+    assert list(read_pairs(path)) == [("one", "two", 2), ("three", "four", 3)]
+    half = written(tmp_path, "b.tsv", f"{names.split()[0]}\twords\none\ttwo\n")
+    assert list(read_pairs(half)) == [(names.split()[0], "words", 1), ("one", "two", 2)]
+
+
+def test_pairs_are_of_the_named_columns(tmp_path):
+    table = written(tmp_path, "a.csv", "id,target,source\n7,there,here\n\n8,far,near\n")
+    assert list(read_pairs(table)) == [("here", "there", 2), ("near", "far", 4)]
+    assert list(read_pairs(table, "id", "source")) == [("7", "here", 2), ("8", "near", 4)]
+    assert list(read_pairs(table, "1", 2))[0] == ("there", "here", 2)
+    other = written(tmp_path, "b.tsv", "old\tnew\none\ttwo\n")
+    assert list(read_pairs(other, b="new")) == [("one", "two", 2)]
+    lines = written(tmp_path, "a.jsonl", '{"a": "one", "b": "two", "c": "three"}\n')
+    assert list(read_pairs(lines)) == [("one", "two", 1)] and list(read_pairs(lines, b="c")) == [
+        ("one", "three", 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "columns", "message"),
+    [
+        ("a.tsv", "one\ttwo\n\tfour\n", {}, ":2: has one sentence; two are needed, in two columns"),
+        ("a.tsv", "one\n", {}, ":1: no column 1; the 1 columns are numbered 0 to 0"),
+        ("a.tsv", "a\tb\n", {}, ": no pair in it"),
+        ("a.tsv", "a\tb\none\ttwo\n", {"b": "a"}, ":1: both sentences are of column 0; name two columns"),
+        ("a.tsv", "old\tnew\none\ttwo\n", {"b": "nwe"}, "no column 'nwe'; the columns are 'old', 'new'; did you"),
+        ("a.txt", "one two\n", {}, ": plain text has no columns, and pairs need two"),
+        ("a.jsonl", '{"a": "one"}\n', {}, ":1: no column 'b'; the columns are 'a'"),
+    ],
+)
+def test_pairs_that_cannot_be_read(tmp_path, name, data, columns, message):
+    with pytest.raises(RequestError) as error:
+        list(read_pairs(written(tmp_path, name, data), **columns))
+    assert message in str(error.value)
 
 
 def test_json_lines_take_a_key(tmp_path):

@@ -23,6 +23,19 @@ def test_codes_are_saved_as_numpy_or_parquet_files(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["codes.npy", "codes.parquet"]
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+def test_a_file_of_codes_says_which_weights_it_is_of(vae, tmp_path, suffix):
+    path = tmp_path / f"codes{suffix}"
+    assert encode_file(vae, TEXTS, path, rows=2) == 5
+    assert len(load_codes(path, 4, vae.identity).codes) == len(load_codes(path, 4).codes) == 5
+    with pytest.raises(RequestError, match=rf"codes\{suffix}: was written by another run"):
+        load_codes(path, 4, "0" * 64)
+    if suffix == ".npy":  # NumPy reads it as ever, and what it writes says nothing
+        np.testing.assert_allclose(np.load(path), vae.encode(TEXTS), atol=1e-6)
+        np.save(path, np.load(path))
+        assert len(load_codes(path, 4, "0" * 64).codes) == 5
+
+
 def test_codes_that_cannot_be_saved_leave_nothing_behind(tmp_path):
     codes = np.zeros((2, 3), np.float32)
     with pytest.raises(RequestError, match=r"codes\.csv: unknown suffix '\.csv'; codes are written as \.npy or"):
@@ -53,10 +66,10 @@ def test_no_more_text_is_read_than_is_encoded_and_written_next(vae, tmp_path, mo
     read, written, ahead = [], [], []
     real = module.writing_codes
 
-    def watched(path, latent, texted):
+    def watched(path, latent, texted, run):
         class Watch:
             def __enter__(self):
-                self.inner = real(path, latent, texted)
+                self.inner = real(path, latent, texted, run)
                 append = self.inner.__enter__()
 
                 def write(codes, texts):
@@ -88,6 +101,14 @@ def test_texts_that_are_cut_are_counted_over_the_whole_file(vae, tmp_path):
     with pytest.warns(UserWarning) as warned:
         encode_file(vae, [long, "we", long, "we", long], tmp_path / "codes.npy", rows=2)
     assert [str(one.message) for one in warned] == ["3 of 5 texts cut to their first 7 tokens (data.max_length)"]
+
+
+def test_texts_without_a_known_word_are_counted_over_the_whole_file(vae, tmp_path):
+    with pytest.warns(UserWarning) as warned:
+        encode_file(vae, ["xx", "we", "yy xx", "we", "zz we"], tmp_path / "codes.npy", rows=2)
+    assert [str(one.message) for one in warned] == [
+        "2 of 5 texts have no word that the model knows; their codes say only how long they are"
+    ]
 
 
 def test_what_fails_midway_leaves_what_was_there(vae, lm, tmp_path):

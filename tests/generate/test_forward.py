@@ -217,6 +217,22 @@ def test_a_run_that_writes_nothing_is_refused(runs, tmp_path, monkeypatch):
         forward_cross_entropy(runs[:1], tmp_path, PLAN)
 
 
+def test_few_sentences_of_which_those_that_are_held_out_are_empty_are_told(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "textvae.generate.trained.Trained.sample", lambda self, n, seed, decoding: ["the food"] * (n - 1) + [""]
+    )
+    with pytest.raises(RequestError, match=r"with n = 3, 1 further sentences .* empty; draw more, 30 for example"):
+        forward_cross_entropy(runs[:1], tmp_path, replace(PLAN, n=3))
+
+
+def test_nothing_that_is_written_longer_than_the_runs_texts_is_dropped(runs, tmp_path, monkeypatch):
+    long = " ".join(["the food was good"] * 30)
+    monkeypatch.setattr("textvae.generate.trained.Trained.sample", lambda self, n, seed, decoding: [long] * n)
+    plan = replace(PLAN, n=3, draws=1, decoding=Decoding("sample", max_length=150))
+    found = forward_cross_entropy(runs[:1], tmp_path, plan)
+    assert found.rows[0].draws[0].text.sentences == 3 and found.rows[0].draws[0].text.length == 120
+
+
 def test_runs_without_a_common_word_are_refused(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "textvae.generate.trained.Trained.sample", lambda self, n, seed, decoding: [f"w{seed} <unk>"] * n

@@ -78,6 +78,22 @@ def test_too_long_texts_are_cut_with_one_warning(model):
         np.testing.assert_allclose(codes, model.encode([" ".join(["great"] * 7), "we"])[[0, 1, 0]], atol=1e-6)
 
 
+def test_texts_without_a_known_word_are_counted_in_one_warning(model):
+    with pytest.warns(UserWarning) as warned:
+        model.encode(["xx yy", "we", "zz", "xx food"])
+    assert [str(warning.message) for warning in warned] == [
+        "2 of 4 texts have no word that the model knows; their codes say only how long they are"
+    ]
+    assert model.knows("xx food") and not model.knows("xx yy")
+
+
+@pytest.mark.filterwarnings("ignore:.*no word that the model knows")
+def test_a_path_between_unknown_texts_says_that_they_are(model):
+    with pytest.raises(RequestError, match="a and b: the model knows no word of either"):
+        model.path("xx yy", "zz ww")
+    assert model.path("xx yy", "zz").shape == (9, 4)  # of other lengths, and so of other codes
+
+
 @pytest.mark.parametrize(
     "texts, message",
     [

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from textvae.errors import RequestError, WorkError
+from textvae.generate import origin
 from textvae.generate.trained import load
 from textvae.generate.transfer import (
     by_label,
@@ -108,6 +109,7 @@ def test_separation_by_hand():
         ("", "good", "is empty"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*no word that the model knows")
 def test_sides_that_make_no_direction(model, sources, targets, message):
     with pytest.raises(RequestError, match=message):
         direction(model, sources, targets)
@@ -150,6 +152,12 @@ def test_a_direction_comes_back_from_its_file(model, tmp_path):
     way = model.direction(BAD, GOOD)
     save_direction(tmp_path / "way.npy", way)
     np.testing.assert_array_equal(load_direction(tmp_path / "way.npy", 4), way)
+    assert origin.of_npy(tmp_path / "way.npy") is None
+    save_direction(tmp_path / "way.npy", way, model.identity)
+    np.testing.assert_array_equal(load_direction(tmp_path / "way.npy", 4, model.identity), way)
+    np.testing.assert_array_equal(np.load(tmp_path / "way.npy"), way)
+    with pytest.raises(RequestError, match="way.npy: was written by another run"):
+        load_direction(tmp_path / "way.npy", 4, "0" * 64)
     with pytest.raises(RequestError, match="way.txt: unknown suffix '.txt'"):
         save_direction(tmp_path / "way.txt", way)
     with pytest.raises(WorkError, match="cannot be written"):

@@ -78,7 +78,7 @@ def decode(
 
     trained = load(run)
     trained.draw(0)  # a language model is refused before its codes are
-    z = load_codes(codes, trained.latent).codes
+    z = load_codes(codes, trained.latent, trained.identity).codes
     told: dict[str, Any] = {"decoding": described(decoding), "seed": seed}
     if n_best:
         write_n_best(trained, trained.n_best(z, decoding, n_best), told, as_json)
@@ -124,13 +124,15 @@ def neighbours(
     from textvae.generate.neighbours import neighbours as nearest
     from textvae.generate.trained import load
 
-    if (file is None) == (codes is None):
+    if file is not None and codes is not None:
+        raise RequestError("neighbours: --file and --codes are given; the corpus is one, leave out the other")
+    if file is None and codes is None:
         raise RequestError("neighbours: give the corpus, as sentences with --file or as codes with --codes")
     trained = load(run)
     given = broken(trained, texts)
     queries = trained.encode(given)
     if codes is not None:
-        found = nearest(queries, read_codes(codes, trained.latent), count, metric)
+        found = nearest(queries, read_codes(codes, trained.latent, run=trained.identity), count, metric)
     else:
         corpus = _broken(trained, streamed_texts(None, file, column))
         with Bar(f"encoding {file}", "sentence") as bar:

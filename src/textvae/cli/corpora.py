@@ -58,6 +58,7 @@ def make(
     file: Annotated[Path, typer.Argument(metavar="FILE.tsv", help="The table to write.", show_default=False)],
     count: Annotated[int, typer.Option("-n", min=1, help="How many reviews.")] = 24_000,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other reviews.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE where it is there already.")] = False,
 ) -> None:
     """Write made-up product reviews with their attributes, a table to try things on.
 
@@ -68,6 +69,8 @@ def make(
 
     if file.suffix != ".tsv":
         raise RequestError(f"{file}: unknown suffix {file.suffix!r}; a table is written as .tsv")
+    if file.exists() and not force:
+        raise RequestError(f"{file}: exists already; give another name, or --force to replace it")
     grammar = reviews()
     rows = grammar.sample_with_attributes(count, seed)
     lines = ["\t".join((*values.values(), text)) for text, values in rows]

@@ -39,7 +39,8 @@ def fce(
     Language models are trained on what the runs write and tested on human text: nats per sentence, low is good,
     mean and standard deviation over the draws. All runs decode the same draws of the prior. `human text` is a
     language model trained on as many real sentences, `test text` what is tested on. Words outside the vocabulary
-    are unknown everywhere: read FCE beside their share. The same call goes on where an earlier one was interrupted.
+    are unknown everywhere: read FCE beside their share. A language model needs a decoding that draws. The same call
+    goes on where an earlier one was interrupted.
 
     \b
     Examples:

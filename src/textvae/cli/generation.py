@@ -1,12 +1,13 @@
 """`textvae sample`, `reconstruct` and `impute`: new sentences, and sentences anew."""
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from textvae.cli.decoding import NBest, decoding_options, described
 from textvae.cli.inspection import AsJson, RunFolder, Seed
-from textvae.cli.output import document, plain, result, sentences
+from textvae.cli.output import document, note, plain, result, sentences
 from textvae.cli.progress import Bar
 from textvae.cli.texts import Column, File, Texts, broken, given_texts, shown
 from textvae.errors import RequestError
@@ -50,6 +51,11 @@ def sample(
 
     bound = _bound(tail)
     trained = load(run)
+    if trained.model.prior is None and decoding.certain and count > 1:
+        note(
+            f"note: a language model has no code, so all {count:,} samples by {decoding.name} decoding are the "
+            "same sentence; --decode sample or nucleus draws different ones"
+        )
     told: dict[str, Any] = {"decoding": described(decoding), "seed": seed}
     if tail is not None:
         from textvae.generate.sources import tail_draws, volume_preserving_bound
@@ -205,6 +211,9 @@ def _bound(tail: str | None) -> float | None:
     if tail in (None, "auto"):
         return None
     try:
-        return float(tail or "")
+        bound = float(tail or "")
     except ValueError:
-        raise RequestError(f"--tail {tail}: give a number above 0, or `auto`") from None
+        bound = math.nan
+    if not 0.0 < bound < math.inf:
+        raise RequestError(f"--tail {tail}: give a number above 0, or `auto`")
+    return bound

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -41,8 +41,12 @@ def interpolate(
     count: Annotated[int, typer.Option("-n", min=1, help="With --prior: how many paths.")] = 1,
     pairs: Annotated[
         str | None,
-        typer.Option("--pairs", metavar="FILE", help="Between the first two columns of a TSV, CSV or JSONL file."),
+        typer.Option("--pairs", metavar="FILE", help="Between two sentences of each row: TSV, CSV or JSONL."),
     ] = None,
+    column_a: Annotated[
+        str | None, typer.Option(metavar="NAME|NUMBER", help="The column of the first sentence of --pairs.")
+    ] = None,
+    column_b: Annotated[str | None, typer.Option(metavar="NAME|NUMBER", help="The column of the last one.")] = None,
     codes: Annotated[
         Path | None,
         typer.Option(
@@ -59,6 +63,7 @@ def interpolate(
 ) -> None:
     """Write the sentences on a path between two codes.
 
+    The columns of --pairs are a and b, first and second, or source and target of a header, else the first two.
     On a terminal = stands before a sentence that came before on the path. How smooth each path is goes to stderr:
     how many sentences are different, how many words change at a step, and with a language model the NLL of the
     sentences between the ends against that of the ends.
@@ -69,18 +74,17 @@ def interpolate(
       textvae interpolate RUN --prior -n 3 --steps 12 --seed 3 --path spherical
       textvae interpolate RUN --pairs pairs.tsv --language-model runs/lm --json
     """  # noqa: D301
-    chosen = (a is not None or b is not None) + prior + (pairs is not None) + (codes is not None)
-    if chosen != 1 or (a is None) != (b is None):
-        raise RequestError("interpolate: give two sentences, A and B, or --prior, or --pairs FILE, or --codes FILE")
-    if count > 1 and not prior:
-        raise RequestError(f"-n {count}: so many paths are only between draws of the prior; give --prior")
+    _check_ends(a, b, prior, count, pairs, {"--column-a": column_a, "--column-b": column_b}, codes)
 
     from textvae.generate.paths import homotopies
     from textvae.generate.trained import load
 
     trained = load(run)
     scorer = None if language_model is None else load(language_model)
-    ends, given = _ends(trained, a, b, count if prior else 0, pairs, codes, seed)
+    sentences = [(a, b)] if a is not None and b is not None else []
+    if pairs is not None:
+        sentences = _pairs(pairs, column_a, column_b)
+    ends, given = _ends(trained, sentences, count if prior else 0, codes, seed)
     found = homotopies(trained, ends, steps, kind, decoding, seed, scorer)
     if as_json:
         rows = [
@@ -210,14 +214,31 @@ def smooth(one: "Homotopy") -> str:
     return text
 
 
-def _ends(
-    trained: "Trained",
+def _check_ends(
     a: str | None,
     b: str | None,
-    draws: int,
+    prior: bool,
+    count: int,
     pairs: str | None,
+    named: dict[str, str | None],
     codes: Path | None,
-    seed: int,
+) -> None:
+    """Refuse ends of paths that are given in no way, or in two."""
+    ways = {"sentences": a, "--prior": prior or None, "--pairs": pairs, "--codes": codes}
+    chosen = [name for name, given in ways.items() if given is not None]
+    if len(chosen) > 1:
+        raise RequestError(f"interpolate: {' and '.join(chosen)} are given; ends of paths come from one of them")
+    if not chosen or (a is None) != (b is None):
+        raise RequestError("interpolate: give two sentences, A and B, or --prior, or --pairs FILE, or --codes FILE")
+    for name, column in named.items():
+        if column is not None and pairs is None:
+            raise RequestError(f"{name} {column}: only a file of pairs has columns; give --pairs FILE")
+    if count > 1 and not prior:
+        raise RequestError(f"-n {count}: so many paths are only between draws of the prior; give --prior")
+
+
+def _ends(
+    trained: "Trained", pairs: list[tuple[str, str]], draws: int, codes: Path | None, seed: int
 ) -> "tuple[Ends, list[tuple[str, str] | None]]":
     """The ends of paths as codes, and as the texts that were given, if they were."""
     from textvae.generate.codes import load_codes
@@ -229,24 +250,17 @@ def _ends(
         return prior_ends(trained, draws, seed), [None] * draws
     if codes is not None:
         trained.draw(0)  # a language model is refused before its codes are
-        ends = code_ends(load_codes(codes, trained.latent).codes)
+        ends = code_ends(load_codes(codes, trained.latent, trained.identity).codes)
         return ends, [None] * len(ends)
-    given = _pairs(pairs) if pairs is not None else [(a or "", b or "")]
-    given = [(first, last) for first, last in (broken(trained, [*pair]) for pair in given)]
+    given = [(first, last) for first, last in (broken(trained, [*pair]) for pair in pairs)]
     return text_ends(trained, given), [*given]
 
 
-def _pairs(file: str) -> list[tuple[str, str]]:
-    """Pairs of sentences: the first two columns of a table, or the keys a and b of JSON lines."""
-    from textvae.corpora.readers import read
+def _pairs(file: str, a: str | None, b: str | None) -> list[tuple[str, str]]:
+    """Pairs of sentences out of a file, of the columns that are named."""
+    from textvae.corpora.readers import read_pairs
 
-    keys: tuple[Any, Any] = ("a", "b") if {".jsonl", ".json"} & set(Path(file).suffixes) else (0, 1)
-    found = []
-    for sentence in read(file, *keys):
-        if not sentence.label:
-            raise RequestError(f"{file}:{sentence.line}: has one sentence; two are needed, in two columns")
-        found.append((sentence.text, sentence.label))
-    return found
+    return [(first, last) for first, last, _ in read_pairs(file, a, b)]
 
 
 def _block(trained: "Trained", one: "Homotopy", numbered: bool = False) -> str:

@@ -22,7 +22,9 @@ File = Annotated[
     str | None,
     typer.Option("--file", metavar="FILE", help="Sentences from a file, one a line, or from stdin: -"),
 ]
-Column = Annotated[str | None, typer.Option(metavar="NAME|NUMBER", help="The file's column of the text.")]
+Column = Annotated[
+    str | None, typer.Option(metavar="NAME|NUMBER", help="The file's column of the text; a name needs a header.")
+]
 
 
 def given_texts(texts: list[str] | None, file: str | None, column: str | None) -> list[str]:

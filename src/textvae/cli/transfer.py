@@ -109,6 +109,9 @@ def transfer(
     given = broken(trained, given)
     if direction is not None:
         moves = _from_file(trained, direction, {"--from": source, "--to": target, "--labels": labels})
+    elif (source is None) != (target is None):
+        given_one, missing = ("--from", "--to") if target is None else ("--to", "--from")
+        raise RequestError(f"transfer: {given_one} alone is no direction; give {missing} too")
     elif source is None or target is None:
         raise RequestError("transfer: no direction; give --from and --to, with or without --labels, or --direction")
     elif labels is None:
@@ -116,7 +119,7 @@ def transfer(
     else:
         moves = _from_labels(trained, _sides(labels, label, label_text, source, target))
     if save_direction is not None:
-        save(save_direction, moves)
+        save(save_direction, moves, trained.identity)
     found = [shown(trained, trained.transfer(given, moves, each, decoding, seed)) for each in strengths]
     if as_json:
         rows = [
@@ -242,7 +245,7 @@ def _from_file(trained: "Trained", path: Path, beside: dict[str, Any]) -> "np.nd
     also = [name for name, value in beside.items() if value is not None]
     if also:
         raise RequestError(f"--direction {path}: has no use for {', '.join(also)}; leave out one of the two")
-    return load_direction(path, trained.latent)
+    return load_direction(path, trained.latent, trained.identity)
 
 
 def _from_labels(trained: "Trained", sides: tuple[list[str], list[str]]) -> "np.ndarray":
@@ -299,9 +302,17 @@ def _classifier(
 
     pairs = list(zip(*_labelled(path, label, column), strict=True))
     others = [(text, mark) for text, mark in pairs if text not in known]
+    if not others:
+        raise RequestError(
+            f"--judge {path}: all of its {len(pairs):,} sentences are in the other files, so none is left to learn "
+            "from; give labelled text that neither the direction nor the moved sentences are from"
+        )
     if len(others) < len(pairs):
         note(f"{path}: {len(pairs) - len(others):,} sentences left out that are in the other files")
-    return train_classifier([text for text, _ in others], [mark for _, mark in others], tokenization, seed)
+    try:
+        return train_classifier([text for text, _ in others], [mark for _, mark in others], tokenization, seed)
+    except RequestError as error:
+        raise RequestError(f"--judge {path}: {error}") from None
 
 
 def _norm(direction: "np.ndarray") -> float:

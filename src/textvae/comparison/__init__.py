@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from textvae.comparison import figures, tables
-from textvae.comparison.members import Member, Progress, members, same_folder
-from textvae.comparison.rows import Row, differences, rows_of
+from textvae.comparison.members import Member, Progress, members, opened, same_folder
+from textvae.comparison.rows import Row, check_names, differences, rows_of
 from textvae.errors import RequestError
 from textvae.files import replacing, write_json, write_text, writing
 
@@ -126,7 +126,9 @@ def compare(
     if baseline is not None and not any(same_folder(Path(baseline), folder) for folder in asked):
         asked.append(Path(baseline))
     numbers = {"iw_samples": iw_samples, "iw_sentences": iw_sentences, "seed": seed}
-    found = members(asked, split, numbers, again, progress)
+    runs = opened(asked, split)
+    check_names(runs, split, scores, again)  # before any is evaluated, which takes minutes
+    found = members(asked, runs, split, numbers, again, progress)
     chosen = None if baseline is None else next(m for m in found if same_folder(m.run.folder, Path(baseline)))
     rows, baseline_row, speed_row = rows_of(found, chosen, by_seed, scores)
     return Comparison(

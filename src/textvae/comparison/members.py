@@ -70,14 +70,11 @@ class Member:
         }
 
 
-def members(
-    folders: Sequence[Path], split: str, numbers: Mapping[str, Any], again: bool, progress: Progress | None
-) -> list[Member]:
-    """The runs in these folders, those evaluated with these numbers that have not been yet.
+def opened(folders: Sequence[Path], split: str) -> list[Run]:
+    """The runs in these folders, once they are found to be finished and of the same data.
 
     Raises:
-        RequestError: when a folder is no finished run or comes twice, or an evaluation is damaged.
-        WorkError: when an evaluation cannot be written.
+        RequestError: when a folder is no finished run or comes twice, or the runs' data differ.
     """
     for place, folder in enumerate(folders):
         for earlier in folders[:place]:
@@ -92,6 +89,23 @@ def members(
                 f"validation: go on with `textvae train --resume {run.folder}`"
             )
     check_same_text(runs, split)
+    return runs
+
+
+def members(
+    folders: Sequence[Path],
+    runs: Sequence[Run],
+    split: str,
+    numbers: Mapping[str, Any],
+    again: bool,
+    progress: Progress | None,
+) -> list[Member]:
+    """The runs that were `opened`, those evaluated with these numbers that have not been yet.
+
+    Raises:
+        RequestError: when an evaluation is damaged.
+        WorkError: when an evaluation cannot be written.
+    """
     found = []
     for name, run in zip(unique_names(folders), runs, strict=True):
         path = run.folder / "evaluation" / f"{split}.json"

@@ -2,14 +2,16 @@
 
 import re
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from difflib import get_close_matches
 from os.path import commonprefix
 from typing import Any
 
-from textvae.comparison.members import Member, is_number
+from textvae.comparison.members import Member, is_number, read_scores
 from textvae.errors import RequestError
+from textvae.evaluate import NUMBERS
+from textvae.run import Run
 from textvae.settings import Settings
 
 Value = float | int | str | None
@@ -113,6 +115,27 @@ def rows_of(
     )
 
 
+def check_names(runs: Sequence[Run], split: str, names: Sequence[str], again: bool) -> None:
+    """Refuse a name that neither an evaluation can have nor one that is there has.
+
+    Raises:
+        RequestError: for such a name, and for an evaluation that is damaged.
+    """
+    if not names:
+        return
+    known: set[str] = set()
+    more = False
+    for run in runs:
+        path = run.folder / "evaluation" / f"{split}.json"
+        every = path.with_name(f"{split}-all.json")
+        more = more or every.exists()
+        for file in [every, *([] if again else [path])]:
+            known |= evaluated_paths(read_scores(file, run, split)) if file.exists() else set()
+    for name in names:
+        if name not in known | NUMBERS:
+            raise _no_score(name, "no run's evaluation has it", known | NUMBERS, more)
+
+
 def chosen(
     groups: Sequence[Sequence[Member]], names: Sequence[str]
 ) -> list[dict[str, tuple[float | int | None, float | None]]]:
@@ -127,13 +150,9 @@ def chosen(
     known = {id(member): _every_score(member) for group in groups for member in group}
     for name in names:
         if all(found.get(name) is None for found in known.values()):
-            paths = sorted({path for found in known.values() for path in found})
-            close = get_close_matches(name, paths, n=3, cutoff=0.5)
-            close = [path for path in paths if path.endswith(f".{name}")][:3] or close
-            hint = f"; did you mean {' or '.join(close)}?" if close and name not in paths else ""
+            paths = {path for found in known.values() for path in found}
             why = "is null in every run" if name in paths else "no run's evaluation has it"
-            more = "" if any(member.more for group in groups for member in group) else " (evaluate --all has more)"
-            raise RequestError(f"--scores {name}: {why}{more}{hint}")
+            raise _no_score(name, why, paths, any(member.more for group in groups for member in group))
     found = []
     for group in groups:
         values: dict[str, list[Any]] = {name: [known[id(member)].get(name) for member in group] for name in names}
@@ -146,14 +165,29 @@ def chosen(
     return found
 
 
+def _no_score(name: str, why: str, paths: Set[str], more: bool) -> RequestError:
+    """That there is no such score, and the nearest that there are; `more` where `evaluate --all` was among them."""
+    known = sorted(paths)
+    close = [path for path in known if path.endswith(f".{name}")][:3]
+    close = close or get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(close)}?" if close and name not in paths else ""
+    return RequestError(f"--scores {name}: {why}{'' if more else ' (evaluate --all has more)'}{hint}")
+
+
 def _every_score(member: Member) -> dict[str, Any]:
     """Every number of a run's evaluations by its path, and what is null; `evaluate`'s before those of `--all`."""
     flat = flattened(member.more) | flattened(member.scores)
-    return {
-        re.sub(r"\.(value|accuracy)$", "", path): value
-        for path, value in flat.items()
-        if value is None or is_number(value)
-    }
+    return {_path(path): value for path, value in flat.items() if value is None or is_number(value)}
+
+
+def evaluated_paths(scores: Mapping[str, Any]) -> set[str]:
+    """The paths of the numbers of one evaluation, and of what is null."""
+    return {_path(path) for path, value in flattened(scores).items() if value is None or is_number(value)}
+
+
+def _path(path: str) -> str:
+    """The path of a score, less that of its value beside a signature or an error."""
+    return re.sub(r"\.(value|accuracy)$", "", path)
 
 
 def _first(groups: Sequence[Sequence[Member]], wanted: Callable[[Member], bool]) -> int | None:

@@ -31,6 +31,7 @@ RATE_KINDS = {
     "monte-carlo": "KL monte-carlo: estimated from one code a sentence; it has sampling error.",
     MIXED: "KL mixed: the runs of the row have rates of different kinds.",
 }
+SURROGATE = "NLL surrogate: the posterior has no density; a mixture of draws stands for it in the weights."
 
 
 def cells(rows: Sequence[Row], by_seed: bool) -> list[list[str]]:
@@ -115,7 +116,12 @@ def signed(percent: Value, spread: Value) -> str:
 
 
 def notes(rows: Sequence[Row], baseline: Row | None, speed: Row | None, by_seed: bool) -> list[str]:
-    """What the labels of the table mean, and what in it is to be compared with care."""
+    """What the labels of the table mean, and what in it is to be compared with care.
+
+    Of a table of chosen scores what its own columns mean, and no others.
+    """
+    if rows[0].chosen:
+        return _notes_of_chosen(rows) + _cautions(rows, by_seed)
     every = [row.values for row in rows]
     told = ["Nats per sentence, the end mark counted. by: importance samples / sentences."]
     over = "standard deviation over seeds" if by_seed else "standard error over sentences"
@@ -125,10 +131,8 @@ def notes(rows: Sequence[Row], baseline: Row | None, speed: Row | None, by_seed:
     kinds = dict.fromkeys(value["rate_kind"] for value in every if value["kl"] is not None)
     told += [RATE_KINDS[kind] for kind in kinds if isinstance(kind, str) and kind in RATE_KINDS]
     if any(value["nll_kind"] == "surrogate" for value in every):
-        told.append("NLL surrogate: the posterior has no density; a mixture of draws stands for it in the weights.")
-    sizes = {value["mutual_information_sentences"] for value in every if value["mutual_information"] is not None}
-    for size in sorted(size for size in sizes if isinstance(size, (int, float))):
-        told.append(f"MI of {size:,.0f} sentences and their codes can be at most {math.log(size):.2f} nats.")
+        told.append(SURROGATE)
+    told += _ceilings(rows)
     if any(value["active_units_0.01"] is not None for value in every):
         told.append("Active units: variance of their means above 0.01 / above 0.2.")
     if any(value["shuffle_gap"] is not None for value in every):
@@ -136,6 +140,33 @@ def notes(rows: Sequence[Row], baseline: Row | None, speed: Row | None, by_seed:
     if speed is not None:
         told.append(f"Speed: tokens a second in training, relative to {_name(speed)}.")
     return told + _cautions(rows, by_seed)
+
+
+def _notes_of_chosen(rows: Sequence[Row]) -> list[str]:
+    """The notes of a table of scores that were asked for by name."""
+    told = ["Numbers of the evaluations, by their path; docs/metrics.md says what each is and in what unit."]
+    if any(spread is not None for row in rows for _, spread in row.chosen.values()):
+        told[0] += " ±: standard deviation over seeds."
+    names, every = rows[0].chosen.keys(), [row.values for row in rows]
+    if names & {"kl", "bound"}:
+        kinds = dict.fromkeys(value["rate_kind"] for value in every if value["kl"] is not None)
+        told += [RATE_KINDS[kind] for kind in kinds if isinstance(kind, str) and kind in RATE_KINDS]
+    if "nll_iw" in names:
+        told += [SURROGATE] if any(value["nll_kind"] == "surrogate" for value in every) else []
+    if "mutual_information" in names:
+        told += _ceilings(rows)
+    return told
+
+
+def _ceilings(rows: Sequence[Row]) -> list[str]:
+    """What mutual information can be at most, for each number of sentences."""
+    sizes = {
+        row.values["mutual_information_sentences"] for row in rows if row.values["mutual_information"] is not None
+    }
+    return [
+        f"MI of {size:,.0f} sentences and their codes can be at most {math.log(size):.2f} nats."
+        for size in sorted(size for size in sizes if isinstance(size, (int, float)))
+    ]
 
 
 def _cautions(rows: Sequence[Row], by_seed: bool) -> list[str]:
@@ -146,7 +177,7 @@ def _cautions(rows: Sequence[Row], by_seed: bool) -> list[str]:
     if differing:
         told.append(f"Careful: the evaluations differ in {differing}; --again makes them alike.")
     machines = {(m.run.environment.get("device"), m.run.environment.get("threads")) for m in members}
-    if len(machines) > 1:
+    if len(machines) > 1 and not rows[0].chosen:
         told.append("Careful: the runs were trained on different machines or threads; speeds say little.")
     if len({m.run.settings.train.precision for m in members}) > 1:
         told.append("Careful: the runs were trained in different precisions.")

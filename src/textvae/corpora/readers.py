@@ -15,6 +15,8 @@ from textvae.errors import RequestError
 
 # Names that make a first row a header and its column the text, in order of preference.
 TEXT_COLUMNS = ("text", "sentence", "review")
+# Names that together make a first row a header, and their columns the two sentences of a pair.
+PAIR_COLUMNS = (("a", "b"), ("first", "second"), ("source", "target"))
 
 _LONGEST_LINE = 1 << 24  # bytes; a longer line is no sentence, and reading on would fill the memory
 _BREAKS = re.compile(r"[\r\n]+")
@@ -59,8 +61,9 @@ def read(path: Path | str, column: str | int | None = None, label: str | int | N
     line breaks inside a cell become a space, blank sentences are skipped and counted.
 
     Columns of a table: where `column` or `label` is a name, the first row is a header that must hold it.
-    Otherwise the first row is a header only if one of its cells is `text`, `sentence` or `review`. A number
-    (0 is the first) names a column by place. Without `column` the text is the header's `text`, `sentence` or
+    Otherwise the first row is a header only if one of its cells is `text`, `sentence` or `review`, or two of them
+    are `a` and `b`, `first` and `second`, or `source` and `target`, in any case of letters. A number (0 is the
+    first) names a column by place. Without `column` the text is the header's `text`, `sentence` or
     `review` column, else the last column. TSV cells are taken as they are, quotes included; CSV cells may be
     quoted. In JSON lines `column` is a key, `text` unless given.
 
@@ -71,6 +74,35 @@ def read(path: Path | str, column: str | int | None = None, label: str | int | N
     path = Path(path)
     _check(path)
     return Reading(path, column, label)
+
+
+def read_pairs(
+    path: Path | str, a: str | int | None = None, b: str | int | None = None
+) -> Iterator[tuple[str, str, int]]:
+    """The pairs of sentences of a table or of JSON lines, and their lines, from 1; blank rows are skipped.
+
+    `a` and `b` name columns as in `read`. Without them the sentences are those of the columns `a` and `b`, `first`
+    and `second`, or `source` and `target` of a header, else of the first two columns; of JSON lines `a` and `b`.
+
+    Raises RequestError as `read`, for plain text, for a row with one sentence, and where both are of one column.
+    """
+    path = Path(path)
+    _check(path)
+    return _pairs(path, a, b)
+
+
+def _pairs(path: Path, a: str | int | None, b: str | int | None) -> Iterator[tuple[str, str, int]]:
+    found = False
+    for first, second, line in _rows(path, a, b, pairs=True):
+        pair = one_line(first), one_line(second or "")
+        if not any(pair):
+            continue
+        if not all(pair):
+            raise RequestError(f"{path}:{line}: has one sentence; two are needed, in two columns")
+        found = True
+        yield *pair, line
+    if not found:
+        raise RequestError(f"{path}: no pair in it, only blank lines or a header; give two sentences a line")
 
 
 def read_table(path: Path | str, needed: Sequence[str]) -> Iterator[tuple[dict[str, str], int]]:
@@ -118,14 +150,21 @@ def _kind(path: Path) -> str:
     return suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else "".join(suffixes[-1:])
 
 
-def _rows(path: Path, column: str | int | None, label: str | int | None) -> Iterator[tuple[str, str | None, int]]:
+def _rows(
+    path: Path, column: str | int | None, label: str | int | None, pairs: bool = False
+) -> Iterator[tuple[str, str | None, int]]:
+    """Text, label and line of each row; of `pairs` the label is the second sentence."""
     kind, lines = _kind(path), _lines(path)
     if kind in (".jsonl", ".json"):
-        return _json_rows(path, lines, column, label)
-    if kind == ".tsv":
-        return _table_rows(path, _tsv_cells(lines), column, label)
-    if kind == ".csv":
-        return _table_rows(path, _csv_cells(path, lines), column, label)
+        if not pairs:
+            return _json_rows(path, lines, column, label)
+        keys = ("a" if column is None else column, "b" if label is None else label)
+        return _json_rows(path, lines, *keys, second="column")
+    if kind in (".tsv", ".csv"):
+        cells = _tsv_cells(lines) if kind == ".tsv" else _csv_cells(path, lines)
+        return _table_rows(path, cells, column, label, pairs)
+    if pairs:
+        raise RequestError(f"{path}: plain text has no columns, and pairs need two; name it .tsv, .csv or .jsonl")
     if column is not None or label is not None:
         asked = column if column is not None else label
         raise RequestError(f"{path}: plain text has no column {asked!r}; name it .tsv, .csv or .jsonl")
@@ -204,9 +243,14 @@ def _csv_cells(path: Path, lines: Iterator[tuple[str, int]]) -> Iterator[tuple[l
 
 
 def _table_rows(
-    path: Path, rows: Iterator[tuple[list[str], int]], column: str | int | None, label: str | int | None
+    path: Path,
+    rows: Iterator[tuple[list[str], int]],
+    column: str | int | None,
+    label: str | int | None,
+    pairs: bool,
 ) -> Iterator[tuple[str, str | None, int]]:
     column, label = _number(column), _number(label)
+    named = isinstance(column, str) or isinstance(label, str)
     width = text_at = label_at = -1
     for cells, line in rows:
         if not any(cell.strip() for cell in cells):
@@ -214,15 +258,29 @@ def _table_rows(
         elif width < 0:
             width = len(cells)
             header = [cell.strip() for cell in cells]
-            default = next((name for name in TEXT_COLUMNS if name in map(str.lower, header)), None)
+            default, pair = _known(header)
+            if pairs:
+                first, second = pair or (0, 1)
+                column, label = first if column is None else column, second if label is None else label
             text_at = _place(path, line, "column", column, header, default)
-            label_at = -1 if label is None else _place(path, line, "label", label, header, None)
-            if default is None and not isinstance(column, str) and not isinstance(label, str):
+            role = "column" if pairs else "label"
+            label_at = -1 if label is None else _place(path, line, role, label, header, None)
+            if pairs and text_at == label_at:
+                raise RequestError(f"{path}:{line}: both sentences are of column {text_at}; name two columns")
+            if default is None and pair is None and not named:
                 yield cells[text_at], cells[label_at].strip() if label_at >= 0 else None, line
         elif len(cells) != width:
             raise RequestError(_width(path, line, len(cells), width))
         else:
             yield cells[text_at], cells[label_at].strip() if label_at >= 0 else None, line
+
+
+def _known(header: list[str]) -> tuple[str | None, tuple[int, int] | None]:
+    """Of a first row the name that says where the text is, and the places of a pair; two None are no header."""
+    names = [name.lower() for name in header]
+    text = next((name for name in TEXT_COLUMNS if name in names), None)
+    pair = next((pair for pair in PAIR_COLUMNS if set(pair) <= set(names)), None)
+    return text, None if pair is None else (names.index(pair[0]), names.index(pair[1]))
 
 
 def _width(path: Path, line: int, found: int, width: int) -> str:
@@ -251,7 +309,11 @@ def _place(
 
 
 def _json_rows(
-    path: Path, lines: Iterator[tuple[str, int]], column: str | int | None, label: str | int | None
+    path: Path,
+    lines: Iterator[tuple[str, int]],
+    column: str | int | None,
+    label: str | int | None,
+    second: str = "label",
 ) -> Iterator[tuple[str, str | None, int]]:
     key = "text" if column is None else str(column)
     for line, number in lines:
@@ -274,9 +336,9 @@ def _json_rows(
                 f"{path}:{number}: a lone surrogate (\\u{ord(text[error.start]):04x}) is no character; "
                 "write the file again with whole characters"
             ) from error
-        mark = None if label is None else _value(path, number, "label", str(label), record)
+        mark = None if label is None else _value(path, number, second, str(label), record)
         if label is not None and not isinstance(mark, str | int | float):
-            raise RequestError(f"{path}:{number}: label {label!r} holds {json.dumps(mark)[:40]}, not a value")
+            raise RequestError(f"{path}:{number}: {second} {label!r} holds {json.dumps(mark)[:40]}, not a value")
         yield text, None if label is None else str(mark).strip(), number
 
 

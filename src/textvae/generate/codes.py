@@ -12,6 +12,8 @@ from numpy.lib import format as npy
 
 from textvae.errors import RequestError
 from textvae.files import replacing
+from textvae.generate import origin
+from textvae.generate.reading import Seen
 from textvae.generate.trained import Trained
 
 # Sentences that are encoded, and codes that are read, at once: with 32 numbers a code, a megabyte.
@@ -35,17 +37,17 @@ Write = Callable[[Float32[np.ndarray, "n latent"], Sequence[str] | None], None]
 def encoded(trained: Trained, texts: Iterable[str], rows: int = ROWS) -> Iterator[Piece]:
     """The codes of texts, `rows` at a time: no more texts are read than are encoded next.
 
-    Texts that are too long are cut, with one warning at the end.
+    Texts that are too long are cut, with one warning at the end, and one for those without a known word.
 
     Raises:
         RequestError: as `Trained.encode`.
     """
-    cut = total = 0
+    total = Seen()
     for some in _pieces(texts, rows):
-        codes, long = trained.encode_counted(some)
-        cut, total = cut + long, total + len(some)
+        codes, seen = trained.encode_counted(some)
+        total += seen
         yield Piece(codes, some)
-    trained.warn_of_cut(cut, total)
+    trained.warn_of(total)
 
 
 def encode_file(
@@ -66,7 +68,7 @@ def encode_file(
     """
     done = 0
     trained.draw(0)  # a language model is refused before a file is made
-    with writing_codes(path, trained.latent, texted=True) as write:
+    with writing_codes(path, trained.latent, texted=True, run=trained.identity) as write:
         for codes, some in encoded(trained, texts, rows):
             write(codes, some)
             done += len(codes)
@@ -76,11 +78,15 @@ def encode_file(
 
 
 def save_codes(
-    path: Path | str, codes: Float32[np.ndarray, "n latent"], texts: Sequence[str] | None = None
+    path: Path | str,
+    codes: Float32[np.ndarray, "n latent"],
+    texts: Sequence[str] | None = None,
+    run: str | None = None,
 ) -> None:
     """Write codes to a file that is replaced whole or not at all: `.npy`, or `.parquet` with columns z0, z1, ...
 
     With `texts` a Parquet file has them too, in a column `text`; a NumPy file has no place for them.
+    With `run`, the `Trained.identity` of the codes' model, the file is not read as codes of another one.
 
     Raises:
         RequestError: for another suffix, or texts that are not one for each code.
@@ -88,16 +94,16 @@ def save_codes(
     """
     if texts is not None and len(texts) != len(codes):
         raise RequestError(f"texts: {len(texts)} for {len(codes)} codes; give one for each")
-    with writing_codes(path, codes.shape[1], texts is not None) as write:
+    with writing_codes(path, codes.shape[1], texts is not None, run) as write:
         write(codes, texts)
 
 
 @contextmanager
-def writing_codes(path: Path | str, latent: int, texted: bool = False) -> Iterator[Write]:
+def writing_codes(path: Path | str, latent: int, texted: bool = False, run: str | None = None) -> Iterator[Write]:
     """A function that appends codes to a file, which takes its place when the block ends well, and never else.
 
     A `.npy` file has its number of rows written at the end; each piece is a row group of a `.parquet` file, whose
-    columns are z0, z1, ..., and `text` before them where it is `texted`.
+    columns are z0, z1, ..., and `text` before them where it is `texted`. Both carry the identity of the `run`.
 
     Raises:
         RequestError: for another suffix.
@@ -115,6 +121,7 @@ def writing_codes(path: Path | str, latent: int, texted: bool = False) -> Iterat
 
             _npy_header(file, rows, latent)
             yield append
+            file.write(b"" if run is None else origin.mark(run))
             file.seek(0)
             _npy_header(file, rows, latent)  # of the same length: NumPy leaves room for any number of rows
     elif path.suffix == ".parquet":
@@ -122,7 +129,8 @@ def writing_codes(path: Path | str, latent: int, texted: bool = False) -> Iterat
         from pyarrow import parquet
 
         fields = [("text", pyarrow.string())] if texted else []
-        schema = pyarrow.schema([*fields, *((f"z{number}", pyarrow.float32()) for number in range(latent))])
+        fields += [(f"z{number}", pyarrow.float32()) for number in range(latent)]
+        schema = pyarrow.schema(fields, metadata=None if run is None else {origin.KEY: run})
         with replacing(path) as file, parquet.ParquetWriter(file, schema) as writer:
 
             def write(codes: Float32[np.ndarray, "n latent"], texts: Sequence[str] | None) -> None:
@@ -135,31 +143,31 @@ def writing_codes(path: Path | str, latent: int, texted: bool = False) -> Iterat
         raise RequestError(f"{path}: unknown suffix {path.suffix!r}; codes are written as .npy or .parquet")
 
 
-def load_codes(path: Path | str, latent: int) -> Piece:
+def load_codes(path: Path | str, latent: int, run: str | None = None) -> Piece:
     """All codes of a file, and its texts if it has them.
 
     Raises:
         RequestError: as `read_codes`.
     """
-    pieces = list(read_codes(path, latent))
+    pieces = list(read_codes(path, latent, run=run))
     texts = None if pieces[0].texts is None else [text for piece in pieces for text in piece.texts or ()]
     return Piece(np.concatenate([piece.codes for piece in pieces]), texts)
 
 
-def read_codes(path: Path | str, latent: int, rows: int = ROWS) -> Iterator[Piece]:
-    """The codes of a `.npy` or `.parquet` file, `rows` at a time.
+def read_codes(path: Path | str, latent: int, rows: int = ROWS, run: str | None = None) -> Iterator[Piece]:
+    """The codes of a `.npy` or `.parquet` file, `rows` at a time; with `run` they are to be of that identity.
 
     Raises:
         RequestError: for a file that is missing, damaged, empty or of another kind, codes that do not have `latent`
-            numbers each, and numbers that are not finite.
+            numbers each, numbers that are not finite, and a file that says that it is of another run.
     """
     path = Path(path)
     if not path.is_file():
         raise RequestError(f"{path}: no such file; `textvae encode` writes codes")
     if path.suffix == ".npy":
-        pieces = _from_npy(path, latent, rows)
+        pieces = _from_npy(path, latent, rows, run)
     elif path.suffix == ".parquet":
-        pieces = _from_parquet(path, latent, rows)
+        pieces = _from_parquet(path, latent, rows, run)
     else:
         raise RequestError(f"{path}: unknown suffix {path.suffix!r}; codes are read from .npy or .parquet")
     return _checked(path, pieces)
@@ -182,7 +190,7 @@ def _checked(path: Path, pieces: Iterator[tuple[np.ndarray, list[str] | None]]) 
 
 
 def _from_npy(
-    path: Path, latent: int, rows: int
+    path: Path, latent: int, rows: int, run: str | None
 ) -> Iterator[tuple[Float[np.ndarray, "n latent"], list[str] | None]]:
     try:
         codes = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -192,12 +200,13 @@ def _from_npy(
         raise RequestError(f"{path}: holds no numbers")
     if codes.ndim != 2 or codes.shape[1] != latent:
         raise RequestError(f"{path}: has shape {codes.shape}; codes of shape (n, {latent}) are expected")
+    origin.check(path, origin.of_npy(path), run)
     for start in range(0, len(codes), rows):
         yield np.array(codes[start : start + rows]), None
 
 
 def _from_parquet(
-    path: Path, latent: int, rows: int
+    path: Path, latent: int, rows: int, run: str | None
 ) -> Iterator[tuple[Float[np.ndarray, "n latent"], list[str] | None]]:
     import pyarrow
     from pyarrow import parquet
@@ -211,6 +220,8 @@ def _from_parquet(
                 raise RequestError(f"{path}: has no columns z0, z1, ...; `textvae encode` writes them")
             if width != latent:
                 raise RequestError(f"{path}: holds codes of {width} numbers; the model's have {latent}")
+            said = (file.schema_arrow.metadata or {}).get(origin.KEY)
+            origin.check(path, None if said is None else said.decode(errors="replace"), run)
             texted = ["text"] if "text" in names else []
             for batch in file.iter_batches(rows, columns=[*columns, *texted]):
                 codes = [batch.column(name).cast(pyarrow.float64()).to_numpy(False) for name in columns]

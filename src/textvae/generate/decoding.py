@@ -91,6 +91,11 @@ class Decoding:
         options = [(one.name, getattr(self, one.name), one.default) for one in fields(self)[1:]]
         return ",".join([self.name, *(f"{name}={value}" for name, value, usual in options if value != usual)])
 
+    @property
+    def certain(self) -> bool:
+        """Whether the text of a code is the same at every seed: nothing is drawn."""
+        return self.name in ("greedy", "beam") or (self.name == "top-k" and self.top_k == 1)
+
     def __post_init__(self) -> None:
         known = ("beam", *CHOICES)
         if self.name not in known:

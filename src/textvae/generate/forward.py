@@ -22,7 +22,7 @@ from textvae.generate.trained import GREEDY, load
 from textvae.metrics.scoring import Given, score
 from textvae.metrics.signature import signature
 from textvae.objective import load_settings
-from textvae.run import Run, check_same_data
+from textvae.run import Run, corpus_of
 from textvae.scores import score as likelihoods
 from textvae.settings import FeedForwardTop, HybridDecoder, Settings
 from textvae.tokenizers import SPECIALS, UNK, Tokenizer
@@ -162,13 +162,14 @@ def forward_cross_entropy(
     that a call goes on where an earlier one was interrupted.
 
     Raises RequestError for runs of different data, models of windows and of other tokens than words, a decoder that
-    is no language model, and where nothing is written or no word is common. Otherwise as `training.train`.
+    is no language model, a language model by a decoding without chance, which gives it one sentence, and where
+    nothing is written or no word is common. Otherwise as `training.train`.
 
     Source: Prokhorov et al. 2019, section 3.3.2 and Table 3; Cifka et al. 2018, "Eval all, trust a few, do wrong to
     none: comparing sentence generation models".
     """
     runs = [Run.open(folder) for folder in folders]
-    _check(runs)
+    _check(runs, plan.decoding)
     out = Path(out)
     human = {name: runs[0].tokenizer.decode_batch(store.sentences()) for name, store in _splits(runs[0]).items()}
     test = _kept(out, "human-test", [fingerprint(human["test"])], human["test"])
@@ -215,14 +216,19 @@ def fingerprint(texts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
-def _check(runs: Sequence[Run]) -> None:
-    """Refuse runs that cannot be measured, or not together."""
+def _check(runs: Sequence[Run], decoding: Decoding) -> None:
+    """Refuse runs that cannot be measured, or not together, or not by this decoding."""
     if not runs:
         raise RequestError("runs: 0 given; at least one is needed")
     first = runs[0]
     data = first.environment.get("data", {}).get("splits")
     for run in runs:
         settings, decoder = run.settings, run.settings.model.decoder
+        if settings.model.latent == 0 and decoding.certain:
+            raise RequestError(
+                f"{run.folder}: is a language model, which by {decoding.name} decoding writes one sentence again "
+                "and again; let it draw, for example --decode nucleus --top-p 0.9, or --decode sample"
+            )
         if settings.data.window is not None:
             raise RequestError(f"{run.folder}: is a model of pieces of running text, not of sentences")
         if run.tokenizer.name != "word":
@@ -239,8 +245,7 @@ def _check(runs: Sequence[Run]) -> None:
 
 def _splits(run: Run) -> dict[str, TokenStore]:
     """The run's train, valid and test splits."""
-    corpus = open_corpus(run.settings.data)
-    check_same_data(run, corpus)
+    corpus = corpus_of(run)
     return {name: corpus.split(name) for name in ("train", "valid", "test")}
 
 
@@ -251,13 +256,19 @@ def _synthetic(run: Run, plan: Plan, seed: int, out: Path) -> _Files:
     files = _Files(*(_place(out, name, made_from) for name in ("train", "valid")))
     if not all(file.exists() for file in files):
         texts = load(run.folder).sample(plan.n + held, seed, plan.decoding)
-        for file, part in zip(files, (texts[: plan.n], texts[plan.n :]), strict=True):
-            if not any(part):
-                raise RequestError(
-                    f"{run.folder}: writes only empty sentences by {plan.decoding.brief} decoding; "
-                    "there is nothing to train on"
-                )
-            _write(file, part)
+        written, more = texts[: plan.n], texts[plan.n :]
+        if not any(written):
+            raise RequestError(
+                f"{run.folder}: writes only empty sentences by {plan.decoding.brief} decoding; "
+                "there is nothing to train on"
+            )
+        if not any(more):
+            raise RequestError(
+                f"{run.folder}: with n = {plan.n}, {held} further sentences are to tell when a language model has "
+                f"learned enough, and all that it wrote are empty; draw more, {10 * plan.n} for example"
+            )
+        _write(files.train, written)
+        _write(files.valid, more)
     return files
 
 
@@ -306,7 +317,7 @@ def _settings(run: Run, files: _Files, test: Path, known: Path, plan: Plan, seed
         data={
             **{"train": str(files.train), "valid": str(files.valid), "test": str(test)},
             "vocabulary_of": str(known),
-            "max_length": data.max_length,
+            "max_length": max(data.max_length, plan.decoding.max_length),  # nothing that was written is dropped
             "right_to_left": data.right_to_left,
         },
         model={

@@ -9,7 +9,7 @@ from jaxtyping import Float32, Float64
 
 from textvae.errors import RequestError
 from textvae.generate.decoding import Decoding
-from textvae.generate.trained import GREEDY, Trained
+from textvae.generate.trained import GREEDY, UNKNOWN_ENDS, Trained
 from textvae.metrics.edits import edit_distance
 from textvae.metrics.text import distinct
 from textvae.parts.priors import StandardNormal
@@ -116,13 +116,17 @@ def text_ends(trained: Trained, pairs: Sequence[tuple[str, str]]) -> Ends:
     """The codes of pairs of texts.
 
     Raises:
-        RequestError: as `Trained.encode`, and for two texts that are the same.
+        RequestError: as `Trained.encode`, for two texts that are the same, and for equal codes of unknown words.
     """
     for number, (a, b) in enumerate(pairs):
         if a == b:
             raise RequestError(f"pair {number + 1}: both ends are {a!r}; give two different sentences")
     texts = [text for pair in pairs for text in pair]
-    return trained.encode(texts).reshape(len(pairs), 2, trained.latent)
+    ends = trained.encode(texts).reshape(len(pairs), 2, trained.latent)
+    for number, ((a, b), (first, last)) in enumerate(zip(pairs, ends, strict=True), 1):
+        if np.array_equal(first, last) and not trained.knows(a) and not trained.knows(b):
+            raise RequestError(f"pair {number}: {a!r} and {b!r}: {UNKNOWN_ENDS}")
+    return ends
 
 
 def code_ends(codes: Float32[np.ndarray, "n latent"]) -> Ends:

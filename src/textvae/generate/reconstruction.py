@@ -7,12 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from textvae.batches import TokenStore
-from textvae.data import open_corpus
 from textvae.errors import RequestError
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import GREEDY, Trained, load
 from textvae.metrics.scoring import PLAIN, RECONSTRUCTION, How, Score, given, score_by_length
-from textvae.run import check_same_data
+from textvae.run import corpus_of
 
 
 class Reconstructions(NamedTuple):
@@ -56,7 +55,6 @@ def reconstruction_scores(
     Source: Prokhorov et al. 2019, Table 1.
     """
     trained = load(folder)
-    corpus = open_corpus(trained.run.settings.data)
-    check_same_data(trained.run, corpus)
+    corpus = corpus_of(trained.run)
     found = reconstructions(trained, corpus.split(split))
     return score_by_length(given(found.texts, found.references, training, how), metrics)

@@ -1,8 +1,8 @@
 """A trained model as people use it: texts to codes, codes to texts, samples, and paths between sentences."""
 
 import re
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,12 @@ from jaxtyping import Float, Float32, Float64
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from textvae.batches import Batch, padded
 from textvae.corpora.readers import one_line
 from textvae.errors import RequestError
 from textvae.evaluate import model_of
+from textvae.files import file_digest
 from textvae.generate.decoding import Decoding, beams, generate
+from textvae.generate.reading import Seen, batches, unknown
 from textvae.model import TextVAE
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import Posterior, joined, mapped
@@ -30,6 +31,7 @@ TOKENS, GPU_TOKENS = 2048, 32_768
 SCORED = 4096
 GREEDY = Decoding()
 PATHS = ("linear", "spherical")
+UNKNOWN_ENDS = "the model knows no word of either, so there is no path; give sentences with words that it knows"
 # A line break with all white space around it, since lines of training text have none outside and are never blank.
 # It begins where the white space does, so that long stretches of it take no longer than other text.
 _LINE_BREAK = re.compile(r"(?<!\s)\s*[\r\n]\s*")
@@ -62,11 +64,16 @@ class Trained:
         self.window = run.settings.data.window
         self.max_length = self.window or run.settings.data.max_length
 
+    @cached_property
+    def identity(self) -> str:
+        """The SHA-256 of the weights, which files of codes and directions carry."""
+        return file_digest(self.run.folder / "model.safetensors")
+
     def posterior(self, texts: Sequence[str]) -> Posterior | None:
         """q(z|x) of each text, in their order, on the CPU; its `mean` is (n, latent). None without texts.
 
         Texts that are too long are cut, with one warning; words that the model does not know become the unknown
-        word.
+        word, with one warning for texts that have no other.
 
         Raises:
             RequestError: for an empty text, one that is no text, and by a language model, which has no codes.
@@ -82,15 +89,15 @@ class Trained:
         """
         return self._means(texts).numpy()
 
-    def encode_counted(self, texts: Sequence[str]) -> tuple[Float32[np.ndarray, "n latent"], int]:
-        """The codes of texts as `encode` gives them, and how many of the texts were cut, without a warning.
+    def encode_counted(self, texts: Sequence[str]) -> tuple[Float32[np.ndarray, "n latent"], Seen]:
+        """The codes of texts as `encode` gives them, and what is to be warned of, without a warning.
 
         Raises:
             RequestError: as `posterior`.
         """
         self._prior()
-        ids, cut = self.token_ids(texts)
-        return self.means_of(ids).numpy(), cut
+        ids, seen = self.token_ids(texts)
+        return self.means_of(ids).numpy(), seen
 
     def decode(self, z: ArrayLike | Tensor, decoding: Decoding = GREEDY, seed: int = 0) -> list[str]:
         """The text of each code; `z` is (n, latent).
@@ -184,7 +191,7 @@ class Trained:
             raise RequestError(f"texts = {texts!r}: a list of texts is expected; wrap a single one: [text]")
         found = torch.zeros(len(texts), dtype=torch.float64)
         with evaluating(self.model):
-            for batch in _batches([[*ids, EOS] for ids in self._sentences(texts)], SCORED):
+            for batch in batches([[*ids, EOS] for ids in self._sentences(texts)], SCORED):
                 log_px = self.model.log_px(on(self.model.device, batch), None)
                 found[batch.index] = -log_px.double().sum(-1)[0].cpu()
         return found.numpy()
@@ -242,6 +249,8 @@ class Trained:
             raise RequestError(f"steps = {steps}: must be 2 or more, both ends included")
         first, last = (self.end(end, name).to(self.model.device) for end, name in ((a, "a"), (b, "b")))
         if torch.equal(first, last):
+            if isinstance(a, str) and isinstance(b, str) and not self.knows(a) and not self.knows(b):
+                raise RequestError(f"a and b: {UNKNOWN_ENDS}")
             raise RequestError("a and b: have the same code, so there is no path; give two different ends")
         if kind == "spherical" and not (first.any() and last.any()):
             raise RequestError("path = 'spherical': an end is zero, which has no direction; take the linear path")
@@ -298,7 +307,7 @@ class Trained:
         index: list[Tensor] = []
         parts: list[Posterior] = []
         with evaluating(self.model):
-            for batch in _batches(ids, TOKENS if self.model.device.type == "cpu" else GPU_TOKENS):
+            for batch in batches(ids, TOKENS if self.model.device.type == "cpu" else GPU_TOKENS):
                 posterior = self.model.encode(on(self.model.device, batch))
                 assert posterior is not None
                 index.append(batch.index)
@@ -361,15 +370,23 @@ class Trained:
         return self.tokenizer.decode(ids) if self.window is None else self.tokenizer.decode_lines(ids)
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of texts as `token_ids` gives them, with a warning if texts were cut."""
-        ids, cut = self.token_ids(texts)
-        self.warn_of_cut(cut, len(ids), 5)
+        """The tokens of texts as `token_ids` gives them, with a warning if texts were cut or are unknown."""
+        ids, seen = self.token_ids(texts)
+        self.warn_of(seen, 5)
         return ids
 
-    def token_ids(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
+    def knows(self, text: str) -> bool:
+        """Whether the model knows a word of a text.
+
+        Raises:
+            RequestError: as `token_ids`.
+        """
+        return not self.token_ids([text])[1].unknown
+
+    def token_ids(self, texts: Sequence[str]) -> tuple[list[list[int]], Seen]:
         """The tokens of texts as the model reads them, brought to the form that the training text had.
 
-        Then how many were too long and cut. End marks are among the tokens.
+        Then how many were too long and cut, and how many have no known word. End marks are among the tokens.
 
         Raises:
             RequestError: for an empty text, and one that is no text.
@@ -381,17 +398,14 @@ class Trained:
             if not ids:
                 raise RequestError(f"texts[{number}]: is empty; leave it out")
         cut = sum(len(ids) > self.max_length for ids in sentences)
+        seen = Seen(len(sentences), cut, sum(map(unknown, sentences)))
         if self.window is not None:
-            return [ids[: self.window] for ids in sentences], cut
-        return [[*self.tokenizer.beginning(ids, self.max_length), EOS] for ids in sentences], cut
+            return [ids[: self.window] for ids in sentences], seen
+        return [[*self.tokenizer.beginning(ids, self.max_length), EOS] for ids in sentences], seen
 
-    def warn_of_cut(self, cut: int, total: int, level: int = 3) -> None:
-        """Warn, `level` calls up, if some of the texts were cut because they are too long."""
-        if cut:
-            limit = f"data.{'max_length' if self.window is None else 'window'}"
-            warnings.warn(
-                f"{cut} of {total} texts cut to their first {self.max_length} tokens ({limit})", stacklevel=level
-            )
+    def warn_of(self, seen: Seen, level: int = 3) -> None:
+        """Warn, `level` calls up, if some texts were cut because they are too long, or have no known word."""
+        seen.warn(self.max_length, f"data.{'max_length' if self.window is None else 'window'}", level + 1)
 
     def _sentences(self, texts: Sequence[str]) -> list[list[int]]:
         lines = [one_line(text) if isinstance(text, str) else text for text in texts]
@@ -430,13 +444,3 @@ def _array(value: ArrayLike | Tensor, name: str) -> Float32[np.ndarray, "..."]:
         return np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=np.float32)
     except (TypeError, ValueError):
         raise RequestError(f"{name}: is not an array of numbers") from None
-
-
-def _batches(sentences: list[list[int]], tokens: int) -> Iterator[Batch]:
-    """Texts' ids, end marks included, the longest first, in batches of at most `tokens` ids, padding among them."""
-    order = sorted(range(len(sentences)), key=lambda number: -len(sentences[number]))
-    start = 0
-    while start < len(order):
-        index = order[start : start + max(1, tokens // len(sentences[order[start]]))]
-        yield padded([sentences[number] for number in index], index)
-        start += len(index)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from textvae.errors import RequestError
 from textvae.files import replacing
+from textvae.generate import origin
 from textvae.parts.priors import UniformSphere
 
 if TYPE_CHECKING:
@@ -72,8 +73,10 @@ def by_label(
         raise RequestError(f"{place}: from {source!r} to {target!r}: are equal; give two labels")
     counts = Counter(labels)
     listed = ", ".join(f"{label!r} ({count:,})" for label, count in counts.most_common(20))
+    if not counts:
+        raise RequestError(f"{place}: no text; a direction needs texts of two labels")
     if len(counts) < 2:
-        raise RequestError(f"{place}: has one label only, {listed or 'none'}; a direction needs two")
+        raise RequestError(f"{place}: has one label only, {listed}; a direction needs two")
     for label in (source, target):
         if label not in counts:
             raise RequestError(f"{place}: no text has the label {label!r}; the labels are {listed}")
@@ -115,8 +118,10 @@ def checked(way: ArrayLike, latent: int, place: str = "direction") -> Float32[np
     return found.reshape(latent)
 
 
-def save_direction(path: Path | str, way: Float32[np.ndarray, " latent"]) -> None:
+def save_direction(path: Path | str, way: Float32[np.ndarray, " latent"], run: str | None = None) -> None:
     """Write a direction to a `.npy` file, which is replaced whole or not at all.
+
+    With `run`, the `Trained.identity` of its model, the file is not read as a direction of another one.
 
     Raises:
         RequestError: for another suffix.
@@ -127,13 +132,16 @@ def save_direction(path: Path | str, way: Float32[np.ndarray, " latent"]) -> Non
         raise RequestError(f"{path}: unknown suffix {path.suffix!r}; directions are written as .npy")
     with replacing(path) as file:
         np.save(file, way, allow_pickle=False)
+        file.write(b"" if run is None else origin.mark(run))
 
 
-def load_direction(path: Path | str, latent: int) -> Float32[np.ndarray, " latent"]:
-    """A direction from a file that `save_direction` wrote for a run of this width; of another run it says nothing.
+def load_direction(path: Path | str, latent: int, run: str | None = None) -> Float32[np.ndarray, " latent"]:
+    """A direction from a file that `save_direction` or NumPy wrote, for a run of this width.
+
+    With `run`, the `Trained.identity` of the run, a file that says that it is of another one is refused.
 
     Raises:
-        RequestError: for a file that is missing, damaged, of another width or not finite.
+        RequestError: for a file that is missing, damaged, of another width, not finite or of another run.
     """
     try:
         found = np.load(path, allow_pickle=False)
@@ -145,4 +153,6 @@ def load_direction(path: Path | str, latent: int) -> Float32[np.ndarray, " laten
         raise RequestError(f"{path}: is not a NumPy file of numbers; write it with --save-direction") from None
     if not isinstance(found, np.ndarray):
         raise RequestError(f"{path}: holds several arrays; one direction is expected")
-    return checked(found, latent, str(path))
+    way = checked(found, latent, str(path))
+    origin.check(Path(path), origin.of_npy(Path(path)), run)
+    return way

@@ -47,7 +47,7 @@ def train_classifier(
     A tenth of the texts, drawn by the seed, is held out to tell how good it is. Texts are counted once.
 
     Raises:
-        RequestError: for one label only, and for labels of fewer than ten texts.
+        RequestError: without a text, for one label only, and for labels of fewer than ten texts.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.feature_extraction.text import CountVectorizer
@@ -56,8 +56,10 @@ def train_classifier(
 
     pairs = list(dict(zip(texts, labels, strict=True)).items())
     counts = Counter(label for _, label in pairs)
+    if not pairs:
+        raise RequestError("classifier: no text to learn from; give labelled texts")
     if len(counts) < 2:
-        raise RequestError(f"classifier: one label only, {', '.join(map(repr, counts)) or 'none'}; it needs two")
+        raise RequestError(f"classifier: one label only, {next(iter(counts))!r}; it needs two")
     rare = [label for label, count in counts.items() if count < FEWEST]
     if rare:
         raise RequestError(
