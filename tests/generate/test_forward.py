@@ -12,7 +12,7 @@ from textvae.errors import RequestError
 from textvae.evaluate import model_of
 from textvae.generate import forward
 from textvae.generate.decoding import Decoding
-from textvae.generate.forward import Plan, forward_cross_entropy
+from textvae.generate.forward import Draw, Plan, Row, Text, forward_cross_entropy
 from textvae.generate.trained import load
 from textvae.objective import load_settings
 from textvae.run import Run
@@ -176,6 +176,20 @@ def test_with_the_run_s_vocabulary_language_models_see_the_run_s_ids(runs, tmp_p
         theirs = open_corpus(model.settings.data).split("test")
         assert theirs.ids.tolist() == ours.ids.tolist() and UNK in ours.ids
     assert found.rows[0].deviation("nats_per_sentence") is None
+    document = found.rows[0].document()
+    assert document["nats_per_sentence_standard_deviation"] is None
+    assert document["reasons"]["nats_per_sentence_standard_deviation"] == "of one draw there is none"
+    assert "nats_per_sentence" not in document["reasons"]
+
+
+def test_what_is_null_has_its_reason():
+    text = Text(sentences=1, unknown=0.0, words=3, length=3.0, self_bleu_4=None, reason="one sentence alone")
+    assert text.document()["reasons"] == {"self_bleu_4": "one sentence alone"} and "reason" not in text.document()
+    row = Row("vae", [Draw(9.0, 3.0, text), Draw(8.0, 2.0, text._replace(self_bleu_4=0.5, reason=None))])
+    document = row.document()
+    nulls = {name for name, value in document.items() if value is None}
+    assert nulls == set(document["reasons"]) == {"self_bleu_4", "self_bleu_4_standard_deviation"}
+    assert set(document["reasons"].values()) == {"one sentence alone"}
 
 
 def test_human_text_teaches_more_about_human_text_than_noise_does(runs, data, out, found, tmp_path):

@@ -74,13 +74,23 @@ class Plan:
 
 
 class Text(NamedTuple):
-    """A corpus as a language model sees it: unknown tokens as a share, different words, tokens a sentence."""
+    """A corpus as a language model sees it: unknown tokens as a share, different words, tokens a sentence.
+
+    `reason` says why there is no Self-BLEU-4.
+    """
 
     sentences: int
     unknown: float
     words: int
     length: float
     self_bleu_4: float | None
+    reason: str | None = None
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it: what is null has its reason."""
+        fields = self._asdict()
+        reason = fields.pop("reason")
+        return {**fields, "reasons": {} if reason is None else {"self_bleu_4": reason}}
 
 
 class Draw(NamedTuple):
@@ -108,12 +118,19 @@ class Row(NamedTuple):
         return None if values is None or len(values) < 2 else stdev(values)
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it: means, standard deviations, and the draws."""
+        """As JSON has it: means, standard deviations, the reasons for what is null, and the draws."""
         found: dict[str, Any] = {"run": self.run}
-        for name in (*Draw._fields[:2], *Text._fields):
-            found |= {name: self.mean(name), f"{name}_standard_deviation": self.deviation(name)}
-        draws = [{**one._asdict(), "text": one.text._asdict()} for one in self.draws]
-        return {**found, "draws": draws}
+        reasons: dict[str, str] = {}
+        why = next((one.text.reason for one in self.draws if one.text.reason is not None), None)
+        for name in (*Draw._fields[:2], *Text._fields[:-1]):
+            spread = f"{name}_standard_deviation"
+            found |= {name: self.mean(name), spread: self.deviation(name)}
+            if found[name] is None:
+                reasons |= {name: str(why), spread: str(why)}
+            elif found[spread] is None:
+                reasons[spread] = "of one draw there is none"
+        draws = [{**one._asdict(), "text": one.text.document()} for one in self.draws]
+        return {**found, "reasons": reasons, "draws": draws}
 
     def _values(self, name: str) -> list[float] | None:
         values = [getattr(one, name) if name in Draw._fields else getattr(one.text, name) for one in self.draws]
@@ -137,7 +154,7 @@ class ForwardCrossEntropy:
             "vocabulary": self.vocabulary,
             "runs": [row.document() for row in self.rows],
             "human": self.human.document(),
-            "test": self.test._asdict(),
+            "test": self.test.document(),
         }
 
 
@@ -364,10 +381,10 @@ def _statistics(store: TokenStore, tokenizer: Tokenizer) -> Text:
     """What the columns of prokhorov2019, Table 3, say of a corpus."""
     sentences = [text.split() for text in tokenizer.decode_batch(store.sentences())]
     found = {name: one.value for name, one in score(Given(sentences), ("unknown", "vocabulary", "length")).items()}
-    repeats = score(Given(sentences[:SELF_BLEU]), ("self-bleu-4",))["self-bleu-4"].value
+    repeats = score(Given(sentences[:SELF_BLEU]), ("self-bleu-4",))["self-bleu-4"]
     unknown, words, length = found["unknown"], found["vocabulary"], found["length"]
     assert unknown is not None and words is not None and length is not None  # no sentence of a store is empty
-    return Text(len(sentences), unknown, int(words), length, repeats)
+    return Text(len(sentences), unknown, int(words), length, repeats.value, repeats.reason)
 
 
 def _kept(out: Path, name: str, made_from: Any, texts: Sequence[str]) -> Path:
