@@ -42,13 +42,22 @@ def print_all(
     decodings: Mapping[str, "Decoding"],
     seed: int,
     as_json: bool,
+    times: int,
 ) -> None:
     """Evaluate everything that fits the run, and print it."""
     from textvae.suite import evaluate_all
 
     with Bars() as bars:
         found = evaluate_all(
-            run, split, iw_samples, iw_sentences, samples, decodings, seed=seed, progress=bars.update
+            run,
+            split,
+            iw_samples,
+            iw_sentences,
+            samples,
+            decodings,
+            seed=seed,
+            progress=bars.update,
+            times=times,
         )
     if as_json:
         document(found)
@@ -118,8 +127,10 @@ def _probes(part: Mapping[str, Any]) -> str:
 
 
 def _score(found: Mapping[str, Any]) -> str:
-    value = found["value"]
-    return f"{value:,}" if isinstance(value, int) else number(value, 4)
+    """A score, with its deviation over draws where there are several."""
+    value, deviation = found["value"], found.get("standard_deviation")
+    shown = f"{value:,}" if isinstance(value, int) else number(value, 4)
+    return shown if deviation is None else f"{shown} ± {number(deviation, 4)}"
 
 
 def _with_error(found: Mapping[str, Any], name: str) -> str:

@@ -28,6 +28,9 @@ def evaluate(
         bool, typer.Option("--all", help="Also samples, reconstructions, probes; writes RUN/report.html.")
     ] = False,
     samples: Annotated[int, typer.Option(min=2, help="With --all: sentences written from the prior.")] = 1000,
+    times: Annotated[
+        int, typer.Option(min=1, help="With --all: how often they are written, for mean ± deviation.")
+    ] = 3,
     decode: Annotated[
         str, typer.Option(metavar="NAME,...", help="With --all: greedy, beam, sample, top-k, nucleus.")
     ] = "greedy,sample",
@@ -54,7 +57,7 @@ def evaluate(
         from textvae.cli.evaluations import print_all, ways
 
         decodings = ways(decode, top_k, top_p, beam)
-        print_all(run, split, iw_samples, subset, samples, decodings, seed, as_json)
+        print_all(run, split, iw_samples, subset, samples, decodings, seed, as_json, times)
         return
     with Bar(f"evaluating {run}", "sentence") as bar:
         scores = evaluated(run, split, iw_samples, subset, seed, bar.update)
