@@ -93,7 +93,8 @@ def test_what_is_written_is_scored_against_the_split_and_the_training_text(folde
         texts = written[0]
         own = document["true_distance"][name]
         truth = true_distance(texts, grammar.reviews()).document()
-        assert {one: own[one] for one in truth} == truth
+        assert {one: own[one] for one in truth if one != "reasons"} | {"reasons": truth["reasons"]} == truth
+        assert {one for one in own if own[one] is None} == set(own["reasons"])
     for name in DECODINGS:
         assert f"|decoding:{name}|" in document["true_distance"][name]["signature"]
     assert "reverse_kl_inside" in document["true_distance"]["sample"]
@@ -145,6 +146,7 @@ def test_a_language_model_has_samples_alone(language_model):
     assert found["generated"]["greedy"]["scores"] is None
     assert "writes one sentence, again and again" in found["generated"]["greedy"]["reason"]
     assert found["true_distance"]["greedy"] is None
+    assert found["reasons"]["true_distance.greedy"] == found["generated"]["greedy"]["reason"]
     assert found["generated"]["sample"]["scores"]["self-bleu-4"]["value"] is not None
     page = (language_model / "report.html").read_text()
     assert "a language model has no code" in page and "<h3>What codes tell</h3>" in page

@@ -33,6 +33,7 @@ DECODINGS: Mapping[str, Decoding] = {"greedy": Decoding(), "sample": Decoding("s
 # Sentences that are reconstructed, and that the page has codes of: drawn by the seed where there are more.
 RECONSTRUCTED, SHOWN = 5_000, 5_000
 LANGUAGE_MODEL = "a language model has no code"
+ONE_SENTENCE = f"{LANGUAGE_MODEL}: it writes one sentence, again and again"
 WINDOWS = "a model of pieces of running text knows no sentences"
 
 # Called with what is under way, how far it is and how far it goes.
@@ -87,6 +88,9 @@ def evaluate_all(
         document[name] = None if isinstance(part, str) else part
         if isinstance(part, str):
             document["reasons"][name] = part
+    for name in document["true_distance"] or ():
+        if document["true_distance"][name] is None:
+            document["reasons"][f"true_distance.{name}"] = ONE_SENTENCE
     write_json(trained.run.folder / "evaluation" / f"{split}-all.json", document)
     report = page(trained, corpus, split, document, seed)
     write_report(trained.run.folder / "report.html", f"{trained.run.folder.name}: all evaluations", [report])
@@ -144,7 +148,7 @@ def _generated(
     found: dict[str, Any] = {}
     for name, written in texts.items():
         if written is None:
-            found[name] = {"scores": None, "reason": f"{LANGUAGE_MODEL}: it writes one sentence, again and again"}
+            found[name] = {"scores": None, "reason": ONE_SENTENCE}
             continue
         draws = []
         for one in written:
@@ -182,6 +186,10 @@ def _true_distances(
         found[name] = distance.document()
         if decodings[name] == Decoding("sample"):  # from p(x) itself
             found[name] |= reverse_kl(trained, written, distance, *numbers, told)
+            few = (found[name]["reverse_kl_inside_sentences"] or 0) < 2
+            why = "fewer than 2 sentences are of the language" if few else "the posterior has no density"
+            nulls = ("reverse_kl_inside", "reverse_kl_inside_standard_error")
+            found[name]["reasons"] |= {null: why for null in nulls if found[name][null] is None}
         found[name]["signature"] = signature(
             "true-distance",
             unit="nats/sentence",

@@ -3,6 +3,8 @@ import random
 
 import pytest
 
+from textvae.cli.evaluations import _true_distances
+
 from .conftest import SMALL, _trained, call, refused
 
 QUICK = ("--iw-samples", 3, "--iw-sentences", 10, "--samples", 30)
@@ -94,3 +96,8 @@ def test_any_score_can_be_compared(labelled, run):
     assert refused(call("compare", labelled, "--scores", "bits"), "--scores bits: no run's evaluation has it")
     assert refused(call("compare", labelled, "--scores", "iw_components"), "is null in every run")
     assert refused(call("compare", labelled, "--scores", ","), "--scores: names no score")
+
+
+def test_where_nothing_was_written_there_is_no_table_of_distances():
+    found = _true_distances({"greedy": None, "beam": None})
+    assert found == "no distance to the grammar: nothing was written by greedy, beam"

@@ -104,6 +104,8 @@ def _reasons(written: Mapping[str, Any], metric: str) -> str:
 
 def _true_distances(part: Mapping[str, Any]) -> str:
     written = {name: one for name, one in part.items() if one}
+    if not written:
+        return f"no distance to the grammar: nothing was written by {plain(', '.join(part))}"
     rows = [["distance to the grammar", *map(plain, written), ""]]
     told = {
         "inside": "share of the language",
