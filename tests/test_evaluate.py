@@ -12,8 +12,11 @@ from textvae.comparison.rows import evaluated_paths
 from textvae.corpora import grammar
 from textvae.errors import RequestError
 from textvae.evaluate import NUMBERS, evaluate, importance_weighted, shuffle_gap, subset, true_distance
+from textvae.metrics.signature import parse
 from textvae.model import build as build_model
 from textvae.objective import load_settings
+from textvae.parts.noise import mixed, sentence_noise
+from textvae.run import corpus_of
 from textvae.scores import score
 from textvae.tokenizers import Tokenizer
 from textvae.training import train
@@ -189,6 +192,26 @@ def test_the_json_has_all_that_the_contract_names(tmp_path, text):
         and f"|split:{found['signature'].split('split:')[1][:6]}" in (found["signature"])
     )
     assert evaluate(run.folder, iw_samples=20, iw_sentences=5) == found
+
+
+def test_moments_are_means_over_five_draws_with_their_deviation(tmp_path, text):
+    run = trained(tmp_path / "run", text)
+    found = evaluate(run.folder, iw_samples=2, iw_sentences=2, seed=4)
+    model, store = run.model(), corpus_of(run).split("test")
+    posterior = score(model, store, 4).posterior
+    draws = posterior.rsample(sentence_noise(mixed(4, 1), torch.arange(len(store))), 5).double().numpy()
+    expected = {
+        "log_det_covariance": [np.linalg.slogdet(np.cov(z.T))[1] for z in draws],
+        "mean_squared_norm": [(z.mean(0) ** 2).sum() for z in draws],
+    }
+    for name, values in expected.items():
+        assert found[name] == pytest.approx(np.mean(values))
+        assert found[f"{name}_standard_deviation"] == pytest.approx(np.std(values, ddof=1)) and np.std(values) > 0
+    assert found["kl_moment_matched_standard_deviation"] > 0
+    name, parts = parse(found["latent_signature"])
+    n = str(found["sentences"])
+    assert name == "latent" and (parts["draws"], parts["seed"], parts["sentences"]) == ("5", "4", n)
+    assert parts["mi"] == f"mixture-of-{n}" and parts["split"] == parse(found["signature"])[1]["split"]
 
 
 def test_a_language_model_has_an_exact_likelihood_and_no_latent_scores(tmp_path, text):

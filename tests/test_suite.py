@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -77,17 +78,23 @@ def test_what_is_written_is_scored_against_the_split_and_the_training_text(folde
     trained = load(folder)
     for name, decoding in DECODINGS.items():
         found = document["generated"][name]
-        texts = trained.sample(60, seed=0, decoding=decoding)
-        assert found["samples"] == 60 and found["decoding"]["name"] == decoding.name
+        written = [trained.sample(60, seed=seed, decoding=decoding) for seed in (0, 1, 2)]
+        assert (found["samples"], found["draws"], found["seed"]) == (60, 3, 0)
+        assert found["decoding"]["name"] == decoding.name
         references, training = (
             trained.tokenizer.decode_batch(trained.tokenizer.encode(SPLITS[part])) for part in ("test", "train")
         )
-        names = ["self-bleu-4", "bleu-4", "copied", "overlap-2", "distinct-1", "repeated"]
-        expected = score(given(texts, references, training), names)
-        assert {one: found["scores"][one] for one in names} == {one: s.document() for one, s in expected.items()}
+        for metric in ("self-bleu-4", "bleu-4", "copied", "overlap-2", "distinct-1", "repeated", "vocabulary"):
+            values = [score(given(one, references, training), [metric])[metric].value for one in written]
+            own = found["scores"][metric]
+            assert own["value"] == pytest.approx(np.mean(values))
+            assert own["standard_deviation"] == pytest.approx(np.std(values, ddof=1)) and own["draws"] == 3
+            assert f"|decode:{name}|draws:3|" in own["signature"] and own["sentences"] == 60
+        texts = written[0]
         own = document["true_distance"][name]
         truth = true_distance(texts, grammar.reviews()).document()
-        assert {one: own[one] for one in truth} == truth
+        assert {one: own[one] for one in truth if one != "reasons"} | {"reasons": truth["reasons"]} == truth
+        assert {one for one in own if own[one] is None} == set(own["reasons"])
     for name in DECODINGS:
         assert f"|decoding:{name}|" in document["true_distance"][name]["signature"]
     assert "reverse_kl_inside" in document["true_distance"]["sample"]
@@ -139,6 +146,7 @@ def test_a_language_model_has_samples_alone(language_model):
     assert found["generated"]["greedy"]["scores"] is None
     assert "writes one sentence, again and again" in found["generated"]["greedy"]["reason"]
     assert found["true_distance"]["greedy"] is None
+    assert found["reasons"]["true_distance.greedy"] == found["generated"]["greedy"]["reason"]
     assert found["generated"]["sample"]["scores"]["self-bleu-4"]["value"] is not None
     page = (language_model / "report.html").read_text()
     assert "a language model has no code" in page and "<h3>What codes tell</h3>" in page

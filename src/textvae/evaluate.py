@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from textvae.errors import RequestError
 from textvae.files import write_json, writing
 from textvae.metrics import latent
 from textvae.metrics.discrepancy import SquaredMmd, squared_mmd
-from textvae.metrics.information import information_bounds
+from textvae.metrics.information import MutualInformation, information_bounds
 from textvae.metrics.likelihood import (
     bits_per_character,
     importance_weighted_nll,
@@ -44,8 +45,12 @@ LATENT = (
     "latent",
     "kl_per_dimension",
     "log_det_covariance",
+    "log_det_covariance_standard_deviation",
     "mean_squared_norm",
+    "mean_squared_norm_standard_deviation",
     "kl_moment_matched",
+    "kl_moment_matched_standard_deviation",
+    "latent_signature",
     "mmd_squared",
     "mmd_squared_standard_error",
     "mmd_squared_prior_deviation",
@@ -158,6 +163,9 @@ def _reasons(run: Run, report: dict[str, Any]) -> dict[str, str]:
         )
         why["mmd_squared"] = why["kl_moment_matched"] if prior != "standard-normal" else "there is one code only"
     derived = {
+        "log_det_covariance_standard_deviation": "log_det_covariance",
+        "mean_squared_norm_standard_deviation": "mean_squared_norm",
+        "kl_moment_matched_standard_deviation": "kl_moment_matched",
         "mmd_squared_standard_error": "mmd_squared",
         "mmd_squared_prior_deviation": "mmd_squared",
         "mmd_signature": "mmd_squared",
@@ -234,7 +242,11 @@ def importance(
 def latent_scores(
     model: TextVAE, store: TokenStore, scores: Scores, seed: int, rows: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """What the code holds and where the aggregated posterior lies; all None for a language model."""
+    """What the code holds and where the aggregated posterior lies; all None for a language model.
+
+    Moments of the aggregated posterior are means over 5 draws of a code for each sentence, with the standard
+    deviation over these draws.
+    """
     if scores.posterior is None:
         return dict.fromkeys(LATENT)
     mutual = information(scores, MI_SENTENCES)
@@ -254,9 +266,10 @@ def latent_scores(
         {str(t): latent.active_units(scores.posterior.mean, t) for t in (0.01, 0.2)},
         draws.shape[2],
         None if dimensions is None else dimensions.tolist(),
-        _mean([latent.log_det_covariance(z) for z in draws]) if flat else None,
-        _mean([latent.mean_squared_norm(z) for z in draws]) if flat else None,
-        _mean([latent.kl_moment_matched(z) for z in draws]) if normal else None,
+        *(_over_draws(latent.log_det_covariance, draws) if flat else (None, None)),
+        *(_over_draws(latent.mean_squared_norm, draws) if flat else (None, None)),
+        *(_over_draws(latent.kl_moment_matched, draws) if normal else (None, None)),
+        _latent_signature(mutual, store, len(scores), seed),
         mmd and mmd.value,
         mmd and mmd.standard_error,
         mmd and mmd.prior_deviation,
@@ -265,6 +278,28 @@ def latent_scores(
         standard_error(gap),
     )
     return dict(zip(LATENT, values, strict=True))
+
+
+def _over_draws(
+    measure: Callable[[Float[Tensor, "sentence latent"]], float], draws: Float[Tensor, "draw sentence latent"]
+) -> tuple[float, float]:
+    """The mean over draws and their standard deviation; the latter nan where a draw has no finite value."""
+    values = [measure(z) for z in draws]
+    return fmean(values), stdev(values) if all(map(math.isfinite, values)) else math.nan
+
+
+def _latent_signature(mutual: MutualInformation | None, store: TokenStore, sentences: int, seed: int) -> str:
+    return signature(
+        "latent",
+        unit="nats",
+        split=store.fingerprint[:6],
+        active="variance-of-means",
+        draws=DRAWS,
+        mi="none" if mutual is None else f"mixture-of-{mutual.sentences}",
+        sentences=sentences,
+        seed=seed,
+        textvae=textvae.__version__,
+    )
 
 
 def _mmd_signature(mmd: SquaredMmd, seed: int) -> str:
@@ -391,10 +426,6 @@ def bounds_of_information(scores: Scores, store: TokenStore) -> tuple[dict[str, 
         grammar.reviews().entropy, scores.reconstruction[:n], scores.rate[:n], found[0], found[1]
     )
     return {name: _finite(value) for name, value in asdict(bounds).items()}, None
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _finite(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Every evaluation that fits a run, in one document and one page: `textvae evaluate RUN --all`."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from textvae.generate.decoding import Decoding
 from textvae.generate.reconstruction import reconstructions
 from textvae.generate.trained import Trained, load
 from textvae.metrics.likelihood import standard_error
-from textvae.metrics.scoring import Given, How, Score, available, given, score, score_by_length
+from textvae.metrics.scoring import Given, How, Score, available, given, over_draws, score, score_by_length
 from textvae.metrics.signature import signature
 from textvae.metrics.truth import TrueDistance, true_distance
 from textvae.probing import own_labels, probes
@@ -33,6 +33,7 @@ DECODINGS: Mapping[str, Decoding] = {"greedy": Decoding(), "sample": Decoding("s
 # Sentences that are reconstructed, and that the page has codes of: drawn by the seed where there are more.
 RECONSTRUCTED, SHOWN = 5_000, 5_000
 LANGUAGE_MODEL = "a language model has no code"
+ONE_SENTENCE = f"{LANGUAGE_MODEL}: it writes one sentence, again and again"
 WINDOWS = "a model of pieces of running text knows no sentences"
 
 # Called with what is under way, how far it is and how far it goes.
@@ -51,38 +52,45 @@ def evaluate_all(
     draws: int = 5,
     seed: int = 0,
     progress: Progress | None = None,
+    times: int = 3,
 ) -> dict[str, Any]:
     """All that `evaluate` gives, and beside it what the model writes, reconstructs, and knows of labels.
 
     `reconstruction_by_length`: corpus BLEU and ROUGE of reconstructions by bucket. `generated`: for each of
-    `decodings`, the scores of `samples` sentences from the prior against the split and the training text.
-    `true_distance`: of the same sentences to the corpus `grammar`. `probes`: what codes tell of the text's labels,
+    `decodings`, the scores of `samples` sentences from the prior against the split and the training text, written
+    `times` times, of the seeds `seed`, `seed` + 1, ...: mean and standard deviation. `true_distance`: of the first
+    of these to the corpus `grammar`. `probes`: what codes tell of the text's labels,
     fewer labels than all drawn `draws` times. What does not fit the model or the text is None, and `reasons` says
     why. Written to `evaluation/SPLIT-all.json`, its page to `report.html`; `evaluate` writes `SPLIT.json`.
 
     Raises:
-        RequestError: as `evaluate`, and for fewer than 2 samples.
+        RequestError: as `evaluate`, for fewer than 2 samples, and for less than once.
     """
-    if samples < 2:
-        raise RequestError(f"samples = {samples}: must be 2 or more")
+    for name, value, least in (("samples", samples, 2), ("times", times, 1)):
+        if value < least:
+            raise RequestError(f"{name} = {value}: must be {least} or more")
     told = progress or (lambda part, done, total: None)
     document = evaluate(
         folder, split, iw_samples, iw_sentences, seed, lambda done, total: told("likelihood", done, total)
     )
     trained = load(folder)
     corpus = open_corpus(trained.run.settings.data)
-    texts = generated(trained, samples, decodings, seed, told)
+    texts = generated(trained, samples, decodings, range(seed, seed + times), told)
+    first = {name: None if written is None else written[0] for name, written in texts.items()}
     numbers = (iw_samples, iw_sentences, seed)
     parts: dict[str, Part] = {
         "reconstruction_by_length": _reconstructions(trained, corpus.split(split), seed, told),
         "generated": _generated(trained, corpus, split, texts, decodings, seed),
-        "true_distance": _true_distances(trained, corpus, texts, decodings, numbers, told),
+        "true_distance": _true_distances(trained, corpus, first, decodings, numbers, told),
         "probes": _probes(trained, split, draws, seed, told),
     }
     for name, part in parts.items():
         document[name] = None if isinstance(part, str) else part
         if isinstance(part, str):
             document["reasons"][name] = part
+    for name in document["true_distance"] or ():
+        if document["true_distance"][name] is None:
+            document["reasons"][f"true_distance.{name}"] = ONE_SENTENCE
     write_json(trained.run.folder / "evaluation" / f"{split}-all.json", document)
     report = page(trained, corpus, split, document, seed)
     write_report(trained.run.folder / "report.html", f"{trained.run.folder.name}: all evaluations", [report])
@@ -90,14 +98,14 @@ def evaluate_all(
 
 
 def generated(
-    trained: Trained, samples: int, decodings: Mapping[str, Decoding], seed: int, told: Progress
-) -> dict[str, list[str] | None]:
-    """Sentences from the prior by each way of decoding; None where there is no code and so one sentence only."""
-    found: dict[str, list[str] | None] = {}
+    trained: Trained, samples: int, decodings: Mapping[str, Decoding], seeds: Sequence[int], told: Progress
+) -> dict[str, list[list[str]] | None]:
+    """Sentences from the prior by each way of decoding, of each seed; None where there is one sentence only."""
+    found: dict[str, list[list[str]] | None] = {}
     for done, (name, decoding) in enumerate(decodings.items()):
         told("sampling", done, len(decodings))
-        alone = trained.model.prior is None and decoding.certain
-        found[name] = None if alone else trained.sample(samples, seed=seed, decoding=decoding)
+        alone = trained.model.prior is None and decoding.certain  # no code
+        found[name] = None if alone else [trained.sample(samples, seed, decoding) for seed in seeds]
         told("sampling", done + 1, len(decodings))
     return found
 
@@ -122,11 +130,11 @@ def _generated(
     trained: Trained,
     corpus: Corpus,
     split: str,
-    texts: Mapping[str, list[str] | None],
+    texts: Mapping[str, list[list[str]] | None],
     decodings: Mapping[str, Decoding],
     seed: int,
 ) -> Part:
-    """The scores of what was written, by name of the decoding.
+    """The scores of what was written, by name of the decoding: means over the seeds.
 
     Source: Liu et al. 2019, Table 1, and the metrics of `docs/metrics.md`.
     """
@@ -140,14 +148,18 @@ def _generated(
     found: dict[str, Any] = {}
     for name, written in texts.items():
         if written is None:
-            found[name] = {"scores": None, "reason": f"{LANGUAGE_MODEL}: it writes one sentence, again and again"}
+            found[name] = {"scores": None, "reason": ONE_SENTENCE}
             continue
-        text = Given(given(written, how=how).sentences, base.references, base.training, how)
+        draws = []
+        for one in written:
+            text = Given(given(one, how=how).sentences, base.references, base.training, how)
+            draws.append(score(text, available(text)))
         found[name] = {
             "decoding": asdict(decodings[name]),
-            "samples": len(written),
+            "samples": len(written[0]),
+            "draws": len(written),
             "seed": seed,
-            "scores": _documents(score(text, available(text))),
+            "scores": _documents(over_draws(draws, decode=decodings[name].brief, seed=seed)),
         }
     return found
 
@@ -174,6 +186,10 @@ def _true_distances(
         found[name] = distance.document()
         if decodings[name] == Decoding("sample"):  # from p(x) itself
             found[name] |= reverse_kl(trained, written, distance, *numbers, told)
+            few = (found[name]["reverse_kl_inside_sentences"] or 0) < 2
+            why = "fewer than 2 sentences are of the language" if few else "the posterior has no density"
+            nulls = ("reverse_kl_inside", "reverse_kl_inside_standard_error")
+            found[name]["reasons"] |= {null: why for null in nulls if found[name][null] is None}
         found[name]["signature"] = signature(
             "true-distance",
             unit="nats/sentence",

@@ -3,6 +3,8 @@ import random
 
 import pytest
 
+from textvae.cli.evaluations import _true_distances
+
 from .conftest import SMALL, _trained, call, refused
 
 QUICK = ("--iw-samples", 3, "--iw-sentences", 10, "--samples", 30)
@@ -36,6 +38,9 @@ def test_everything_is_printed_and_written(labelled):
     found = json.loads((labelled / "evaluation" / "test-all.json").read_text())
     assert found["generated"]["nucleus"]["decoding"]["top_p"] == 0.7
     assert "test-all.json (every score with its signature)" in done.stderr
+    (length,) = (line for line in lines if line.startswith("length "))
+    own = found["generated"]["nucleus"]["scores"]["length"]
+    assert own["draws"] == 3 and f"{own['value']:,.4f} ± {own['standard_deviation']:,.4f}" in length
     page = (labelled / "report.html").read_text()
     assert "&lt;x&gt;" in page and "<x>" not in page
 
@@ -84,9 +89,15 @@ def test_any_score_can_be_compared(labelled, run):
     shown = call("compare", labelled, "--scores", "mean_squared_norm,generated.greedy.scores.vocabulary").stdout
     head, line, *_ = shown.splitlines()
     assert head.split() == ["run", "mean_squared_norm", "generated.greedy.scores.vocabulary", "method"]
-    assert line.split()[2] == str(every["generated"]["greedy"]["scores"]["vocabulary"]["value"])
+    vocabulary = every["generated"]["greedy"]["scores"]["vocabulary"]  # a mean of three counts
+    assert line.split()[2] == f"{vocabulary['value']:.4f}"
     wrong = call("compare", labelled, "--scores", "self-bleu-2")
     assert refused(wrong, "--scores self-bleu-2: no run's evaluation has it; did you mean generated.greedy.scores.")
     assert refused(call("compare", labelled, "--scores", "bits"), "--scores bits: no run's evaluation has it")
     assert refused(call("compare", labelled, "--scores", "iw_components"), "is null in every run")
     assert refused(call("compare", labelled, "--scores", ","), "--scores: names no score")
+
+
+def test_where_nothing_was_written_there_is_no_table_of_distances():
+    found = _true_distances({"greedy": None, "beam": None})
+    assert found == "no distance to the grammar: nothing was written by greedy, beam"

@@ -28,7 +28,11 @@ def test_evaluate_prints_what_json_has(run):
     lines = call(*arguments).stdout.splitlines()
     shown = {line[:25].strip(): line[25:] for line in lines[1:-1]}
     assert f"{scores['sentences']:,} sentences, {scores['tokens']:,} tokens" in lines[0]
-    assert lines[-1] == scores["signature"]
+    assert lines[-3:] == [scores[f"{name}signature"] for name in ("latent_", "mmd_", "")]
+    n = scores["mutual_information_sentences"]
+    assert shown["MI of sentence and code"].split("nats,")[1].strip().startswith(f"of {n} mixed, at most ln {n} = ")
+    spread = scores["log_det_covariance_standard_deviation"]
+    assert float(shown["log det covariance"].split()[2]) == pytest.approx(spread, abs=0.006)
     for row, name in (("reconstruction", "reconstruction"), ("KL", "kl"), ("bound", "bound"), ("NLL", "nll_iw")):
         assert float(shown[row].split()[0]) == pytest.approx(scores[name], abs=0.006)
         assert "nats/sentence" in shown[row]

@@ -110,8 +110,9 @@ def test_paths_that_cannot_be(run, tmp_path):
     assert refused(call("interpolate", run, "--pairs", "pairs.txt"), "pairs.txt: plain text has no column")
     np.save("codes.npy", np.zeros((3, 3)))
     assert refused(call("interpolate", run, "--codes", "codes.npy"), "3 codes: their number is odd")
-    np.save("codes.npy", np.zeros((2, 3)))
-    assert refused(call("interpolate", run, "--codes", "codes.npy"), "have the same code, so there is no path")
+    np.save("codes.npy", np.array([[0, 0, 0], [1, 0, 0], [2, 0, 0], [2, 0, 0]]))
+    message = "pair 2: both ends have the same code, so there is no path; give other ends"
+    assert refused(call("interpolate", run, "--codes", "codes.npy"), message)
 
 
 @pytest.mark.filterwarnings("ignore:.*no word that the model knows")

@@ -57,6 +57,10 @@ def test_a_file_to_test_on(run, labelled, tmp_path):
     found = probed(run, "--file", labelled, "--label", "0", "--test-file", "test.tsv", "--labels", "all")["0"]
     assert (found["labelled"], found["tested"], found["unlabelled"]) == (len(lines) - 1, 30, 1)
     assert "|label:0|labelled:" in found["signature"] and "|sentences:30|" in found["signature"]
+    (tmp_path / "one.tsv").write_text("\n".join(lines[:2]) + "\n")
+    asked = (run, "--file", labelled, "--label", "0", "--test-file", "one.tsv", "--labels", "all")
+    assert probed(*asked)["0"]["majority"]["standard_error"] is None  # and not nan, which JSON lacks
+    assert "nan" not in call("probe", *asked).stdout
 
 
 def test_the_runs_own_labels(labelled, tmp_path):

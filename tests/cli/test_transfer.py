@@ -5,6 +5,7 @@ import pytest
 
 import textvae
 from textvae.corpora.grammar import reviews
+from textvae.metrics.signature import parse
 
 from .conftest import call, refused
 from .test_generation import lines
@@ -131,7 +132,15 @@ def test_a_curve_is_scored_by_classifier_references_and_language_model(curve, ru
     shown = lines(call(*curve, "--language-model", language_model, "--reference", "rewritten"))
     assert "12 sentences from bad to good" in shown[0] and "standard deviations apart" in shown[1]
     assert shown[3].split() == ["accuracy", "BLEU", "input", "BLEU", "reference", "NLL", "words", "different"]
-    assert [line.split("  ")[0] for line in shown[4:]] == ["input", "reference", "strength 0", "strength 1"]
+    assert [line.split("  ")[0] for line in shown[4:-1]] == ["input", "reference", "strength 0", "strength 1"]
+    name, parts = parse(told["signature"])
+    assert shown[-1] == told["signature"] and name == "transfer"
+    assert (parts["sentences"], parts["decode"], parts["bleu"].split(",")[1]) == ("12", "greedy", "exp")
+    assert parts["nll"] == textvae.load(language_model).identity[:6]
+    other = parse(json.loads(call(*curve, "--json").stdout)["signature"])[
+        1
+    ]  # without references and language model
+    assert {part for part in parts if parts[part] != other[part]} == {"against", "nll"} and other["nll"] == "none"
 
 
 def test_curves_that_cannot_be(curve, run, tmp_path):

@@ -60,7 +60,7 @@ def test_ends_are_codes_of_texts_or_of_a_file_two_by_two(vae):
         text_ends(vae, [pairs[0], ("we", "we")])
     with pytest.raises(RequestError, match="3 codes: their number is odd; two by two they are the ends of paths"):
         code_ends(np.zeros((3, 4), np.float32))
-    with pytest.raises(RequestError, match="a and b: have the same code"):
+    with pytest.raises(RequestError, match="pair 1: both ends have the same code"):
         homotopies(vae, code_ends(np.zeros((2, 4), np.float32)))
 
 

@@ -124,6 +124,8 @@ def test_standard_errors_by_hand():
     assert rows[2].standard_errors["p2"] == pytest.approx((1 / 2 / 2) ** 0.5)
     assert rows[3].standard_errors["p1"] is None  # one pair
     assert rows[1].standard_errors["p1_averaged"] is None
+    assert list(rows[1].document()["reasons"]) == ["p1_averaged", "p2_averaged"]
+    assert "of one pair" in rows[3].document()["reasons"]["p1"]
 
 
 def test_a_category_s_averaged_error_is_that_of_a_mean_over_conditions():

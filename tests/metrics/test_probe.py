@@ -27,6 +27,17 @@ def test_codes_that_say_all_and_codes_that_say_nothing():
     assert found.standard_error == pytest.approx(math.sqrt(share * (1 - share) / 199))
 
 
+def test_of_one_test_sentence_there_is_no_standard_error():
+    found = probe(np.arange(400.0)[:, None], TRAIN, np.zeros((1, 1)), TEST[:1])
+    for one in (found, majority(TRAIN, TEST[:1])):
+        assert one.standard_error is None and one.accuracy in (0.0, 1.0)
+        assert one.document()["reasons"] == {
+            "standard_error": "of one test sentence there is none",
+            "standard_deviation": "of one draw there is none",
+        }
+    assert majority(TRAIN, TEST).document()["reasons"] == {"standard_deviation": "of one draw there is none"}
+
+
 def test_draws_are_those_of_the_seed_and_their_spread_is_theirs():
     noisy = np.array([[label == "a", label == "b"] for label in LABELS]) + RANDOM.normal(size=(600, 2))
     found = probe(noisy[:400], TRAIN, noisy[400:], TEST, 40, draws=4, seed=3)

@@ -5,10 +5,11 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu import BLEU
 
+import textvae
 from textvae.corpora import grammar
 from textvae.errors import RequestError
 from textvae.metrics.bleu import matches, sampled_matches, sampled_self_matches, self_matches, sentence_bleu
-from textvae.metrics.scoring import BUCKETS, METRICS, How, available, given, score, score_by_length
+from textvae.metrics.scoring import BUCKETS, METRICS, How, available, given, over_draws, score, score_by_length
 from textvae.metrics.signature import parse
 
 LINES = grammar.splits()["test"]
@@ -191,3 +192,26 @@ def test_an_unknown_metric_is_told_its_neighbour():
         RequestError, match="^metrics: 'self-blue-4' is not one of bleu-2, .*; did you mean 'self-bleu-4'"
     ):
         score(given(["a"]), ["self-blue-4"])
+
+
+def test_several_texts_of_a_model_have_a_mean_and_a_deviation():
+    draws = [score(given(texts), ["length", "self-bleu-2"]) for texts in (["a b", "a b c"], ["a", "a b c d"])]
+    found = over_draws(draws, decode="greedy", seed=7)["length"]
+    assert (found.value, found.draws, found.standard_deviation) == (2.5, 2, 0.0)
+    assert found.signature == (
+        "length|unit:tokens|unk:counted|case:mixed|decode:greedy|draws:2|seed:7|sentences:2|tokenize:words|"
+        f"textvae:{textvae.__version__}"
+    )
+    values = [one["self-bleu-2"].value for one in draws]
+    assert over_draws(draws)["self-bleu-2"].standard_deviation == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    assert over_draws(draws[:1])["length"] == draws[0]["length"]._replace(
+        signature=found.signature.replace("|decode:greedy|draws:2|seed:7|", "|draws:1|")
+    )
+
+
+def test_a_score_that_one_text_lacks_is_none_with_its_reason():
+    draws = [score(given(texts), ["self-bleu-2"]) for texts in (["a b", "a b"], ["a b"])]
+    found = over_draws(draws)["self-bleu-2"]
+    assert (found.value, found.reason) == (None, "one sentence has no others to be compared with")
+    with pytest.raises(RequestError, match="^draws: 0 given; at least one is needed$"):
+        over_draws([])

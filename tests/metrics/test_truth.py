@@ -75,7 +75,12 @@ def test_nothing_inside():
     assert (found.inside, found.surprisal, found.attributes, found.joint) == (0.0, None, None, None)
     assert found.surprisal_above_entropy is None
     assert found.document()["joint_of"] == [] and found.document()["smoothing"] == 0.5
-    assert true_distance(["i like it"], TOY).document()["inside_standard_error"] is None
+    nulls = ("surprisal", "surprisal_standard_error", "surprisal_above_entropy", "attributes", "joint")
+    assert found.document()["reasons"] == dict.fromkeys(nulls, "no sentence is of the language")
+    alone = true_distance(["i like it"], TOY).document()
+    assert {name for name, value in alone.items() if value is None} == set(alone["reasons"])
+    assert alone["reasons"]["inside_standard_error"] == "of one sentence there is none"
+    assert alone["reasons"]["surprisal_standard_error"] == "too few sentences are of the language"
 
 
 @given(st.lists(st.integers(0, 50), min_size=2, max_size=6).filter(any))

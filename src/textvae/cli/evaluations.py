@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textvae.cli.inspection import table
+from textvae.cli.inspection import signatures, table
 from textvae.cli.output import DASH, columns, document, note, number, plain, result
 from textvae.cli.probing import probe_table
 from textvae.cli.progress import Bars
@@ -42,13 +42,22 @@ def print_all(
     decodings: Mapping[str, "Decoding"],
     seed: int,
     as_json: bool,
+    times: int,
 ) -> None:
     """Evaluate everything that fits the run, and print it."""
     from textvae.suite import evaluate_all
 
     with Bars() as bars:
         found = evaluate_all(
-            run, split, iw_samples, iw_sentences, samples, decodings, seed=seed, progress=bars.update
+            run,
+            split,
+            iw_samples,
+            iw_sentences,
+            samples,
+            decodings,
+            seed=seed,
+            progress=bars.update,
+            times=times,
         )
     if as_json:
         document(found)
@@ -60,7 +69,7 @@ def print_all(
         "true_distance": _true_distances,
         "probes": _probes,
     }
-    blocks = ["\n".join([plain(head), table({str(run): found}), found["signature"]])]
+    blocks = ["\n".join([plain(head), table({str(run): found}), *signatures(found)])]
     for name, drawn in draw.items():
         title = name.replace("_", " ")
         blocks.append(drawn(found[name]) if found[name] else f"no {title}: {plain(found['reasons'][name])}")
@@ -95,6 +104,8 @@ def _reasons(written: Mapping[str, Any], metric: str) -> str:
 
 def _true_distances(part: Mapping[str, Any]) -> str:
     written = {name: one for name, one in part.items() if one}
+    if not written:
+        return f"no distance to the grammar: nothing was written by {plain(', '.join(part))}"
     rows = [["distance to the grammar", *map(plain, written), ""]]
     told = {
         "inside": "share of the language",
@@ -118,8 +129,10 @@ def _probes(part: Mapping[str, Any]) -> str:
 
 
 def _score(found: Mapping[str, Any]) -> str:
-    value = found["value"]
-    return f"{value:,}" if isinstance(value, int) else number(value, 4)
+    """A score, with its deviation over draws where there are several."""
+    value, deviation = found["value"], found.get("standard_deviation")
+    shown = f"{value:,}" if isinstance(value, int) else number(value, 4)
+    return shown if deviation is None else f"{shown} ± {number(deviation, 4)}"
 
 
 def _with_error(found: Mapping[str, Any], name: str) -> str:

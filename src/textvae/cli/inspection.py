@@ -28,6 +28,9 @@ def evaluate(
         bool, typer.Option("--all", help="Also samples, reconstructions, probes; writes RUN/report.html.")
     ] = False,
     samples: Annotated[int, typer.Option(min=2, help="With --all: sentences written from the prior.")] = 1000,
+    times: Annotated[
+        int, typer.Option(min=1, help="With --all: how often they are written, for mean ± deviation.")
+    ] = 3,
     decode: Annotated[
         str, typer.Option(metavar="NAME,...", help="With --all: greedy, beam, sample, top-k, nucleus.")
     ] = "greedy,sample",
@@ -54,7 +57,7 @@ def evaluate(
         from textvae.cli.evaluations import print_all, ways
 
         decodings = ways(decode, top_k, top_p, beam)
-        print_all(run, split, iw_samples, subset, samples, decodings, seed, as_json)
+        print_all(run, split, iw_samples, subset, samples, decodings, seed, as_json, times)
         return
     with Bar(f"evaluating {run}", "sentence") as bar:
         scores = evaluated(run, split, iw_samples, subset, seed, bar.update)
@@ -62,7 +65,7 @@ def evaluate(
         document(scores)
         return
     head = f"{run}, {scores['split']}: {scores['sentences']:,} sentences, {scores['tokens']:,} tokens"
-    result("\n".join([plain(head), table({str(run): scores}), scores["signature"]]))
+    result("\n".join([plain(head), table({str(run): scores}), *signatures(scores)]))
 
 
 def diagnose(
@@ -95,10 +98,17 @@ def table(runs: Mapping[str, Mapping[str, Any]]) -> str:
     return columns(rows)
 
 
+def signatures(scores: Mapping[str, Any]) -> list[str]:
+    """What the scores of an evaluation depend on: the moments and the information, MMD, and last the likelihood."""
+    found = (scores.get(name) for name in ("latent_signature", "mmd_signature", "signature"))
+    return [one for one in found if one]
+
+
 def measures(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """What `evaluate` found, as rows of a name, a number and its unit; a dash for a score that is not there."""
     units, latent = scores.get("active_units") or {}, scores.get("latent")
-    ceiling = number(scores.get("mutual_information_ceiling"))
+    n, ceiling = scores.get("mutual_information_sentences"), number(scores.get("mutual_information_ceiling"))
+    mixed = f"nats, of {n:,} mixed, at most ln {n:,} = {ceiling}" if n else ""
     exact = scores.get("nll_iw_kind") == "exact"
     own = number(scores.get("mmd_squared_prior_deviation"), 5)
     samples = "exact" if exact else f"{scores.get('iw_samples')} importance samples"
@@ -112,14 +122,14 @@ def measures(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("perplexity of the bound", _mean(scores, "perplexity_bound"), "per token, end mark counted"),
         ("perplexity of the NLL", _mean(scores, "perplexity_iw"), "per token, end mark counted"),
         ("bits per character", _mean(scores, "bits_per_character"), "by the bound"),
-        ("MI of sentence and code", _mean(scores, "mutual_information"), f"nats, at most {ceiling}"),
+        ("MI of sentence and code", _mean(scores, "mutual_information"), mixed),
         ("active units", _count(units.get("0.01")), f"of {latent}, variance above 0.01"),
         ("very active units", _count(units.get("0.2")), f"of {latent}, variance above 0.2"),
         ("shuffle gap", _mean(scores, "shuffle_gap"), f"{NATS} lost with another sentence's code"),
-        ("aggregated posterior", _mean(scores, "kl_moment_matched"), "nats from the prior, by moments"),
+        ("aggregated posterior", _drawn(scores, "kl_moment_matched"), "nats from the prior, by moments"),
         ("MMD² to the prior", _small(scores, "mmd_squared"), f"the prior's own codes: ± {own}"),
-        ("log det covariance", _mean(scores, "log_det_covariance"), "of sampled codes; 0 for the prior"),
-        ("squared norm of the mean", _mean(scores, "mean_squared_norm"), "of sampled codes; 0 for the prior"),
+        ("log det covariance", _drawn(scores, "log_det_covariance"), "of sampled codes; 0 for the prior"),
+        ("squared norm of the mean", _drawn(scores, "mean_squared_norm"), "of sampled codes; 0 for the prior"),
         ("H - D, I and R", _bounds(scores.get("information_bounds")), "nats; H - D <= I <= R"),
         ("distinct samples", _count(scores.get("distinct_samples")), "of 100 greedy ones from the prior"),
     ]
@@ -130,6 +140,12 @@ def _mean(scores: Mapping[str, Any], name: str) -> str:
     error = scores.get(f"{name}_standard_error")
     value = number(scores.get(name))
     return value if error is None or value == DASH else f"{value} ± {number(error)}"
+
+
+def _drawn(scores: Mapping[str, Any], name: str) -> str:
+    """A mean over draws of the codes, with its standard deviation over them."""
+    deviation, value = scores.get(f"{name}_standard_deviation"), number(scores.get(name))
+    return value if deviation is None or value == DASH else f"{value} ± {number(deviation)}"
 
 
 def _small(scores: Mapping[str, Any], name: str) -> str:

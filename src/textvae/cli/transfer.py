@@ -167,7 +167,7 @@ def transfer_curve(
     strengths = _strengths(strength)
 
     from textvae.generate.trained import load
-    from textvae.generate.transfer_curve import Judges
+    from textvae.generate.transfer_curve import Judges, curve_signature
     from textvae.generate.transfer_curve import transfer_curve as curve
 
     tokenization = "characters" if characters else "words"
@@ -189,10 +189,11 @@ def transfer_curve(
         "separation": _apart(trained, sides, moves),
         "classifier": None if classifier is None else classifier.about(),
     }
+    signed = curve_signature(moved, moves, judges, references, seed=seed)
     if as_json:
-        document({**about, "seed": seed, "rows": rows})
+        document({**about, "seed": seed, "rows": rows, "signature": signed})
     else:
-        result("\n".join([*(plain(line) for line in _head(run, about)), table(rows)]))
+        result("\n".join([*(plain(line) for line in _head(run, about)), table(rows), signed]))
 
 
 def table(rows: list[dict[str, Any]]) -> str:

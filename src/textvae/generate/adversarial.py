@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -165,7 +166,8 @@ def _signature(tokenizer: Tokenizer, true: list[str], language_model: Trained, *
         split=digest(true),
         sentences=len(true),
         parts="80/10/10,pairs",
-        nll=language_model.run.folder.name,
+        by=f"unigrams-sklearn-{version('scikit-learn')},lstm",
+        nll=language_model.identity[:6],
         textvae=textvae.__version__,
     )
 

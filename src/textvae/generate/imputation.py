@@ -118,6 +118,8 @@ def template(trained: Trained, text: str, place: str, last: float | None = None)
     for found in gap.finditer(text):
         _read(tokenizer, text[read : found.start()], ids, units)
         gaps = int(found[1] or 1)
+        if not gaps:
+            raise RequestError(f"{place}: has {found[0]}, which is no word; write ___ for one, ___*3 for three")
         ids += [BLANK] * gaps
         units += [None] * gaps
         read = found.end()

@@ -86,10 +86,14 @@ def homotopies(
     `kind` as in `Trained.path`. With a `language_model` the texts' NLL is measured too.
 
     Raises:
-        RequestError: as `Trained.path` and `decode`, and where the language model is none.
+        RequestError: for ends with equal codes, as `Trained.path` and `decode`, and where the language model is
+            none.
 
     Source: Bowman et al. 2016, section 6.3.
     """
+    for number, (a, b) in enumerate(ends, 1):
+        if np.array_equal(a, b):
+            raise RequestError(f"pair {number}: both ends have the same code, so there is no path; give other ends")
     codes = [trained.path(a, b, steps, kind) for a, b in ends]
     if not codes:
         return []

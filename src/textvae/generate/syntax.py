@@ -79,6 +79,12 @@ class Row(NamedTuple):
     standard_errors: dict[str, float | None]
     ties: dict[str, int]
 
+    def document(self) -> dict[str, Any]:
+        """As JSON has it: why a standard error is null, where one is."""
+        why = "of one pair there is none, nor of a mean over conditions of which one has a single pair"
+        reasons = {name: why for name, error in self.standard_errors.items() if error is None}
+        return {**self._asdict(), "reasons": reasons}
+
 
 @dataclass(frozen=True)
 class SyntacticTest:
@@ -99,7 +105,7 @@ class SyntacticTest:
 
     def document(self) -> dict[str, Any]:
         """As JSON has it."""
-        return {**vars(self), "rows": [row._asdict() for row in self.rows]}
+        return {**vars(self), "rows": [row.document() for row in self.rows]}
 
 
 class _Read(NamedTuple):

@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
+import textvae
 from textvae.errors import RequestError
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import GREEDY, Trained
 from textvae.generate.transfer import moved
 from textvae.metrics.attributes import Classifier, content_kept, grammar_scores
+from textvae.metrics.signature import digest, signature
 from textvae.metrics.words import tokenized
 
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
@@ -75,6 +78,34 @@ def transfer_curve(
         row = scores(texts, found, target, judges, references)
         rows.append({"line": "transfer", "strength": float(strength), **row})
     return rows
+
+
+def curve_signature(
+    texts: Sequence[str],
+    direction: ArrayLike,
+    judges: Judges,
+    references: Sequence[str] | None = None,
+    decoding: Decoding = GREEDY,
+    seed: int = 0,
+) -> str:
+    """What the scores of `transfer_curve` depend on; what does not judge is `none`."""
+    way = np.asarray(direction, dtype="<f4")
+    return signature(
+        "transfer",
+        unit="share",
+        eos="counted",
+        unk="counted",
+        against=digest([*texts, *(references or ())]),
+        bleu=f"sacrebleu-{version('sacrebleu')},exp",
+        classifier="none" if judges.classifier is None else judges.classifier.fingerprint,
+        decode=decoding.brief,
+        direction=digest([way.tobytes().hex()]),
+        nll="none" if judges.language_model is None else judges.language_model.identity[:6],
+        sentences=len(texts),
+        seed=seed,
+        tokenize=judges.tokenization,
+        textvae=textvae.__version__,
+    )
 
 
 def scores(

@@ -4,6 +4,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from textvae.corpora.grammar import reviews
 from textvae.errors import RequestError
 from textvae.metrics.bleu import corpus_bleu
+from textvae.metrics.signature import digest
 from textvae.metrics.words import tokenized
 
 # Of the labelled texts one in so many tells how good the classifier is.
@@ -24,7 +26,8 @@ class Classifier:
     """Tells the label of a text by its words and pairs of words.
 
     `accuracy` is that on `held_out` texts which it was not trained on, `majority` what always the commonest label
-    gives on them.
+    gives on them. `fingerprint` identifies the labelled texts that it was made
+    from, and names what made it.
     """
 
     labels: tuple[str, ...]
@@ -33,6 +36,7 @@ class Classifier:
     accuracy: float
     majority: float
     predict: Callable[[Sequence[str]], list[str]]
+    fingerprint: str = "unknown"
 
     def about(self) -> dict[str, float | int]:
         """How good it is, by name."""
@@ -85,7 +89,8 @@ def train_classifier(
     found = predict([pairs[at][0] for at in held])
     right = sum(a == b for a, b in zip(found, truth, strict=True))
     majority = Counter(truth).most_common(1)[0][1] / len(truth)
-    return Classifier(tuple(sorted(counts)), len(kept), len(held), right / len(held), majority, predict)
+    made_from = f"sklearn-{version('scikit-learn')}-{digest(map(chr(9).join, pairs))}"
+    return Classifier(tuple(sorted(counts)), len(kept), len(held), right / len(held), majority, predict, made_from)
 
 
 def content_kept(texts: Sequence[str], references: Sequence[str], tokenization: str = "words") -> float:

@@ -29,13 +29,18 @@ class Accuracy:
 
     labels: int
     accuracy: float
-    standard_error: float
+    standard_error: float | None
     draws: int
     standard_deviation: float | None
 
     def document(self) -> dict[str, Any]:
-        """As plain values for JSON."""
-        return asdict(self)
+        """As plain values for JSON: what is null has its reason."""
+        reasons = {}
+        if self.standard_error is None:
+            reasons["standard_error"] = "of one test sentence there is none"
+        if self.standard_deviation is None:
+            reasons["standard_deviation"] = "of one draw there is none"
+        return {**asdict(self), "reasons": reasons}
 
 
 def probe(
@@ -75,7 +80,7 @@ def probe(
     return Accuracy(
         labels=size,
         accuracy=fmean(shares),
-        standard_error=standard_error(torch.from_numpy(np.mean(right, axis=0))),
+        standard_error=_error(np.mean(right, axis=0)),
         draws=len(right),
         standard_deviation=stdev(shares) if len(shares) > 1 else None,
     )
@@ -85,8 +90,7 @@ def majority(train_labels: Sequence[str], test_labels: Sequence[str]) -> Accurac
     """How often the label that is commonest among those to learn from is right; of equals the first by name."""
     counts = Counter(sorted(train_labels))
     right = np.array(test_labels) == counts.most_common(1)[0][0]
-    error = standard_error(torch.from_numpy(right.astype(float)))
-    return Accuracy(len(train_labels), float(right.mean()), error, 1, None)
+    return Accuracy(len(train_labels), float(right.mean()), _error(right), 1, None)
 
 
 def standardised(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -109,6 +113,11 @@ def bags(train: Sequence[Sequence[Hashable]], test: Sequence[Sequence[Hashable]]
             places.setdefault(token, len(places))
     counter = CountVectorizer(analyzer=list, vocabulary=places or {"": 0}, dtype=np.float64)
     return counter.transform(train), counter.transform(test)
+
+
+def _error(right: np.ndarray) -> float | None:
+    """The standard error of their mean; None for a single one."""
+    return standard_error(torch.from_numpy(right.astype(float))) if len(right) > 1 else None
 
 
 def _answers(features: Any, labels: np.ndarray, test: Any) -> np.ndarray:

@@ -24,7 +24,7 @@ from textvae.metrics.bleu import (
 )
 from textvae.metrics.ngrams import Tokens
 from textvae.metrics.rouge import rouge, rouge_set
-from textvae.metrics.signature import digest, signature
+from textvae.metrics.signature import digest, parse, signature
 from textvae.metrics.words import tokenized
 
 # Of references, in tokens: the buckets of prokhorov2019, Table 1. "all" has longer ones too.
@@ -137,7 +137,7 @@ def given(
 
 
 class Score(NamedTuple):
-    """A score, or None and the reason why; one by drawn references is a mean over draws, with its deviation."""
+    """A score, or None and the reason why; one by several draws is their mean, with their deviation."""
 
     value: float | int | None
     sentences: int
@@ -167,6 +167,30 @@ def score(text: Given, metrics: Sequence[str]) -> dict[str, Score]:
     Raises RequestError for an unknown metric, and one that needs what was not given.
     """
     return {name: _scored(text, name, metric) for name, metric in asked(text, metrics).items()}
+
+
+def over_draws(draws: Sequence[Mapping[str, Score]], **parts: str | int) -> dict[str, Score]:
+    """The scores of several texts by the same model, drawn one after the other: means and standard deviations.
+
+    A score that one text lacks is None, with that one's reason. `parts` say in the signature how they were drawn.
+    Raises RequestError without a text.
+    """
+    if not draws:
+        raise RequestError("draws: 0 given; at least one is needed")
+    found = {}
+    for name, first in draws[0].items():
+        scores = [one[name] for one in draws]
+        metric, own = parse(first.signature)
+        signed = signature(metric, **{**own, **parts, "draws": len(draws)})
+        values = [one.value for one in scores if one.value is not None]
+        if len(values) < len(scores):
+            reason = next(one.reason for one in scores if one.value is None)
+            found[name] = Score(None, first.sentences, signed, reason)
+        elif len(values) == 1:
+            found[name] = Score(values[0], first.sentences, signed)
+        else:
+            found[name] = Score(fmean(values), first.sentences, signed, None, len(values), stdev(values))
+    return found
 
 
 def score_by_length(text: Given, metrics: Sequence[str] = RECONSTRUCTION) -> dict[str, dict[str, Score]]:

@@ -55,9 +55,14 @@ class TrueDistance:
     smoothing: float
 
     def document(self) -> dict[str, Any]:
-        """As plain values for JSON; what is not finite is None."""
+        """As plain values for JSON; what is not finite is None, and what is None has its reason."""
         found = asdict(self) | {"joint_of": list(self.joint_of)}
-        return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in found.items()}
+        found = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in found.items()}
+        few = "too few sentences are of the language" if self.inside else "no sentence is of the language"
+        reasons = {name: few for name, value in found.items() if value is None}
+        if "inside_standard_error" in reasons:
+            reasons["inside_standard_error"] = "of one sentence there is none"
+        return {**found, "reasons": reasons}
 
 
 def true_distance(sentences: Sequence[str], language: Grammar) -> TrueDistance:

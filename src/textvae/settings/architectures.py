@@ -1,6 +1,6 @@
 """The tables of encoders and decoders: frozen pydantic models with their defaults."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -9,7 +9,6 @@ from pydantic import (
     NonNegativeInt,
     PositiveInt,
     ValidationError,
-    ValidatorFunctionWrapHandler,
     WrapValidator,
     model_validator,
 )
@@ -21,7 +20,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Sizes = Annotated[tuple[PositiveInt, ...], Field(strict=False, min_length=1)]
 
 
-def _each_or_all(value: Any, either: ValidatorFunctionWrapHandler) -> Any:
+def _each_or_all(value: Any, either: Callable[[Any], Any]) -> Any:
     """One complaint where neither of two forms fits, in place of one for each."""
     try:
         return either(value)
