@@ -6,8 +6,8 @@ Scales, rows and published values are in `bowman2016.toml`. Models write the las
 that no model has seen is cut from the end of the corpus's training text, without any sentence that the rest has;
 the files go to `runs/bowman2016/SCALE/text/`, runs beside them. Finished runs are used again, unfinished ones are
 gone on with; the tables share their runs and the language model that measures likelihood. Numbers and a table go to
-`results/bowman2016/tableN-SCALE.json` and `.md`. With several processes all runs are trained side by side, and then
-all rows are measured side by side.
+`results/bowman2016/tableN-SCALE.json` and `.md`, completed sentences to read to `examples.md` beside the runs. With
+several processes all runs are trained side by side, and then all rows are measured side by side.
 """
 
 import argparse
@@ -135,10 +135,11 @@ def completed(cell: Cell) -> dict[str, Any]:
 
 
 def sampled(cell: Cell) -> dict[str, Any]:
-    """Table 5: greedy samples from the prior of one model, and how it codes held-out text (Figure 3)."""
+    """Table 5: greedy samples of known words from the prior, and how the model codes held-out text (Figure 3)."""
+    from textvae.generate.decoding import Decoding
     from textvae.generate.trained import load
 
-    drawn = load(cell.folder).sample(cell.samples, seed=cell.seed)
+    drawn = load(cell.folder).sample(cell.samples, cell.seed, Decoding(allow_unknown=False))
     return {**told(drawn, cell), **scores(cell), "first": list(dict.fromkeys(drawn))[:SHOWN]}
 
 
@@ -187,8 +188,8 @@ def by_processes(cells: Sequence[Cell], processes: int) -> list[dict[str, Any]]:
         return pool.map(measured, cells, chunksize=1)
 
 
-def table_4(rows: Sequence[Mapping[str, Any]], table: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """The document and the table: published values stand in brackets."""
+def table_4(rows: Sequence[Mapping[str, Any]], table: Mapping[str, Any]) -> tuple[dict[str, Any], str, str]:
+    """The document, the table, in which published values stand in brackets, and a table of completed sentences."""
     from textvae.comparison.tables import escaped
 
     shared = rows[0]["all"]  # what is true of the text is so for all rows
@@ -219,11 +220,10 @@ def table_4(rows: Sequence[Mapping[str, Any]], table: Mapping[str, Any]) -> tupl
     nll = f"{truth['nll']:.2f} ± {truth['nll_standard_error']:.2f}"
     lines.append(_line(["true sentences", "–", "–", "–", nll, "–", f"{truth['endings']:,}", "–"]))
     names = list(examples[0])
-    lines += ["", _line(names), _line(["---"] * len(names))]
-    lines += [_line([escaped(example[name]) for name in names]) for example in examples]
+    shown = [_line(names), _line(["---"] * len(names))]
+    shown += [_line([escaped(example[name]) for name in names]) for example in examples]
     about = {name: shared[name] for name in ("sentences", "left_out", "true", "signature")}
-    document = {**about, "rows": kept, "published": table["published"], "examples": examples}
-    return document, "\n".join(lines)
+    return {**about, "rows": kept, "published": table["published"]}, "\n".join(lines), "\n".join(shown)
 
 
 def table_5(rows: Sequence[Mapping[str, Any]], truth: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -297,7 +297,11 @@ def main() -> int:
         if not own:
             continue
         table = plan["tables"][name]
-        found, text = table_4(own, table) if name == "4" else table_5(own, true_text(ready[0]))
+        if name == "4":
+            found, text, examples = table_4(own, table)
+            write_text(place_of(asked.scale) / "examples.md", examples + "\n")  # sentences of the corpus stay there
+        else:
+            found, text = table_5(own, true_text(ready[0]))
         given = {"about": table["about"], "scale": asked.scale, "text": scale, "machine": machine()}
         write_json(asked.out / f"table{name}-{asked.scale}.json", {**given, **found})
         write_text(asked.out / f"table{name}-{asked.scale}.md", f"{table['about']}\n\n{text}\n")
