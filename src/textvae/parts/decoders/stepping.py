@@ -1,5 +1,6 @@
 """The one step interface of all decoders, by which every way of decoding goes."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from jaxtyping import Float, Int
@@ -8,14 +9,14 @@ from torch import Tensor, nn
 from textvae.parts.products import linear
 
 
-class Stepwise(nn.Module):
+class Stepwise(nn.Module, ABC):
     """A decoder that goes on word by word: `advance` is its network's step, `words` its softmax."""
 
     words: nn.Linear
 
+    @abstractmethod
     def advance(self, token: Int[Tensor, " row"], state: Any) -> tuple[Float[Tensor, "row size"], Any]:
         """What the softmax reads of the next word after `token`, and the state after it."""
-        raise NotImplementedError
 
     def step(self, token: Int[Tensor, " row"], state: Any) -> tuple[Float[Tensor, "row vocabulary"], Any]:
         """Logits of the next word after `token`, and the state after it."""
