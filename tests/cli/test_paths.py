@@ -156,6 +156,13 @@ def test_the_same_path_by_several_runs_and_decodings(run, language_model):
     assert refused(call("homotopy", run, "--decode", "beem:3"), "'beem'", "did you mean 'beam'?")
 
 
+def test_the_same_path_by_shorter_texts_and_known_words(run):
+    short = call("homotopy", run, "--decode", "sample", "--max-length", 2, "--no-unknown", "--json")
+    (cell,) = json.loads(short.stdout)["cells"]
+    assert (cell["decoding"]["max_length"], cell["decoding"]["allow_unknown"]) == (2, False)
+    assert all(len(text.split()) <= 2 for text in cell["paths"][0]["steps"])
+
+
 def test_decodings_in_a_word():
     assert decoding_of("greedy") == Decoding()
     assert decoding_of("top-k:15") == Decoding("top-k", top_k=15)

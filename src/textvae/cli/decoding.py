@@ -11,6 +11,8 @@ from textvae.errors import RequestError
 if TYPE_CHECKING:
     from textvae.generate.decoding import Decoding
 
+MaxLength = Annotated[int, typer.Option(help="No text has more words; 0: the run's data.max_length.")]
+NoUnknown = Annotated[bool, typer.Option("--no-unknown", help="Never write the unknown word.")]
 # Every option with its type and default; a command that decodes has them in place of its argument `decoding`.
 OPTIONS: dict[str, tuple[Any, Any]] = {
     "decode": (
@@ -26,11 +28,8 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
         0.0,
     ),
     "min_length": (Annotated[int, typer.Option(help="No text ends before it has so many words.")], 0),
-    "max_length": (
-        Annotated[int, typer.Option(help="No text has more words; 0: the run's data.max_length.")],
-        0,
-    ),
-    "no_unknown": (Annotated[bool, typer.Option("--no-unknown", help="Never write the unknown word.")], False),
+    "max_length": (MaxLength, 0),
+    "no_unknown": (NoUnknown, False),
 }
 NBest = Annotated[
     int, typer.Option("--n-best", min=0, help="beam: so many texts of each code, log p(text|z) before each.")

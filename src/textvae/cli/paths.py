@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from textvae.cli.decoding import decoding_of, decoding_options, described
+from textvae.cli.decoding import MaxLength, NoUnknown, decoding_of, decoding_options, described
 from textvae.cli.inspection import AsJson, RunFolder, Seed
 from textvae.cli.output import DASH, columns, document, note, number, plain, result
 from textvae.cli.texts import broken, shown
@@ -109,6 +109,8 @@ def homotopy(
     count: Annotated[int, typer.Option("-n", min=1, help="How many paths.")] = 1,
     steps: Annotated[int, typer.Option(min=2, help="How many sentences of a path.")] = 7,
     kind: Kind = None,
+    max_length: MaxLength = 0,
+    no_unknown: NoUnknown = False,
     language_model: LanguageModel = None,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -123,11 +125,14 @@ def homotopy(
       textvae homotopy runs/c3 runs/c15 runs/c100
       textvae homotopy runs/* --decode greedy --decode top-k:15 --decode nucleus:0.9 --language-model runs/lm
     """  # noqa: D301
+    from dataclasses import replace
+
     from textvae.generate.paths import same_paths
     from textvae.generate.trained import load
 
     names = decode or ["greedy"]
-    decodings = [decoding_of(name) for name in names]
+    options = {"max_length": max_length, "allow_unknown": not no_unknown}
+    decodings = [replace(decoding_of(name), **options) for name in names]
     scorer = None if language_model is None else load(language_model)
     cells = same_paths([load(run) for run in runs], decodings, count, steps, kind, seed, scorer)
     labels = [(str(run), name) for run in runs for name in names]
