@@ -28,8 +28,11 @@ def test_smoothness_by_hand():
     assert found == Smoothness(5, 3, (0, 1, 1, 3), 2.0, 4.0)
     assert found.mean_edit == 5 / 4 and found.largest_edit == 3
     assert found.document()["mean_edit"] == 1.25 and found.document()["edits"] == (0, 1, 1, 3)
-    assert smoothness(texts, words).nll_between is None
-    assert smoothness(texts[:2], words[:2], np.array([1.0, 2.0])) == Smoothness(2, 1, (0,), 1.5, None)
+    assert found.document()["reasons"] == {}
+    unscored = smoothness(texts, words).document()
+    assert unscored["nll_between"] is None and set(unscored["reasons"]) == {"nll_ends", "nll_between"}
+    ends = smoothness(texts[:2], words[:2], np.array([1.0, 2.0]))
+    assert ends == Smoothness(2, 1, (0,), 1.5, None) and set(ends.document()["reasons"]) == {"nll_between"}
     path = Homotopy(np.zeros((5, 1), np.float32), texts, found)
     assert path.repeated == [False, True, False, True, False]
 

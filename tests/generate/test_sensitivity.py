@@ -113,7 +113,11 @@ def test_a_single_text_has_no_standard_error_and_json_takes_it(vae):
 
     found = sensitivity(vae, TEXTS[:1], [1.0], directions=2)
     assert curve(found, "random").loss_standard_error is None
-    assert json.loads(json.dumps(found.document(), allow_nan=False))["curves"][1]["kind"] == "gradient"
+    told = json.loads(json.dumps(found.document(), allow_nan=False))
+    assert told["curves"][1]["kind"] == "gradient"
+    null = {name for name, value in told["curves"][0].items() if value is None}
+    null |= {f"half.{kind}" for kind, value in told["half"].items() if value is None}
+    assert "loss_standard_error" in null and set(told["reasons"]) == null
 
 
 def test_what_cannot_be_measured(vae, lm):

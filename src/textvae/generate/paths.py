@@ -43,8 +43,18 @@ class Smoothness:
         return max(self.edits)
 
     def document(self) -> dict[str, Any]:
-        """All of it, as JSON has it."""
-        return {**asdict(self), "mean_edit": self.mean_edit, "largest_edit": self.largest_edit}
+        """All of it, as JSON has it; what is null has its reason."""
+        reasons = {}
+        if self.nll_ends is None:
+            reasons = dict.fromkeys(("nll_ends", "nll_between"), "no language model was given")
+        elif self.nll_between is None:
+            reasons = {"nll_between": "a path of two steps has nothing between its ends"}
+        return {
+            **asdict(self),
+            "mean_edit": self.mean_edit,
+            "largest_edit": self.largest_edit,
+            "reasons": reasons,
+        }
 
 
 class Homotopy(NamedTuple):

@@ -61,8 +61,13 @@ class Sensitivity(NamedTuple):
     decoded: list[str]
 
     def document(self) -> dict[str, Any]:
-        """All of it, as JSON has it."""
-        return {**self._asdict(), "curves": [curve._asdict() for curve in self.curves]}
+        """All of it, as JSON has it; what is null has its reason."""
+        farther = f"half of the texts have changed at no distance up to {max(self.distances):g}"
+        reasons = {f"half.{kind}": farther for kind, value in self.half.items() if value is None}
+        if len(self.texts) == 1:
+            errors = (name for name in Curve._fields if name.endswith("_standard_error"))
+            reasons |= dict.fromkeys(errors, "of one text there is none")
+        return {**self._asdict(), "curves": [curve._asdict() for curve in self.curves], "reasons": reasons}
 
 
 def sensitivity(
