@@ -88,6 +88,15 @@ class TestPhases:
             assert kept != name.startswith("model.decoder"), name
         assert bool((weights(run)["model.decoder.words.weight"].abs() <= 0.1).all())  # drawn as at the beginning
 
+    def test_a_record_of_the_log_is_of_one_phase(self, trained):
+        phases = [{"epochs": 1, "objective": {"autoencoder": {}}}, {"objective": {"kl": {}, "mu-forcing": {}}}]
+        run = trained("train.epochs=2", "train.log_every=3", phase=phases)
+        found = [(record["step"], record["phase"], "mu-forcing" in record) for record in training(run)]
+        assert found == [(3, 0, False), (4, 0, False), (6, 1, True), (8, 1, True)]
+        assert all("autoencoder" not in record for record in training(run)[2:])
+        assert [record["phase"] for record in run.log() if record["split"] == "valid"] == [0, 1]
+        assert "phase" not in training(trained("train.epochs=1"))[0]
+
     def test_converged_ends_a_phase_when_validation_no_longer_improves(self, trained, monkeypatch):
         left = iter([5.0, 4.0, 4.5, 9.0, 8.0, 7.0])
         monkeypatch.setattr(train_module, "validation", lambda *_: {"reconstruction": 1.0, "bound": next(left)})

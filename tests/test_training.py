@@ -8,10 +8,13 @@ import resource
 import signal
 import threading
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+import textvae
 from textvae.data import epoch_data, open_corpus
 from textvae.errors import RequestError, WorkError
 from textvae.files import read_tensors
@@ -162,6 +165,18 @@ class TestLog:
         assert best["bound"] == pytest.approx(best["reconstruction"] + best["kl"])
         assert best["perplexity_bound"] == pytest.approx(perplexity(scores.bound.sum().item(), scores.tokens))
         assert best["mutual_information"] <= math.log(best["mutual_information_sentences"])
+
+    @pytest.mark.parametrize("best", [1, 6])
+    def test_batch_normalised_codes_are_evaluated_with_the_statistics_of_the_weights_that_are_kept(
+        self, trained, text, best
+    ):
+        """Running averages of training batches would be of weights that are no more: off by several deviations."""
+        posterior = {"name": "batch-norm", "gamma": 0.6}
+        run = trained(f"train.max_steps={best}", "train.lr=0.05", model={**MODEL, "posterior": posterior})
+        codes = textvae.load(run.folder).encode(Path(text["train"]).read_text().splitlines())
+        np.testing.assert_allclose(codes.std(0), 0.6, rtol=1e-3)
+        shift = read_tensors(run.folder / "model.safetensors")[0]["posterior.shift"]
+        np.testing.assert_allclose(codes.mean(0), shift, atol=1e-3)
 
     def test_progress_hears_of_every_step_and_of_what_is_logged(self, trained):
         heard = []

@@ -118,10 +118,12 @@ class TextVAE(nn.Module):
         """What the encoder says q(z|x) is, before any refinement; None for a language model."""
         if self.encoder is None or self.posterior is None:
             return None
+        return self.posterior(self.hidden(batch), noise, samples, components)
+
+    def hidden(self, batch: Batch) -> Float[Tensor, "batch size"]:
+        """What the encoder makes of each sentence: the input of the posterior."""
         hidden = self.encoder(batch.ids, batch.lengths)
-        if self.leaving is not None:
-            hidden = self.leaving(hidden)
-        return self.posterior(hidden, noise, samples, components)
+        return hidden if self.leaving is None else self.leaving(hidden)
 
     def negative_bound(self, batch: Batch, noise: Float[Tensor, "1 batch latent"], weight: float = 1.0) -> Nats:
         """-log p(x|z) + weight KL of each sentence in nats as a function of a Gaussian's parameters, one code each.

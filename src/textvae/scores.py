@@ -17,13 +17,15 @@ from textvae.metrics.latent import active_units
 from textvae.metrics.likelihood import perplexity
 from textvae.model import TextVAE
 from textvae.parts.noise import sentence_noise
-from textvae.parts.posteriors import Iaf, Posterior, RateKind, joined, mapped
+from textvae.parts.posteriors import BatchNormPosterior, Iaf, Posterior, RateKind, joined, mapped
 from textvae.parts.products import exactly
 
 # Padded tokens scored at once.
 TOKENS = 4096
 # Posteriors mixed in the validation MI; its ceiling ln N is printed beside it.
 MI_SENTENCES = 2000
+# Training sentences that a batch-normalised posterior has its statistics of.
+STATISTICS = 2000
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,16 @@ def densities(scores: Scores, sentences: int) -> tuple[Float[Tensor, " n"], Floa
     with torch.no_grad():
         log_q, mixture = posterior.log_prob(z[None]), posterior.mixture_log_prob(z)
     return None if log_q is None or mixture is None else (log_q[0], mixture)
+
+
+def restate(model: TextVAE, training: TokenStore) -> None:
+    """Give a batch-normalised posterior its statistics: of up to 2,000 training sentences, evenly spaced."""
+    if not isinstance(model.posterior, BatchNormPosterior):
+        return
+    rows = np.unique(np.linspace(0, len(training) - 1, STATISTICS).astype(np.int64))
+    with evaluating(model):
+        batches = evaluation_batches(training, TOKENS, rows)
+        model.posterior.restate(torch.cat([model.hidden(on(model.device, batch)) for batch in batches]))
 
 
 def validation(model: TextVAE, store: TokenStore, seed: int) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from textvae.parts.gather import summed
 from textvae.parts.noise import mixed, step_noise
 from textvae.parts.refinement import frozen
 from textvae.run import Run, corpus_of, load_weights
-from textvae.scores import on, validation
+from textvae.scores import on, restate, validation
 from textvae.settings import Aggressive, SemiImplicitPosterior, Settings
 from textvae.updates import encoder_updates, joint, optimizer_for, refining
 
@@ -146,6 +146,8 @@ class Loop:
                     record = self._validate()
                     state.finished |= bool(self.last and train.patience and state.worse >= train.patience)
                 if not state.finished and self._phase_is_over():
+                    if state.sentences:  # a record is of one phase
+                        self._log_training()
                     self._next_phase()
                 if progress is not None:
                     progress(state.step, self.total, record)
@@ -185,14 +187,7 @@ class Loop:
     def _next_phase(self) -> None:
         """Begin the next phase: its own objective and a fresh optimizer, parts reset, its best still to come."""
         state = self.state
-        begun = State(
-            step=state.step,
-            phase=state.phase + 1,
-            phase_start=state.step,
-            inner=state.inner,
-            sentences=state.sentences,
-            tokens=state.tokens,
-        )
+        begun = State(step=state.step, phase=state.phase + 1, phase_start=state.step, inner=state.inner)
         vars(state).update(vars(begun))
         self._enter()
         torch.manual_seed(mixed(self.settings.train.seed, state.step, -1))
@@ -292,6 +287,7 @@ class Loop:
         """Score the validation split; keep the weights if its bound is the best; decay lr on a plateau."""
         state, train, store = self.state, self.settings.train, self.corpus.split("valid")
         began = time.monotonic()
+        restate(self.model, self.store)
         found = validation(self.model, store, train.seed)
         self._check_finite(found, "the validation ")
         record = {
@@ -344,7 +340,9 @@ class Loop:
         return settled
 
     def _write(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Append a record to the log."""
+        """Append a record to the log, with the number of its phase where there are several."""
+        if self.settings.phase:
+            record["phase"] = self.state.phase
         if self.log is not None:
             with writing(self.log_path):
                 self.log.write((json.dumps(record, allow_nan=False) + "\n").encode())

@@ -131,8 +131,8 @@ def homotopy(
     from textvae.generate.trained import load
 
     names = decode or ["greedy"]
-    options = {"max_length": max_length, "allow_unknown": not no_unknown}
-    decodings = [replace(decoding_of(name), **options) for name in names]
+    allow = not no_unknown
+    decodings = [replace(decoding_of(name), max_length=max_length, allow_unknown=allow) for name in names]
     scorer = None if language_model is None else load(language_model)
     cells = same_paths([load(run) for run in runs], decodings, count, steps, kind, seed, scorer)
     labels = [(str(run), name) for run in runs for name in names]

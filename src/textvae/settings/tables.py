@@ -93,7 +93,6 @@ class BatchNormPosterior(Strict):
 
     name: Literal["batch-norm"]
     gamma: PositiveFloat = 0.5
-    momentum: Annotated[float, Field(gt=0, le=1)] = 0.1
     scale: Scale = "log-variance"
 
 

@@ -56,9 +56,9 @@ def test_settings_name_the_network_and_its_distribution(name):
 
 
 def test_settings_reach_the_network():
-    table = {"name": "batch-norm", "gamma": 0.9, "momentum": 0.3, "scale": "softplus"}
+    table = {"name": "batch-norm", "gamma": 0.9, "scale": "softplus"}
     module = posterior_of(parse({"model": {"posterior": table}}, TERMS).model.posterior, 5, 3)
-    assert (module.gamma, module.momentum, module.scale) == (0.9, 0.3, "softplus")
+    assert (module.gamma, module.scale) == (0.9, "softplus")
     table = {"name": "gaussian-mixture", "components": 7, "scale": "softplus"}
     module = posterior_of(parse({"model": {"posterior": table}}, TERMS).model.posterior, 5, 3)
     assert (module.parts, module.scale) == (7, "softplus")

@@ -44,7 +44,7 @@ def posterior_of(settings: tables.Posterior, size: int, latent: int) -> nn.Modul
     """The posterior that settings name, for encoder vectors of `size` and codes of `latent` dimensions."""
     match settings:
         case tables.BatchNormPosterior():
-            return BatchNormPosterior(size, latent, settings.gamma, settings.momentum, settings.scale)
+            return BatchNormPosterior(size, latent, settings.gamma, settings.scale)
         case tables.DeltaPosterior():
             return DeltaPosterior(size, latent, settings.rate)
         case tables.MixturePosterior():

@@ -18,9 +18,10 @@ class BatchNormPosterior(nn.Module):
     """A diagonal Gaussian whose means are normalised to deviation `gamma` over the batch, around a learned shift.
 
     In training over the global batch (biased variance v, plus 1e-14), which makes its mean KL to a standard normal
-    prior at least sum_d (gamma^2 v / (v + 1e-14) + shift_d^2) / 2 nats. In evaluation with running statistics, so
-    that a sentence encodes alone as among a thousand. Those are the mean of the first training batches' statistics
-    and then take a part `momentum` of each; their variance is the biased one too.
+    prior at least sum_d (gamma^2 v / (v + 1e-14) + shift_d^2) / 2 nats. In evaluation with the `centre` and
+    `variance` that `restate` was given last, so that a sentence encodes alone as among a thousand. Those are no
+    running averages of training batches: the raw means may be nearly equal, and then one step of an optimizer moves
+    them all by several of their deviations, so that averages over the last steps are another model's.
 
     `scale` as for the Gaussian posterior; all in full precision. With N processes each must read every batch.
 
@@ -28,30 +29,32 @@ class BatchNormPosterior(nn.Module):
     algorithm 1: gamma is fixed, the shift is learned, and scales are not normalised.
     """
 
-    running_mean: Tensor
-    running_variance: Tensor
-    batches: Tensor
+    centre: Tensor
+    variance: Tensor
 
-    def __init__(
-        self, size: int, latent: int, gamma: float = 0.5, momentum: float = 0.1, scale: Scale = "log-variance"
-    ) -> None:
+    def __init__(self, size: int, latent: int, gamma: float = 0.5, scale: Scale = "log-variance") -> None:
         super().__init__()
-        self.gamma, self.momentum = gamma, momentum
+        self.gamma = gamma
         self.scale: Scale = scale
         self.mean_of = nn.Linear(size, latent, bias=False)  # normalising would take a bias away
         self.scale_of = nn.Linear(size, latent)
         self.shift = nn.Parameter(torch.zeros(latent))
-        self.register_buffer("running_mean", torch.zeros(latent))
-        self.register_buffer("running_variance", torch.ones(latent))
-        self.register_buffer("batches", torch.zeros(()))
+        self.register_buffer("centre", torch.zeros(latent))
+        self.register_buffer("variance", torch.ones(latent))
 
     def begin(self) -> None:
-        """No shift, and running statistics of means that need no normalising."""
+        """No shift, and statistics of means that need no normalising."""
         with torch.no_grad():
             self.shift.zero_()
-            self.running_mean.zero_()
-            self.running_variance.fill_(1.0)
-            self.batches.zero_()
+            self.centre.zero_()
+            self.variance.fill_(1.0)
+
+    @torch.no_grad()
+    def restate(self, hidden: Float[Tensor, "n size"]) -> None:
+        """From now on evaluate with the statistics of these sentences' means."""
+        mean = self.mean_of(hidden.to(self.mean_of.weight.dtype))
+        self.centre.copy_(mean.mean(0))
+        self.variance.copy_(mean.var(0, correction=0))
 
     def forward(
         self,
@@ -60,7 +63,7 @@ class BatchNormPosterior(nn.Module):
         samples: int = 1,
         components: int | None = None,
     ) -> DiagonalGaussian:
-        """The posterior of each sentence; in training mode the running statistics move."""
+        """The posterior of each sentence."""
         with torch.autocast(hidden.device.type, enabled=False):
             hidden = hidden.to(self.mean_of.weight.dtype)
             mean = self._normalised(self.mean_of(hidden))
@@ -68,13 +71,8 @@ class BatchNormPosterior(nn.Module):
 
     def _normalised(self, mean: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch latent"]:
         """Deviation gamma around the shift."""
-        centre, variance = self.running_mean, self.running_variance
+        centre, variance = self.centre, self.variance
         if self.training:
             everyone = gathered(mean)
             centre, variance = everyone.mean(0), everyone.var(0, correction=0)
-            with torch.no_grad():
-                self.batches += 1
-                share = self.batches.reciprocal().clamp(min=self.momentum)
-                self.running_mean.lerp_(centre, share)
-                self.running_variance.lerp_(variance, share)
         return self.gamma * (mean - centre) * (variance + EPSILON).rsqrt() + self.shift
