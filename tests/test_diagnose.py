@@ -64,7 +64,10 @@ def test_a_healthy_run_is_called_healthy(healthy):
     found = diagnose(healthy.folder)
     assert found.collapsed is False and found.decoder_uses_code is True
     assert found.kl > 0.5 and found.shuffle_gap > 0.1
-    assert found.sentences[0].startswith("The posterior has not collapsed: the code carries")
+    assert found.sentences[0].startswith("The posterior has not collapsed: the code costs")
+    assert f"It tells {found.mutual_information:.2f} nats" in found.sentences[1] and found.rate_kind == "exact"
+    assert 0 < found.mutual_information <= found.mutual_information_ceiling
+    assert found.mutual_information_ceiling == pytest.approx(math.log(found.mutual_information_sentences))
     assert json.loads(json.dumps(found.document()))["run"] == str(healthy.folder)
     assert found.command.startswith("textvae ") and str(healthy.folder) in shlex.split(found.command)[2]
 
@@ -74,7 +77,7 @@ def test_a_posterior_that_is_the_prior_is_called_collapsed(healthy, tmp_path):
     found = diagnose(folder)
     assert found.collapsed is True
     assert (found.kl, found.dimensions_off, found.active_units) == (0.0, 2, 0)
-    assert found.sentences[0].startswith("The posterior has collapsed: its KL is 0.00 nats a sentence")
+    assert found.sentences[0].startswith("The posterior has collapsed: the code costs 0.00 nats a sentence (KL)")
     words = shlex.split(found.command)
     assert words[:3] == ["textvae", "train", str(folder / "settings.toml")]
     assert "objective.mu-forcing.weight=4" in words  # the hinge is there, and was too weak

@@ -153,7 +153,27 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
         ),
         (
             {"method": "capacity", "model": {"posterior": {"name": "delta", "rate": 6.0}}},
-            "objective.capacity.target = 5.0: the KL of the delta posterior is at least 6.0; give that or more",
+            "objective.capacity.target = 5.0: the KL of the delta posterior is at least 6; give that or more",
+        ),
+        (
+            {"method": "lagrangian", "objective": {"lagrangian": {"constraint": "distortion"}}},
+            "objective.lagrangian.target: is required for a distortion: the nats that reconstruction is to come to",
+        ),
+        (
+            {"method": "batch-norm", "model": {"prior": {"name": "gaussian-mixture"}}},
+            "model.posterior.name = 'batch-norm': keeps its KL up against the standard normal prior only",
+        ),
+        (
+            {"method": "semi-implicit", "objective": {"capacity": {}}},
+            "given: kl and capacity; leave the others out, as --set objective.kl=false does",
+        ),
+        (
+            {"method": "aggressive", "train": {"update": {"check": 200}}},
+            "train.update.check = 200: after at most 100 updates the loss would never be looked at",
+        ),
+        (
+            {"method": "aggressive", "train": {"update": {"ramp_components": True}}},
+            "train.update.ramp_components: only model.posterior.name = 'semi-implicit' has components",
         ),
         (
             {"model": {"decoder": {"name": "hybrid", "kernel": [3, 3, 3]}}},

@@ -73,11 +73,11 @@ FACTORS = {
     "objective": {
         "kl": {"kl": {"weight": {"schedule": "linear", "steps": 0.5, "unit": "run"}}},
         "free-bits": {"free-bits": {"target": 1.0}},
-        "free-bits-total": {"free-bits-total": {"target": 1.0}},
-        "capacity": {"capacity": {"target": 1.0}},
-        "capacity-max": {"capacity-max": {"target": 1.0}},
+        "free-bits-total": {"free-bits-total": {"target": 4.0}},
+        "capacity": {"capacity": {"target": 4.0}},
+        "capacity-max": {"capacity-max": {"target": 4.0}},
         "mmd": {"mmd": {}},
-        "lagrangian": {"lagrangian": {"target": 1.0}},
+        "lagrangian": {"lagrangian": {"target": 4.0}},
         "autoencoder": {"autoencoder": {}},
         "mu-forcing": {"kl": {}, "mu-forcing": {"margin": 2.0}},
         "bow": {"kl": {}, "bow": {}},
@@ -220,8 +220,10 @@ def test_a_cell_of_the_product(cell, text, tmp_path):
     model, again = load(run.folder), load(run.folder)
     codes = model.encode(SENTENCES)
     assert codes.shape == (6, 3) and np.isfinite(codes).all()
+    # Means that hardly differ are spread to a deviation of gamma, and with them the last bits of float32.
+    within = 1e-3 if chosen["posterior"] == "batch-norm" else 1e-5
     for other in (model.encode(SENTENCES[2:3]), again.encode(SENTENCES)[2:3]):  # alone as among others
-        np.testing.assert_allclose(other, codes[2:3], atol=1e-5)
+        np.testing.assert_allclose(other, codes[2:3], atol=within)
     samples = model.sample(5, seed=1, decoding=decoding)
     assert samples == again.sample(5, seed=1, decoding=decoding)
     assert samples[:2] == model.sample(2, seed=1, decoding=decoding)

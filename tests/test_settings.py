@@ -214,9 +214,13 @@ def test_the_optimizer_is_adam_unless_named():
         (
             "train.optimizer",
             {"name": "sgd", "betas": [0.9, 0.9]},
-            "train.optimizer.betas: unknown setting; known: lr, momentum, name",
+            "train.optimizer.betas: only train.optimizer.name = 'adam' or 'adamw' has it",
         ),
-        ("train.optimizer.weight_decay", 0.1, "train.optimizer.weight_decay: unknown setting; known: "),
+        (
+            "train.optimizer.weight_decay",
+            0.1,
+            "train.optimizer.weight_decay: only train.optimizer.name = 'adamw' has it",
+        ),
         ("objective.mu-forcng", {}, "objective.mu-forcng: unknown term; did you mean 'mu-forcing'?"),
         ("objective.mu-forcing.margn", 1, "objective.mu-forcing.margn: unknown setting; did you mean 'margin'?"),
         (
@@ -252,7 +256,18 @@ def test_the_optimizer_is_adam_unless_named():
         ("train.clip_norm", True, "train.clip_norm = True: should be a valid number"),
         ("model.encoder.bidirectional", 1, "model.encoder.bidirectional = 1: should be a valid boolean"),
         ("data.corpus", 3, "data.corpus = 3: should be a valid string"),
-        ("train.optimizer", "adam", "train.optimizer = 'adam': a table is expected"),
+        ("train.optimizer", "adam", "train.optimizer = 'adam': a table is expected; set train.optimizer.name"),
+        ("train.update", "agressive", "train.update = 'agressive': a table is expected"),
+        (
+            "train.update",
+            {"name": "aggressive", "inner": -3},
+            "train.update.inner = -3: give a number of updates, 0 or more, or 'converged'",
+        ),
+        (
+            "model.posterior",
+            {"name": "semi-implicit", "components": 2.5},
+            "model.posterior.components = 2.5: components are counted: give a whole number",
+        ),
         ("model", 3, "model = 3: a table is expected"),
         ("objective", 3, "objective = 3: a table is expected"),
         ("objective.kl", 3, "objective.kl = 3: a table is expected"),
@@ -494,19 +509,27 @@ def test_the_order_of_assignments_does_not_matter_to_the_kind_of_a_table():
     assert (decoder.name, decoder.hidden) == ("transformer", 64)
 
 
+def test_an_entry_of_a_list_is_named_either_way_and_false_takes_a_table_away():
+    below = {"phase": [{"share": 0.5}, {}], "objective": {"kl": {"weight": 0.5}}, "train": {"plateau": {}}}
+    assert override(below, ["phase[0].share=0.2"]) == override(below, ["phase.0.share=0.2"])
+    found = override(below, ["objective.kl=false", "objective.capacity.target=4", "train.plateau=false"])
+    assert found["objective"] == {"capacity": {"target": 4}} and found["train"] == {}
+    assert override({"train": {"x": 1}}, ["train.x=false"]) == {"train": {"x": False}}
+
+
 @pytest.mark.parametrize(
     "path, message",
     [
-        (
-            "model.decoder.heads",
-            "model.decoder.heads: unknown setting; known: dropout, hidden, inject, layers, name",
-        ),
-        ("model.encoder.maps", "model.encoder.maps: unknown setting; known: bidirectional, dropout, hidden"),
-        ("model.decoder.top", "model.decoder.top: unknown setting; known: dropout, hidden, inject, layers"),
+        ("model.decoder.heads", "only model.decoder.name = 'transformer' has it"),
+        ("model.encoder.maps", "only model.encoder.name = 'convolutional' has it"),
+        ("model.decoder.blocks", "only model.decoder.name = 'gated-convolutional' has it"),
+        ("model.posterior.rate", "only model.posterior.name = 'delta' has it"),
+        ("train.update.inner", "only train.update.name = 'aggressive' has it"),
+        ("model.decoder.tops", "unknown setting; known: dropout, hidden, inject, layers, name, norm, word_keep"),
     ],
 )
-def test_a_setting_of_another_kind_of_part_is_not_offered(path, message):
-    assert problems(nested(path, 2)).startswith(message)
+def test_a_setting_of_another_kind_of_part_names_the_kind(path, message):
+    assert problems(nested(path, 2)) == f"{path}: {message}"
 
 
 CONVOLUTIONAL = {"name": "convolutional"}

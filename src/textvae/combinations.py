@@ -7,6 +7,7 @@ from typing import Any
 from textvae.data import vocabulary_problems, window_problems
 from textvae.parts.convolutions import each
 from textvae.settings import (
+    Aggressive,
     FeedForwardTop,
     HybridDecoder,
     RecurrentDecoder,
@@ -28,8 +29,8 @@ def combination_problems(settings: Settings) -> list[str]:
         if last and (length != (None, None) or phase.until != "end"):
             problems.append(f"{where}: the last phase takes what is left; leave out epochs, share, until")
         elif not last and (phase.epochs is None) == (phase.share is None):
-            problems.append(f"{where}: needs either epochs or share, its part of the run, as all but the last do")
-    used = sum((phase.epochs or 0) / settings.train.epochs + (phase.share or 0) for phase in settings.phase)
+            problems.append(f"{where}: needs epochs or share, one of the two: its part of the run")
+    used = sum((phase.epochs or 0) / settings.train.epochs + (phase.share or 0) for phase in settings.phase[:-1])
     if used >= 1:
         problems.append(f"phase: all but the last take {used:.0%} of the run; leave some to the last")
     if settings.phased():
@@ -73,7 +74,8 @@ def _objective_problems(settings: Settings, terms: Mapping[str, Any], where: str
     if len(rates) != 1:
         known = ", ".join(name for name, term in TERMS.items() if term.is_rate)
         given = " and ".join(rates) or "none"
-        problems.append(f"{where}: exactly one rate term is needed ({known}), given: {given}")
+        drop = f"; leave the others out, as --set {where}.{rates[0]}=false does" if rates else ""
+        problems.append(f"{where}: exactly one rate term is needed ({known}), given: {given}{drop}")
     return problems
 
 
@@ -103,9 +105,10 @@ def _model_problems(settings: Settings) -> list[str]:
         problems.append("train.batch_size = 1: a batch of one has no statistics for batch-norm; give 2 or more")
     if posterior == "vmf" and model.latent == 1:
         problems.append("model.latent = 1: a sphere needs 2 dimensions or more")
-    if posterior == "delta" and prior != "standard-normal":
+    if posterior in ("delta", "batch-norm") and prior != "standard-normal":
         problems.append(
-            "model.posterior.name = 'delta': its rate is committed against the standard normal prior only"
+            f"model.posterior.name = {posterior!r}: keeps its KL up against the standard normal prior only; "
+            "leave model.prior as it is"
         )
     if prior == "vamp" and posterior not in ("gaussian", "gaussian-mixture", "iaf"):
         problems.append(
@@ -118,13 +121,29 @@ def _model_problems(settings: Settings) -> list[str]:
         )
     if model.inference.name == "refined" and prior != "standard-normal":
         problems.append("model.inference.name = 'refined': needs model.prior.name = 'standard-normal'")
-    updates = [settings.train.update, *(phase.update for phase in settings.phase if phase.update is not None)]
-    if any(update.name != "joint" for update in updates):
+    return problems + _update_problems(settings)
+
+
+def _update_problems(settings: Settings) -> list[str]:
+    """Updates that do not fit the model."""
+    model, problems = settings.model, []
+    updates = {"train.update": settings.train.update}
+    updates |= {f"phase[{n}].update": phase.update for n, phase in enumerate(settings.phase) if phase.update}
+    for where, update in updates.items():
+        if not isinstance(update, Aggressive):
+            continue
         if not model.latent:
-            problems.append("train.update.name = 'aggressive': a language model has no encoder to update")
+            problems.append(f"{where}.name = 'aggressive': a language model has no encoder to update")
         if model.inference.name == "refined":
+            problems.append(f"{where}.name = 'aggressive': the refinement takes its place; choose one of the two")
+        if update.ramp_components and model.posterior.name != "semi-implicit":
             problems.append(
-                "train.update.name = 'aggressive': the refinement takes its place; choose one of the two"
+                f"{where}.ramp_components: only model.posterior.name = 'semi-implicit' has components that can rise"
+            )
+        if update.inner == "converged" and update.check > update.most:
+            problems.append(
+                f"{where}.check = {update.check}: after at most {update.most} updates the loss would never be "
+                "looked at; give less, or more of most"
             )
     return problems
 

@@ -19,7 +19,7 @@ from textvae.run import Run, corpus_of
 from textvae.scores import score
 from textvae.settings import BatchNormPosterior, Settings, VmfPosterior
 
-# A posterior whose KL is below this on average, nats per sentence, carries next to nothing.
+# A posterior whose KL is below this on average, nats per sentence, says next to nothing.
 LITTLE_KL = 0.5
 # A decoder whose reconstruction rises by less than this when codes are exchanged, nats, does not use them.
 LITTLE_GAP = 0.1
@@ -43,6 +43,10 @@ class Diagnosis:
     collapsed: bool | None
     decoder_uses_code: bool | None
     kl: float | None
+    rate_kind: str | None
+    mutual_information: float | None
+    mutual_information_sentences: int | None
+    mutual_information_ceiling: float | None
     shuffle_gap: float | None
     dimensions: int | None
     dimensions_off: int | None
@@ -93,6 +97,7 @@ def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, differ
     active = found["active_units"]["0.01"]
     sentences = [
         _verdict(collapsed, uses, kl, scores.rate_kind, since),
+        _told(found),
         ("" if off is None else f"{off} of {found['latent']} dimensions are off (KL below {DIMENSION_OFF} nats); ")
         + f"{active} of {found['latent']} are active units (variance of their means above 0.01).",
         f"Exchanging codes between sentences raises reconstruction by {gap:.2f} nats a sentence: "
@@ -107,6 +112,10 @@ def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, differ
         collapsed=collapsed,
         decoder_uses_code=uses,
         kl=kl,
+        rate_kind=scores.rate_kind,
+        mutual_information=found["mutual_information"],
+        mutual_information_sentences=found["mutual_information_sentences"],
+        mutual_information_ceiling=found["mutual_information_ceiling"],
         shuffle_gap=gap,
         dimensions=found["latent"],
         dimensions_off=off,
@@ -144,14 +153,22 @@ def prior_moment_matched(latent: int, sentences: int) -> float:
 def _verdict(collapsed: bool, uses: bool, kl: float | None, kind: str | None, since: int | None) -> str:
     if kl is None:
         return "This is an autoencoder: nothing is paid for the code, and a draw of the prior need not be a code."
-    label = "KL" if kind == "exact" else f"KL, {kind}"
+    paid = f"{round(kl, 2) + 0.0:.2f} nats a sentence ({'KL' if kind == 'exact' else f'KL, {kind}'})"  # never -0.00
     if not collapsed:
-        return f"The posterior has not collapsed: the code carries {kl:.2f} nats a sentence ({label})."
+        return f"The posterior has not collapsed: the code costs {paid}."
     if kl >= LITTLE_KL:
-        paid = f"The code costs {kl:.2f} nats a sentence ({label})"
-        return f"{paid}, but the decoder ignores it: in effect a collapse."
-    when = "" if since is None else f", and has been below {LITTLE_KL} since step {since} of the log"
-    return f"The posterior has collapsed: its KL is {kl:.2f} nats a sentence{when}."
+        return f"The code costs {paid}, but the decoder ignores it: in effect a collapse."
+    when = "" if since is None else f", less than {LITTLE_KL} since step {since} of the log"
+    return f"The posterior has collapsed: the code costs {paid}{when}."
+
+
+def _told(found: dict[str, Any]) -> str:
+    """How much the codes tell of the sentences, which may be less than they cost."""
+    nats = found["mutual_information"]
+    if nats is None:
+        return ""
+    among = f"MI among {found['mutual_information_sentences']:,}, at most {found['mutual_information_ceiling']:.2f}"
+    return f"It tells {round(nats, 2) + 0.0:.2f} nats of which sentence it is ({among})."
 
 
 def _aggregate(moment: float | None, expected: float) -> str:
@@ -235,6 +252,10 @@ def _language_model(run: Run, split: str, different: int) -> Diagnosis:
             "collapsed",
             "decoder_uses_code",
             "kl",
+            "rate_kind",
+            "mutual_information",
+            "mutual_information_sentences",
+            "mutual_information_ceiling",
             "shuffle_gap",
             "dimensions",
             "dimensions_off",

@@ -40,6 +40,14 @@ def test_evaluate_prints_what_json_has(run):
     assert json.loads((run / "evaluation" / "valid.json").read_text()) == scores
 
 
+def test_what_stands_in_for_a_density_and_what_the_prior_would_have_is_said():
+    given = {"nll_iw": 3.0, "nll_iw_kind": "surrogate", "iw_samples": 9, "iw_sentences": 4, "latent": 8}
+    units = {name: unit for name, _, unit in measures({**given, "sentences": 32})}
+    assert units["NLL"] == "nats/sentence, 9 importance samples by a surrogate density, 4 sentences"
+    assert units["squared norm of the mean"] == "of sampled codes; the prior's own: 0.25"
+    assert "exact, 4" in {name: unit for name, _, unit in measures({**given, "nll_iw_kind": "exact"})}["NLL"]
+
+
 def test_all_sentences_for_the_likelihood(run):
     scores = json.loads(call("evaluate", run, "--iw-samples", 2, "--iw-sentences", "all", "--json").stdout)
     assert scores["iw_sentences"] == scores["sentences"]

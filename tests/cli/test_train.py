@@ -43,6 +43,15 @@ def test_a_folder_that_is_taken_is_not_touched(reviews):
     assert "mu-forcing" in Run.open("runs/reviews-mu-forcing-3").settings.objective
 
 
+def test_a_run_has_one_method(reviews):
+    both = call("train", "--data", reviews, "--method", "cyclical", "--method", "mu-forcing")
+    assert refused(both, "--method cyclical, --method mu-forcing: a run has one preset", "--set")
+    dry = call(
+        "train", "--method", "semi-implicit", "--dry-run", *assigned(["objective.kl=false", "objective.mmd={}"])
+    )
+    assert "[objective.mmd" in dry.stdout and "[objective.kl]" not in dry.stdout
+
+
 def test_a_settings_file_with_the_command_line_on_top(reviews, tmp_path):
     lines = [f'corpus = "{reviews}"', "max_length = 9", "split = { valid = 0.2, test = 0.2 }"]
     text = "[data]\n" + "\n".join(lines) + "\n[train]\nmax_steps = 1\nepochs = 7\n[objective.kl]\nweight = 0.25\n"

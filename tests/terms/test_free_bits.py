@@ -165,4 +165,4 @@ def test_free_bits_total_works_with_any_kl_but_masks_only_one_of_dimensions():
             "model.posterior.name = 'gaussian'"
         ]
     for name in PER_DIMENSION:
-        assert FreeBitsTotal(form="mask").problems(settled(name)) == []
+        assert FreeBitsTotal(form="mask", target=4.0).problems(settled(name)) == []

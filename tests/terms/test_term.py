@@ -31,12 +31,12 @@ def test_the_rate_terms_are_those_of_the_design():
     assert {name for name, term in TERMS.items() if term.is_rate} == RATES
 
 
-def test_only_the_autoencoder_pays_for_a_point():
+def test_terms_that_read_a_kl_refuse_a_point():
     settings = Settings.model_validate({"model": {"posterior": {"name": "point"}}})
     refused = [": the point posterior has no KL; use objective.autoencoder, or another model.posterior.name"]
     for name, term in TERMS.items():
         if name != "auxiliary":
-            assert term().problems(settings) == (refused if name in RATES - {"autoencoder"} else [])
+            assert term().problems(settings) == (refused if name in RATES - {"autoencoder", "mmd"} else [])
 
 
 def test_the_hooks_do_nothing_unless_a_term_says_so():
@@ -48,3 +48,17 @@ def test_the_hooks_do_nothing_unless_a_term_says_so():
         "auxiliary",
     }
     assert {name for name, made in TERMS.items() if made.learned} == {"lagrangian"}
+
+
+@pytest.mark.parametrize("name", ["capacity", "capacity-max", "free-bits-total", "lagrangian"])
+def test_a_target_below_the_least_kl_is_refused_but_for_none(name):
+    for posterior, lower in (
+        ({"name": "delta", "rate": 4.5}, "rate"),
+        ({"name": "batch-norm", "gamma": 1.5}, "gamma"),
+    ):
+        settings = Settings.model_validate({"model": {"latent": 4, "posterior": posterior}})  # 4 * 1.5^2 / 2 = 4.5
+        said = f"the KL of the {posterior['name']} posterior is at least 4.5; give that or more, or lower"
+        assert TERMS[name](target=4.4).problems(settings) == [f".target = 4.4: {said} model.posterior.{lower}"]
+        assert TERMS[name](target=4.6).problems(settings) == []
+        if name != "lagrangian":
+            assert TERMS[name](target=0.0).problems(settings) == []  # the plain KL

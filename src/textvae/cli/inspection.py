@@ -109,9 +109,12 @@ def measures(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     units, latent = scores.get("active_units") or {}, scores.get("latent")
     n, ceiling = scores.get("mutual_information_sentences"), number(scores.get("mutual_information_ceiling"))
     mixed = f"nats, of {n:,} mixed, at most ln {n:,} = {ceiling}" if n else ""
-    exact = scores.get("nll_iw_kind") == "exact"
+    kind, drawn = scores.get("nll_iw_kind"), scores.get("sentences")
+    norm = f"of sampled codes; the prior's own: {number(latent / drawn) if latent and drawn else DASH}"
     own = number(scores.get("mmd_squared_prior_deviation"), 5)
-    samples = "exact" if exact else f"{scores.get('iw_samples')} importance samples"
+    samples = "exact" if kind == "exact" else f"{scores.get('iw_samples')} importance samples"
+    if kind == "surrogate":
+        samples += " by a surrogate density"
     return [
         ("reconstruction", _mean(scores, "reconstruction"), NATS),
         ("KL", _mean(scores, "kl"), f"{NATS}, {scores.get('rate_kind')}"),
@@ -128,8 +131,12 @@ def measures(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("shuffle gap", _mean(scores, "shuffle_gap"), f"{NATS} lost with another sentence's code"),
         ("aggregated posterior", _drawn(scores, "kl_moment_matched"), "nats from the prior, by moments"),
         ("MMD² to the prior", _small(scores, "mmd_squared"), f"the prior's own codes: ± {own}"),
-        ("log det covariance", _drawn(scores, "log_det_covariance"), "of sampled codes; 0 for the prior"),
-        ("squared norm of the mean", _drawn(scores, "mean_squared_norm"), "of sampled codes; 0 for the prior"),
+        ("log det covariance", _drawn(scores, "log_det_covariance"), "of sampled codes; of the prior 0"),
+        (
+            "squared norm of the mean",
+            _drawn(scores, "mean_squared_norm"),
+            f"of sampled codes; the prior's own: {norm}",
+        ),
         ("H - D, I and R", _bounds(scores.get("information_bounds")), "nats; H - D <= I <= R"),
         ("distinct samples", _count(scores.get("distinct_samples")), "of 100 greedy ones from the prior"),
     ]

@@ -44,8 +44,9 @@ def _first_sentence(preset: Path) -> str:
 _ENDINGS = (".gz", ".txt", ".tsv", ".csv", ".jsonl", ".json")
 
 Source = Annotated[str | None, typer.Option("--data", metavar="FILE|CORPUS", help="The text to train on.")]
-Method = Annotated[
-    str | None, typer.Option("--method", metavar="NAME", help="A preset, see below; vanilla without settings.")
+Methods = Annotated[
+    list[str] | None,
+    typer.Option("--method", metavar="NAME", help="A preset, see below; vanilla without settings."),
 ]
 Assignments = Annotated[
     list[str] | None,
@@ -63,7 +64,7 @@ def train(
     test: Annotated[str | None, typer.Option("--test", metavar="FILE", help="Text to evaluate on.")] = None,
     column: Annotated[str | None, typer.Option(metavar="NAME|NUMBER", help="The column of the text.")] = None,
     label: Annotated[str | None, typer.Option(metavar="NAME|NUMBER", help="The column of a label.")] = None,
-    method: Method = None,
+    methods: Methods = None,
     assignments: Assignments = None,
     out: Annotated[
         Path | None, typer.Option(metavar="RUN", help="The new run folder; runs/CORPUS-METHOD if not given.")
@@ -98,7 +99,7 @@ def train(
     sources = {"corpus": data, "train": train_file, "valid": valid, "test": test, "column": column, "label": label}
     given: dict[str, str | None] = {name: value for name, value in sources.items() if value is not None}
     if resume is not None:
-        if settings or method or assignments or out or given or dry_run:
+        if settings or methods or assignments or out or given or dry_run:
             raise RequestError("--resume: a run goes on with its own settings and data; give nothing beside it")
         _train(resume, lambda progress: _resumed(resume, progress))
         return
@@ -106,6 +107,7 @@ def train(
         given = {"train": None, "valid": None, "test": None, **given}
     elif train_file is not None:
         given = {"corpus": None, **given}
+    method = _one(methods)
     if settings is None and method is None:
         method = "vanilla"
 
@@ -120,6 +122,16 @@ def train(
         out = _new_folder(loaded.data.train or loaded.data.corpus or "text", name)
     folder = out
     _train(folder, lambda progress: _started(loaded, folder, progress), new=True)
+
+
+def _one(methods: list[str] | None) -> str | None:
+    """The method that was given, if one was."""
+    if methods and len(methods) > 1:
+        raise RequestError(
+            f"--method {', --method '.join(methods)}: a run has one preset; give what the others have by --set, "
+            "such as objective.mu-forcing.margin=2 (--dry-run shows the settings of each)"
+        )
+    return methods[0] if methods else None
 
 
 def quickstart(

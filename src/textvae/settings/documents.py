@@ -5,6 +5,7 @@ their own settings and are handed in, so that a new term needs no change here.
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -78,12 +79,14 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Two documents in one, the second on top; another kind of schedule or optimizer replaces the whole table.
 
     A decoder's word dropout is every decoder's, so another kind of decoder keeps it. Of a list of tables those are
-    merged that the second document names by their numbers.
+    merged that the second document names by their numbers. False in place of a table takes it away.
     """
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping) and _kind(key, old) == _kind(key, value, old):
+        if value is False and isinstance(old, Mapping):
+            del merged[key]
+        elif isinstance(old, Mapping) and isinstance(value, Mapping) and _kind(key, old) == _kind(key, value, old):
             merged[key] = merge(old, value)
         elif isinstance(old, list) and isinstance(value, Mapping):
             merged[key] = _merged_list(key, old, value)
@@ -127,7 +130,8 @@ def _kind(key: str, table: Mapping[str, Any], below: Mapping[str, Any] | None = 
 def override(document: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
     """The document with `path=value` assignments on top; a value that is not TOML is taken as a string.
 
-    Those that say which kind of thing a table describes come first, so that their order does not matter.
+    Those that say which kind of thing a table describes come first, so that their order does not matter. An entry
+    of a list is named by its number, `phase.0` or `phase[0]`; `false` takes a table away.
 
     >>> override({}, ["train.epochs=3", "data.corpus=ptb"])
     {'train': {'epochs': 3}, 'data': {'corpus': 'ptb'}}
@@ -138,7 +142,8 @@ def override(document: Mapping[str, Any], assignments: Iterable[str]) -> dict[st
     result = dict(document)
     for assignment in sorted(assignments, key=lambda one: not one.partition("=")[0].strip().endswith(KINDS)):
         path, equals, text = assignment.partition("=")
-        keys = ALIASES.get(path.strip(), path.strip()).split(".")
+        path = re.sub(r"\[(\d+)\]", r".\1", path.strip())
+        keys = ALIASES.get(path, path).split(".")
         if not equals or not all(keys):
             raise RequestError(f"--set {assignment}: expected path=value, such as train.epochs=3")
         try:
@@ -195,6 +200,7 @@ def _problem(model: type[BaseModel], error: Any, document: Any, prefix: str = ""
     """One line for one of pydantic's errors: place, what is wrong, what would do."""
     place: list[str] = []
     here: Any = model
+    kinds: Any = None
     value: Any = document
     names: list[str] = []
     for part in error["loc"]:
@@ -207,10 +213,11 @@ def _problem(model: type[BaseModel], error: Any, document: Any, prefix: str = ""
         elif part in names:  # a required name that the document lacks
             place = [*place, str(part)]
         else:  # the tag of a union, which is no key of the document
-            here = _member(here, part)
+            kinds, here = here, _member(here, part)
     where = prefix + ".".join(place) if place else prefix.rstrip(".")
     if error["type"] == "extra_forbidden":
-        return f"{where}: unknown setting{did_you_mean(place[-1], names)}"
+        elsewhere = _elsewhere(kinds, prefix + ".".join(place[:-1]), place[-1])
+        return f"{where}: {elsewhere or 'unknown setting' + did_you_mean(place[-1], names)}"
     if error["type"] == "missing" and isinstance(error["loc"][-1], int):
         return f"{where} = {value!r}: too few values"
     if error["type"] == "missing":
@@ -227,13 +234,29 @@ def _problem(model: type[BaseModel], error: Any, document: Any, prefix: str = ""
         known = [word.strip("' ") for word in error["ctx"]["expected"].replace(" or ", ", ").split(",")]
         return f"{where}: unknown value {value!r}{did_you_mean(str(value), known)}"
     if error["type"] in ("model_type", "model_attributes_type", "dict_type"):
-        return f"{where} = {value!r}: a table is expected"
+        known = [tag for member in _members(here) for tag in _tag(member)[1]]
+        return f"{where} = {value!r}: a table is expected" + (f"; set {where}.name" if value in known else "")
     if error["type"] == "tuple_type":
         return f"{where} = {value!r}: a list in square brackets is expected"
     if error["type"] == "too_short":
         return f"{where} = {value!r}: too few values; give {error['ctx']['min_length']} or more"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return f"{where} = {value!r}: {message}"
+
+
+def _elsewhere(kinds: Any, where: str, name: str) -> str:
+    """What to say of a setting that other kinds of the thing there have; nothing if there are none."""
+    having = [_tag(member) for member in _members(kinds) if name in member.model_fields]
+    tags = [f"{tag!r}" for _, values in having for tag in values]
+    return f"only {where}.{having[0][0]} = {' or '.join(tags)} has it" if tags else ""
+
+
+def _tag(member: type[BaseModel]) -> tuple[str, tuple[str, ...]]:
+    """The field that says which kind of thing a table describes, and what it says of this one."""
+    for field in TAGS:
+        if field in member.model_fields:
+            return field, get_args(member.model_fields[field].annotation)
+    return "", ()
 
 
 def _members(annotation: Any) -> list[type[BaseModel]]:
@@ -248,10 +271,7 @@ def _members(annotation: Any) -> list[type[BaseModel]]:
 def _member(here: Any, tag: Any) -> Any:
     """The member of a union of tables that a tag names; where there is none, the union."""
     for member in _members(here):
-        for field in TAGS:
-            if field in member.model_fields and tag in get_args(member.model_fields[field].annotation):
-                return member
-        if member.__name__ == tag:
+        if tag in _tag(member)[1] or member.__name__ == tag:
             return member
     return here
 

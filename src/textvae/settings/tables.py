@@ -10,6 +10,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    field_validator,
 )
 
 from textvae.schedules import Constant, Schedule
@@ -121,6 +122,14 @@ class SemiImplicitPosterior(Strict):
     hidden: PositiveInt = 128
     layers: NonNegativeInt = 1
     scale: Scale = "log-variance"
+
+    @field_validator("components")
+    @classmethod
+    def _whole(cls, given: Any) -> Any:
+        """Refuses a fixed number that is not whole; a schedule's values are rounded."""
+        if isinstance(given, Constant) and given.value % 1:
+            raise ValueError("components are counted: give a whole number")
+        return given
 
 
 class IafPosterior(Strict):
@@ -273,6 +282,14 @@ class Aggressive(Strict):
     check: PositiveInt = 15
     most: PositiveInt = 100
     ramp_components: bool = False
+
+    @field_validator("inner", mode="before")
+    @classmethod
+    def _one_message(cls, given: Any) -> Any:
+        """Refuses here what is of neither kind, which otherwise each of the two would do."""
+        if given == "converged" or (isinstance(given, int) and not isinstance(given, bool) and given >= 0):
+            return given
+        raise ValueError("give a number of updates, 0 or more, or 'converged'")
 
 
 Update = Annotated[Joint | Aggressive, Field(discriminator="name")]

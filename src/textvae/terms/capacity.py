@@ -8,8 +8,8 @@ from torch import Tensor
 
 from textvae.model import Pass
 from textvae.parts.gather import gathered
-from textvae.settings import DeltaPosterior, Settings
-from textvae.terms.term import Term, rate, without_rate
+from textvae.settings import Settings
+from textvae.terms.term import Term, below_least, rate, without_rate
 
 
 class Capacity(Term):
@@ -50,11 +50,7 @@ class Capacity(Term):
 
     def problems(self, settings: Settings) -> list[str]:
         """Refuses a posterior without a KL, and a target below the least that it can have."""
-        posterior = settings.model.posterior
-        if isinstance(posterior, DeltaPosterior) and self.target < posterior.rate:
-            least = f"the KL of the delta posterior is at least {posterior.rate}"
-            return [f".target = {self.target}: {least}; give that or more, or lower model.posterior.rate"]
-        return without_rate(settings)
+        return without_rate(settings) or below_least(settings, self.target)
 
 
 class CapacityMax(Term):
@@ -92,8 +88,8 @@ class CapacityMax(Term):
         return max(self.weight.settled(total, per_epoch), self.ramp_epochs * per_epoch)
 
     def problems(self, settings: Settings) -> list[str]:
-        """Refuses a posterior without a KL."""
-        return without_rate(settings)
+        """Refuses a posterior without a KL, and a target below the least that it can have."""
+        return without_rate(settings) or below_least(settings, self.target)
 
 
 def ramp(target: float, step: int, steps: float) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor
 from textvae.model import Pass
 from textvae.parts.gather import gathered
 from textvae.settings import Settings
-from textvae.terms.term import Term, rate, without_rate
+from textvae.terms.term import Term, below_least, rate, without_rate
 
 Form = Literal["clamp", "mask"]
 Over = Literal["batch", "sentence"]
@@ -70,7 +70,7 @@ class FreeBitsTotal(Term):
     the target and that of the KL from it on. A target of 0 is the KL where that is exact; where it is estimated
     from codes, estimates below 0 are held at 0.
 
-    Source: Liu et al. 2019, section 5.4 (FB-all, 0.2 in all); Pelsmaeker and Aziz 2019.
+    Source: Yang et al. 2017; Liu et al. 2019, section 5.4 (FB-all, 0.2 in all).
     """
 
     is_rate: ClassVar[bool] = True
@@ -85,7 +85,7 @@ class FreeBitsTotal(Term):
         return above(nats.mean() if self.over == "batch" else nats, self.target, self.form).mean()
 
     def problems(self, settings: Settings) -> list[str]:
-        """Refuses a posterior without a KL, and the mask for one without a KL per dimension."""
+        """Refuses posteriors without a KL or always above the target, and the mask where no dimension has one."""
         posterior = settings.model.posterior.name
         if found := without_rate(settings):
             return found
@@ -94,7 +94,7 @@ class FreeBitsTotal(Term):
                 f".form = 'mask': the {posterior} posterior has no KL per dimension to mask; "
                 "use form = 'clamp', or model.posterior.name = 'gaussian'"
             ]
-        return []
+        return below_least(settings, self.target)
 
 
 def above(nats: Float[Tensor, "*any"], target: float, form: Form) -> Float[Tensor, "*any"]:

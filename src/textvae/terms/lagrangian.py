@@ -11,7 +11,7 @@ from torch import Tensor
 from textvae.model import Pass
 from textvae.parts.gather import gathered
 from textvae.settings import Settings
-from textvae.terms.term import Term, rate, without_rate
+from textvae.terms.term import Term, below_least, rate, without_rate
 
 # Where the multiplier stays. At -1 the KL is pushed up as hard as the plain bound pushes it down, which is what
 # leaves a collapsed posterior; from 10 on no text is worth its KL.
@@ -84,5 +84,9 @@ class Lagrangian(Term):
         return min(max(math.exp(min(log_weight, math.log(high))), low), high)
 
     def problems(self, settings: Settings) -> list[str]:
-        """Refuses a posterior without a KL."""
+        """Refuses a posterior without a KL or always above the target, and a distortion that nobody gave."""
+        if self.constraint == "rate":
+            return without_rate(settings) or below_least(settings, self.target)
+        if "target" not in self.model_fields_set:
+            return [".target: is required for a distortion: the nats that reconstruction is to come to"]
         return without_rate(settings)

@@ -13,7 +13,7 @@ from textvae.model import Pass
 from textvae.parts.gather import gathered
 from textvae.schedules import Constant, Schedule
 from textvae.settings import Settings
-from textvae.terms.term import Term, without_rate
+from textvae.terms.term import Term
 
 
 class Mmd(Term):
@@ -22,12 +22,13 @@ class Mmd(Term):
     The kernel is exp(-|x - y|^2 / (2 s^2)) with s the `bandwidth`, by default the square root of the latent size,
     at which two draws from the prior have a kernel of about 1/e. See `discrepancy`. The value has no unit: it is
     between about 0 and 2, so its default weight is 100; InfoVAE's lambda went up to 1,000 for images. There, alpha
-    = 1 leaves reconstruction + lambda MMD, with no KL of single sentences, which is this term.
+    = 1 leaves reconstruction + lambda MMD, with no KL of single sentences, which is this term. With the point
+    posterior it is the deterministic Wasserstein autoencoder.
 
     A departure: the prior's part is exact, where the paper draws codes from it.
 
-    Source: Zhao et al. 2019 (InfoVAE), the MMD variant with alpha = 1; Gretton et al. 2012, lemma 6 (the estimate);
-    Prokhorov et al. 2019, section 1.
+    Source: Zhao et al. 2019 (InfoVAE), the MMD variant with alpha = 1; Tolstikhin et al. 2018 (WAE-MMD); Gretton et
+    al. 2012, lemma 6 (the estimate); Prokhorov et al. 2019, section 1.
     """
 
     is_rate: ClassVar[bool] = True
@@ -43,10 +44,8 @@ class Mmd(Term):
         return discrepancy(codes, self.bandwidth or math.sqrt(codes.shape[-1]))
 
     def problems(self, settings: Settings) -> list[str]:
-        """Refuses a prior other than the standard normal, and a posterior without a rate."""
+        """Refuses a prior other than the standard normal."""
         prior = settings.model.prior.name
-        if found := without_rate(settings):
-            return found
         if prior != "standard-normal":
             return [
                 f": compares codes with the standard normal prior only, not with the {prior} prior; set "

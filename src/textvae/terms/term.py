@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from textvae.model import Pass
 from textvae.schedules import Constant, Schedule
-from textvae.settings import Settings
+from textvae.settings import BatchNormPosterior, DeltaPosterior, Settings
 from textvae.strict import Strict
 
 
@@ -71,3 +71,19 @@ def without_rate(settings: Settings) -> list[str]:
     if settings.model.posterior.name != "point":
         return []
     return [": the point posterior has no KL; use objective.autoencoder, or another model.posterior.name"]
+
+
+def below_least(settings: Settings, target: float) -> list[str]:
+    """The problem of a target above 0 that is less than the least KL that the posterior can have."""
+    model = settings.model
+    posterior = model.posterior
+    if isinstance(posterior, DeltaPosterior):
+        least, lower = posterior.rate, "rate"
+    elif isinstance(posterior, BatchNormPosterior):
+        least, lower = model.latent * posterior.gamma**2 / 2, "gamma"
+    else:
+        return []
+    if not 0 < target < least:
+        return []
+    has = f"the KL of the {posterior.name} posterior is at least {least:.3g}"
+    return [f".target = {target}: {has}; give that or more, or lower model.posterior.{lower}"]
