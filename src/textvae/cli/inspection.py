@@ -132,11 +132,7 @@ def measures(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("aggregated posterior", _drawn(scores, "kl_moment_matched"), "nats from the prior, by moments"),
         ("MMD² to the prior", _small(scores, "mmd_squared"), f"the prior's own codes: ± {own}"),
         ("log det covariance", _drawn(scores, "log_det_covariance"), "of sampled codes; of the prior 0"),
-        (
-            "squared norm of the mean",
-            _drawn(scores, "mean_squared_norm"),
-            f"of sampled codes; the prior's own: {norm}",
-        ),
+        ("squared norm of the mean", _drawn(scores, "mean_squared_norm"), norm),
         ("H - D, I and R", _bounds(scores.get("information_bounds")), "nats; H - D <= I <= R"),
         ("distinct samples", _count(scores.get("distinct_samples")), "of 100 greedy ones from the prior"),
     ]
