@@ -163,7 +163,7 @@ def test_an_autoencoder_has_a_reconstruction_and_no_likelihood(runs):
     for name in ("kl", "bound", "nll_iw", "perplexity_iw", "mutual_information", "perplexity_bound"):
         assert found[name] is None and found["reasons"][name] == "the point posterior has no density"
     assert found["reconstruction"] > 0 and found["active_units"]["0.01"] >= 0
-    assert signature["rate"] == "none" and "gap_to_surprisal" not in found
+    assert signature["rate"] == signature["bound"] == "none" and "gap_to_surprisal" not in found
 
 
 def test_a_learned_prior_has_no_distance_to_a_standard_normal(runs):
