@@ -125,7 +125,7 @@ def markdown(rows: Rows) -> str:
         one = next(iter(seeds.values()))
         kind = "" if one["rate_kind"] in (None, "exact") else f" ({one['rate_kind']})"
         nll = mean(rows, name, "nll")
-        worse = DASH if nll is None or baseline is None else f"{100 * (nll / baseline - 1):+.1f} %"
+        worse = DASH if nll is None or baseline is None else f"{round(100 * (nll / baseline - 1), 1) + 0.0:+.1f} %"
         active = " / ".join(spread(seeds, f"active_units_{at}", 0) for at in ("0.01", "0.2"))
         cells = [
             name,
@@ -155,7 +155,7 @@ def spread(seeds: Mapping[str, Mapping[str, Any]], column: str, digits: int = 2)
     if None in found:
         return DASH
     behind = f" ± {statistics.stdev(found):.{digits}f}" if len(found) > 1 else ""
-    return f"{statistics.fmean(found) + 0.0:.{digits}f}{behind}"
+    return f"{round(statistics.fmean(found), digits) + 0.0:.{digits}f}{behind}"  # never -0.00
 
 
 def speed(rows: Rows, name: str) -> str:

@@ -212,7 +212,7 @@ def test_remedies_table_has_means_over_seeds_and_speeds_on_the_same_machine(reme
     assert shown["vanilla"]["NLL"] == "102.00 ± 1.41" and shown["vanilla"]["against the LM"] == "+2.0 %"
     assert shown["language-model"]["KL"] == shown["iaf"]["NLL"] == shown["iaf"]["against the LM"] == "–"
     assert shown["iaf"]["KL"] == "2.00 (upper)" and shown["iaf"]["speed"] == "0.50"
-    assert shown["vanilla"]["speed"] == "1.00" and shown["new"]["speed"] == "–"
+    assert shown["vanilla"]["speed"] == "1.00" and shown["new"]["speed"] == "–" and shown["new"]["KL"] == "0.00"
 
 
 def test_remedies_keep_what_was_measured_before(remedies):
