@@ -118,7 +118,8 @@ def evaluate(
         report["information_bounds"], unbounded = bounds_of_information(scores, store)
     parts: dict[str, Any] = {"bound": "exact"}
     if scores.posterior is not None:
-        parts = {"bound": "none" if nll is None else f"iw{iw_samples}", "posterior": run.settings.model.posterior.name}
+        parts = {"bound": "none" if nll is None else f"iw{iw_samples}"}
+        parts["posterior"] = run.settings.model.posterior.name
         parts["rate"] = scores.rate_kind or "none"
         if components is not None:
             parts["k"] = components
