@@ -221,7 +221,7 @@ def test_a_cell_of_the_product(cell, text, tmp_path):
     codes = model.encode(SENTENCES)
     assert codes.shape == (6, 3) and np.isfinite(codes).all()
     # Means that hardly differ are spread to a deviation of gamma, and with them the last bits of float32.
-    within = 1e-3 if chosen["posterior"] == "batch-norm" else 1e-5
+    within = 1e-4 if chosen["posterior"] == "batch-norm" else 1e-5
     for other in (model.encode(SENTENCES[2:3]), again.encode(SENTENCES)[2:3]):  # alone as among others
         np.testing.assert_allclose(other, codes[2:3], atol=within)
     samples = model.sample(5, seed=1, decoding=decoding)
