@@ -125,6 +125,14 @@ def test_a_language_model_cannot_collapse(tmp_path, text):
         ("semi-implicit", [], True, False, "--set objective.mu-forcing.margin=2"),
         ("mu-forcing", [], True, False, "--set objective.mu-forcing.weight=2"),
         ("mu-forcing", ["objective.mu-forcing.weight=3"], True, False, "--set objective.mu-forcing.weight=6"),
+        # A mean over 32 dimensions balances the KL at a weight of 16.
+        (
+            "mu-forcing",
+            ["objective.mu-forcing.reading=per-dimension"],
+            True,
+            False,
+            "--set objective.mu-forcing.weight=32",
+        ),
         ("batch-norm", ["model.posterior.gamma=0.4"], True, False, "--set model.posterior.gamma=0.8"),
         ("free-bits", [], True, False, "--method pretrained"),
         ("capacity", [], True, True, "--method pretrained"),

@@ -150,6 +150,18 @@ class TestBest:
         best = {f"model.{name}": tensor for name, tensor in run.model().state_dict().items()}
         assert same(best, weights(run))
 
+    def test_a_mu_forcing_that_the_kl_outweighs_is_told(self, trained):
+        averaged = "objective.mu-forcing={reading='per-dimension', weight=1}"
+        with pytest.warns(
+            UserWarning, match=r"pulls the means apart 0\.67 times .* give it a weight of 1\.5 or more"
+        ):
+            trained("train.epochs=1", "model.latent=3", "objective.kl.weight=1", averaged)
+
+    @pytest.mark.parametrize("forcing", ["{margin=1}", "{reading='per-dimension', weight=1.5}"])
+    def test_a_mu_forcing_at_its_balance_is_not(self, trained, forcing, recwarn):
+        trained("train.epochs=1", "model.latent=3", "objective.kl.weight=1", f"objective.mu-forcing={forcing}")
+        assert not [warning for warning in recwarn if "mu-forcing" in str(warning.message)]
+
     def test_where_the_rate_is_not_paid_reconstruction_decides(self):
         record = {"reconstruction": 3.0, "bound": 9.0, "kl": 6.0}
         assert criterion(record, Objective({"kl": TERMS["kl"]()}, 10)) == 9.0

@@ -18,6 +18,7 @@ from textvae.parts.priors import StandardNormal
 from textvae.run import Run, corpus_of
 from textvae.scores import score
 from textvae.settings import BatchNormPosterior, Settings, VmfPosterior
+from textvae.terms.mu_forcing import MuForcing
 
 # A posterior whose KL is below this on average, nats per sentence, says next to nothing.
 LITTLE_KL = 0.5
@@ -193,9 +194,10 @@ def remedies(settings: Settings, collapsed: bool, far: bool) -> Iterator[tuple[s
     own = settings.phase[-1].objective if settings.phase else {}
     terms, where = (own, f"phase.{len(settings.phase) - 1}.objective") if own else (settings.objective, "objective")
     forcing, posterior = terms.get("mu-forcing"), settings.model.posterior
-    if collapsed and forcing is not None:
-        # At weight 1 the hinge no more than cancels the pull of the KL; above it, it wins.
-        yield f"--set {where}.mu-forcing.weight={max(2.0, 2 * forcing.weight.final):g}", "heavier"
+    if collapsed and isinstance(forcing, MuForcing):
+        # At its balance the hinge no more than cancels the pull of the KL; above it, it wins.
+        balance = forcing.balance(settings.model.latent, terms["kl"].weight.final if "kl" in terms else 1.0)
+        yield f"--set {where}.mu-forcing.weight={2 * max(balance, forcing.weight.final):g}", "heavier"
     if collapsed and isinstance(posterior, BatchNormPosterior):
         yield f"--set model.posterior.gamma={2 * posterior.gamma:g}", "larger-gamma"
     if collapsed and isinstance(posterior, VmfPosterior):

@@ -19,6 +19,7 @@ from textvae.errors import RequestError
 from textvae.objective import Objective
 from textvae.parts.products import exactly
 from textvae.settings import Model, SemiImplicitPosterior, Settings
+from textvae.terms.mu_forcing import MuForcing
 
 
 def launched(settings: Settings) -> Fabric:
@@ -112,7 +113,7 @@ def check_trainable(settings: Settings, corpus: Corpus, processes: int) -> None:
 
 
 def check_schedules(objective: Objective, model: Model, planned: int, per_epoch: int, warn: bool = True) -> None:
-    """Refuse more cycles than a phase has steps, and warn of schedules that it is too short for."""
+    """Refuse more cycles than a phase has steps; warn of schedules too long and a mu-forcing too weak."""
     named = {f"the weight of {name}": term.weight for name, term in objective.terms.items()}
     if isinstance(model.posterior, SemiImplicitPosterior):
         named["model.posterior.components"] = model.posterior.components
@@ -134,6 +135,21 @@ def check_schedules(objective: Objective, model: Model, planned: int, per_epoch:
                 f"{name} comes to its end at step {settled:,.0f} of {planned:,}: it gets to {last:.2g}; "
                 "shorten it, or give its length in shares with unit = 'run'",
                 stacklevel=2,
+            )
+    if warn:
+        _check_forcing(objective, model)
+
+
+def _check_forcing(objective: Objective, model: Model) -> None:
+    """Warn of a mu-forcing that pulls means apart less hard than the KL pulls them together."""
+    forcing, kl = objective.terms.get("mu-forcing"), objective.terms.get("kl")
+    if isinstance(forcing, MuForcing) and kl is not None:
+        own, balance = forcing.weight.final, forcing.balance(model.latent, kl.weight.final)
+        if own < balance:
+            warnings.warn(
+                f"mu-forcing at weight {own:g} pulls the means apart {own / balance:.2g} times as hard as the KL "
+                f"pulls them together, so they may not come to its margin; give it a weight of {balance:g} or more",
+                stacklevel=3,
             )
 
 

@@ -77,6 +77,18 @@ def test_below_the_margin_mu_forcing_cancels_the_pull_of_kl(passed):
     torch.testing.assert_close(pull, mu.detach().mean(0).expand(8, 3) / 8)
 
 
+@pytest.mark.parametrize(("reading", "latent", "balance"), [("paper", 32, 0.5), (PER_DIMENSION, 32, 8.0)])
+def test_at_its_balance_the_hinge_cancels_the_pull_of_kl(passed, reading, latent, balance):
+    """A KL of weight 0.5: half its pull, so half a hinge; averaged over 32 dimensions 16 times as much."""
+    mu = means(2, 8, latent)
+    mu = (mu - mu.mean(0)).requires_grad_()
+    term = MuForcing(margin=1e3, reading=reading)
+    assert term.balance(latent, 0.5) == balance
+    out = passed(mu)
+    (pull,) = torch.autograd.grad(0.5 * Kl()(out, 0) + balance * term(out, 0), mu)
+    torch.testing.assert_close(pull, torch.zeros_like(pull), atol=1e-12, rtol=0)
+
+
 def test_the_pull_of_the_hinge_alone(passed):
     """Below the margin -(mu - mean(mu)) / N, 2 / K of that when averaged over dimensions; above it nothing."""
     mu = means(1, 8, 5).requires_grad_()

@@ -38,6 +38,10 @@ class MuForcing(Term):
         spread = variance.sum() / 2 if self.reading == "paper" else variance.mean()
         return (self.margin - spread).clamp(min=0)
 
+    def balance(self, latent: int, kl_weight: float) -> float:
+        """The weight at which, below the margin, it pulls the means apart as hard as the KL pulls them together."""
+        return kl_weight * (1.0 if self.reading == "paper" else latent / 2)
+
     def problems(self, settings: Settings) -> list[str]:
         """Refuses a batch of one, and a margin that the posterior's means cannot reach."""
         posterior, latent = settings.model.posterior, settings.model.latent
