@@ -146,6 +146,7 @@ def test_a_semi_implicit_evaluation_says_what_stands_for_the_density(runs):
     found, signature = evaluated(runs["semi-implicit"])
     assert (found["rate_kind"], found["nll_iw_kind"], found["iw_components"]) == ("upper", "surrogate", 6)
     assert (signature["posterior"], signature["rate"], signature["k"]) == ("semi-implicit", "upper", "6")
+    assert parse(found["latent_signature"])[1]["k"] == "6"
     assert found["kl_per_dimension"] is None and "no closed form" in found["reasons"]["kl_per_dimension"]
     assert found["nll_iw"] <= found["bound"] + 5 and found["mutual_information"] is not None
 

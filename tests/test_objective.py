@@ -42,6 +42,21 @@ def test_weights_know_the_planned_total():
     assert [Objective(terms, 80).weights(step)["kl"] for step in (0, 5, 10, 20, 25)] == [0.0, 0.5, 1.0, 0.0, 0.5]
 
 
+@pytest.mark.parametrize(
+    ("name", "fields", "learned", "weight"),
+    [
+        ("kl", {"weight": 0.3}, {}, 0.3),
+        ("lagrangian", {}, {"lagrangian": -0.6}, -0.6),
+        ("autoencoder", {}, {}, 0.0),
+        ("mmd", {"weight": 5}, {}, 0.0),
+        ("capacity", {"weight": 5}, {}, 1.0),
+    ],
+)
+def test_what_a_nat_of_kl_costs(name, fields, learned, weight):
+    """What the refinement of a posterior pays: the objective's own weight, nothing of a rate that is not paid."""
+    assert Objective({"bow": TERMS["bow"](), name: TERMS[name](**fields)}, 10).kl_weight(0, learned) == weight
+
+
 def test_the_parts_carry_no_gradient_and_the_loss_does():
     log_px = LOG_PX.clone().requires_grad_()
     loss, raw = Objective({}, 10)(Pass(log_px, None, None, None, {}), 0)

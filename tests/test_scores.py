@@ -9,7 +9,7 @@ from textvae.metrics.information import mutual_information
 from textvae.model import build
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import mapped
-from textvae.scores import evaluating, information, on, score
+from textvae.scores import evaluating, information, looked_at, on, score
 
 
 def tiny(tokenizer, latent: int = 3, **decoder):
@@ -137,10 +137,13 @@ def test_scores_under_autocast_are_those_without(model, tiny_store):
     assert torch.equal(found.bound, expected.bound)
 
 
-def test_information_is_that_of_the_first_sentences(model, tiny_store):
+def test_information_is_that_of_evenly_spaced_sentences(model, tiny_store):
+    """A file may be sorted, so the first ones are no sample: 4 of 40 are the 1st, 14th, 27th and 40th."""
     found = score(model, tiny_store)
+    assert looked_at(found, 4).tolist() == [0, 13, 26, 39]
     for sentences in (1, 15, 40, 1000):
-        z, posterior = found.z[:sentences], mapped(found.posterior, lambda rows, n=sentences: rows[:n])
+        some = looked_at(found, sentences)
+        z, posterior = found.z[some], mapped(found.posterior, lambda rows, n=some: rows[n])
         expected = mutual_information(posterior.log_prob(z), posterior.mixture_log_prob(z))
         assert information(found, sentences) == expected
         assert expected.sentences == min(sentences, 40)

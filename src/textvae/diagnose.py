@@ -16,7 +16,7 @@ from textvae.metrics.text import distinct
 from textvae.objective import load_settings
 from textvae.parts.priors import StandardNormal
 from textvae.run import Run, corpus_of
-from textvae.scores import score
+from textvae.scores import score, spaced
 from textvae.settings import BatchNormPosterior, Settings, VmfPosterior
 from textvae.terms.mu_forcing import MuForcing
 
@@ -82,7 +82,7 @@ def diagnose(folder: Path | str, split: str = "valid", seed: int = 0) -> Diagnos
 
 def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, different: int, seed: int) -> Diagnosis:
     """The diagnosis of a model with a code."""
-    rows = np.arange(min(len(store), SENTENCES))
+    rows = spaced(len(store), SENTENCES)
     scores = score(trained.model, store, seed, rows=rows)
     found = latent_scores(trained.model, store, scores, seed, rows)
     kl = None if scores.rate is None else scores.rate.mean().item()
@@ -98,7 +98,7 @@ def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, differ
     active = found["active_units"]["0.01"]
     sentences = [
         _verdict(collapsed, uses, kl, scores.rate_kind, since),
-        _told(found),
+        _told(found, scores.rate_kind),
         ("" if off is None else f"{off} of {found['latent']} dimensions are off (KL below {DIMENSION_OFF} nats); ")
         + f"{active} of {found['latent']} are active units (variance of their means above 0.01).",
         f"Exchanging codes between sentences raises reconstruction by {gap:.2f} nats a sentence: "
@@ -163,13 +163,16 @@ def _verdict(collapsed: bool, uses: bool, kl: float | None, kind: str | None, si
     return f"The posterior has collapsed: the code costs {paid}{when}."
 
 
-def _told(found: dict[str, Any]) -> str:
-    """How much the codes tell of the sentences, which may be less than they cost."""
+def _told(found: dict[str, Any], kind: str | None) -> str:
+    """How much the codes tell of the sentences, which may be less than they cost; where that is an estimate from
+    above, by the surrogate density of a semi-implicit posterior, it says so.
+    """
     nats = found["mutual_information"]
     if nats is None:
         return ""
     among = f"MI among {found['mutual_information_sentences']:,}, at most {found['mutual_information_ceiling']:.2f}"
-    return f"It tells {round(nats, 2) + 0.0:.2f} nats of which sentence it is ({among})."
+    most = "at most about " if kind == "upper" else ""
+    return f"It tells {most}{round(nats, 2) + 0.0:.2f} nats of which sentence it is ({among})."
 
 
 def _aggregate(moment: float | None, expected: float) -> str:

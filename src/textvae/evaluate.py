@@ -29,9 +29,10 @@ from textvae.metrics.likelihood import (
 from textvae.metrics.signature import signature
 from textvae.model import TextVAE
 from textvae.parts.noise import mixed, sentence_noise
+from textvae.parts.posteriors.semi_implicit import noise_of_means
 from textvae.parts.priors import StandardNormal, UniformSphere
 from textvae.run import Run, corpus_of
-from textvae.scores import Scores, densities, evaluating, information, on, score
+from textvae.scores import Scores, densities, evaluating, information, looked_at, on, score
 from textvae.tokenizers import UNK, Tokenizer
 
 # Posteriors mixed in the estimate of I(x; z), and draws of the aggregated posterior that are averaged.
@@ -257,20 +258,20 @@ def latent_scores(
     gap = shuffle_gap(model, store, scores, seed, rows)
     prior, dimensions = model.prior, scores.rate_per_dimension
     assert scores.z is not None
-    normal = isinstance(prior, StandardNormal)
+    normal, noise = isinstance(prior, StandardNormal), noise_of_means(scores.posterior)
     mmd = squared_mmd(scores.z[:MI_SENTENCES]) if normal and len(scores) > 1 else None
     flat = not isinstance(prior, UniformSphere)  # on a sphere a covariance says nothing
     values = (
         mutual and mutual.nats,
         mutual and mutual.sentences,
         mutual and mutual.ceiling,
-        {str(t): latent.active_units(scores.posterior.mean, t) for t in (0.01, 0.2)},
+        {str(t): latent.active_units(scores.posterior.mean, t, noise) for t in (0.01, 0.2)},
         draws.shape[2],
         None if dimensions is None else dimensions.tolist(),
         *(_over_draws(latent.log_det_covariance, draws) if flat else (None, None)),
         *(_over_draws(latent.mean_squared_norm, draws) if flat else (None, None)),
         *(_over_draws(latent.kl_moment_matched, draws) if normal else (None, None)),
-        _latent_signature(mutual, store, len(scores), seed),
+        _latent_signature(model, mutual, store, len(scores), seed),
         mmd and mmd.value,
         mmd and mmd.standard_error,
         mmd and mmd.prior_deviation,
@@ -289,9 +290,13 @@ def _over_draws(
     return fmean(values), stdev(values) if all(map(math.isfinite, values)) else math.nan
 
 
-def _latent_signature(mutual: MutualInformation | None, store: TokenStore, sentences: int, seed: int) -> str:
+def _latent_signature(
+    model: TextVAE, mutual: MutualInformation | None, store: TokenStore, sentences: int, seed: int
+) -> str:
+    components = getattr(model.posterior, "components", None)
     return signature(
         "latent",
+        **({} if components is None else {"k": components}),
         unit="nats",
         split=store.fingerprint[:6],
         active="variance-of-means",
@@ -422,10 +427,9 @@ def bounds_of_information(scores: Scores, store: TokenStore) -> tuple[dict[str, 
         return None, "the posterior has no density"
     if store.window is not None or store.counts["dropped"] or store.counts["cut"] or (store.ids == UNK).any():
         return None, "the entropy is of whole sentences, none left out, cut, or with unknown words"
-    n = len(found[0])
-    bounds = information_bounds(
-        grammar.reviews().entropy, scores.reconstruction[:n], scores.rate[:n], found[0], found[1]
-    )
+    rows, entropy = looked_at(scores, MI_SENTENCES), grammar.reviews().entropy
+    upper = scores.rate_kind == "upper"
+    bounds = information_bounds(entropy, scores.reconstruction[rows], scores.rate[rows], *found, upper=upper)
     return {name: _finite(value) for name, value in asdict(bounds).items()}, None
 
 

@@ -53,6 +53,16 @@ class Objective:
             for name, term in self.terms.items()
         }
 
+    def kl_weight(self, step: int, multipliers: Mapping[str, float] | None = None) -> float:
+        """What a nat of KL costs at a step: the weight of `kl` or `lagrangian`, nothing where the rate is not paid.
+
+        Where it is paid in another way, such as beyond a reserve, 1.
+        """
+        name, term = next((name, term) for name, term in self.terms.items() if term.is_rate)
+        if not term.pays:
+            return 0.0
+        return self.weights(step, multipliers)[name] if name in ("kl", "lagrangian") else 1.0
+
     def settled(self) -> float:
         """The step from which on no weight and no target changes: from there on losses can be compared."""
         return max((term.settled(self.total, self.per_epoch) for term in self.terms.values()), default=0.0)

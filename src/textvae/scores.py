@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from textvae.batches import Batch, TokenStore, evaluation_batches
@@ -18,6 +18,7 @@ from textvae.metrics.likelihood import perplexity
 from textvae.model import TextVAE
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import BatchNormPosterior, Iaf, Posterior, RateKind, joined, mapped
+from textvae.parts.posteriors.semi_implicit import noise_of_means
 from textvae.parts.products import exactly
 
 # Padded tokens scored at once.
@@ -108,7 +109,7 @@ def score(
 
 
 def information(scores: Scores, sentences: int) -> MutualInformation | None:
-    """I(x; z) by the posteriors of the first `sentences` sentences, one code each; None for a point posterior.
+    """I(x; z) by the posteriors of up to `sentences` sentences, one code each; None for a point posterior.
 
     Of a flow by a quarter of them: every code is sent back through every sentence's flow, which takes long.
     """
@@ -116,22 +117,32 @@ def information(scores: Scores, sentences: int) -> MutualInformation | None:
     return None if found is None else mutual_information(*found)
 
 
+def looked_at(scores: Scores, sentences: int) -> Int[Tensor, " n"]:
+    """Which of the scored sentences `information` looks at, evenly spaced: files may be sorted."""
+    wanted = -(-sentences // 4) if isinstance(scores.posterior, Iaf) else sentences
+    return torch.from_numpy(spaced(len(scores), wanted))
+
+
 def densities(scores: Scores, sentences: int) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]] | None:
-    """log q(z_n|x_n) and the mixture's ln (1/N) sum_m q(z_n|x_m) of the sentences that `information` looks at."""
+    """log q(z_n|x_n) and the mixture's ln (1/N) sum_m q(z_n|x_m) of the sentences of `looked_at`."""
     assert scores.posterior is not None and scores.z is not None
-    if isinstance(scores.posterior, Iaf):
-        sentences = -(-sentences // 4)
-    posterior, z = mapped(scores.posterior, lambda rows: rows[:sentences]), scores.z[:sentences]
+    place = looked_at(scores, sentences)
+    posterior, z = mapped(scores.posterior, lambda rows: rows[place]), scores.z[place]
     with torch.no_grad():
         log_q, mixture = posterior.log_prob(z[None]), posterior.mixture_log_prob(z)
     return None if log_q is None or mixture is None else (log_q[0], mixture)
+
+
+def spaced(sentences: int, wanted: int) -> np.ndarray:
+    """The numbers of up to `wanted` sentences, evenly spaced from the first to the last."""
+    return np.unique(np.linspace(0, sentences - 1, min(wanted, sentences)).astype(np.int64))
 
 
 def restate(model: TextVAE, training: TokenStore) -> None:
     """Give a batch-normalised posterior its statistics: of up to 2,000 training sentences, evenly spaced."""
     if not isinstance(model.posterior, BatchNormPosterior):
         return
-    rows = np.unique(np.linspace(0, len(training) - 1, STATISTICS).astype(np.int64))
+    rows = spaced(len(training), STATISTICS)
     with evaluating(model):
         batches = evaluation_batches(training, TOKENS, rows)
         model.posterior.restate(torch.cat([model.hidden(on(model.device, batch)) for batch in batches]))
@@ -152,7 +163,7 @@ def validation(model: TextVAE, store: TokenStore, seed: int) -> dict[str, Any]:
         mutual = information(scores, MI_SENTENCES)
         if mutual is not None:
             found |= {"mutual_information": mutual.nats, "mutual_information_sentences": mutual.sentences}
-        found["active_units"] = active_units(scores.posterior.mean, 0.01)
+        found["active_units"] = active_units(scores.posterior.mean, 0.01, noise_of_means(scores.posterior))
     return found
 
 

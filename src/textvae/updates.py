@@ -68,8 +68,8 @@ def refining(
     """The joint step of semi-amortized inference: the loss at the refined posteriors, its gradient taken through
     the refinement to the encoder and, as the refinement depends on them too, to the decoder's weights.
 
-    The refinement pays the KL at the weight of the term `kl` at this step, under another rate term at 1. Without
-    steps of refinement it is `joint`; all else is as there. Source: Kim et al. 2018, algorithm 2.
+    The refinement pays the KL as the objective does (`Objective.kl_weight`); in evaluation it pays it in full.
+    Without steps of refinement it is `joint`; all else is as there. Source: Kim et al. 2018, algorithm 2.
     """
     settings = model.refinement
     assert settings is not None
@@ -79,7 +79,7 @@ def refining(
     start = parameters_of(first)
     # The code of the loss comes first, so that without steps it is the one that the joint update draws.
     draw, inner = noise(1, first.mean.shape[1]), noise(1, first.mean.shape[1])
-    nats = model.negative_bound(batch, inner, objective.weights(step, multipliers).get("kl", 1.0))
+    nats = model.negative_bound(batch, inner, objective.kl_weight(step, multipliers))
     with still((model.decoder, model.expansion), model.generative()), fabric.autocast():
         path, factors = refined_path(nats, start, settings)
     last = path[-1].requires_grad_()

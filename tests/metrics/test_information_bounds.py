@@ -23,6 +23,14 @@ def source(spread: float, sentences: int = 3000):
     return -log_px, rate, log_q, log_mixture
 
 
+def test_an_estimate_from_above_can_fail_and_cannot_hold():
+    reconstruction, rate, log_q, log_mixture = source(0.7)
+    found = information_bounds(math.log(8), reconstruction, rate, log_q, log_mixture, upper=True)
+    assert found.holds is None and "from above" in found.reason
+    failing = information_bounds(math.log(8), reconstruction - 0.5, rate, log_q, log_mixture, upper=True)
+    assert failing.holds is False
+
+
 @pytest.mark.parametrize("spread", [0.0, 0.7, 20.0])
 def test_the_best_decoder_has_h_minus_d_equal_to_i(spread):
     reconstruction, rate, log_q, log_mixture = source(spread)

@@ -144,7 +144,7 @@ def test_defaults_and_registration():
 
 def test_free_bits_refuses_what_has_no_kl_per_dimension():
     for name in PER_DIMENSION:
-        assert FreeBits().problems(settled(name)) == []
+        assert FreeBits(target=1).problems(settled(name)) == []
     for name in ("gaussian-mixture", "semi-implicit", "iaf", "vmf"):
         assert FreeBits().problems(settled(name)) == [
             f": the {name} posterior has no KL per dimension; use objective.free-bits-total, or "

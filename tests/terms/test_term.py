@@ -62,3 +62,8 @@ def test_a_target_below_the_least_kl_is_refused_but_for_none(name):
         assert TERMS[name](target=4.6).problems(settings) == []
         if name != "lagrangian":
             assert TERMS[name](target=0.0).problems(settings) == []  # the plain KL
+        by_dimension = TERMS["free-bits"](target=1.1).problems(settings)  # 4.5 / 4 each
+        assert by_dimension[0].startswith(
+            f".target = 1.1: the KL of the {posterior['name']} posterior is by dimension"
+        )
+        assert TERMS["free-bits"](target=1.2).problems(settings) == []

@@ -109,6 +109,8 @@ def measures(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     units, latent = scores.get("active_units") or {}, scores.get("latent")
     n, ceiling = scores.get("mutual_information_sentences"), number(scores.get("mutual_information_ceiling"))
     mixed = f"nats, of {n:,} mixed, at most ln {n:,} = {ceiling}" if n else ""
+    if n and scores.get("rate_kind") == "upper":
+        mixed += ", upper"
     kind, drawn = scores.get("nll_iw_kind"), scores.get("sentences")
     norm = f"of sampled codes; the prior's own: {number(latent / drawn) if latent and drawn else DASH}"
     own = number(scores.get("mmd_squared_prior_deviation"), 5)

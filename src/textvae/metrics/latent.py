@@ -13,22 +13,30 @@ from torch import Tensor
 from textvae.errors import RequestError
 
 
-def variance_of_means(means: Float[Tensor, "sentence latent"]) -> Float64[Tensor, "latent"]:
+def variance_of_means(
+    means: Float[Tensor, "sentence latent"], noise: Float[Tensor, "sentence latent"] | None = None
+) -> Float64[Tensor, "latent"]:
     """Variance of each dimension of the posterior means over sentences: population variance, divided by N.
 
+    `noise` is the variance of each mean about its true value where means are estimates; what it adds on average is
+    taken off again, so that what is left may come a little below 0.
     Raises RequestError without a sentence.
 
     >>> variance_of_means(torch.tensor([[1.0, 5.0], [3.0, 5.0]])).tolist()
     [1.0, 0.0]
     """
     _require_sentences("variance_of_means", means)
-    return means.double().var(dim=0, correction=0)
+    variance = means.double().var(dim=0, correction=0)
+    return variance if noise is None else variance - (1 - 1 / len(means)) * noise.double().mean(0)
 
 
-def active_units(means: Float[Tensor, "sentence latent"], threshold: float) -> int:
+def active_units(
+    means: Float[Tensor, "sentence latent"], threshold: float, noise: Float[Tensor, "sentence latent"] | None = None
+) -> int:
     """Number of dimensions whose posterior mean varies over sentences by more than `threshold`.
 
-    The variance is the population variance (`variance_of_means`); common thresholds are 0.01 and 0.2.
+    The variance is the population variance, less what `noise` adds (`variance_of_means`); common thresholds are
+    0.01 and 0.2.
     Raises RequestError without a sentence, or if the threshold is negative or not a number.
 
     Source: Burda et al. 2015, "Importance weighted autoencoders", section 5.
@@ -38,7 +46,7 @@ def active_units(means: Float[Tensor, "sentence latent"], threshold: float) -> i
     """
     if not threshold >= 0:
         raise RequestError(f"active_units: threshold {threshold} given; it must be 0 or more")
-    return int((variance_of_means(means) > threshold).sum().item())
+    return int((variance_of_means(means, noise) > threshold).sum().item())
 
 
 def log_det_covariance(z: Float[Tensor, "sentence latent"]) -> float:

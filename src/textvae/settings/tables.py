@@ -146,7 +146,7 @@ class VmfPosterior(Strict):
     """von Mises-Fisher on the unit sphere, of a fixed concentration; its prior is uniform on the sphere."""
 
     name: Literal["vmf"]
-    concentration: PositiveFloat = 50.0
+    concentration: Annotated[float, Field(gt=0, le=1e6)] = 50.0  # above it float64 loses the KL to rounding
 
 
 class PointPosterior(Strict):

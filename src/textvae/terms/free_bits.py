@@ -50,7 +50,7 @@ class FreeBits(Term):
         return above(nats, self.target, self.form).sum(1).mean()
 
     def problems(self, settings: Settings) -> list[str]:
-        """Refuses posteriors and priors whose KL is no sum over dimensions."""
+        """Refuses posteriors and priors whose KL is no sum over dimensions, or always above the target."""
         posterior, prior = settings.model.posterior.name, settings.model.prior.name
         if found := without_rate(settings):
             return found
@@ -59,7 +59,7 @@ class FreeBits(Term):
             return [f": the {posterior} posterior has {instead} model.posterior.name = 'gaussian'"]
         if prior != "standard-normal":
             return [f": the {prior} prior leaves {instead} model.prior.name = 'standard-normal'"]
-        return []
+        return below_least(settings, self.target, settings.model.latent)
 
 
 class FreeBitsTotal(Term):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from textvae.model import Pass
 from textvae.parts.gather import gathered
+from textvae.parts.posteriors.semi_implicit import noise_of_means
 from textvae.settings import BatchNormPosterior, Settings, VmfPosterior
 from textvae.terms.term import Term
 
@@ -22,7 +23,8 @@ class MuForcing(Term):
     holds only with a weight near K / 2.
 
     The variance is the biased one over the global batch, and the gradient flows through the mean; a batch of one
-    gives the margin.
+    gives the margin. Where means are averages of random draws (semi-implicit posteriors), what the draws' own
+    scatter adds on average is taken off: noise alone is no spread.
 
     Source: Liu et al. 2019, section 4.
     """
@@ -34,7 +36,10 @@ class MuForcing(Term):
     def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
         """The hinge of the global batch."""
         assert out.posterior is not None
-        variance = gathered(out.posterior.mean).var(dim=0, correction=0)
+        means, noise = gathered(out.posterior.mean), noise_of_means(out.posterior)
+        variance = means.var(dim=0, correction=0)
+        if noise is not None:
+            variance = variance - (1 - 1 / len(means)) * gathered(noise).mean(0)
         spread = variance.sum() / 2 if self.reading == "paper" else variance.mean()
         return (self.margin - spread).clamp(min=0)
 

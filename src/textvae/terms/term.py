@@ -73,8 +73,11 @@ def without_rate(settings: Settings) -> list[str]:
     return [": the point posterior has no KL; use objective.autoencoder, or another model.posterior.name"]
 
 
-def below_least(settings: Settings, target: float) -> list[str]:
-    """The problem of a target above 0 that is less than the least KL that the posterior can have."""
+def below_least(settings: Settings, target: float, dimensions: int = 1) -> list[str]:
+    """The problem of a target above 0 that is less than the least KL that the posterior can have.
+
+    Of a target for each of so many `dimensions` the least is that of one.
+    """
     model = settings.model
     posterior = model.posterior
     if isinstance(posterior, DeltaPosterior):
@@ -83,7 +86,9 @@ def below_least(settings: Settings, target: float) -> list[str]:
         least, lower = model.latent * posterior.gamma**2 / 2, "gamma"
     else:
         return []
+    least /= dimensions
     if not 0 < target < least:
         return []
-    has = f"the KL of the {posterior.name} posterior is at least {least:.3g}"
+    each = "" if dimensions == 1 else "by dimension "
+    has = f"the KL of the {posterior.name} posterior is {each}at least {least:.3g}"
     return [f".target = {target}: {has}; give that or more, or lower model.posterior.{lower}"]

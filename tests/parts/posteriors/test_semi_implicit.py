@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -9,10 +10,12 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from torch.func import functional_call
 
 from textvae.metrics.information import mutual_information
+from textvae.metrics.latent import active_units
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import GaussianPosterior, joined, mapped
-from textvae.parts.posteriors.semi_implicit import SemiImplicit, SemiImplicitPosterior
+from textvae.parts.posteriors.semi_implicit import SemiImplicit, SemiImplicitPosterior, noise_of_means
 from textvae.parts.priors import StandardNormal
+from textvae.terms.mu_forcing import MuForcing
 
 seeds = st.integers(0, 2**31)
 
@@ -112,6 +115,46 @@ def test_the_network_is_one_of_text_and_noise_side_by_side_and_reads_the_text_on
         mean, raw = network.rest[3](second.tanh()).chunk(2, dim=1)
         torch.testing.assert_close(q.means[:, number], mean)
         torch.testing.assert_close(q.stds[:, number], (raw / 2).exp())
+
+
+@pytest.mark.parametrize(("samples", "beside"), [(1, 50), (1, 0), (5, 0)])
+def test_noise_alone_makes_no_unit_active(samples, beside):
+    """Components N(b epsilon, 1 - b^2) whatever the text is: E[z|x] is 0, and its estimates scatter by b^2 / n."""
+    network = SemiImplicitPosterior(1, 8, noise=8, layers=0, components=beside).double().eval()
+    with torch.no_grad():
+        for weights in (network.from_text.weight, network.from_text.bias, network.from_noise.weight):
+            weights.zero_()
+        network.from_noise.weight[:8] = 0.9 * torch.eye(8)
+        q = network(torch.randn(4000, 1).double(), noise_of(0, 4000), samples)
+    n = q.means.shape[1]
+    assert n == (51 if beside else 50)
+    noise = noise_of_means(q)
+    torch.testing.assert_close(noise.mean(0), torch.full((8,), 0.81 / n).double(), rtol=0.1, atol=0)
+    assert active_units(q.mean, 0.01) == 8
+    assert active_units(q.mean, 0.01, noise) == 0
+    moved = dataclasses.replace(q, means=q.means + torch.linspace(-1, 1, 4000)[:, None, None])  # by the text: 1/3
+    assert active_units(moved.mean, 0.2, noise_of_means(moved)) == 8
+
+
+@pytest.mark.parametrize("reading", ["paper", "per-dimension"])
+def test_noise_alone_is_no_spread_for_mu_forcing(passed, reading):
+    """Texts at -1 and 1 in each of 2 dimensions, and noise: variance 1 each, on average, by both readings."""
+    generator = torch.Generator().manual_seed(0)
+    text = torch.tensor([-1.0, 1.0]).double().repeat(4)[:, None, None]
+    out, found = passed(torch.zeros(8, 2).double()), []
+    for _ in range(4000):
+        means = text + torch.randn(8, 3, 2, dtype=torch.float64, generator=generator)
+        q = SemiImplicit(means, torch.ones_like(means), 3)
+        found.append(float(MuForcing(margin=10, reading=reading)(out._replace(posterior=q), 0)))
+    assert sum(found) / len(found) == pytest.approx(10 - 1, abs=0.03)
+
+
+def test_without_components_beside_there_are_enough_to_tell_how_the_mean_scatters():
+    network = SemiImplicitPosterior(5, 3, noise=2, components=0)
+    hidden = torch.zeros(4, 5)
+    assert network.train()(hidden, noise_of(0, 4)).means.shape[1] == 2
+    assert network.eval()(hidden, noise_of(0, 4)).means.shape[1] == 50
+    assert network(hidden, noise_of(0, 4), 60).means.shape[1] == 60
 
 
 def linear_toy(b: float, log_variance: float) -> SemiImplicitPosterior:

@@ -9,6 +9,8 @@ from scipy import integrate
 from scipy.special import ive, ndtr
 from scipy.stats import vonmises_fisher
 
+from textvae.errors import RequestError
+from textvae.objective import load_settings
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import VmfPosterior, VonMisesFisher, joined, mapped
 from textvae.parts.posteriors.vmf import angles, log_bessel, log_normaliser, rate_to_uniform
@@ -195,3 +197,8 @@ def test_full_precision_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = module(hidden).mean
     assert torch.equal(found, module(hidden.float()).mean)
+
+
+def test_a_concentration_beyond_what_float64_can_tell_is_refused():
+    with pytest.raises(RequestError, match=r"model\.posterior"):
+        load_settings(None, "vmf", ["model.posterior.concentration=1e7"])

@@ -10,9 +10,12 @@ from torch import Tensor, nn
 from textvae.parts.noise import Noise, same_noise
 from textvae.parts.posteriors.aggregate import aggregated_log_prob
 from textvae.parts.posteriors.gaussian import positive
-from textvae.parts.posteriors.posterior import ENTRIES, Rate
+from textvae.parts.posteriors.posterior import ENTRIES, Posterior, Rate
 from textvae.parts.priors import Prior
 from textvae.settings.tables import Scale
+
+# Components of a sentence in evaluation where K = 0: the mean of its posterior is told from all of them.
+ALONE = 50
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,13 @@ class SemiImplicit:
 
     @property
     def mean(self) -> Float[Tensor, "batch latent"]:
-        """The average of all components' means: an estimate of the mean of q(z|x)."""
+        """The average of all components' means: an estimate of the mean of q(z|x), with `mean_noise`."""
         return self.means.mean(1)
+
+    @property
+    def mean_noise(self) -> Float[Tensor, "batch latent"]:
+        """The variance of `mean` given x, without bias: what it scatters by which components were drawn."""
+        return self.means.var(1, correction=1) / self.means.shape[1]
 
     def rsample(self, noise: Noise, samples: int = 1) -> Float[Tensor, "sample batch latent"]:
         """Reparametrised draws, code j from component j; when there are more codes than components, in turns."""
@@ -136,19 +144,28 @@ class SemiImplicitPosterior(nn.Module):
     ) -> SemiImplicit:
         """The posterior of each sentence: `samples` components to draw codes from and `components` beside them.
 
+        With none beside them there are at least two to draw from, in evaluation 50, for `mean` and `mean_noise`.
+
         Without `noise` every text gets the same noise, always: its code is then a function of the text alone.
         """
         beside = self.components if components is None else components
+        # Without components beside codes' own there may be one alone, which does not tell how it scatters.
+        own = samples if beside else max(samples, 2 if self.training else ALONE)
         with torch.autocast(hidden.device.type, enabled=False):
             hidden = hidden.to(self.from_text.weight.dtype)
             raw = self.from_text(hidden)[:, None]
             if self.from_noise is None:
-                raw = raw.expand(-1, samples + beside, -1)
+                raw = raw.expand(-1, own + beside, -1)
             else:
-                drawn = (noise or same_noise(hidden))(samples + beside, self.noise)
+                drawn = (noise or same_noise(hidden))(own + beside, self.noise)
                 raw = raw + self.from_noise(drawn.to(hidden).transpose(0, 1))
             mean, spread = self.rest(raw).chunk(2, dim=2)
-            return SemiImplicit(mean, positive(spread, self.scale), samples)
+            return SemiImplicit(mean, positive(spread, self.scale), own)
+
+
+def noise_of_means(posterior: Posterior) -> Float[Tensor, "batch latent"] | None:
+    """The variance that `mean` has given x where it is an average of draws; None where it is exact."""
+    return posterior.mean_noise if isinstance(posterior, SemiImplicit) else None
 
 
 def _log_normal(
