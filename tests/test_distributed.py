@@ -93,7 +93,7 @@ TABLES = {
     "free-bits": {
         # Larger weights: normalising means that hardly differ would blow their rounding up.
         "model": {**MODEL, "posterior": {"name": "batch-norm", "gamma": 0.7}, "init": 0.5},
-        "objective": {"free-bits": {"target": 0.2}, "bow": {"hidden": 4}},
+        "objective": {"free-bits": {"target": 0.3}, "bow": {"hidden": 4}},
         "train": SLOWLY,
     },
     "capacity": {
