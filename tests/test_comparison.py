@@ -401,6 +401,16 @@ def test_a_group_is_named_by_what_its_runs_share():
     assert names(["vae2-seed0", "vae2-seed1"]) == ["vae2"]
 
 
+@pytest.mark.parametrize(("others", "drawn"), [(3, 4), (40, 40)])
+def test_of_many_points_one_far_away_is_named_and_not_drawn(others, drawn):
+    """Of few it is drawn: 41 points at 0, 0.1, ..., 3.9 and 700, and 95 in 100 have at most 3.8."""
+    named = [(f"run {n}", [(n / 10, 30.0 + n)]) for n in range(others)] + [("broken", [(700.0, 46.0)])]
+    axes = figures.plane(named, None).axes[0]
+    assert sum(len(points.get_offsets()) for points in axes.collections if len(points.get_offsets())) == drawn
+    assert ("further right: broken at 700" in axes.get_xlabel()) is (drawn == others)
+    assert bool(axes.get_xlim()[1] < 10) is (drawn == others)
+
+
 def test_the_rate_distortion_plane_has_every_run_where_it_belongs(three):
     figure = figures.rate_distortion(compare(three).rows)
     (axes,) = figure.axes

@@ -21,6 +21,8 @@ INK, MUTED, GRID = "#1c1c1c", "#8a8a8a", "#e2e2e2"
 COLOURS = tuple(light for light, _ in RUN_COLOURS)
 # Below this the axis of the KL is linear: zero has a place on it.
 KL_LINEAR = 0.1
+# From so many points on, those far to the right of all others are named and not drawn.
+MANY = 20
 # Where a point's label may go, in points from it: the first place that is free is taken.
 PLACES = tuple((x, y) for y in (0, 12, -12, 24, -24, 36, -36, 48, -48) for x in ((9, -9) if y == 0 else (9, -9, 0)))
 
@@ -111,11 +113,21 @@ def rate_distortion(rows: Sequence[Row]) -> "Figure | None":
 
 
 def plane(named: Sequence[tuple[str, Sequence[tuple[float, float]]]], exact: Any) -> "Figure | None":
-    """The same from names with their points, and a language model's NLL if there is one."""
-    groups = [(place, name, points) for place, (name, points) in enumerate(named) if points]
+    """The same from names with their points, and a language model's NLL if there is one.
+
+    Of many points those far to the right of all others are named below the axis and not drawn: they would press the
+    others into one line.
+    """
+    widest = _widest([rate for _, points in named for rate, _ in points])
+    groups = [
+        (place, name, [point for point in points if point[0] <= widest])
+        for place, (name, points) in enumerate(named)
+        if points
+    ]
     points = [point for *_, own in groups for point in own]
     if not any(rate for rate, _ in points):
         return None
+    beyond = [f"{name} at {rate:.0f}" for name, points in named for rate, _ in points if rate > widest]
     with plain_matplotlib():
         figure, panels = _panels(("plane", ""))
         axes = panels["plane"]
@@ -126,7 +138,7 @@ def plane(named: Sequence[tuple[str, Sequence[tuple[float, float]]]], exact: Any
         axes.set_xlim(-0.04 * wide, 1.15 * wide)
         axes.set_ylim(low - room, high + room)
         _bounds(axes, exact)
-        for place, _, own in groups:
+        for place, _, own in filter(lambda group: group[2], groups):
             look = style(place)
             x, y = zip(*own, strict=True)
             axes.scatter(
@@ -140,11 +152,19 @@ def plane(named: Sequence[tuple[str, Sequence[tuple[float, float]]]], exact: Any
                 zorder=3,
                 clip_on=False,
             )
-        _labels(axes, [(name, own) for _, name, own in groups])
+        _labels(axes, [(name, own) for _, name, own in groups if own])
         _legend(figure, [(place, name) for place, name, _ in groups], line="none")
-        axes.set_xlabel("rate: KL, nats per sentence")
+        right = f"\nfurther right: {', '.join(beyond)}" if beyond else ""
+        axes.set_xlabel(f"rate: KL, nats per sentence{right}")
         axes.set_ylabel("distortion: reconstruction, nats per sentence")
         return figure
+
+
+def _widest(rates: Sequence[float]) -> float:
+    """The largest rate that is drawn: of few points any, of many half as much again as 95 in 100 have at most."""
+    if len(rates) < MANY:
+        return math.inf
+    return 1.5 * sorted(rates)[math.ceil(0.95 * len(rates)) - 1] or math.inf
 
 
 def _points(row: Row) -> Iterator[tuple[float, float]]:
