@@ -403,7 +403,7 @@ def test_a_group_is_named_by_what_its_runs_share():
 
 @pytest.mark.parametrize(("others", "drawn"), [(3, 4), (40, 40)])
 def test_of_many_points_one_far_away_is_named_and_not_drawn(others, drawn):
-    """Of few it is drawn: 41 points at 0, 0.1, ..., 3.9 and 700, and 95 in 100 have at most 3.8."""
+    """Of few it is drawn: 41 points at 0, 0.1, ..., 3.9 and 700, of which 95 in 100 have at most 3.8."""
     named = [(f"run {n}", [(n / 10, 30.0 + n)]) for n in range(others)] + [("broken", [(700.0, 46.0)])]
     axes = figures.plane(named, None).axes[0]
     assert sum(len(points.get_offsets()) for points in axes.collections if len(points.get_offsets())) == drawn

@@ -161,10 +161,10 @@ def plane(named: Sequence[tuple[str, Sequence[tuple[float, float]]]], exact: Any
 
 
 def _widest(rates: Sequence[float]) -> float:
-    """The largest rate that is drawn: of few points any, of many half as much again as 95 in 100 have at most."""
+    """The largest rate that is drawn: of few points any, of many three times what 95 in 100 have at most."""
     if len(rates) < MANY:
         return math.inf
-    return 1.5 * sorted(rates)[math.ceil(0.95 * len(rates)) - 1] or math.inf
+    return 3 * sorted(rates)[math.ceil(0.95 * len(rates)) - 1] or math.inf
 
 
 def _points(row: Row) -> Iterator[tuple[float, float]]:
