@@ -164,9 +164,7 @@ def _verdict(collapsed: bool, uses: bool, kl: float | None, kind: str | None, si
 
 
 def _told(found: dict[str, Any], kind: str | None) -> str:
-    """How much the codes tell of the sentences, which may be less than they cost; where that is an estimate from
-    above, by the surrogate density of a semi-implicit posterior, it says so.
-    """
+    """How much the codes tell of the sentences, which may be less than they cost; of an upper rate, at most."""
     nats = found["mutual_information"]
     if nats is None:
         return ""
