@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from textvae.batches import TokenStore
+from textvae.corpora.store import spaced
 from textvae.errors import RequestError
 from textvae.evaluate import latent_scores, model_of
 from textvae.generate.trained import Trained
@@ -16,7 +17,7 @@ from textvae.metrics.text import distinct
 from textvae.objective import load_settings
 from textvae.parts.priors import StandardNormal
 from textvae.run import Run, corpus_of
-from textvae.scores import score, spaced
+from textvae.scores import score
 from textvae.settings import BatchNormPosterior, Settings, VmfPosterior
 from textvae.terms.mu_forcing import MuForcing
 

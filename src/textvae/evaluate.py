@@ -102,7 +102,7 @@ def evaluate(
     scores = score(model, store, seed)
     rows = subset(len(store), iw_sentences, seed)
     nll = importance_weighted(model, store, rows, iw_samples, seed, progress)
-    components = getattr(model.posterior, "components", None)
+    components = _components(model)
     report = {
         "split": split,
         **likelihoods(scores, store),
@@ -290,10 +290,15 @@ def _over_draws(
     return fmean(values), stdev(values) if all(map(math.isfinite, values)) else math.nan
 
 
+def _components(model: TextVAE) -> int | None:
+    """K of a semi-implicit posterior."""
+    return getattr(model.posterior, "components", None)
+
+
 def _latent_signature(
     model: TextVAE, mutual: MutualInformation | None, store: TokenStore, sentences: int, seed: int
 ) -> str:
-    components = getattr(model.posterior, "components", None)
+    components = _components(model)
     return signature(
         "latent",
         **({} if components is None else {"k": components}),

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from textvae.batches import Batch, TokenStore, evaluation_batches
+from textvae.corpora.store import spaced
 from textvae.metrics.information import MutualInformation, mutual_information
 from textvae.metrics.latent import active_units
 from textvae.metrics.likelihood import perplexity
@@ -118,7 +119,7 @@ def information(scores: Scores, sentences: int) -> MutualInformation | None:
 
 
 def looked_at(scores: Scores, sentences: int) -> Int[Tensor, " n"]:
-    """Which of the scored sentences `information` looks at, evenly spaced: files may be sorted."""
+    """Which of the scored sentences `information` looks at."""
     wanted = -(-sentences // 4) if isinstance(scores.posterior, Iaf) else sentences
     return torch.from_numpy(spaced(len(scores), wanted))
 
@@ -131,11 +132,6 @@ def densities(scores: Scores, sentences: int) -> tuple[Float[Tensor, " n"], Floa
     with torch.no_grad():
         log_q, mixture = posterior.log_prob(z[None]), posterior.mixture_log_prob(z)
     return None if log_q is None or mixture is None else (log_q[0], mixture)
-
-
-def spaced(sentences: int, wanted: int) -> np.ndarray:
-    """The numbers of up to `wanted` sentences, evenly spaced from the first to the last."""
-    return np.unique(np.linspace(0, sentences - 1, min(wanted, sentences)).astype(np.int64))
 
 
 def restate(model: TextVAE, training: TokenStore) -> None:

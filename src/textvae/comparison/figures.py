@@ -119,11 +119,8 @@ def plane(named: Sequence[tuple[str, Sequence[tuple[float, float]]]], exact: Any
     others into one line.
     """
     widest = _widest([rate for _, points in named for rate, _ in points])
-    groups = [
-        (place, name, [point for point in points if point[0] <= widest])
-        for place, (name, points) in enumerate(named)
-        if points
-    ]
+    near = [(name, [point for point in points if point[0] <= widest]) for name, points in named]
+    groups = [(place, name, points) for place, (name, points) in enumerate(near) if points]
     points = [point for *_, own in groups for point in own]
     if not any(rate for rate, _ in points):
         return None
@@ -138,7 +135,7 @@ def plane(named: Sequence[tuple[str, Sequence[tuple[float, float]]]], exact: Any
         axes.set_xlim(-0.04 * wide, 1.15 * wide)
         axes.set_ylim(low - room, high + room)
         _bounds(axes, exact)
-        for place, _, own in filter(lambda group: group[2], groups):
+        for place, _, own in groups:
             look = style(place)
             x, y = zip(*own, strict=True)
             axes.scatter(
@@ -152,7 +149,7 @@ def plane(named: Sequence[tuple[str, Sequence[tuple[float, float]]]], exact: Any
                 zorder=3,
                 clip_on=False,
             )
-        _labels(axes, [(name, own) for _, name, own in groups if own])
+        _labels(axes, [(name, own) for _, name, own in groups])
         _legend(figure, [(place, name) for place, name, _ in groups], line="none")
         right = f"\nfurther right: {', '.join(beyond)}" if beyond else ""
         axes.set_xlabel(f"rate: KL, nats per sentence{right}")

@@ -25,6 +25,11 @@ _COUNTS = ("sentences", "tokens", "dropped", "cut", "blank")
 _POSITIONS = 4
 
 
+def spaced(sentences: int, wanted: int) -> np.ndarray:
+    """The numbers of up to `wanted` sentences, evenly spaced from the first to the last: files may be sorted."""
+    return np.unique(np.linspace(0, sentences - 1, min(wanted, sentences)).astype(np.int64))
+
+
 class TokenStore:
     """One split of a corpus as token ids in memory-mapped files: `store[i]` is a sentence with its end mark.
 

@@ -26,8 +26,14 @@ def variance_of_means(
     [1.0, 0.0]
     """
     _require_sentences("variance_of_means", means)
-    variance = means.double().var(dim=0, correction=0)
-    return variance if noise is None else variance - (1 - 1 / len(means)) * noise.double().mean(0)
+    return less_noise(means.double().var(dim=0, correction=0), None if noise is None else noise.double())
+
+
+def less_noise(
+    variance: Float[Tensor, "latent"], noise: Float[Tensor, "sentence latent"] | None
+) -> Float[Tensor, "latent"]:
+    """A population variance over sentences, less what estimates of `noise` variance each add to it on average."""
+    return variance if noise is None else variance - (1 - 1 / len(noise)) * noise.mean(0)
 
 
 def active_units(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from textvae.corpora.store import spaced
 from textvae.errors import RequestError
 from textvae.files import write_text
 from textvae.report import figures
@@ -231,7 +232,7 @@ def _maps(runs: Sequence[RunReport]) -> str:
     def draw(place: int, run: RunReport) -> tuple[str, str]:
         assert run.means is not None
         places, shares = mapped[place]
-        shown = np.unique(np.linspace(0, len(places) - 1, min(most, len(places))).astype(int))
+        shown = spaced(len(places), most)
         points = [figures.run_colour(place) if run.labels is None else colours[run.labels[row]] for row in shown]
         variance = float(run.means.astype(np.float64).var(0).sum())
         fact = (

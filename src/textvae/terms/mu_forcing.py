@@ -6,6 +6,7 @@ from jaxtyping import Float
 from pydantic import NonNegativeFloat
 from torch import Tensor
 
+from textvae.metrics.latent import less_noise
 from textvae.model import Pass
 from textvae.parts.gather import gathered
 from textvae.parts.posteriors.semi_implicit import noise_of_means
@@ -37,9 +38,7 @@ class MuForcing(Term):
         """The hinge of the global batch."""
         assert out.posterior is not None
         means, noise = gathered(out.posterior.mean), noise_of_means(out.posterior)
-        variance = means.var(dim=0, correction=0)
-        if noise is not None:
-            variance = variance - (1 - 1 / len(means)) * gathered(noise).mean(0)
+        variance = less_noise(means.var(dim=0, correction=0), None if noise is None else gathered(noise))
         spread = variance.sum() / 2 if self.reading == "paper" else variance.mean()
         return (self.margin - spread).clamp(min=0)
 
