@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Both cores on tests: two workers with one thread each.
 TESTS := $(BIN)/python -m pytest -n 2
 
-.PHONY: setup demo test check clean
+.PHONY: setup demo test check explore clean
 
 setup: .venv/.ready
 
@@ -27,6 +27,10 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(TESTS) --jaxtyping-packages=textvae,beartype.beartype
+
+# Properties on new random input, many times over: not part of `check`, which must say the same each time.
+explore: setup
+	$(TESTS) -m hypothesis --hypothesis-profile=explore
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -13,7 +13,10 @@ from textvae.parts.posteriors import DiagonalGaussian
 from textvae.parts.priors import StandardNormal
 from textvae.tokenizers import Tokenizer
 
-settings.register_profile("textvae", deadline=None)  # a first call of torch is slow, which says nothing
+# No deadline: a first call of torch is slow, which says nothing. The same examples each time, so that what passed
+# passes again; `make explore` looks for new ones.
+settings.register_profile("textvae", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=2000, print_blob=True)
 settings.load_profile("textvae")
 torch.set_num_threads(1)  # results do not depend on the machine, and workers do not fight over cores
 
