@@ -132,7 +132,7 @@ def markdown(rows: Rows) -> str:
             str(len(seeds)),
             spread(seeds, "reconstruction"),
             spread(seeds, "kl") + kind,
-            spread(seeds, "mutual_information"),
+            information(seeds),
             spread(seeds, "shuffle_gap"),
             DASH if DASH in active else active,
             spread(seeds, "nll"),
@@ -156,6 +156,13 @@ def spread(seeds: Mapping[str, Mapping[str, Any]], column: str, digits: int = 2)
         return DASH
     behind = f" ± {statistics.stdev(found):.{digits}f}" if len(found) > 1 else ""
     return f"{round(statistics.fmean(found), digits) + 0.0:.{digits}f}{behind}"  # never -0.00
+
+
+def information(seeds: Mapping[str, Mapping[str, Any]]) -> str:
+    """MI as `spread`; by two estimates where one is from below and one from above."""
+    value = spread(seeds, "mutual_information")
+    lowest = [numbers.get("mutual_information_lower") for numbers in seeds.values()]
+    return value if None in lowest else f"{spread(seeds, 'mutual_information_lower')} to {value}"
 
 
 def speed(rows: Rows, name: str) -> str:

@@ -240,6 +240,17 @@ def test_labels_of_bounds_and_estimates_have_a_note_each(make):
     assert {"KL upper", "KL monte-carlo", "NLL surrogate"} <= set(starts)
 
 
+def test_information_from_below_and_above_is_a_range(make):
+    between = {**SCORES, "mutual_information_lower": 2.25}
+    other = {**between, "mutual_information_lower": 2.75, "mutual_information": 3.5}
+    folders = [make("a", "train.seed=1", scores=between), make("b", "train.seed=2", scores=other)]
+    first, second = compare(folders[:1]), compare(folders, by_seed=True)
+    assert first.table()[1][6] == "2.25 to 2.50" and second.table()[1][7] == "2.50 ± 0.35 to 3.00 ± 0.71"
+    assert any(note.startswith("MI as one number to another") for note in second.notes)
+    plain = compare([make("c", scores=SCORES)])
+    assert plain.table()[1][6] == "2.50" and not any("one number to" in note for note in plain.notes)
+
+
 def test_a_point_posterior_and_old_evaluations_have_dashes(make, tmp_path):
     point = {**SCORES, "reasons": {"kl": "the point posterior has no density"}}
     point |= dict.fromkeys(("kl", "rate_kind", "bound", "nll_iw", "nll_iw_standard_error", "nll_iw_kind"))

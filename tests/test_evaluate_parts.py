@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from itertools import product
 
 import numpy as np
@@ -148,7 +149,17 @@ def test_a_semi_implicit_evaluation_says_what_stands_for_the_density(runs):
     assert (signature["posterior"], signature["rate"], signature["k"]) == ("semi-implicit", "upper", "6")
     assert parse(found["latent_signature"])[1]["k"] == "6"
     assert found["kl_per_dimension"] is None and "no closed form" in found["reasons"]["kl_per_dimension"]
-    assert found["nll_iw"] <= found["bound"] + 5 and found["mutual_information"] is not None
+    assert found["nll_iw"] <= found["bound"] + 5
+    assert found["mutual_information_lower"] < found["mutual_information"] <= found["mutual_information_ceiling"]
+    bounds = found["information_bounds"]
+    assert bounds["mutual_information_lower"] < bounds["mutual_information"]
+    assert "mutual_information_lower" not in found["reasons"]
+
+
+def test_one_estimate_of_the_information_is_enough_for_a_density(runs):
+    found, _ = evaluated(runs["mixture-prior"])
+    assert found["information_bounds"]["mutual_information_lower"] is None
+    assert "one estimate" in found["reasons"]["mutual_information_lower"]
 
 
 def test_on_a_sphere_there_are_no_moments(runs):
@@ -161,7 +172,8 @@ def test_on_a_sphere_there_are_no_moments(runs):
 
 def test_an_autoencoder_has_a_reconstruction_and_no_likelihood(runs):
     found, signature = evaluated(runs["point"])
-    for name in ("kl", "bound", "nll_iw", "perplexity_iw", "mutual_information", "perplexity_bound"):
+    information = ("mutual_information", "mutual_information_lower")
+    for name in ("kl", "bound", "nll_iw", "perplexity_iw", *information, "perplexity_bound"):
         assert found[name] is None and found["reasons"][name] == "the point posterior has no density"
     assert found["reconstruction"] > 0 and found["active_units"]["0.01"] >= 0
     assert signature["rate"] == signature["bound"] == "none" and "gap_to_surprisal" not in found
@@ -178,6 +190,13 @@ def test_every_kind_of_model_is_diagnosed_and_generates(runs, name):
     found = diagnose(runs[name].folder)
     assert found.sentences and all(found.sentences) and found.command.startswith("textvae ")
     assert (found.kl is None) == (name == "point")
+    told = " ".join(found.sentences)
+    if name == "semi-implicit":
+        assert (
+            f"It tells {max(0, found.mutual_information_lower):.2f} to {found.mutual_information:.2f} nats" in told
+        )
+    else:
+        assert found.mutual_information_lower is None and not re.search(r"tells \S+ to", told)
     model = load(runs[name].folder)
     texts = ["the kettle impressed my sister .", "they will dislike the chair ."]
     z = model.encode(texts)

@@ -273,6 +273,8 @@ def test_the_table_shows_the_numbers_given():
     assert found.cells("IW-NLL") == ["22.55 ± 0.37|500 codes each, 300 sentences"] * 2
     assert found.numbers("IW-NLL")[:4] == [22.5457927, 0.3730581, 500, 300]
     assert found.cells("Mutual information") == ["0.86|ceiling 7.60 = ln 2,000"] * 2
+    between = vae(evaluation={**EVALUATION, "mutual_information_lower": 0.75})
+    assert scores(between).cells("Mutual information") == ["0.75 to 0.86|ceiling 7.60 = ln 2,000"]
     assert found.cells("Active units") == ["4 of 6|above 0.2: 3"] * 2
     assert found.cells("Perplexity") == ["5.82"] * 2
 

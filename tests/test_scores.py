@@ -9,7 +9,8 @@ from textvae.metrics.information import mutual_information
 from textvae.model import build
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import mapped
-from textvae.scores import evaluating, information, looked_at, on, score
+from textvae.parts.posteriors.semi_implicit import SemiImplicitPosterior
+from textvae.scores import evaluating, information, information_below, looked_at, on, score
 
 
 def tiny(tokenizer, latent: int = 3, **decoder):
@@ -147,6 +148,17 @@ def test_information_is_that_of_evenly_spaced_sentences(model, tiny_store):
         expected = mutual_information(posterior.log_prob(z), posterior.mixture_log_prob(z))
         assert information(found, sentences) == expected
         assert expected.sentences == min(sentences, 40)
+
+
+def test_information_from_below_is_of_a_semi_implicit_posterior_alone(model, tiny_store):
+    assert information_below(score(model, tiny_store), 40) is None
+    model.posterior = SemiImplicitPosterior(10, 3, noise=3, components=20)  # the encoder's two directions
+    found = score(model, tiny_store)
+    some = looked_at(found, 15)
+    z, q = found.z[some], mapped(found.posterior, lambda rows: rows[some]).apart
+    expected = mutual_information(q.log_prob(z[None])[0], q.mixture_log_prob(z))
+    assert information_below(found, 15) == expected
+    assert expected.nats < information(found, 15).nats
 
 
 def test_a_batch_goes_to_a_device_whole(tiny_store):

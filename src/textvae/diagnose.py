@@ -47,6 +47,7 @@ class Diagnosis:
     kl: float | None
     rate_kind: str | None
     mutual_information: float | None
+    mutual_information_lower: float | None
     mutual_information_sentences: int | None
     mutual_information_ceiling: float | None
     shuffle_gap: float | None
@@ -99,7 +100,7 @@ def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, differ
     active = found["active_units"]["0.01"]
     sentences = [
         _verdict(collapsed, uses, kl, scores.rate_kind, since),
-        _told(found, scores.rate_kind),
+        _told(found),
         ("" if off is None else f"{off} of {found['latent']} dimensions are off (KL below {DIMENSION_OFF} nats); ")
         + f"{active} of {found['latent']} are active units (variance of their means above 0.01).",
         f"Exchanging codes between sentences raises reconstruction by {gap:.2f} nats a sentence: "
@@ -116,6 +117,7 @@ def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, differ
         kl=kl,
         rate_kind=scores.rate_kind,
         mutual_information=found["mutual_information"],
+        mutual_information_lower=found["mutual_information_lower"],
         mutual_information_sentences=found["mutual_information_sentences"],
         mutual_information_ceiling=found["mutual_information_ceiling"],
         shuffle_gap=gap,
@@ -164,14 +166,14 @@ def _verdict(collapsed: bool, uses: bool, kl: float | None, kind: str | None, si
     return f"The posterior has collapsed: the code costs {paid}{when}."
 
 
-def _told(found: dict[str, Any], kind: str | None) -> str:
-    """How much the codes tell of the sentences, which may be less than they cost; of an upper rate, at most."""
-    nats = found["mutual_information"]
+def _told(found: dict[str, Any]) -> str:
+    """How much the codes tell of the sentences, which may be less than they cost."""
+    nats, lowest = found["mutual_information"], found["mutual_information_lower"]
     if nats is None:
         return ""
     among = f"MI among {found['mutual_information_sentences']:,}, at most {found['mutual_information_ceiling']:.2f}"
-    most = "at most about " if kind == "upper" else ""
-    return f"It tells {most}{round(nats, 2) + 0.0:.2f} nats of which sentence it is ({among})."
+    least = "" if lowest is None else f"{max(0.0, lowest):.2f} to "
+    return f"It tells {least}{round(nats, 2) + 0.0:.2f} nats of which sentence it is ({among})."
 
 
 def _aggregate(moment: float | None, expected: float) -> str:
@@ -258,6 +260,7 @@ def _language_model(run: Run, split: str, different: int) -> Diagnosis:
             "kl",
             "rate_kind",
             "mutual_information",
+            "mutual_information_lower",
             "mutual_information_sentences",
             "mutual_information_ceiling",
             "shuffle_gap",

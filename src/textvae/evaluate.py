@@ -15,6 +15,7 @@ from torch import Tensor
 import textvae
 from textvae.batches import TokenStore, evaluation_batches
 from textvae.corpora import grammar
+from textvae.corpora.store import spaced
 from textvae.errors import RequestError
 from textvae.files import write_json, writing
 from textvae.metrics import latent
@@ -32,7 +33,7 @@ from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.posteriors.semi_implicit import noise_of_means
 from textvae.parts.priors import StandardNormal, UniformSphere
 from textvae.run import Run, corpus_of
-from textvae.scores import Scores, densities, evaluating, information, looked_at, on, score
+from textvae.scores import Scores, densities, evaluating, information, information_below, looked_at, on, score
 from textvae.tokenizers import UNK, Tokenizer
 
 # Posteriors mixed in the estimate of I(x; z), and draws of the aggregated posterior that are averaged.
@@ -40,6 +41,7 @@ MI_SENTENCES, DRAWS = 10_000, 5
 # What `latent_scores` gives.
 LATENT = (
     "mutual_information",
+    "mutual_information_lower",
     "mutual_information_sentences",
     "mutual_information_ceiling",
     "active_units",
@@ -67,8 +69,9 @@ NUMBERS = frozenset(
     bits_per_character surprisal entropy gap_to_surprisal gap_to_surprisal_standard_error information_bounds.lower
     information_bounds.above_lower information_bounds.above_lower_standard_error information_bounds.below_upper
     information_bounds.below_upper_standard_error information_bounds.entropy information_bounds.distortion
-    information_bounds.mutual_information information_bounds.ceiling information_bounds.rate
-    information_bounds.holds information_bounds.sentences information_bounds.reason information_bounds""".split()
+    information_bounds.mutual_information information_bounds.mutual_information_lower information_bounds.ceiling
+    information_bounds.rate information_bounds.holds information_bounds.sentences information_bounds.reason
+    information_bounds""".split()
 ).union(LATENT)
 # Padded tokens, over sentences and samples, that importance weighting works on at once.
 IW_TOKENS = 16_384
@@ -155,6 +158,10 @@ def _reasons(run: Run, report: dict[str, Any]) -> dict[str, str]:
     else:
         why = dict.fromkeys(("kl", "rate_kind", "bound", "nll_iw"), f"the {posterior} posterior has no density")
         why["mutual_information"] = why["kl"]
+        if posterior != "semi-implicit":
+            why["mutual_information_lower"] = "there is one estimate, by the posterior's own density"
+        if posterior == "point":
+            why["mutual_information_lower"] = why["kl"]
         why["kl_per_dimension"] = f"the rate of {posterior} under {prior} has no closed form by dimension"
         why["log_det_covariance"] = "codes lie on a sphere" if posterior == "vmf" else "the covariance is singular"
         why["mean_squared_norm"] = why["log_det_covariance"]
@@ -251,7 +258,7 @@ def latent_scores(
     """
     if scores.posterior is None:
         return dict.fromkeys(LATENT)
-    mutual = information(scores, MI_SENTENCES)
+    mutual, lowest = information(scores, MI_SENTENCES), information_below(scores, MI_SENTENCES)
     index = torch.as_tensor(np.arange(len(store)) if rows is None else rows)
     with torch.no_grad():
         draws = scores.posterior.rsample(sentence_noise(mixed(seed, 1), index), DRAWS)
@@ -259,10 +266,11 @@ def latent_scores(
     prior, dimensions = model.prior, scores.rate_per_dimension
     assert scores.z is not None
     normal, noise = isinstance(prior, StandardNormal), noise_of_means(scores.posterior)
-    mmd = squared_mmd(scores.z[:MI_SENTENCES]) if normal and len(scores) > 1 else None
+    mmd = squared_mmd(scores.z[spaced(len(scores), MI_SENTENCES)]) if normal and len(scores) > 1 else None
     flat = not isinstance(prior, UniformSphere)  # on a sphere a covariance says nothing
     values = (
         mutual and mutual.nats,
+        lowest and lowest.nats,
         mutual and mutual.sentences,
         mutual and mutual.ceiling,
         {str(t): latent.active_units(scores.posterior.mean, t, noise) for t in (0.01, 0.2)},
@@ -433,8 +441,8 @@ def bounds_of_information(scores: Scores, store: TokenStore) -> tuple[dict[str, 
     if store.window is not None or store.counts["dropped"] or store.counts["cut"] or (store.ids == UNK).any():
         return None, "the entropy is of whole sentences, none left out, cut, or with unknown words"
     rows, entropy = looked_at(scores, MI_SENTENCES), grammar.reviews().entropy
-    upper = scores.rate_kind == "upper"
-    bounds = information_bounds(entropy, scores.reconstruction[rows], scores.rate[rows], *found, upper=upper)
+    below = densities(scores, MI_SENTENCES, apart=True)
+    bounds = information_bounds(entropy, scores.reconstruction[rows], scores.rate[rows], *found, below)
     return {name: _finite(value) for name, value in asdict(bounds).items()}, None
 
 

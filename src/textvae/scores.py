@@ -19,7 +19,7 @@ from textvae.metrics.likelihood import perplexity
 from textvae.model import TextVAE
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import BatchNormPosterior, Iaf, Posterior, RateKind, joined, mapped
-from textvae.parts.posteriors.semi_implicit import noise_of_means
+from textvae.parts.posteriors.semi_implicit import SemiImplicit, noise_of_means
 from textvae.parts.products import exactly
 
 # Padded tokens scored at once.
@@ -118,17 +118,39 @@ def information(scores: Scores, sentences: int) -> MutualInformation | None:
     return None if found is None else mutual_information(*found)
 
 
+def information_below(scores: Scores, sentences: int) -> MutualInformation | None:
+    """I(x; z) from below where `information` is from above, of a semi-implicit posterior; None of all others.
+
+    The density ratio of a code is that by components which it was not drawn from. Whatever function of sentence and
+    code, fixed before codes are drawn, stands for the densities, the mean logarithm of its value over its average
+    over sentences is at most I, and less the worse it stands for them; it can be below 0.
+
+    Source: Barber and Agakov 2003; Poole et al. 2019, "On variational bounds of mutual information", section 2.
+    """
+    found = densities(scores, sentences, apart=True)
+    return None if found is None else mutual_information(*found)
+
+
 def looked_at(scores: Scores, sentences: int) -> Int[Tensor, " n"]:
     """Which of the scored sentences `information` looks at."""
     wanted = -(-sentences // 4) if isinstance(scores.posterior, Iaf) else sentences
     return torch.from_numpy(spaced(len(scores), wanted))
 
 
-def densities(scores: Scores, sentences: int) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]] | None:
-    """log q(z_n|x_n) and the mixture's ln (1/N) sum_m q(z_n|x_m) of the sentences of `looked_at`."""
+def densities(
+    scores: Scores, sentences: int, apart: bool = False
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]] | None:
+    """log q(z_n|x_n) and the mixture's ln (1/N) sum_m q(z_n|x_m) of the sentences of `looked_at`.
+
+    With `apart` both by components that no code was drawn from; None where the posterior does not have any.
+    """
     assert scores.posterior is not None and scores.z is not None
     place = looked_at(scores, sentences)
     posterior, z = mapped(scores.posterior, lambda rows: rows[place]), scores.z[place]
+    if apart:
+        if not isinstance(posterior, SemiImplicit):
+            return None
+        posterior = posterior.apart
     with torch.no_grad():
         log_q, mixture = posterior.log_prob(z[None]), posterior.mixture_log_prob(z)
     return None if log_q is None or mixture is None else (log_q[0], mixture)

@@ -48,6 +48,15 @@ def test_what_stands_in_for_a_density_and_what_the_prior_would_have_is_said():
     assert "exact, 4" in {name: unit for name, _, unit in measures({**given, "nll_iw_kind": "exact"})}["NLL"]
 
 
+def test_two_estimates_of_the_information_stand_together():
+    given = {"mutual_information": 2.5, "mutual_information_lower": 2.25, "lower": 1.0, "rate": 3.0, "holds": True}
+    for more, information in (({}, "2.25 to 2.50"), ({"mutual_information_lower": None}, "2.50")):
+        scores = given | more
+        rows = {name: value for name, value, _ in measures({**scores, "information_bounds": scores})}
+        assert rows["MI of sentence and code"] == information
+        assert rows["H - D, I and R"] == f"1.00, {information}, 3.00: holds"
+
+
 def test_all_sentences_for_the_likelihood(run):
     scores = json.loads(call("evaluate", run, "--iw-samples", 2, "--iw-sentences", "all", "--json").stdout)
     assert scores["iw_sentences"] == scores["sentences"]

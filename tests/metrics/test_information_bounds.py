@@ -23,11 +23,18 @@ def source(spread: float, sentences: int = 3000):
     return -log_px, rate, log_q, log_mixture
 
 
-def test_an_estimate_from_above_can_fail_and_cannot_hold():
+def test_between_two_estimates_the_lower_one_is_held_against_h_minus_d():
     reconstruction, rate, log_q, log_mixture = source(0.7)
-    found = information_bounds(math.log(8), reconstruction, rate, log_q, log_mixture, upper=True)
-    assert found.holds is None and "from above" in found.reason
-    failing = information_bounds(math.log(8), reconstruction - 0.5, rate, log_q, log_mixture, upper=True)
+    for shift in (0.0, 0.4):  # how far apart they are; the truth is H - D itself
+        below = (log_q - shift, log_mixture)
+        found = information_bounds(math.log(8), reconstruction + 0.2, rate + 1, log_q, log_mixture, below)
+        assert found.mutual_information == mutual_information(log_q, log_mixture).nats
+        assert found.mutual_information_lower == pytest.approx(found.mutual_information - shift)
+        assert found.above_lower == pytest.approx(0.2 - shift, abs=0.01)
+        assert found.below_upper == pytest.approx(found.rate - found.mutual_information)
+        assert found.holds is (None if shift else True)
+    assert f"between {found.mutual_information_lower:.2f} and {found.mutual_information:.2f}" in found.reason
+    failing = information_bounds(math.log(8), reconstruction, rate - 3.0, log_q, log_mixture, (log_q, log_mixture))
     assert failing.holds is False
 
 

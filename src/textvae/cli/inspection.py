@@ -109,8 +109,6 @@ def measures(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     units, latent = scores.get("active_units") or {}, scores.get("latent")
     n, ceiling = scores.get("mutual_information_sentences"), number(scores.get("mutual_information_ceiling"))
     mixed = f"nats, of {n:,} mixed, at most ln {n:,} = {ceiling}" if n else ""
-    if n and scores.get("rate_kind") == "upper":
-        mixed += ", upper"
     kind, drawn = scores.get("nll_iw_kind"), scores.get("sentences")
     norm = f"of sampled codes; the prior's own: {number(latent / drawn) if latent and drawn else DASH}"
     own = number(scores.get("mmd_squared_prior_deviation"), 5)
@@ -127,7 +125,7 @@ def measures(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("perplexity of the bound", _mean(scores, "perplexity_bound"), "per token, end mark counted"),
         ("perplexity of the NLL", _mean(scores, "perplexity_iw"), "per token, end mark counted"),
         ("bits per character", _mean(scores, "bits_per_character"), "by the bound"),
-        ("MI of sentence and code", _mean(scores, "mutual_information"), mixed),
+        ("MI of sentence and code", _information(scores), mixed),
         ("active units", _count(units.get("0.01")), f"of {latent}, variance above 0.01"),
         ("very active units", _count(units.get("0.2")), f"of {latent}, variance above 0.2"),
         ("shuffle gap", _mean(scores, "shuffle_gap"), f"{NATS} lost with another sentence's code"),
@@ -147,6 +145,12 @@ def _mean(scores: Mapping[str, Any], name: str) -> str:
     return value if error is None or value == DASH else f"{value} ± {number(error)}"
 
 
+def _information(scores: Mapping[str, Any]) -> str:
+    """The mutual information; by two estimates where one is from above and one from below."""
+    lowest, value = number(scores.get("mutual_information_lower")), number(scores.get("mutual_information"))
+    return value if lowest == DASH else f"{lowest} to {value}"
+
+
 def _drawn(scores: Mapping[str, Any], name: str) -> str:
     """A mean over draws of the codes, with its standard deviation over them."""
     deviation, value = scores.get(f"{name}_standard_deviation"), number(scores.get(name))
@@ -164,7 +168,7 @@ def _bounds(found: Mapping[str, Any] | None) -> str:
     if not found:
         return DASH
     verdict = {True: "holds", False: "does not hold", None: "undecided"}[found["holds"]]
-    return f"{', '.join(number(found[name]) for name in ('lower', 'mutual_information', 'rate'))}: {verdict}"
+    return f"{number(found['lower'])}, {_information(found)}, {number(found['rate'])}: {verdict}"
 
 
 def _count(value: int | None) -> str:

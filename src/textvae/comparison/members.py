@@ -28,6 +28,7 @@ SCORES = (
     "iw_samples",
     "iw_sentences",
     "mutual_information",
+    "mutual_information_lower",
     "mutual_information_sentences",
     "mutual_information_ceiling",
     "shuffle_gap",

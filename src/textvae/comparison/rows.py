@@ -24,6 +24,7 @@ AVERAGED = (
     "reconstruction",
     "kl",
     "mutual_information",
+    "mutual_information_lower",
     "active_units_0.01",
     "active_units_0.2",
     "shuffle_gap",
@@ -49,7 +50,8 @@ DESCRIBED = (
 ERRORS = ("nll_standard_error", "shuffle_gap_standard_error")
 # Columns that an evaluation has under the same name.
 LATENT = ("shuffle_gap", "log_det_covariance", "mean_squared_norm", "kl_moment_matched", "mmd_squared")
-SCORED = ("bound", "reconstruction", "kl", "mutual_information", *LATENT, ERRORS[1], *DESCRIBED[1:])
+INFORMATION = ("mutual_information", "mutual_information_lower")
+SCORED = ("bound", "reconstruction", "kl", *INFORMATION, *LATENT, ERRORS[1], *DESCRIBED[1:])
 MIXED = "mixed"
 
 

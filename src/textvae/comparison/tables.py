@@ -31,6 +31,7 @@ RATE_KINDS = {
     "monte-carlo": "KL monte-carlo: estimated from one code a sentence; it has sampling error.",
     MIXED: "KL mixed: the runs of the row have rates of different kinds.",
 }
+BETWEEN = "MI as one number to another: by an estimate from below and one from above."
 SURROGATE = "NLL surrogate: the posterior has no density; a mixture of draws stands for it in the weights."
 
 
@@ -48,6 +49,9 @@ def cells(rows: Sequence[Row], by_seed: bool) -> list[list[str]]:
         error = value["nll_standard_error"] if not by_seed else spread["nll"]
         kind = value["rate_kind"]
         information = _spread(value["mutual_information"], spread["mutual_information"])
+        if value["mutual_information_lower"] is not None:
+            lowest = _spread(value["mutual_information_lower"], spread["mutual_information_lower"])
+            information = f"{lowest} to {information}"
         if len(sizes) > 1 and value["mutual_information"] is not None:
             information += f" ({_text(value['mutual_information_sentences'], 0)})"
         told = [
@@ -133,6 +137,8 @@ def notes(rows: Sequence[Row], baseline: Row | None, speed: Row | None, by_seed:
     if any(value["nll_kind"] == "surrogate" for value in every):
         told.append(SURROGATE)
     told += _ceilings(rows)
+    if any(value["mutual_information_lower"] is not None for value in every):
+        told.append(BETWEEN)
     if any(value["active_units_0.01"] is not None for value in every):
         told.append("Active units: variance of their means above 0.01 / above 0.2.")
     if any(value["shuffle_gap"] is not None for value in every):

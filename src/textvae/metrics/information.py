@@ -41,7 +41,7 @@ def mutual_information(
     does the estimate, and a truth near ln N or above it comes out too low: use thousands of sentences. Where
     every posterior is the same it is 0; a small sample can bring it a little below 0. With the surrogate density of
     a semi-implicit posterior, in which a code's own component stands out, it is too high, the more so the narrower
-    components are and the fewer.
+    components are and the fewer; by components that the code was not drawn from it is too low.
     Raises RequestError without a sentence, or where a mixture leaves out the sentence's own posterior.
 
     Source: Hoffman and Johnson 2016, "ELBO surgery"; He et al. 2019, "Lagging inference networks".
@@ -66,14 +66,16 @@ def mutual_information(
 class InformationBounds:
     """H - D <= I <= R, nats per sentence, each gap with the standard error of a paired difference.
 
-    `above_lower` is I - (H - D) and `below_upper` R - I: both are at least 0 but for sampling. `holds` is None
-    where it cannot be told, for the `reason` that is given.
+    `above_lower` is I - (H - D) and `below_upper` R - I: both are at least 0 but for sampling. Where there are two
+    estimates of I, that from below is `mutual_information_lower`, and `above_lower` is by it. `holds` is None where
+    it cannot be told, for the `reason` that is given.
     """
 
     entropy: float
     distortion: float
     rate: float
     mutual_information: float
+    mutual_information_lower: float | None
     ceiling: float
     lower: float
     above_lower: float
@@ -91,24 +93,27 @@ def information_bounds(
     rate: Float[Tensor, "sentence"],
     log_q: Float[Tensor, "sentence"],
     log_mixture: Float[Tensor, "sentence"],
-    upper: bool = False,
+    below: tuple[Float[Tensor, "sentence"], Float[Tensor, "sentence"]] | None = None,
 ) -> InformationBounds:
     """Whether H - D <= I <= R holds, of sentences from a source of known entropy H, all by the same codes.
 
     D is the mean of -log p(x_n | z_n) and R that of the rates; I is the estimate of `mutual_information`, which
     cannot pass ln N. The inequality is said to hold where neither gap is more than 3 of its standard errors below
     0, those of the means of log q(z_n | x_n) - log q(z_n) - log p(x_n | z_n) and of rate - log q(z_n | x_n) + log
-    q(z_n); it cannot be told where the lower one fails and H - D is above ln N - 2, or numbers are not finite, nor
-    where `log_q` is only known from above (`upper`, a semi-implicit posterior) and neither gap fails.
+    q(z_n). It cannot be told where the lower one fails and H - D is above ln N - 2, or numbers are not finite. Of a
+    semi-implicit posterior, whose `log_q` is known from above, `below` has `log_q` and `log_mixture` by components
+    that the codes were not drawn from: then the lower gap is by these, and where it fails it cannot be told.
     Raises RequestError as `mutual_information`.
 
     Source: Alemi et al. 2018, eq. 1; Prokhorov et al. 2019, section 2.1.
     """
     mutual = mutual_information(log_q, log_mixture)
+    lowest = None if below is None else mutual_information(*below)
     ratio = log_q.double() - log_mixture.double()
-    above, below = ratio + reconstruction.double() - entropy, rate.double() - ratio
+    least = ratio if below is None else below[0].double() - below[1].double()
+    above, beneath = least + reconstruction.double() - entropy, rate.double() - ratio
     distortion = reconstruction.double().mean().item()
-    gaps = above.mean().item(), standard_error(above), below.mean().item(), standard_error(below)
+    gaps = above.mean().item(), standard_error(above), beneath.mean().item(), standard_error(beneath)
     lower = entropy - distortion
     low, high = gaps[0] < -ERRORS * gaps[1] - ROUNDING, gaps[2] < -ERRORS * gaps[3] - ROUNDING
     holds: bool | None = not (low or high)
@@ -117,13 +122,17 @@ def information_bounds(
         holds, reason = None, "a gap or its standard error is not finite"
     elif low and not high and lower > mutual.ceiling - ROOM:
         holds, reason = None, f"H - D = {lower:.2f}, and the estimate of I cannot pass ln N = {mutual.ceiling:.2f}"
-    elif upper and holds:
-        holds, reason = None, "the estimate of I is one from above, so that it is more than H - D says nothing"
+    elif low and not high and lowest is not None:
+        holds, reason = (
+            None,
+            f"I is between {lowest.nats:.2f} and {mutual.nats:.2f}, by estimates from below and above",
+        )
     return InformationBounds(
         entropy=entropy,
         distortion=distortion,
         rate=rate.double().mean().item(),
         mutual_information=mutual.nats,
+        mutual_information_lower=None if lowest is None else lowest.nats,
         ceiling=mutual.ceiling,
         lower=lower,
         above_lower=gaps[0],

@@ -44,9 +44,15 @@ def _likelihood(found: Found) -> str | None:
     return f"{value}<small>{how}, {sentences} sentences</small>" if value and codes and sentences else value
 
 
+def _estimates(found: Found) -> str | None:
+    """Mutual information, from one number to another where one estimate is from below and one from above."""
+    lowest, value = (number(found.get(f"mutual_information{name}")) for name in ("_lower", ""))
+    return f"{lowest} to {value}" if lowest and value else value
+
+
 def _information(found: Found) -> str | None:
     """Mutual information and the ceiling of its estimate."""
-    value, ceiling = number(found.get("mutual_information")), number(found.get("mutual_information_ceiling"))
+    value, ceiling = _estimates(found), number(found.get("mutual_information_ceiling"))
     sentences = number(found.get("mutual_information_sentences"))
     of = f" = ln {sentences}" if sentences else ""
     return f"{value}<small>ceiling {ceiling}{of}</small>" if value and ceiling else value
@@ -81,9 +87,9 @@ def _bounds(found: Found) -> str | None:
     bounds = found.get("information_bounds")
     if not isinstance(bounds, Mapping):
         return None
-    lower, information, rate = (number(bounds.get(name)) for name in ("lower", "mutual_information", "rate"))
+    lower, rate = (number(bounds.get(name)) for name in ("lower", "rate"))
     verdict = {True: "holds", False: "does not hold"}.get(bounds.get("holds"), text(bounds.get("reason")))  # type: ignore[arg-type]
-    return f"{lower} ≤ {information} ≤ {rate}<small>{verdict}</small>"
+    return f"{lower} ≤ {_estimates(bounds)} ≤ {rate}<small>{verdict}</small>"
 
 
 def _gap(found: Found) -> str | None:

@@ -255,6 +255,43 @@ def test_the_information_is_never_above_ln_n(seed, batch, own, spread):
     assert found.nats <= math.log(batch)
 
 
+@pytest.mark.parametrize(("own", "beside", "members"), [(1, 3, [1, 2, 3]), (2, 2, [2, 3]), (4, 0, [1, 2, 3])])
+def test_apart_has_every_component_that_no_first_code_is_from(own, beside, members):
+    q = of(0, 5, own + beside, 2, own)
+    z = q.rsample(noise_of(1, 5))
+    expected = torch.stack([mixture(q.means[n, members], q.stds[n, members]).log_prob(z[0, n]) for n in range(5)])
+    torch.testing.assert_close(q.apart.log_prob(z)[0], expected, rtol=0, atol=1e-9)
+    everyone = mixture(q.means[:, members].flatten(0, 1), q.stds[:, members].flatten(0, 1))
+    torch.testing.assert_close(q.apart.mixture_log_prob(z[0]), everyone.log_prob(z[0]), rtol=0, atol=1e-9)
+
+
+def test_the_information_lies_between_that_by_its_component_and_that_without():
+    """Places 0 and 3, each with components around it: q(z|x) is N(place, 1 + 0.3^2), whose I is an integral."""
+    std = math.sqrt(1 + 0.3**2)
+    z = torch.linspace(-12, 15, 20_001).double()
+    densities = torch.stack([torch.distributions.Normal(place, std).log_prob(z) for place in (0.0, 3.0)])
+    ratio = densities - (densities.logsumexp(0) - math.log(2))
+    exact = float(torch.trapezoid((densities.exp() * ratio).mean(0), z))
+    assert 0.4 < exact < math.log(2)
+    gaps = []
+    for own, beside in ((1, 2), (1, 10), (1, 100), (100, 0)):
+        torch.manual_seed(0)
+        above, below = [], []
+        for _ in range(20):
+            places = torch.tensor([0.0, 3.0]).double().repeat(50)[:, None, None]
+            means = places + torch.randn(100, own + beside, 1).double()
+            q = SemiImplicit(means, torch.full_like(means, 0.3), own)
+            z = q.rsample(noise_of(len(above), 100))
+            above.append(mutual_information(q.log_prob(z)[0], q.mixture_log_prob(z[0])).nats)
+            below.append(mutual_information(q.apart.log_prob(z)[0], q.apart.mixture_log_prob(z[0])).nats)
+        above, below = torch.tensor(above).mean(), torch.tensor(below).mean()
+        assert below < exact + 0.02 and above > exact - 0.02
+        gaps.append(float(above - below))
+    assert gaps[0] > gaps[1] > gaps[2] > 0 and gaps[2] < 0.1
+    # K = 0: a code by its own component alone tells far too much, by the 99 others what it does.
+    assert float(below) == pytest.approx(exact, abs=0.05) and float(above) > exact + 0.5
+
+
 def test_batches_are_joined_and_picked_from():
     q = of(0, 5, 4, 2, 3)
     parts = [mapped(q, lambda rows: rows[:2]), mapped(q, lambda rows: rows[2:])]

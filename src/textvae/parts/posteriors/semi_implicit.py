@@ -42,6 +42,16 @@ class SemiImplicit:
         """The variance of `mean` given x, without bias: what it scatters by which components were drawn."""
         return self.means.var(1, correction=1) / self.means.shape[1]
 
+    @property
+    def apart(self) -> "SemiImplicit":
+        """The same posteriors by those components that no first code was drawn from: the K, with K = 0 the other J.
+
+        Such a density of a first code has no component that made it, so that an information by these is one from
+        below where that by `log_prob` is one from above.
+        """
+        first = self.own if self.means.shape[1] > self.own else 1
+        return SemiImplicit(self.means[:, first:], self.stds[:, first:], own=1)
+
     def rsample(self, noise: Noise, samples: int = 1) -> Float[Tensor, "sample batch latent"]:
         """Reparametrised draws, code j from component j; when there are more codes than components, in turns."""
         drawn = noise(samples, self.means.shape[2])
