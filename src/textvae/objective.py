@@ -54,14 +54,14 @@ class Objective:
         }
 
     def kl_weight(self, step: int, multipliers: Mapping[str, float] | None = None) -> float:
-        """What a nat of KL costs at a step: the weight of `kl` or `lagrangian`, nothing where the rate is not paid.
+        """What a nat of KL costs at a step: the rate term's weight, nothing where the rate is not paid.
 
-        Where it is paid in another way, such as beyond a reserve, 1.
+        Where it is paid in another way than by the nat, such as beyond a reserve, 1.
         """
         name, term = next((name, term) for name, term in self.terms.items() if term.is_rate)
         if not term.pays:
             return 0.0
-        return self.weights(step, multipliers)[name] if name in ("kl", "lagrangian") else 1.0
+        return self.weights(step, multipliers)[name] if term.by_nat else 1.0
 
     def settled(self) -> float:
         """The step from which on no weight and no target changes: from there on losses can be compared."""

@@ -20,6 +20,7 @@ class Kl(Term):
     """
 
     is_rate: ClassVar[bool] = True
+    by_nat: ClassVar[bool] = True
 
     def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
         """The mean rate of the global batch."""

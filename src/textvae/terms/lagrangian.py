@@ -42,6 +42,7 @@ class Lagrangian(Term):
     """
 
     is_rate: ClassVar[bool] = True
+    by_nat: ClassVar[bool] = True
     learned: ClassVar[bool] = True
 
     constraint: Literal["rate", "distortion"] = "rate"

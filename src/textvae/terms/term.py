@@ -22,6 +22,7 @@ class Term(Strict):
     is_rate: ClassVar[bool] = False
     needs_posterior: ClassVar[bool] = True
     pays: ClassVar[bool] = True  # of a rate term: whether it pays for the KL at all
+    by_nat: ClassVar[bool] = False  # of a rate term: whether its weight is what every nat of KL costs
     learned: ClassVar[bool] = False  # whether its weight has a learned factor
 
     weight: Schedule = Constant()
