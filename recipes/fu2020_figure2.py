@@ -1,6 +1,6 @@
 """The toy problem of Fu et al. 2020, Figure 2 (section 3.1, appendix C): ten sequences, a latent plane.
 
-    python recipes/fu2020_figure2.py [--iterations 4000] [--seeds 0 1 2] [--jobs 2] [--out results]
+    python recipes/fu2020_figure2.py [--iterations 4000] [--seeds 0 1 2] [--jobs 2] [--out results] [--tries]
 
 Ten sequences of ten symbols, each with a single 1, are learned by a Gaussian and by a semi-implicit posterior under
 three schedules of the KL's weight. A figure for each seed shows codes of every sequence, and a JSON file holds the
@@ -10,15 +10,20 @@ posteriors the prior?
 What the paper leaves open and is chosen here: tanh encoder, decoder LSTM of 32 units with z at its state and its
 input, embeddings of 8, Adam at 0.001, all ten sequences in each step, torch's default first weights, 10 noise
 dimensions beside the encoder's input, `monotonic` rising over the first half, J codes for the Gaussian too.
+
+With `--tries` other choices are made, one or two at a time, under the constant schedule, where the paper's
+semi-implicit posterior separates the sequences too: numbers to `fu2020_figure2_tries.json` and `.md`.
 """
 
 import argparse
 import math
 import platform
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -28,7 +33,7 @@ from torch import Tensor, nn
 
 import textvae
 from textvae.batches import Batch
-from textvae.files import write_json
+from textvae.files import write_json, write_text
 from textvae.model import TextVAE
 from textvae.objective import Objective
 from textvae.parts.decoders.recurrent import RecurrentDecoder
@@ -51,7 +56,35 @@ POSTERIORS = ("gaussian", "semi-implicit")
 NEIGHBOURS = 15
 SHOWN = 300  # codes of a sequence in a panel
 
-Cell = tuple[str, str, int]  # posterior, schedule, seed
+
+@dataclass(frozen=True)
+class Choices:
+    """What the paper leaves open, and what it may have meant otherwise."""
+
+    noise: int = NOISE
+    history: bool = True  # whether the decoder sees the symbols before
+    state: bool = True  # whether it has z as its first state too, not at its input alone
+    lr: float = LR
+    weight: float = 1.0  # what the schedule is multiplied by: 0.5 where each symbol's nats count twice
+    means: float = 1.0  # what the encoder's first means are multiplied by
+    scale: float = 1.0  # what its first standard deviations are
+
+
+TRIES = {
+    "as in the figure": Choices(),
+    "2 noise dimensions": Choices(noise=2),
+    "100 noise dimensions": Choices(noise=100),
+    "z at the input alone": Choices(state=False),
+    "no history": Choices(history=False),
+    "learning rate 0.005": Choices(lr=0.005),
+    "narrow and far at first": Choices(means=5.0, scale=math.exp(-2)),
+    "no history, narrow and far at first": Choices(history=False, means=5.0, scale=math.exp(-2)),
+    "no history, learning rate 0.005": Choices(history=False, lr=0.005),
+    "KL weight 0.5": Choices(weight=0.5),
+    "KL weight 0.5, no history": Choices(weight=0.5, history=False),
+    "KL weight 0.2": Choices(weight=0.2),
+}
+Cell = tuple[str, str, int, Choices]  # posterior, schedule, seed
 
 
 class OneHot(nn.Module):
@@ -76,23 +109,47 @@ def sequences() -> Batch:
     return Batch(ids, torch.full((N,), N), torch.arange(N))
 
 
-def toy(posterior: str, seed: int) -> TextVAE:
+def toy(posterior: str, seed: int, choices: Choices = TRIES["as in the figure"]) -> TextVAE:
     """A model with either posterior; both have two layers between the one-hot vector and the last, linear one."""
     torch.manual_seed(mixed(seed, 0))
-    decoder = RecurrentDecoder(len(SPECIALS) + 2, EMBEDDING, LATENT, "lstm", UNITS)
+    decoder = RecurrentDecoder(
+        len(SPECIALS) + 2,
+        EMBEDDING,
+        LATENT,
+        "lstm",
+        UNITS,
+        inject=("state", "input") if choices.state else ("input",),
+        word_keep=1.0 if choices.history else 0.0,
+    )
+    network: GaussianPosterior | SemiImplicitPosterior
     if posterior == "gaussian":
-        return TextVAE(decoder, OneHot(2), GaussianPosterior(HIDDEN, LATENT), StandardNormal(LATENT))
-    network = SemiImplicitPosterior(N, LATENT, NOISE, HIDDEN, layers=2)
-    return TextVAE(decoder, OneHot(0), network, StandardNormal(LATENT))
+        encoder, network = OneHot(2), GaussianPosterior(HIDDEN, LATENT)
+        last: nn.Module = network.parameters_of
+    else:
+        encoder, network = OneHot(0), SemiImplicitPosterior(N, LATENT, choices.noise, HIDDEN, layers=2)
+        last = network.rest[-1]
+    assert isinstance(last, nn.Linear)
+    with torch.no_grad():
+        last.weight[:LATENT] *= choices.means
+        last.bias[LATENT:] += 2 * math.log(choices.scale)
+    return TextVAE(decoder, encoder, network, StandardNormal(LATENT))
 
 
-def train(model: TextVAE, schedule: str, seed: int, iterations: int, samples: int) -> None:
+def train(
+    model: TextVAE,
+    schedule: str,
+    seed: int,
+    iterations: int,
+    samples: int,
+    choices: Choices = TRIES["as in the figure"],
+) -> None:
     """`samples` codes a sequence, and as many components beside each, in every step: K = J."""
     objective = Objective({"kl": Kl(weight=SCHEDULES[schedule])}, iterations)
-    optimizer = torch.optim.Adam(model.parameters(), LR, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), choices.lr, fused=True)
     batch = sequences()
     for step in range(iterations):
-        loss, _ = objective(model(batch, step_noise(seed, step, N, slice(None)), samples, samples), step)
+        out = model(batch, step_noise(seed, step, N, slice(None)), samples, samples)
+        loss, _ = objective(out, step, {"kl": choices.weight})
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -184,7 +241,6 @@ def drawing(models: list[tuple[dict[str, Any], Tensor]], path: Path) -> None:
             f"KL(q(z) || p(z)) {row['kl_aggregate_to_prior']:.3f}",
             fontsize=10,
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
 
@@ -192,11 +248,11 @@ def drawing(models: list[tuple[dict[str, Any], Tensor]], path: Path) -> None:
 def run(cell: Cell, iterations: int, samples: int, draws: int) -> tuple[dict[str, Any], Tensor]:
     """Train and measure one model: its row, and codes to show."""
     torch.set_num_threads(1)  # so many jobs, so many cores; and the same numbers whatever the number of jobs
-    posterior, schedule, seed = cell
-    model = toy(posterior, seed)
-    train(model, schedule, seed, iterations, samples)
+    posterior, schedule, seed, choices = cell
+    model = toy(posterior, seed, choices)
+    train(model, schedule, seed, iterations, samples, choices)
     scores, z = measures(model, seed, samples, draws)
-    print(*cell, {key: round(v, 3) for key, v in scores.items() if isinstance(v, float)}, flush=True)
+    print(*cell[:3], {key: round(v, 3) for key, v in scores.items() if isinstance(v, float)}, flush=True)
     return {"posterior": posterior, "schedule": schedule, "seed": seed, **scores}, z[:SHOWN]
 
 
@@ -209,6 +265,40 @@ def runs(cells: list[Cell], jobs: int, *settings: int) -> list[tuple[dict[str, A
         return list(pool.map(run, cells, *repeated))
 
 
+def tried(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Every other choice under the constant schedule with both posteriors, and a table of means over seeds."""
+    cells = [
+        ((posterior, "constant", seed, choices), name)
+        for (name, choices), posterior, seed in product(TRIES.items(), POSTERIORS, given.seeds)
+    ]
+    done = runs([cell for cell, _ in cells], given.jobs, given.iterations, given.samples, given.draws)
+    rows = [
+        {"try": name, **row, "choices": asdict(cell[3])} for (cell, name), (row, _) in zip(cells, done, strict=True)
+    ]
+    names = ("accuracy", "mutual_information", "kl_aggregate_to_prior", "bound")
+    heads = [
+        f"{posterior}: {name}" for posterior in POSTERIORS for name in ("accuracy", "MI", "aggregate", "bound")
+    ]
+    lines = [f"| {' | '.join(['', *heads])} |", "|---|" + "---:|" * len(heads)]
+    for name in TRIES:
+        numbers = [
+            fmean(row[score] for row in rows if (row["try"], row["posterior"]) == (name, posterior))
+            for posterior, score in product(POSTERIORS, names)
+        ]
+        lines.append(f"| {' | '.join([name, *(f'{number:.2f}' for number in numbers)])} |")
+    write_text(given.out / "fu2020_figure2_tries.md", "\n".join(lines) + "\n")
+    return rows
+
+
+def drawn(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """The figure of each seed, and its rows."""
+    cells = [(*cell, TRIES["as in the figure"]) for cell in product(POSTERIORS, SCHEDULES, given.seeds)]
+    done = runs(cells, given.jobs, given.iterations, given.samples, given.draws)
+    for seed in given.seeds:
+        drawing([(row, z) for row, z in done if row["seed"] == seed], given.out / f"fu2020_figure2_seed{seed}.png")
+    return [row for row, _ in done]
+
+
 def main() -> None:
     """Train, measure, draw, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -218,11 +308,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--jobs", type=int, default=1, help="models trained at once")
     parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--tries", action="store_true", help="other choices under the constant schedule instead")
     given = parser.parse_args()
-    cells = list(product(POSTERIORS, SCHEDULES, given.seeds))
-    done = runs(cells, given.jobs, given.iterations, given.samples, given.draws)
-    for seed in given.seeds:
-        drawing([(row, z) for row, z in done if row["seed"] == seed], given.out / f"fu2020_figure2_seed{seed}.png")
+    given.out.mkdir(parents=True, exist_ok=True)
+    rows = tried(given) if given.tries else drawn(given)
     settings = {name: getattr(given, name) for name in ("iterations", "samples", "draws", "seeds")}
     fixed: dict[str, Any] = {"sequences": N, "latent": LATENT, "hidden": HIDDEN, "noise": NOISE}
     fixed |= {"units": UNITS, "embedding": EMBEDDING, "lr": LR}
@@ -236,9 +325,9 @@ def main() -> None:
             "python": platform.python_version(),
         },
         "hardware": {"processor": platform.machine(), "device": "cpu", "threads": 1},
-        "rows": [row for row, _ in done],
+        "rows": rows,
     }
-    write_json(given.out / "fu2020_figure2.json", document)
+    write_json(given.out / f"fu2020_figure2{'_tries' if given.tries else ''}.json", document)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,41 @@ def test_figure2_writes_its_figure_and_its_numbers(figure2, tmp_path, monkeypatc
         assert row["kl_estimated"] == pytest.approx(row["mutual_information"] + row["kl_aggregate_to_prior"])
 
 
+def test_figure2_tries_other_choices(figure2, tmp_path, monkeypatch):
+    wanted = {"as in the figure": figure2.Choices(), "free": figure2.Choices(weight=0.0, lr=0.05, noise=2)}
+    monkeypatch.setattr(figure2, "TRIES", wanted)
+    sizes = ["--tries", "--iterations", "80", "--samples", "4", "--draws", "40", "--out", str(tmp_path / "new")]
+    monkeypatch.setattr(sys, "argv", [str(FIGURE2), *sizes])
+    figure2.main()
+    found = json.loads((tmp_path / "new" / "fu2020_figure2_tries.json").read_text())
+    assert found["settings"]["schedules"]["constant"]["value"] == 1.0
+    rows = {(row["try"], row["posterior"]): row for row in found["rows"]}
+    assert rows.keys() == {(name, posterior) for name in wanted for posterior in figure2.POSTERIORS}
+    for posterior in figure2.POSTERIORS:
+        free, paid = rows["free", posterior], rows["as in the figure", posterior]
+        assert free["choices"]["weight"] == 0.0 and free["schedule"] == "constant"
+        assert free["kl"] > paid["kl"] + 1 and free["accuracy"] > paid["accuracy"] + 0.2
+    _, _, first, second = (tmp_path / "new" / "fu2020_figure2_tries.md").read_text().splitlines()
+    assert first.startswith("| as in the figure |") and f"| {rows['free', 'gaussian']['accuracy']:.2f} |" in second
+
+
+def test_figure2_choices_are_where_they_belong(figure2):
+    choices = figure2.Choices(noise=3, history=False, state=False, means=5.0, scale=0.5)
+    for posterior in figure2.POSTERIORS:
+        plain, other = figure2.toy(posterior, 0), figure2.toy(posterior, 0, choices)
+        assert (plain.decoder.word_keep, other.decoder.word_keep) == (1.0, 0.0)
+        assert plain.decoder.first_state is not None and other.decoder.first_state is None
+    assert other.posterior.from_noise.weight.shape[1] == 3
+    choices = figure2.Choices(means=5.0, scale=0.5)  # all weights drawn as without
+    noise = sentence_noise(0, torch.arange(10))
+    plain, other = (
+        figure2.toy("gaussian", 0, some).encode(figure2.sequences(), noise) for some in (figure2.Choices(), choices)
+    )
+    bias = figure2.toy("gaussian", 0).posterior.parameters_of.bias[:2]
+    torch.testing.assert_close(other.mean - bias, 5 * (plain.mean - bias))
+    torch.testing.assert_close(other.std, plain.std / 2)
+
+
 def test_figure2_sequences_have_one_1_each(figure2):
     batch = figure2.sequences()
     ones = batch.ids - batch.ids.min()
