@@ -21,12 +21,7 @@ from textvae.files import write_json, writing
 from textvae.metrics import latent
 from textvae.metrics.discrepancy import SquaredMmd, squared_mmd
 from textvae.metrics.information import MutualInformation, information_bounds
-from textvae.metrics.likelihood import (
-    bits_per_character,
-    importance_weighted_nll,
-    perplexity,
-    standard_error,
-)
+from textvae.metrics.likelihood import bits_per_character, importance_weighted_nll, perplexity, standard_error
 from textvae.metrics.signature import signature
 from textvae.model import TextVAE
 from textvae.parts.noise import mixed, sentence_noise
@@ -159,9 +154,8 @@ def _reasons(run: Run, report: dict[str, Any]) -> dict[str, str]:
         why = dict.fromkeys(("kl", "rate_kind", "bound", "nll_iw"), f"the {posterior} posterior has no density")
         why["mutual_information"] = why["kl"]
         if posterior != "semi-implicit":
-            why["mutual_information_lower"] = "there is one estimate, by the posterior's own density"
-        if posterior == "point":
-            why["mutual_information_lower"] = why["kl"]
+            one = "there is one estimate, by the posterior's own density"
+            why["mutual_information_lower"] = why["kl"] if posterior == "point" else one
         why["kl_per_dimension"] = f"the rate of {posterior} under {prior} has no closed form by dimension"
         why["log_det_covariance"] = "codes lie on a sphere" if posterior == "vmf" else "the covariance is singular"
         why["mean_squared_norm"] = why["log_det_covariance"]
