@@ -33,8 +33,9 @@ def results(page: str, tables: Mapping[str, str]) -> str:
     """The page with the first table after each corpus's heading replaced."""
     for corpus, measured in tables.items():
         before, heading, after = page.partition(SECTIONS[corpus])
-        old = re.search(r"(?m)(?:^\|.*\n)+", after)
-        assert old is not None, f"there is no table after {SECTIONS[corpus]!r}"
+        section = after.partition("\n## ")[0]
+        old = re.search(r"(?m)(?:^\|.*\n)+", section)
+        assert old is not None, f"there is no table under {SECTIONS[corpus]!r}"
         page = before + heading + after[: old.start()] + measured + "\n" + after[old.end() :]
     return page
 
@@ -60,7 +61,8 @@ def methods(page: str, tables: Mapping[str, str]) -> str:
     def filled(line: re.Match[str]) -> str:
         method = line[1]
         own = [name for name, row in plan.items() if row["method"] == method and "set" not in row]
-        row = STANDS.get(method) or own[0]
+        row = STANDS.get(method) or next(iter(own), "")
+        assert row in found, f"{method} has no measured row in results/"
         return f"{line[0].rstrip('|').rpartition('|')[0]}| {found[row]} |"
 
     names = {file.stem for file in (ROOT / "src" / "textvae" / "methods").glob("*.toml")} - ELSEWHERE

@@ -159,10 +159,11 @@ def spread(seeds: Mapping[str, Mapping[str, Any]], column: str, digits: int = 2)
 
 
 def information(seeds: Mapping[str, Mapping[str, Any]]) -> str:
-    """MI as `spread`; by two estimates where one is from below and one from above."""
+    """MI as `spread`; by two estimates where one is from below and one from above, if both are there."""
     value = spread(seeds, "mutual_information")
-    lowest = [numbers.get("mutual_information_lower") for numbers in seeds.values()]
-    return value if None in lowest else f"{spread(seeds, 'mutual_information_lower')} to {value}"
+    if all(numbers.get("mutual_information_lower") is not None for numbers in seeds.values()):
+        return f"{spread(seeds, 'mutual_information_lower')} to {value}"
+    return f"at most {value}" if any(numbers["rate_kind"] == "upper" for numbers in seeds.values()) else value
 
 
 def speed(rows: Rows, name: str) -> str:

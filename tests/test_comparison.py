@@ -246,9 +246,13 @@ def test_information_from_below_and_above_is_a_range(make):
     folders = [make("a", "train.seed=1", scores=between), make("b", "train.seed=2", scores=other)]
     first, second = compare(folders[:1]), compare(folders, by_seed=True)
     assert first.table()[1][6] == "2.25 to 2.50" and second.table()[1][7] == "2.50 ± 0.35 to 3.00 ± 0.71"
-    assert any(note.startswith("MI as one number to another") for note in second.notes)
-    plain = compare([make("c", scores=SCORES)])
+    assert any(note.startswith("MI from one number to another") for note in second.notes)
+    plain, old = compare([make("c", scores=SCORES)]), compare([make("d", scores={**SCORES, "rate_kind": "upper"})])
     assert plain.table()[1][6] == "2.50" and not any("one number to" in note for note in plain.notes)
+    assert old.table()[1][6] == "at most 2.50"
+    chosen = [make("e", scores={**between, "rate_kind": "upper"}), *folders]
+    assert "an estimate from above" in " ".join(compare(chosen, scores=["mutual_information"]).notes)
+    assert "an estimate from above" not in " ".join(compare(folders, scores=["mutual_information"]).notes)
 
 
 def test_a_point_posterior_and_old_evaluations_have_dashes(make, tmp_path):

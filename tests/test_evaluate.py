@@ -12,6 +12,7 @@ from textvae.comparison.rows import evaluated_paths
 from textvae.corpora import grammar
 from textvae.errors import RequestError
 from textvae.evaluate import NUMBERS, evaluate, importance_weighted, shuffle_gap, subset, true_distance
+from textvae.metrics.discrepancy import squared_mmd
 from textvae.metrics.signature import parse
 from textvae.model import build as build_model
 from textvae.objective import load_settings
@@ -192,6 +193,18 @@ def test_the_json_has_all_that_the_contract_names(tmp_path, text):
         and f"|split:{found['signature'].split('split:')[1][:6]}" in (found["signature"])
     )
     assert evaluate(run.folder, iw_samples=20, iw_sentences=5) == found
+
+
+def test_information_and_discrepancy_are_of_evenly_spaced_sentences(tmp_path, text, monkeypatch):
+    run = trained(tmp_path / "run", text)
+    monkeypatch.setattr("textvae.evaluate.MI_SENTENCES", 3)
+    found = evaluate(run.folder, iw_samples=2, iw_sentences=2)
+    scores = score(run.model(), corpus_of(run).split("test"))
+    last = len(scores) - 1
+    assert last > 2
+    z = scores.z[[0, round(last / 2), last]]
+    assert found["mmd_squared"] == pytest.approx(squared_mmd(z).value, rel=1e-5)
+    assert found["mutual_information_sentences"] == 3 and parse(found["mmd_signature"])[1]["sentences"] == "3"
 
 
 def test_moments_are_means_over_five_draws_with_their_deviation(tmp_path, text):

@@ -238,7 +238,11 @@ def test_remedies_table_has_means_over_seeds_and_speeds_on_the_same_machine(reme
             "0": numbers(nll=101.0, kl=1.0, rate_kind="exact", latent=2),
             "1": numbers(nll=103.0, kl=4.0, rate_kind="exact", latent=2, device="b", tokens_per_second=8.0),
         },
-        "iaf": {"1": numbers(kl=2.0, rate_kind="upper", latent=2, device="b", tokens_per_second=4.0)},
+        "iaf": {
+            "1": numbers(
+                kl=2.0, rate_kind="upper", latent=2, device="b", tokens_per_second=4.0, mutual_information=1.5
+            )
+        },
         "new": {"0": numbers(kl=-0.001, device="c", mutual_information=2.5, mutual_information_lower=2.25)},
     }
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in remedies.markdown(rows).splitlines()]
@@ -247,7 +251,7 @@ def test_remedies_table_has_means_over_seeds_and_speeds_on_the_same_machine(reme
     assert shown["vanilla"]["NLL"] == "102.00 ± 1.41" and shown["vanilla"]["against the LM"] == "+2.0 %"
     assert shown["language-model"]["KL"] == shown["iaf"]["NLL"] == shown["iaf"]["against the LM"] == "–"
     assert shown["iaf"]["KL"] == "2.00 (upper)" and shown["iaf"]["speed"] == "0.50"
-    assert shown["new"]["MI"] == "2.25 to 2.50"
+    assert shown["new"]["MI"] == "2.25 to 2.50" and shown["iaf"]["MI"] == "at most 1.50"
     assert shown["vanilla"]["speed"] == "1.00" and shown["new"]["speed"] == "–" and shown["new"]["KL"] == "0.00"
 
 

@@ -45,6 +45,13 @@ def test_filling_touches_the_tables_alone(pages):
     assert filled == page.replace("| old |\n| 1 |\n", SMALL)
 
 
+def test_what_has_not_been_measured_cannot_be_filled(pages):
+    with pytest.raises(AssertionError, match="no table under"):
+        pages.results("## Short reviews: remedies on equal terms\n\n## Next\n\n| a |\n", {"yelp_sentiment": SMALL})
+    with pytest.raises(AssertionError, match="free-bits has no measured row"):
+        pages.methods("| `free-bits` | old |\n", {"grammar": SMALL, "yelp_sentiment": SMALL})
+
+
 def test_cells_are_means_with_how_the_kl_was_had(pages):
     assert pages.cells(SMALL) == {
         "vanilla": "0.03 / 0.02 / 0.05 / +0.6 %",

@@ -11,7 +11,7 @@ import numpy as np
 from textvae.batches import TokenStore
 from textvae.corpora.store import spaced
 from textvae.errors import RequestError
-from textvae.evaluate import latent_scores, model_of
+from textvae.evaluate import finite, latent_scores, model_of
 from textvae.generate.trained import Trained
 from textvae.metrics.text import distinct
 from textvae.objective import load_settings
@@ -86,7 +86,7 @@ def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, differ
     """The diagnosis of a model with a code."""
     rows = spaced(len(store), SENTENCES)
     scores = score(trained.model, store, seed, rows=rows)
-    found = latent_scores(trained.model, store, scores, seed, rows)
+    found = {name: finite(value) for name, value in latent_scores(trained.model, store, scores, seed, rows).items()}
     kl = None if scores.rate is None else scores.rate.mean().item()
     gap, dimensions = found["shuffle_gap"], found["kl_per_dimension"]
     off = None if dimensions is None else sum(nats < DIMENSION_OFF for nats in dimensions)
@@ -172,8 +172,9 @@ def _told(found: dict[str, Any]) -> str:
     if nats is None:
         return ""
     among = f"MI among {found['mutual_information_sentences']:,}, at most {found['mutual_information_ceiling']:.2f}"
-    least = "" if lowest is None else f"{max(0.0, lowest):.2f} to "
-    return f"It tells {least}{round(nats, 2) + 0.0:.2f} nats of which sentence it is ({among})."
+    least = "" if lowest is None else f"{min(max(0.0, lowest), max(0.0, nats)):.2f} to "
+    most = round(nats, 2) + 0.0 if lowest is None else max(0.0, nats)
+    return f"It tells {least}{most:.2f} nats of which sentence it is ({among})."
 
 
 def _aggregate(moment: float | None, expected: float) -> str:

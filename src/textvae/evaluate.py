@@ -136,7 +136,7 @@ def evaluate(
         textvae=textvae.__version__,
         seed=seed,
     )
-    report = {name: _finite(value) for name, value in report.items()}
+    report = {name: finite(value) for name, value in report.items()}
     report["reasons"] = _reasons(run, report) | ({"information_bounds": unbounded} if unbounded else {})
     with writing(run.folder):
         (run.folder / "evaluation").mkdir(exist_ok=True)
@@ -437,9 +437,9 @@ def bounds_of_information(scores: Scores, store: TokenStore) -> tuple[dict[str, 
     rows, entropy = looked_at(scores, MI_SENTENCES), grammar.reviews().entropy
     below = densities(scores, MI_SENTENCES, apart=True)
     bounds = information_bounds(entropy, scores.reconstruction[rows], scores.rate[rows], *found, below)
-    return {name: _finite(value) for name, value in asdict(bounds).items()}, None
+    return {name: finite(value) for name, value in asdict(bounds).items()}, None
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no nan and no infinity: they become None."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -55,6 +55,8 @@ def test_two_estimates_of_the_information_stand_together():
         rows = {name: value for name, value, _ in measures({**scores, "information_bounds": scores})}
         assert rows["MI of sentence and code"] == information
         assert rows["H - D, I and R"] == f"1.00, {information}, 3.00: holds"
+    alone = {name: value for name, value, _ in measures({"mutual_information": 2.5, "rate_kind": "upper"})}
+    assert alone["MI of sentence and code"] == "at most 2.50"
 
 
 def test_all_sentences_for_the_likelihood(run):

@@ -36,6 +36,11 @@ def test_between_two_estimates_the_lower_one_is_held_against_h_minus_d():
     assert f"between {found.mutual_information_lower:.2f} and {found.mutual_information:.2f}" in found.reason
     failing = information_bounds(math.log(8), reconstruction, rate - 3.0, log_q, log_mixture, (log_q, log_mixture))
     assert failing.holds is False
+    # What is more than the estimate from above cannot be, however loose that from below is.
+    failing = information_bounds(
+        math.log(8), reconstruction - 0.5, rate, log_q, log_mixture, (log_q - 0.1, log_mixture)
+    )
+    assert failing.holds is False and failing.reason is None
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.7, 20.0])

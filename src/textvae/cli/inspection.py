@@ -125,7 +125,7 @@ def measures(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("perplexity of the bound", _mean(scores, "perplexity_bound"), "per token, end mark counted"),
         ("perplexity of the NLL", _mean(scores, "perplexity_iw"), "per token, end mark counted"),
         ("bits per character", _mean(scores, "bits_per_character"), "by the bound"),
-        ("MI of sentence and code", _information(scores), mixed),
+        ("MI of sentence and code", _information(scores, scores.get("rate_kind")), mixed),
         ("active units", _count(units.get("0.01")), f"of {latent}, variance above 0.01"),
         ("very active units", _count(units.get("0.2")), f"of {latent}, variance above 0.2"),
         ("shuffle gap", _mean(scores, "shuffle_gap"), f"{NATS} lost with another sentence's code"),
@@ -145,10 +145,12 @@ def _mean(scores: Mapping[str, Any], name: str) -> str:
     return value if error is None or value == DASH else f"{value} ± {number(error)}"
 
 
-def _information(scores: Mapping[str, Any]) -> str:
-    """The mutual information; by two estimates where one is from above and one from below."""
+def _information(scores: Mapping[str, Any], kind: str | None) -> str:
+    """The mutual information; by two estimates where one is from above and one from below, if both are there."""
     lowest, value = number(scores.get("mutual_information_lower")), number(scores.get("mutual_information"))
-    return value if lowest == DASH else f"{lowest} to {value}"
+    if lowest != DASH:
+        return f"{lowest} to {value}"
+    return f"at most {value}" if kind == "upper" and value != DASH else value
 
 
 def _drawn(scores: Mapping[str, Any], name: str) -> str:
@@ -168,7 +170,7 @@ def _bounds(found: Mapping[str, Any] | None) -> str:
     if not found:
         return DASH
     verdict = {True: "holds", False: "does not hold", None: "undecided"}[found["holds"]]
-    return f"{number(found['lower'])}, {_information(found)}, {number(found['rate'])}: {verdict}"
+    return f"{number(found['lower'])}, {_information(found, None)}, {number(found['rate'])}: {verdict}"
 
 
 def _count(value: int | None) -> str:

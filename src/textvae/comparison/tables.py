@@ -31,7 +31,10 @@ RATE_KINDS = {
     "monte-carlo": "KL monte-carlo: estimated from one code a sentence; it has sampling error.",
     MIXED: "KL mixed: the runs of the row have rates of different kinds.",
 }
-BETWEEN = "MI as one number to another: by an estimate from below and one from above."
+BETWEEN = (
+    "MI from one number to another: by an estimate from below and one from above, of a semi-implicit posterior."
+)
+ABOVE = "MI of a semi-implicit posterior is an estimate from above; mutual_information_lower is the one from below."
 SURROGATE = "NLL surrogate: the posterior has no density; a mixture of draws stands for it in the weights."
 
 
@@ -52,6 +55,8 @@ def cells(rows: Sequence[Row], by_seed: bool) -> list[list[str]]:
         if value["mutual_information_lower"] is not None:
             lowest = _spread(value["mutual_information_lower"], spread["mutual_information_lower"])
             information = f"{lowest} to {information}"
+        elif kind == "upper" and value["mutual_information"] is not None:
+            information = f"at most {information}"
         if len(sizes) > 1 and value["mutual_information"] is not None:
             information += f" ({_text(value['mutual_information_sentences'], 0)})"
         told = [
@@ -161,6 +166,7 @@ def _notes_of_chosen(rows: Sequence[Row]) -> list[str]:
         told += [SURROGATE] if any(value["nll_kind"] == "surrogate" for value in every) else []
     if "mutual_information" in names:
         told += _ceilings(rows)
+        told += [ABOVE] if any(value["rate_kind"] == "upper" for value in every) else []
     return told
 
 

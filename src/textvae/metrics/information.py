@@ -102,7 +102,8 @@ def information_bounds(
     0, those of the means of log q(z_n | x_n) - log q(z_n) - log p(x_n | z_n) and of rate - log q(z_n | x_n) + log
     q(z_n). It cannot be told where the lower one fails and H - D is above ln N - 2, or numbers are not finite. Of a
     semi-implicit posterior, whose `log_q` is known from above, `below` has `log_q` and `log_mixture` by components
-    that the codes were not drawn from: then the lower gap is by these, and where it fails it cannot be told.
+    that the codes were not drawn from: then the lower gap is by these, and where it fails it cannot be told, but
+    where it fails by the estimate from above too it does not hold.
     Raises RequestError as `mutual_information`.
 
     Source: Alemi et al. 2018, eq. 1; Prokhorov et al. 2019, section 2.1.
@@ -111,18 +112,19 @@ def information_bounds(
     lowest = None if below is None else mutual_information(*below)
     ratio = log_q.double() - log_mixture.double()
     least = ratio if below is None else below[0].double() - below[1].double()
-    above, beneath = least + reconstruction.double() - entropy, rate.double() - ratio
     distortion = reconstruction.double().mean().item()
-    gaps = above.mean().item(), standard_error(above), beneath.mean().item(), standard_error(beneath)
+    above, surely = (some + reconstruction.double() - entropy for some in (least, ratio))
+    under = rate.double() - ratio
+    gaps = above.mean().item(), standard_error(above), under.mean().item(), standard_error(under)
     lower = entropy - distortion
-    low, high = gaps[0] < -ERRORS * gaps[1] - ROUNDING, gaps[2] < -ERRORS * gaps[3] - ROUNDING
+    low, impossible, high = map(_below_zero, (above, surely, under))
     holds: bool | None = not (low or high)
     reason = None
     if not all(map(math.isfinite, gaps)):
         holds, reason = None, "a gap or its standard error is not finite"
     elif low and not high and lower > mutual.ceiling - ROOM:
         holds, reason = None, f"H - D = {lower:.2f}, and the estimate of I cannot pass ln N = {mutual.ceiling:.2f}"
-    elif low and not high and lowest is not None:
+    elif low and not high and not impossible and lowest is not None:
         holds, reason = (
             None,
             f"I is between {lowest.nats:.2f} and {mutual.nats:.2f}, by estimates from below and above",
@@ -143,3 +145,8 @@ def information_bounds(
         holds=holds,
         reason=reason,
     )
+
+
+def _below_zero(gap: Float[Tensor, "sentence"]) -> bool:
+    """Whether the mean of a gap is more than 3 of its standard errors below 0."""
+    return gap.mean().item() < -ERRORS * standard_error(gap) - ROUNDING

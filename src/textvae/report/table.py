@@ -45,9 +45,11 @@ def _likelihood(found: Found) -> str | None:
 
 
 def _estimates(found: Found) -> str | None:
-    """Mutual information, from one number to another where one estimate is from below and one from above."""
+    """Mutual information; by two estimates where one is from above and one from below, if both are there."""
     lowest, value = (number(found.get(f"mutual_information{name}")) for name in ("_lower", ""))
-    return f"{lowest} to {value}" if lowest and value else value
+    if lowest and value:
+        return f"{lowest} to {value}"
+    return f"at most {value}" if value and found.get("rate_kind") == "upper" else value
 
 
 def _information(found: Found) -> str | None:

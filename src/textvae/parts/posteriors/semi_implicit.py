@@ -44,10 +44,10 @@ class SemiImplicit:
 
     @property
     def apart(self) -> "SemiImplicit":
-        """The same posteriors by those components that no first code was drawn from: the K, with K = 0 the other J.
+        """The same posteriors by components that no first code was drawn from: the K, or with K = 0 all J but one.
 
         Such a density of a first code has no component that made it, so that an information by these is one from
-        below where that by `log_prob` is one from above.
+        below where that by `log_prob` is one from above. There must be such a component, as there is in evaluation.
         """
         first = self.own if self.means.shape[1] > self.own else 1
         return SemiImplicit(self.means[:, first:], self.stds[:, first:], own=1)
