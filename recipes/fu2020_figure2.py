@@ -282,11 +282,11 @@ def tried(given: argparse.Namespace) -> list[dict[str, Any]]:
     cells = list(dict.fromkeys(cell for _, cell in asked))
     done = dict(zip(cells, runs(cells, given.jobs, given.iterations, given.samples, given.draws), strict=True))
     rows = [{"try": name, **done[cell][0], "choices": asdict(cell[3])} for name, cell in asked]
-    names = ("accuracy", "mutual_information", "kl_aggregate_to_prior", "bound")
-    heads = [
-        f"{posterior}: {name}" for posterior in POSTERIORS for name in ("accuracy", "MI", "aggregate", "bound")
-    ]
-    lines = [f"| {' | '.join(['', *heads])} |", "|---|" + "---:|" * len(heads)]
+    names = {"accuracy": "accuracy", "kl_aggregate_to_prior": "KL(q(z) ‖ p(z))", "bound": "bound"}
+    heads = ["choice", *names.values(), *names.values()]
+    for first, posterior in zip((1, 1 + len(names)), POSTERIORS, strict=True):
+        heads[first] = f"{posterior}: {heads[first]}"
+    lines = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
     for name in TRIES:
         numbers = [
             fmean(row[score] for row in rows if (row["try"], row["posterior"]) == (name, posterior))

@@ -1,4 +1,5 @@
-"""Put what `remedies.py` measured into the pages: the tables of `docs/results.md`, a column of `docs/methods.md`.
+"""Put measured tables into the pages: those of remedies and the toy's into `docs/results.md`, a column of
+`docs/methods.md`.
 
     python recipes/pages.py
 
@@ -11,11 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# The heading in `results.md` whose first table is that of a corpus; the later ones are what `methods.md` shows.
-SECTIONS = {
-    "grammar": "## Every remedy on equal terms: the embedded corpus",
-    "ptb": "## Penn Treebank: remedies on equal terms",
-    "yelp_sentiment": "## Short reviews: remedies on equal terms",
+# Of each table in `results/` the words in `results.md` before the table that it is.
+PLACES = {
+    "remedies-grammar/table": "## Every remedy on equal terms: the embedded corpus",
+    "remedies-ptb/table": "## Penn Treebank: remedies on equal terms",
+    "remedies-yelp_sentiment/table": "## Short reviews: remedies on equal terms",
+    "fu2020_figure2_tries": "**Why not under the constant schedule**",
 }
 # The row that stands for a method whose own has another name; methods without a row here have tables of their own.
 STANDS = {"beta": "beta-0.3", "capacity": "capacity-3", "word-dropout": "keep-0.75-annealing"}
@@ -23,27 +25,26 @@ ELSEWHERE = {"language-model", "hybrid"}
 SIGNS = {"monte-carlo": "≈ ", "upper": "≤ "}
 
 
-def table(corpus: str) -> str:
-    """A corpus's table as it was measured."""
-    path = ROOT / "results" / f"remedies-{corpus}" / "table.md"
-    return path.read_text(encoding="utf-8").rstrip("\n")
+def measured() -> dict[str, str]:
+    """The tables as they were measured."""
+    return {name: (ROOT / "results" / f"{name}.md").read_text(encoding="utf-8") for name in PLACES}
 
 
 def results(page: str, tables: Mapping[str, str]) -> str:
-    """The page with the first table after each corpus's heading replaced."""
-    for corpus, measured in tables.items():
-        before, heading, after = page.partition(SECTIONS[corpus])
+    """The page with the first table after the words of each replaced."""
+    for name, table in tables.items():
+        before, words, after = page.partition(PLACES[name])
         section = after.partition("\n## ")[0]
         old = re.search(r"(?m)(?:^\|.*\n)+", section)
-        assert old is not None, f"there is no table under {SECTIONS[corpus]!r}"
-        page = before + heading + after[: old.start()] + measured + "\n" + after[old.end() :]
+        assert old is not None, f"there is no table under {PLACES[name]!r}"
+        page = before + words + after[: old.start()] + table + after[old.end() :]
     return page
 
 
-def cells(measured: str) -> dict[str, str]:
+def cells(table: str) -> dict[str, str]:
     """KL, MI, gap and the distance to the language model of every row, means alone."""
     found = {}
-    for line in measured.splitlines()[2:]:
+    for line in table.splitlines()[2:]:
         name, _, _, kl, *rest = [re.sub(r" ± \S+", "", cell).strip() for cell in line.split("|")[1:-1]]
         mutual, gap, _, _, against, _ = rest
         kind = re.search(r"\((.*)\)", kl)
@@ -54,8 +55,8 @@ def cells(measured: str) -> dict[str, str]:
 
 def methods(page: str, tables: Mapping[str, str]) -> str:
     """The page with the last cell of each method's line replaced: of short reviews, or else the embedded corpus."""
-    found = {name: f"{cell} (`grammar`)" for name, cell in cells(tables["grammar"]).items()}
-    found |= cells(tables["yelp_sentiment"])
+    found = {name: f"{cell} (`grammar`)" for name, cell in cells(tables["remedies-grammar/table"]).items()}
+    found |= cells(tables["remedies-yelp_sentiment/table"])
     plan = tomllib.loads((ROOT / "recipes" / "remedies.toml").read_text(encoding="utf-8"))["rows"]
 
     def filled(line: re.Match[str]) -> str:
@@ -71,7 +72,7 @@ def methods(page: str, tables: Mapping[str, str]) -> str:
 
 def main() -> None:
     """Fill both pages."""
-    tables = {corpus: table(corpus) for corpus in SECTIONS}
+    tables = measured()
     for name, filled in (("results", results), ("methods", methods)):
         path = ROOT / "docs" / f"{name}.md"
         path.write_text(filled(path.read_text(encoding="utf-8"), tables), encoding="utf-8")

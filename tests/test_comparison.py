@@ -280,6 +280,18 @@ def test_evaluations_that_were_made_otherwise_are_pointed_out(make):
     assert "importance samples (iw500, iw50)" in careful and "seed (0, 3)" in careful
 
 
+def test_an_autoencoder_needs_no_importance_samples(make):
+    point = {**SCORES, "signature": SCORES["signature"].replace("iw500", "none"), "nll_iw": None}
+    found = compare([make("vae"), make("point", "model.latent=3", scores=point)])
+    assert not any("evaluations differ" in note for note in found.notes)
+
+
+def test_runs_of_different_lengths_are_pointed_out(make):
+    folders = [make("long"), make("short", "model.latent=3", log=[line for line in records() if line["step"] < 30])]
+    assert "Careful: the runs were trained for 20, 30 steps." in compare(folders).notes
+    assert not any("steps" in note for note in compare(folders[:1]).notes)
+
+
 def test_a_run_in_the_middle_of_its_training_is_pointed_out(make):
     folder = make("half")
     assert compare([folder]).document()["runs"]["half"]["finished"] is None
@@ -534,6 +546,8 @@ def test_scores_by_name_are_averaged_over_seeds(make):
     assert found.table()[0] == ["run", "seeds", *names, "method"]
     assert found.table()[1][2:4] == ["3.0000 ± 2.6458", "0.2000 ± 0.1000"]
     assert found.table()[2][2:5] == [DASH] * 3
+    columns = found.csv().splitlines()[0].split(",")
+    assert len(set(columns)) == len(columns)
     table = list(csv.DictReader(io.StringIO(found.csv())))
     assert float(table[0][names[1]]) == pytest.approx(0.2) and table[1][names[1]] == ""
     assert float(table[0][f"{names[1]}_deviation"]) == pytest.approx(0.1)

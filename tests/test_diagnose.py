@@ -5,7 +5,7 @@ import shlex
 import pytest
 import torch
 
-from textvae.diagnose import collapsed_since, diagnose, prior_moment_matched, remedies, works
+from textvae.diagnose import _target, collapsed_since, diagnose, prior_moment_matched, remedies, works
 from textvae.files import write_tensors
 from textvae.metrics.latent import kl_moment_matched
 from textvae.objective import load_settings
@@ -116,6 +116,38 @@ def test_a_language_model_cannot_collapse(tmp_path, text):
     assert found.collapsed is None and found.kl is None and found.distinct_samples == 1
     assert "language model" in found.sentences[0]
     assert "--method mu-forcing" in found.command
+
+
+def test_what_was_to_be_held_and_is_not_is_said(healthy, tmp_path):
+    cases = {
+        "objective.capacity.target=40": "objective.capacity was to hold the KL at 40 nats, and did not: it is 3.",
+        "objective.lagrangian.target=2.5": "",
+        "objective.lagrangian={constraint='distortion', target=9.0}": "objective.lagrangian was to hold "
+        "reconstruction at 9 nats, and did not: it is 7.",
+    }
+    for assignment, expected in cases.items():
+        found = _target(load_settings(None, None, [assignment]), 3.0, 7.0)
+        assert found.startswith(expected) and bool(found) == bool(expected)
+    phased = load_settings(
+        None, "pretrained", ["phase.1.objective.free-bits=false", "phase.1.objective.capacity={}"]
+    )
+    assert "at 5 nats" in _target(phased, 20.0, 7.0) and _target(phased, 5.9, 7.0) == ""
+    assert not any("was to hold" in sentence for sentence in diagnose(healthy.folder).sentences)
+
+
+def test_an_autoencoder_is_sent_from_a_sentence_to_another(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(f"{one} {two} {one} {two} {one}" for one in "-'bcdefgh" for two in "-'bcdefgh"))
+    settings = load_settings(
+        method="point", data={"corpus": str(text), "split": {"valid": 0.2, "test": 0.2}}, **TABLES
+    )
+    run = train(settings, tmp_path / "run")
+    found = diagnose(run.folder)
+    words = shlex.split(found.command)
+    lines = text.read_text().splitlines()
+    assert words[:3] == ["textvae", "interpolate", str(run.folder)]
+    assert (words[3] == "--") == any(word.startswith("-") for word in words[-2:])
+    assert words[-2] in lines and words[-1] in lines and len(words) == 5 + (words[3] == "--")
 
 
 @pytest.mark.parametrize(

@@ -320,6 +320,19 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
             {"method": "cyclical", "train": {"max_steps": 3}},
             "objective.kl.weight.cycles = 4: more cycles than train.max_steps = 3; give fewer cycles",
         ),
+        (
+            {"objective": {"kl": {"weight": {"schedule": "linear", "steps": 0.5}}}},
+            "objective.kl.weight.steps = 0.5: less than a step; for a share of the run give unit = 'run' beside it",
+        ),
+        (
+            {"method": "vmf", "objective": {"kl": False, "mmd": {}}},
+            "objective.mmd: compares codes with the standard normal prior only, not with the uniform-sphere prior; "
+            "use objective.kl",
+        ),
+        (
+            {"method": "mmd", "objective": {"mmd": {"bandwidth": 1e-200}}},
+            "objective.mmd.bandwidth = 1e-200: ",
+        ),
         ({"objective": {"klx": {}}}, "objective.klx: unknown term; did you mean 'kl'?"),
         (
             {"objective": {"mu-forcing": {"margn": 1}}},

@@ -275,7 +275,9 @@ def test_the_table_shows_the_numbers_given():
     assert found.cells("Mutual information") == ["0.86|ceiling 7.60 = ln 2,000"] * 2
     between = vae(evaluation={**EVALUATION, "mutual_information_lower": 0.75})
     assert scores(between).cells("Mutual information") == ["0.75 to 0.86|ceiling 7.60 = ln 2,000"]
-    above = vae(evaluation={**EVALUATION, "rate_kind": "upper"})
+    above = vae(evaluation={**EVALUATION, "rate_kind": "upper", "nll_iw_kind": "surrogate"})
+    assert scores(above).cells("KL")[0].endswith("|an upper bound")
+    assert scores(above).cells("IW-NLL")[0].endswith("|500 codes each, by a surrogate density, 300 sentences")
     assert scores(above).cells("Mutual information") == ["at most 0.86|ceiling 7.60 = ln 2,000"]
     assert found.cells("Active units") == ["4 of 6|above 0.2: 3"] * 2
     assert found.cells("Perplexity") == ["5.82"] * 2

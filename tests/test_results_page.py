@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 RESULTS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 METHODS = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+GRAMMAR, REVIEWS = "remedies-grammar/table", "remedies-yelp_sentiment/table"
 HEAD = "| row | seeds | reconstruction | KL | MI | shuffle gap | active | NLL | against the LM | speed |\n|---|"
 SMALL = f"""{HEAD}
 | vanilla | 3 | 38.70 ± 0.12 | 0.03 ± 0.01 | 0.02 ± 0.00 | 0.05 ± 0.01 | 0 / 0 | 39.50 ± 0.10 | +0.6 % | 1.00 |
@@ -24,16 +25,17 @@ def pages():
     return module
 
 
-@pytest.mark.parametrize("corpus", ["grammar", "ptb", "yelp_sentiment"])
-def test_the_tables_of_remedies_are_those_that_were_measured(pages, corpus):
-    measured = (ROOT / "results" / f"remedies-{corpus}" / "table.md").read_text(encoding="utf-8")
-    assert measured.startswith("| row |") and measured in RESULTS
-    assert RESULTS.index(pages.SECTIONS[corpus]) < RESULTS.index(measured)
+def test_the_tables_are_those_that_were_measured(pages):
+    tables = pages.measured()
+    assert pages.results(RESULTS, tables) == RESULTS
+    for name in ("remedies-grammar/table", "remedies-ptb/table", "remedies-yelp_sentiment/table"):
+        table = (ROOT / "results" / f"{name}.md").read_text(encoding="utf-8")
+        assert table.startswith("| row |") and table in RESULTS
+        assert 0 <= RESULTS.index(pages.PLACES[name]) < RESULTS.index(table)
 
 
 def test_every_method_has_its_measured_row(pages):
-    tables = {corpus: pages.table(corpus) for corpus in pages.SECTIONS}
-    assert pages.methods(METHODS, tables) == METHODS and pages.results(RESULTS, tables) == RESULTS
+    assert pages.methods(METHODS, pages.measured()) == METHODS
     for method in (file.stem for file in (ROOT / "src" / "textvae" / "methods").glob("*.toml")):
         assert METHODS.count(f"\n| `{method}`") == (method != "language-model"), method
 
@@ -41,15 +43,15 @@ def test_every_method_has_its_measured_row(pages):
 def test_filling_touches_the_tables_alone(pages):
     heading = "## Short reviews: remedies on equal terms"
     page = f"# Results\n| other |\n\n{heading}\nText.\n\n| old |\n| 1 |\n\nMore.\n\n| kept |\n"
-    filled = pages.results(page, {"yelp_sentiment": SMALL.rstrip("\n")})
+    filled = pages.results(page, {REVIEWS: SMALL})
     assert filled == page.replace("| old |\n| 1 |\n", SMALL)
 
 
 def test_what_has_not_been_measured_cannot_be_filled(pages):
     with pytest.raises(AssertionError, match="no table under"):
-        pages.results("## Short reviews: remedies on equal terms\n\n## Next\n\n| a |\n", {"yelp_sentiment": SMALL})
+        pages.results("## Short reviews: remedies on equal terms\n\n## Next\n\n| a |\n", {REVIEWS: SMALL})
     with pytest.raises(AssertionError, match="free-bits has no measured row"):
-        pages.methods("| `free-bits` | old |\n", {"grammar": SMALL, "yelp_sentiment": SMALL})
+        pages.methods("| `free-bits` | old |\n", {GRAMMAR: SMALL, REVIEWS: SMALL})
 
 
 def test_cells_are_means_with_how_the_kl_was_had(pages):
@@ -64,7 +66,7 @@ def test_a_method_is_filled_from_reviews_or_else_from_the_embedded_corpus(pages)
     grammar = SMALL.replace("38.70", "1.00").replace("| 0.03 ± 0.01 |", "| 9.00 |")
     reviews = SMALL.replace("| vanilla |", "| other |")
     page = "| `vanilla` | D + KL | old |\n| `capacity` | b | |\n| `hybrid` | c | kept |\n`vanilla` | x |\n"
-    assert pages.methods(page, {"grammar": grammar, "yelp_sentiment": reviews}) == (
+    assert pages.methods(page, {GRAMMAR: grammar, REVIEWS: reviews}) == (
         "| `vanilla` | D + KL | 9.00 / 0.02 / 0.05 / +0.6 % (`grammar`) |\n"
         "| `capacity` | b | 2.91 / 2.50 / 7.60 / -0.7 % |\n| `hybrid` | c | kept |\n`vanilla` | x |\n"
     )

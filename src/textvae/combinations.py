@@ -70,7 +70,7 @@ def _objective_problems(settings: Settings, terms: Mapping[str, Any], where: str
             for name in rates
             if name not in ("kl", "mmd", "autoencoder")
         ]
-    problems += _cycle_problems(settings, terms, where)
+    problems += _schedule_problems(settings, terms, where)
     if len(rates) != 1:
         known = ", ".join(name for name, term in TERMS.items() if term.is_rate)
         given = " and ".join(rates) or "none"
@@ -79,13 +79,18 @@ def _objective_problems(settings: Settings, terms: Mapping[str, Any], where: str
     return problems
 
 
-def _cycle_problems(settings: Settings, terms: Mapping[str, Any], where: str) -> list[str]:
-    """More cycles than steps, as far as the settings say how many steps there are."""
+def _schedule_problems(settings: Settings, terms: Mapping[str, Any], where: str) -> list[str]:
+    """A rise over a part of a step; more cycles than steps, as far as the settings say how many steps there are."""
     schedules = {f"{where}.{name}.weight": term.weight for name, term in terms.items()}
     if settings.model.posterior.name == "semi-implicit":
         schedules["model.posterior.components"] = settings.model.posterior.components
     most = settings.train.max_steps
-    return [
+    problems = [
+        f"{path}.steps = {schedule.steps:g}: less than a step; for a share of the run give unit = 'run' beside it"
+        for path, schedule in schedules.items()
+        if schedule.schedule == "linear" and schedule.unit == "steps" and schedule.steps < 1
+    ]
+    return problems + [
         f"{path}.cycles = {schedule.cycles}: more cycles than train.max_steps = {most}; give fewer cycles"
         for path, schedule in schedules.items()
         if most is not None and schedule.schedule == "cyclical" and schedule.cycles > most

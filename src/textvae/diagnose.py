@@ -19,6 +19,8 @@ from textvae.parts.priors import StandardNormal
 from textvae.run import Run, corpus_of
 from textvae.scores import score
 from textvae.settings import BatchNormPosterior, Settings, VmfPosterior
+from textvae.terms.capacity import Capacity
+from textvae.terms.lagrangian import Lagrangian
 from textvae.terms.mu_forcing import MuForcing
 
 # A posterior whose KL is below this on average, nats per sentence, says next to nothing.
@@ -100,10 +102,11 @@ def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, differ
     active = found["active_units"]["0.01"]
     sentences = [
         _verdict(collapsed, uses, kl, scores.rate_kind, since),
+        _target(run.settings, kl, scores.reconstruction.mean().item()),
         _told(found),
         ("" if off is None else f"{off} of {found['latent']} dimensions are off (KL below {DIMENSION_OFF} nats); ")
         + f"{active} of {found['latent']} are active units (variance of their means above 0.01).",
-        f"Exchanging codes between sentences raises reconstruction by {gap:.2f} nats a sentence: "
+        f"Exchanging codes between sentences raises reconstruction by {round(gap, 2) + 0.0:.2f} nats a sentence: "
         + ("the decoder uses the code." if uses else "the decoder does not use the code."),
         _aggregate(moment, expected) if flat else "",
         f"{different} of {SAMPLES} greedy samples from the prior are different sentences"
@@ -130,7 +133,7 @@ def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, differ
         distinct_samples=different,
         samples=SAMPLES,
         sentences=[sentence for sentence in sentences if sentence],
-        command=_next_command(run, remedies(run.settings, collapsed, far)),
+        command=_next_command(run, remedies(run.settings, collapsed, far), _ends(run, store, rows)),
     )
 
 
@@ -164,6 +167,19 @@ def _verdict(collapsed: bool, uses: bool, kl: float | None, kind: str | None, si
         return f"The code costs {paid}, but the decoder ignores it: in effect a collapse."
     when = "" if since is None else f", less than {LITTLE_KL} since step {since} of the log"
     return f"The posterior has collapsed: the code costs {paid}{when}."
+
+
+def _target(settings: Settings, kl: float | None, reconstruction: float) -> str:
+    """What the objective was to hold and does not, by more than a nat and a tenth of it."""
+    terms = settings.phases()[-1].objective or settings.objective
+    for name, term in terms.items():
+        if not isinstance(term, (Capacity, Lagrangian)) or kl is None:
+            continue
+        distortion = isinstance(term, Lagrangian) and term.constraint == "distortion"
+        what, value = ("reconstruction", reconstruction) if distortion else ("the KL", kl)
+        if abs(value - term.target) > max(1.0, term.target / 10):
+            return f"objective.{name} was to hold {what} at {term.target:g} nats, and did not: it is {value:.2f}."
+    return ""
 
 
 def _told(found: dict[str, Any]) -> str:
@@ -233,12 +249,21 @@ def works(settings: Path, options: str) -> bool:
     return True
 
 
-def _next_command(run: Run, changes: Iterable[tuple[str, str]]) -> str:
+def _ends(run: Run, store: TokenStore, rows: np.ndarray) -> str:
+    """Where an interpolation goes from and to: draws of the prior, or two sentences where no code is one."""
+    if run.settings.model.posterior.name != "point":
+        return "--prior"
+    texts = run.tokenizer.decode_batch(store.sentences(rows[[0, -1]]))
+    dashes = "-- " if any(text.startswith("-") for text in texts) else ""
+    return dashes + " ".join(map(shlex.quote, texts))
+
+
+def _next_command(run: Run, changes: Iterable[tuple[str, str]], ends: str) -> str:
     """The command to try next, as it stands."""
     path = run.folder / "settings.toml"
     change = next((change for change in changes if works(path, change[0])), None)
     if change is None:
-        return f"textvae interpolate {shlex.quote(str(run.folder))} --prior"
+        return f"textvae interpolate {shlex.quote(str(run.folder))} {ends}"
     options, suffix = change
     return f"textvae train {shlex.quote(str(path))} {options} --out {_next_folder(run.folder, suffix)}"
 

@@ -155,6 +155,8 @@ def test_log_records_in_words():
         "validation at step 1,200: reconstruction 20.00 + KL 2.50 = bound 22.50 nats/sentence, "
         "perplexity 9.90 or less, MI 1.25 of at most 3.00, 3 active units"
     )
+    upper = validation_line(record | {"rate_kind": "upper"})
+    assert "KL 2.50 (upper) = " in upper and "MI 1.25 (upper) of at most 3.00" in upper
     training = {"kl": 2.5, "reconstruction": 20.0, "tokens_per_second": 7612.4}
     assert training_text(training) == "KL 2.50, reconstruction 20.00, 7,612 tokens/s"
     del training["kl"]

@@ -45,6 +45,9 @@ def test_what_stands_in_for_a_density_and_what_the_prior_would_have_is_said():
     units = {name: unit for name, _, unit in measures({**given, "sentences": 32})}
     assert units["NLL"] == "nats/sentence, 9 importance samples by a surrogate density, 4 sentences"
     assert units["squared norm of the mean"] == "of sampled codes; the prior's own: 0.25"
+    assert units["log det covariance"] == "of sampled codes; of the prior 0"
+    other = {name: unit for name, _, unit in measures({**given, "sentences": 32, "kl_moment_matched": None})}
+    assert other["squared norm of the mean"] == other["log det covariance"] == "of sampled codes"
     assert "exact, 4" in {name: unit for name, _, unit in measures({**given, "nll_iw_kind": "exact"})}["NLL"]
 
 

@@ -110,7 +110,10 @@ def measures(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     n, ceiling = scores.get("mutual_information_sentences"), number(scores.get("mutual_information_ceiling"))
     mixed = f"nats, of {n:,} mixed, at most ln {n:,} = {ceiling}" if n else ""
     kind, drawn = scores.get("nll_iw_kind"), scores.get("sentences")
-    norm = f"of sampled codes; the prior's own: {number(latent / drawn) if latent and drawn else DASH}"
+    norm, spread = "of sampled codes", "of sampled codes"
+    if scores.get("kl_moment_matched", 0) is not None:  # under another prior than N(0, I) these are not its own
+        norm += f"; the prior's own: {number(latent / drawn) if latent and drawn else DASH}"
+        spread += "; of the prior 0"
     own = number(scores.get("mmd_squared_prior_deviation"), 5)
     samples = "exact" if kind == "exact" else f"{scores.get('iw_samples')} importance samples"
     if kind == "surrogate":
@@ -131,7 +134,7 @@ def measures(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("shuffle gap", _mean(scores, "shuffle_gap"), f"{NATS} lost with another sentence's code"),
         ("aggregated posterior", _drawn(scores, "kl_moment_matched"), "nats from the prior, by moments"),
         ("MMD² to the prior", _small(scores, "mmd_squared"), f"the prior's own codes: ± {own}"),
-        ("log det covariance", _drawn(scores, "log_det_covariance"), "of sampled codes; of the prior 0"),
+        ("log det covariance", _drawn(scores, "log_det_covariance"), spread),
         ("squared norm of the mean", _drawn(scores, "mean_squared_norm"), norm),
         ("H - D, I and R", _bounds(scores.get("information_bounds")), "nats; H - D <= I <= R"),
         ("distinct samples", _count(scores.get("distinct_samples")), "of 100 greedy ones from the prior"),

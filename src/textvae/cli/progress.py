@@ -167,10 +167,11 @@ def validation_line(record: dict[str, Any]) -> str:
     ceiling = math.log(record["mutual_information_sentences"])
     kind = record.get("rate_kind", "exact")
     label = "" if kind == "exact" else f" ({kind})"
+    told = number(record["mutual_information"]) + (label if kind == "upper" else "")
     return (
         f"{begin}reconstruction {number(record['reconstruction'])} + KL {number(record['kl'])}{label} = "
         f"bound {number(record['bound'])} nats/sentence, {perplexity} or less, "
-        f"MI {number(record['mutual_information'])} of at most {number(ceiling)}, "
+        f"MI {told} of at most {number(ceiling)}, "
         f"{record['active_units']} active units"
     )
 

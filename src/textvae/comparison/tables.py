@@ -5,7 +5,7 @@ import io
 import math
 from collections.abc import Callable, Sequence
 
-from textvae.comparison.members import Member
+from textvae.comparison.members import Member, is_number
 from textvae.comparison.rows import AVERAGED, DESCRIBED, ERRORS, MIXED, Row, Value
 from textvae.errors import RequestError
 from textvae.metrics.signature import parse
@@ -59,6 +59,7 @@ def cells(rows: Sequence[Row], by_seed: bool) -> list[list[str]]:
             information = f"at most {information}"
         if len(sizes) > 1 and value["mutual_information"] is not None:
             information += f" ({_text(value['mutual_information_sentences'], 0)})"
+        small = isinstance(weight := value["final_kl_weight"], float) and abs(weight) < 0.01
         told = [
             row.name,
             _spread(value["nll"], error),
@@ -71,7 +72,7 @@ def cells(rows: Sequence[Row], by_seed: bool) -> list[list[str]]:
             units(row),
             _spread(value["shuffle_gap"], spread["shuffle_gap"]),
             _spread(value["relative_speed"], None, 2, "×"),
-            _spread(value["final_kl_weight"], None),
+            _spread(weight, None, _digits(weight) if small else 2),
             row.method,
         ]
         if by_seed:
@@ -193,6 +194,9 @@ def _cautions(rows: Sequence[Row], by_seed: bool) -> list[str]:
         told.append("Careful: the runs were trained on different machines or threads; speeds say little.")
     if len({m.run.settings.train.precision for m in members}) > 1:
         told.append("Careful: the runs were trained in different precisions.")
+    steps = {max((record["step"] for record in m.log if is_number(record.get("step"))), default=0) for m in members}
+    if len(steps) > 1:
+        told.append(f"Careful: the runs were trained for {', '.join(f'{n:,}' for n in sorted(steps))} steps.")
     unfinished = [shown(m.name) for m in members if m.finished is False]
     if unfinished:
         told.append(f"Careful: training has not come to its end in {', '.join(unfinished)}.")
@@ -210,8 +214,8 @@ def _signature_parts(member: Member) -> dict[str, object]:
         return {}
     of = {"posterior", "rate", "k", "vocabulary", "split"}
     parts: dict[str, object] = {name: value for name, value in found.items() if name not in of}
-    if parts.get("bound") == "exact":
-        del parts["bound"]  # of a language model: it needs no samples
+    if parts.get("bound") in ("exact", "none"):
+        del parts["bound"]  # of a language model and of an autoencoder: they need no samples
     names = {"bound": "importance samples", "textvae": "version", "sentences": "sentences of the NLL"}
     return {names.get(name, name): value for name, value in parts.items()}
 
@@ -230,14 +234,15 @@ def csv_text(rows: Sequence[Row], by_seed: bool) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     deviations = [f"{name}_deviation" for name in AVERAGED] if by_seed else []
-    columns, chosen = (*AVERAGED, *ERRORS, *DESCRIBED), list(rows[0].chosen)
+    columns = (*AVERAGED, *ERRORS, *DESCRIBED)
+    chosen = [name for name in rows[0].chosen if name not in columns]
     deviations += [f"{name}_deviation" for name in chosen] if by_seed else []
     writer.writerow(["run", "method", "runs", "seeds", *columns, *chosen, *deviations])
     for row in rows:
         numbers = [row.values[name] for name in columns]
-        numbers += [value for value, _ in row.chosen.values()]
+        numbers += [row.chosen[name][0] for name in chosen]
         numbers += [row.deviations[name] for name in AVERAGED] if by_seed else []
-        numbers += [spread for _, spread in row.chosen.values()] if by_seed else []
+        numbers += [row.chosen[name][1] for name in chosen] if by_seed else []
         writer.writerow([row.name, row.method, len(row.members), " ".join(map(str, row.seeds)), *numbers])
     return file.getvalue()
 

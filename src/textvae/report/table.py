@@ -41,7 +41,16 @@ def _likelihood(found: Found) -> str | None:
     value = _with_error("nll_iw", "nll_iw_standard_error")(found)
     codes, sentences = number(found.get("iw_samples")), number(found.get("iw_sentences"))
     how = "exact" if found.get("nll_iw_kind") == "exact" else f"{codes} codes each"
+    if found.get("nll_iw_kind") == "surrogate":
+        how += ", by a surrogate density"
     return f"{value}<small>{how}, {sentences} sentences</small>" if value and codes and sentences else value
+
+
+def _rate(found: Found) -> str | None:
+    """The KL, and how it was had where it is not exact."""
+    value = number(found.get("kl"))
+    how = {"upper": "an upper bound", "monte-carlo": "by drawn codes"}.get(str(found.get("rate_kind")))
+    return f"{value}<small>{how}</small>" if value and how else value
 
 
 def _estimates(found: Found) -> str | None:
@@ -109,7 +118,7 @@ ROWS = (
         "−log p(x|z): what is left to guess when the code is known. Lower is better.",
         _plain("reconstruction"),
     ),
-    Row("KL", NATS, "What the code costs, and the most that it can say. Near 0, it says nothing.", _plain("kl")),
+    Row("KL", NATS, "What the code costs, and the most that it can say. Near 0, it says nothing.", _rate),
     Row(
         "Bound", NATS, "Reconstruction + KL. The true −log p(x) is at most this. Lower is better.", _plain("bound")
     ),
@@ -135,7 +144,8 @@ ROWS = (
     Row(
         "Mutual information",
         NATS,
-        "What codes say of their sentences. The estimate cannot exceed its ceiling.",
+        "What codes say of their sentences. The estimate cannot exceed its ceiling. "
+        "Two numbers are estimates from below and from above.",
         _information,
     ),
     Row(

@@ -1,11 +1,11 @@
 """The maximum mean discrepancy between the codes of a batch and the prior."""
 
 import math
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float
-from pydantic import PositiveFloat
+from pydantic import Field
 from torch import Tensor
 
 from textvae.metrics.discrepancy import to_prior, within_prior
@@ -35,7 +35,7 @@ class Mmd(Term):
     pays: ClassVar[bool] = False  # for a distance of q(z), whatever the KL of a sentence
 
     weight: Schedule = Constant(value=100.0)
-    bandwidth: PositiveFloat | None = None
+    bandwidth: Annotated[float, Field(ge=1e-3, le=1e6)] | None = None
 
     def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
         """The discrepancy of the global batch, all codes of every sentence."""
@@ -47,9 +47,12 @@ class Mmd(Term):
         """Refuses a prior other than the standard normal."""
         prior = settings.model.prior.name
         if prior != "standard-normal":
+            other = "set model.prior.name = 'standard-normal', or "
+            if settings.model.posterior.name == "vmf":  # which has no other prior
+                other = ""
             return [
-                f": compares codes with the standard normal prior only, not with the {prior} prior; set "
-                "model.prior.name = 'standard-normal', or use objective.kl"
+                f": compares codes with the standard normal prior only, not with the {prior} prior; {other}"
+                "use objective.kl"
             ]
         return []
 
