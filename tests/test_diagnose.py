@@ -5,7 +5,7 @@ import shlex
 import pytest
 import torch
 
-from textvae.diagnose import _target, collapsed_since, diagnose, prior_moment_matched, remedies, works
+from textvae.diagnose import _target, _told, collapsed_since, diagnose, prior_moment_matched, remedies, works
 from textvae.files import write_tensors
 from textvae.metrics.latent import kl_moment_matched
 from textvae.objective import load_settings
@@ -133,6 +133,22 @@ def test_what_was_to_be_held_and_is_not_is_said(healthy, tmp_path):
     )
     assert "at 5 nats" in _target(phased, 20.0, 7.0) and _target(phased, 5.9, 7.0) == ""
     assert not any("was to hold" in sentence for sentence in diagnose(healthy.folder).sentences)
+
+
+@pytest.mark.parametrize(
+    ("nats", "lowest", "told"),
+    [
+        (0.5, None, "0.50"),
+        (0.5, 0.25, "0.25 to 0.50"),
+        (0.5, -3.0, "0.00 to 0.50"),
+        (-0.02, -0.01, "0.00 to 0.00"),
+        (0.1, 0.2, "0.10 to 0.10"),
+    ],
+)
+def test_what_codes_tell_is_a_range_that_rises_from_zero(nats, lowest, told):
+    found = {"mutual_information": nats, "mutual_information_lower": lowest}
+    found |= {"mutual_information_sentences": 20, "mutual_information_ceiling": 3.0}
+    assert _told(found).startswith(f"It tells {told} nats of which sentence it is (MI among 20, at most 3.00)")
 
 
 def test_an_autoencoder_is_sent_from_a_sentence_to_another(tmp_path):

@@ -88,7 +88,8 @@ def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, differ
     """The diagnosis of a model with a code."""
     rows = spaced(len(store), SENTENCES)
     scores = score(trained.model, store, seed, rows=rows)
-    found = {name: finite(value) for name, value in latent_scores(trained.model, store, scores, seed, rows).items()}
+    found = latent_scores(trained.model, store, scores, seed, rows)
+    found |= {name: finite(found[name]) for name in ("mutual_information", "mutual_information_lower")}
     kl = None if scores.rate is None else scores.rate.mean().item()
     gap, dimensions = found["shuffle_gap"], found["kl_per_dimension"]
     off = None if dimensions is None else sum(nats < DIMENSION_OFF for nats in dimensions)
