@@ -70,8 +70,9 @@ class Choices:
     scale: float = 1.0  # what its first standard deviations are
 
 
+PLAIN = Choices()
 TRIES = {
-    "as in the figure": Choices(),
+    "as in the figure": PLAIN,
     "2 noise dimensions": Choices(noise=2),
     "100 noise dimensions": Choices(noise=100),
     "z at the input alone": Choices(state=False),
@@ -109,7 +110,7 @@ def sequences() -> Batch:
     return Batch(ids, torch.full((N,), N), torch.arange(N))
 
 
-def toy(posterior: str, seed: int, choices: Choices = TRIES["as in the figure"]) -> TextVAE:
+def toy(posterior: str, seed: int, choices: Choices = PLAIN) -> TextVAE:
     """A model with either posterior; both have two layers between the one-hot vector and the last, linear one."""
     torch.manual_seed(mixed(seed, 0))
     decoder = RecurrentDecoder(
@@ -141,7 +142,7 @@ def train(
     seed: int,
     iterations: int,
     samples: int,
-    choices: Choices = TRIES["as in the figure"],
+    choices: Choices = PLAIN,
 ) -> None:
     """`samples` codes a sequence, and as many components beside each, in every step: K = J."""
     objective = Objective({"kl": Kl(weight=SCHEDULES[schedule])}, iterations)
@@ -252,7 +253,7 @@ def run(cell: Cell, iterations: int, samples: int, draws: int) -> tuple[dict[str
     model = toy(posterior, seed, choices)
     train(model, schedule, seed, iterations, samples, choices)
     scores, z = measures(model, seed, samples, draws)
-    other = {key: value for key, value in asdict(choices).items() if value != getattr(Choices(), key)}
+    other = {key: value for key, value in asdict(choices).items() if value != getattr(PLAIN, key)}
     print(
         *cell[:3], other or "", {key: round(v, 3) for key, v in scores.items() if isinstance(v, float)}, flush=True
     )
@@ -299,7 +300,7 @@ def tried(given: argparse.Namespace) -> list[dict[str, Any]]:
 
 def drawn(given: argparse.Namespace) -> list[dict[str, Any]]:
     """The figure of each seed, and its rows."""
-    cells = [(*cell, TRIES["as in the figure"]) for cell in product(POSTERIORS, SCHEDULES, given.seeds)]
+    cells = [(*cell, PLAIN) for cell in product(POSTERIORS, SCHEDULES, given.seeds)]
     done = runs(cells, given.jobs, given.iterations, given.samples, given.draws)
     for seed in given.seeds:
         drawing([(row, z) for row, z in done if row["seed"] == seed], given.out / f"fu2020_figure2_seed{seed}.png")

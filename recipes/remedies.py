@@ -160,10 +160,12 @@ def spread(seeds: Mapping[str, Mapping[str, Any]], column: str, digits: int = 2)
 
 def information(seeds: Mapping[str, Mapping[str, Any]]) -> str:
     """MI as `spread`; by two estimates where one is from below and one from above, if both are there."""
-    value = spread(seeds, "mutual_information")
-    if all(numbers.get("mutual_information_lower") is not None for numbers in seeds.values()):
-        return f"{spread(seeds, 'mutual_information_lower')} to {value}"
-    return f"at most {value}" if any(numbers["rate_kind"] == "upper" for numbers in seeds.values()) else value
+    from textvae.metrics.information import estimates
+
+    value, lower = spread(seeds, "mutual_information"), "mutual_information_lower"
+    both = all(numbers.get(lower) is not None for numbers in seeds.values())
+    upper = any(numbers["rate_kind"] == "upper" for numbers in seeds.values())
+    return value if value == DASH else estimates(value, spread(seeds, lower) if both else None, upper)
 
 
 def speed(rows: Rows, name: str) -> str:

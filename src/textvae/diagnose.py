@@ -11,16 +11,14 @@ import numpy as np
 from textvae.batches import TokenStore
 from textvae.corpora.store import spaced
 from textvae.errors import RequestError
-from textvae.evaluate import finite, latent_scores, model_of
+from textvae.evaluate import MI_SENTENCES, finite, latent_scores, model_of
 from textvae.generate.trained import Trained
 from textvae.metrics.text import distinct
 from textvae.objective import load_settings
 from textvae.parts.priors import StandardNormal
 from textvae.run import Run, corpus_of
-from textvae.scores import score
+from textvae.scores import both_densities, score
 from textvae.settings import BatchNormPosterior, Settings, VmfPosterior
-from textvae.terms.capacity import Capacity
-from textvae.terms.lagrangian import Lagrangian
 from textvae.terms.mu_forcing import MuForcing
 
 # A posterior whose KL is below this on average, nats per sentence, says next to nothing.
@@ -88,7 +86,7 @@ def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, differ
     """The diagnosis of a model with a code."""
     rows = spaced(len(store), SENTENCES)
     scores = score(trained.model, store, seed, rows=rows)
-    found = latent_scores(trained.model, store, scores, seed, rows)
+    found = latent_scores(trained.model, store, scores, seed, both_densities(scores, MI_SENTENCES), rows)
     found |= {name: finite(found[name]) for name in ("mutual_information", "mutual_information_lower")}
     kl = None if scores.rate is None else scores.rate.mean().item()
     gap, dimensions = found["shuffle_gap"], found["kl_per_dimension"]
@@ -172,14 +170,13 @@ def _verdict(collapsed: bool, uses: bool, kl: float | None, kind: str | None, si
 
 def _target(settings: Settings, kl: float | None, reconstruction: float) -> str:
     """What the objective was to hold and does not, by more than a nat and a tenth of it."""
+    found = {"kl": ("the KL", kl), "reconstruction": ("reconstruction", reconstruction)}
     terms = settings.phases()[-1].objective or settings.objective
     for name, term in terms.items():
-        if not isinstance(term, (Capacity, Lagrangian)) or kl is None:
-            continue
-        distortion = isinstance(term, Lagrangian) and term.constraint == "distortion"
-        what, value = ("reconstruction", reconstruction) if distortion else ("the KL", kl)
-        if abs(value - term.target) > max(1.0, term.target / 10):
-            return f"objective.{name} was to hold {what} at {term.target:g} nats, and did not: it is {value:.2f}."
+        if (held := term.holds()) is not None:
+            what, value = found[held[0]]
+            if value is not None and abs(value - held[1]) > max(1.0, held[1] / 10):
+                return f"objective.{name} was to hold {what} at {held[1]:g} nats, and did not: it is {value:.2f}."
     return ""
 
 

@@ -20,7 +20,7 @@ from textvae.errors import RequestError
 from textvae.files import write_json, writing
 from textvae.metrics import latent
 from textvae.metrics.discrepancy import SquaredMmd, squared_mmd
-from textvae.metrics.information import MutualInformation, information_bounds
+from textvae.metrics.information import MutualInformation, information_bounds, mutual_information
 from textvae.metrics.likelihood import bits_per_character, importance_weighted_nll, perplexity, standard_error
 from textvae.metrics.signature import signature
 from textvae.model import TextVAE
@@ -28,7 +28,7 @@ from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.posteriors.semi_implicit import noise_of_means
 from textvae.parts.priors import StandardNormal, UniformSphere
 from textvae.run import Run, corpus_of
-from textvae.scores import Scores, densities, evaluating, information, information_below, looked_at, on, score
+from textvae.scores import Both, Densities, Scores, both_densities, evaluating, looked_at, on, score
 from textvae.tokenizers import UNK, Tokenizer
 
 # Posteriors mixed in the estimate of I(x; z), and draws of the aggregated posterior that are averaged.
@@ -105,7 +105,7 @@ def evaluate(
         "split": split,
         **likelihoods(scores, store),
         **importance(nll, store, rows, iw_samples if scores.posterior else 0, components),
-        **latent_scores(model, store, scores, seed),
+        **latent_scores(model, store, scores, seed, known := both_densities(scores, MI_SENTENCES)),
     }
     if run.settings.data.tokenizer.name == "character" and scores.bound is not None:
         # The end mark stands for the line break, so it counts as a character; in pieces of running text too.
@@ -114,7 +114,7 @@ def evaluate(
     if corpus.name == "grammar":
         if nll is not None and store.window is None:  # which tells sentences alone
             report |= true_distance(nll, store, rows, run.tokenizer)
-        report["information_bounds"], unbounded = bounds_of_information(scores, store)
+        report["information_bounds"], unbounded = bounds_of_information(scores, store, *known)
     parts: dict[str, Any] = {"bound": "exact"}
     if scores.posterior is not None:
         parts = {"bound": "none" if nll is None else f"iw{iw_samples}"}
@@ -243,16 +243,16 @@ def importance(
 
 
 def latent_scores(
-    model: TextVAE, store: TokenStore, scores: Scores, seed: int, rows: np.ndarray | None = None
+    model: TextVAE, store: TokenStore, scores: Scores, seed: int, known: Both, rows: np.ndarray | None = None
 ) -> dict[str, Any]:
     """What the code holds and where the aggregated posterior lies; all None for a language model.
 
-    Moments of the aggregated posterior are means over 5 draws of a code for each sentence, with the standard
-    deviation over these draws.
+    `known` is what the estimates of I(x; z) are made of. Moments of the aggregated posterior are means over 5 draws
+    of a code for each sentence, with the standard deviation over these draws.
     """
     if scores.posterior is None:
         return dict.fromkeys(LATENT)
-    mutual, lowest = information(scores, MI_SENTENCES), information_below(scores, MI_SENTENCES)
+    mutual, lowest = (some and mutual_information(*some) for some in known)
     index = torch.as_tensor(np.arange(len(store)) if rows is None else rows)
     with torch.no_grad():
         draws = scores.posterior.rsample(sentence_noise(mixed(seed, 1), index), DRAWS)
@@ -423,20 +423,21 @@ def true_distance(
     }
 
 
-def bounds_of_information(scores: Scores, store: TokenStore) -> tuple[dict[str, Any] | None, str | None]:
+def bounds_of_information(
+    scores: Scores, store: TokenStore, above: Densities | None, below: Densities | None
+) -> tuple[dict[str, Any] | None, str | None]:
     """H - D <= I <= R of a split of the grammar; or None, and why it cannot be told what they are.
 
     Source: Prokhorov et al. 2019, section 2.1.
     """
     if scores.posterior is None:
         return None, "a language model has no code"
-    if scores.rate is None or (found := densities(scores, MI_SENTENCES)) is None:
+    if scores.rate is None or above is None:
         return None, "the posterior has no density"
     if store.window is not None or store.counts["dropped"] or store.counts["cut"] or (store.ids == UNK).any():
         return None, "the entropy is of whole sentences, none left out, cut, or with unknown words"
     rows, entropy = looked_at(scores, MI_SENTENCES), grammar.reviews().entropy
-    below = densities(scores, MI_SENTENCES, apart=True)
-    bounds = information_bounds(entropy, scores.reconstruction[rows], scores.rate[rows], *found, below)
+    bounds = information_bounds(entropy, scores.reconstruction[rows], scores.rate[rows], *above, below)
     return {name: finite(value) for name, value in asdict(bounds).items()}, None
 
 

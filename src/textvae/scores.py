@@ -30,6 +30,11 @@ MI_SENTENCES = 2000
 STATISTICS = 2000
 
 
+# log q(z_n|x_n) of some sentences and codes, and log of the mixture of all of these posteriors at the same codes.
+Densities = tuple[Float[Tensor, " n"], Float[Tensor, " n"]]
+Both = tuple[Densities | None, Densities | None]
+
+
 @dataclass(frozen=True)
 class Scores:
     """Per sentence, in the order of `rows`: nats in float64, codes and posteriors where the model has them.
@@ -118,31 +123,21 @@ def information(scores: Scores, sentences: int) -> MutualInformation | None:
     return None if found is None else mutual_information(*found)
 
 
-def information_below(scores: Scores, sentences: int) -> MutualInformation | None:
-    """I(x; z) from below where `information` is from above, of a semi-implicit posterior; None of all others.
-
-    The density ratio of a code is that by components which it was not drawn from. Whatever function of sentence and
-    code, fixed before codes are drawn, stands for the densities, the mean logarithm of its value over its average
-    over sentences is at most I, and less the worse it stands for them; it can be below 0.
-
-    Source: Barber and Agakov 2003; Poole et al. 2019, "On variational bounds of mutual information", section 2.
-    """
-    found = densities(scores, sentences, apart=True)
-    return None if found is None else mutual_information(*found)
-
-
 def looked_at(scores: Scores, sentences: int) -> Int[Tensor, " n"]:
     """Which of the scored sentences `information` looks at."""
     wanted = -(-sentences // 4) if isinstance(scores.posterior, Iaf) else sentences
     return torch.from_numpy(spaced(len(scores), wanted))
 
 
-def densities(
-    scores: Scores, sentences: int, apart: bool = False
-) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]] | None:
+def densities(scores: Scores, sentences: int, apart: bool = False) -> Densities | None:
     """log q(z_n|x_n) and the mixture's ln (1/N) sum_m q(z_n|x_m) of the sentences of `looked_at`.
 
-    With `apart` both by components that no code was drawn from; None where the posterior does not have any.
+    With `apart` both by components that no code was drawn from, of a semi-implicit posterior; None of all others.
+    Their I is one from below: whatever function of sentence and code, fixed before codes are drawn, stands for the
+    densities, the mean logarithm of its value over its average over sentences is at most I, and less the worse it
+    stands for them; it can be below 0.
+
+    Source: Barber and Agakov 2003; Poole et al. 2019, "On variational bounds of mutual information", section 2.
     """
     assert scores.posterior is not None and scores.z is not None
     place = looked_at(scores, sentences)
@@ -154,6 +149,13 @@ def densities(
     with torch.no_grad():
         log_q, mixture = posterior.log_prob(z[None]), posterior.mixture_log_prob(z)
     return None if log_q is None or mixture is None else (log_q[0], mixture)
+
+
+def both_densities(scores: Scores, sentences: int) -> Both:
+    """`densities` as the posterior has them, and apart; neither for a language model."""
+    if scores.posterior is None:
+        return None, None
+    return densities(scores, sentences), densities(scores, sentences, apart=True)
 
 
 def restate(model: TextVAE, training: TokenStore) -> None:

@@ -150,10 +150,12 @@ def _mean(scores: Mapping[str, Any], name: str) -> str:
 
 def _information(scores: Mapping[str, Any], kind: str | None) -> str:
     """The mutual information; by two estimates where one is from above and one from below, if both are there."""
-    lowest, value = number(scores.get("mutual_information_lower")), number(scores.get("mutual_information"))
-    if lowest != DASH:
-        return f"{lowest} to {value}"
-    return f"at most {value}" if kind == "upper" and value != DASH else value
+    from textvae.metrics.information import estimates
+
+    value, lowest = scores.get("mutual_information"), scores.get("mutual_information_lower")
+    if value is None:
+        return DASH
+    return estimates(number(value), None if lowest is None else number(lowest), kind == "upper")
 
 
 def _drawn(scores: Mapping[str, Any], name: str) -> str:

@@ -50,8 +50,16 @@ DESCRIBED = (
 ERRORS = ("nll_standard_error", "shuffle_gap_standard_error")
 # Columns that an evaluation has under the same name.
 LATENT = ("shuffle_gap", "log_det_covariance", "mean_squared_norm", "kl_moment_matched", "mmd_squared")
-INFORMATION = ("mutual_information", "mutual_information_lower")
-SCORED = ("bound", "reconstruction", "kl", *INFORMATION, *LATENT, ERRORS[1], *DESCRIBED[1:])
+SCORED = (
+    "bound",
+    "reconstruction",
+    "kl",
+    "mutual_information",
+    "mutual_information_lower",
+    *LATENT,
+    ERRORS[1],
+    *DESCRIBED[1:],
+)
 MIXED = "mixed"
 
 

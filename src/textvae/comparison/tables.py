@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from textvae.comparison.members import Member, is_number
 from textvae.comparison.rows import AVERAGED, DESCRIBED, ERRORS, MIXED, Row, Value
 from textvae.errors import RequestError
+from textvae.metrics.information import estimates
 from textvae.metrics.signature import parse
 
 # Stands for a number that there is not, as on the command line.
@@ -52,11 +53,10 @@ def cells(rows: Sequence[Row], by_seed: bool) -> list[list[str]]:
         error = value["nll_standard_error"] if not by_seed else spread["nll"]
         kind = value["rate_kind"]
         information = _spread(value["mutual_information"], spread["mutual_information"])
-        if value["mutual_information_lower"] is not None:
-            lowest = _spread(value["mutual_information_lower"], spread["mutual_information_lower"])
-            information = f"{lowest} to {information}"
-        elif kind == "upper" and value["mutual_information"] is not None:
-            information = f"at most {information}"
+        if value["mutual_information"] is not None:
+            below = value["mutual_information_lower"]
+            lowest = None if below is None else _spread(below, spread["mutual_information_lower"])
+            information = estimates(information, lowest, kind == "upper")
         if len(sizes) > 1 and value["mutual_information"] is not None:
             information += f" ({_text(value['mutual_information_sentences'], 0)})"
         small = isinstance(weight := value["final_kl_weight"], float) and abs(weight) < 0.01

@@ -62,6 +62,20 @@ def mutual_information(
     return MutualInformation(nats=ceiling if nats > ceiling else nats, sentences=sentences)
 
 
+def estimates(value: str, lowest: str | None, upper: bool) -> str:
+    """How the information is told: by one number, by two where one is from below, or as the most that it can be.
+
+    The numbers as text; `upper` says that `value` is an estimate from above, which has the other beside it where
+    both are known.
+
+    >>> estimates("0.56", "0.53", upper=True), estimates("0.56", None, upper=True), estimates("0.56", None, False)
+    ('0.53 to 0.56', 'at most 0.56', '0.56')
+    """
+    if lowest is not None:
+        return f"{lowest} to {value}"
+    return f"at most {value}" if upper else value
+
+
 @dataclass(frozen=True)
 class InformationBounds:
     """H - D <= I <= R, nats per sentence, each gap with the standard error of a paired difference.

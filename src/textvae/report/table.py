@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from textvae.metrics.information import estimates
 from textvae.report.page import MISSING, digits_of, is_number, key, number, text
 
 Found = Mapping[str, Any]
@@ -56,9 +57,7 @@ def _rate(found: Found) -> str | None:
 def _estimates(found: Found) -> str | None:
     """Mutual information; by two estimates where one is from above and one from below, if both are there."""
     lowest, value = (number(found.get(f"mutual_information{name}")) for name in ("_lower", ""))
-    if lowest and value:
-        return f"{lowest} to {value}"
-    return f"at most {value}" if value and found.get("rate_kind") == "upper" else value
+    return value and estimates(value, lowest, found.get("rate_kind") == "upper")
 
 
 def _information(found: Found) -> str | None:

@@ -48,6 +48,10 @@ class Capacity(Term):
         """The step from which on neither weight nor capacity changes."""
         return max(self.weight.settled(total, per_epoch), self.ramp_epochs * per_epoch)
 
+    def holds(self) -> tuple[Literal["kl", "reconstruction"], float]:
+        """The KL at its target."""
+        return "kl", self.target
+
     def problems(self, settings: Settings) -> list[str]:
         """Refuses a posterior without a KL, and a target below the least that it can have."""
         return without_rate(settings) or below_least(settings, self.target)

@@ -84,6 +84,10 @@ class Lagrangian(Term):
         # Bounded before exp, which overflows for a target far above any loss, and after it, for its rounding.
         return min(max(math.exp(min(log_weight, math.log(high))), low), high)
 
+    def holds(self) -> tuple[Literal["kl", "reconstruction"], float]:
+        """The constraint."""
+        return ("kl" if self.constraint == "rate" else "reconstruction"), self.target
+
     def problems(self, settings: Settings) -> list[str]:
         """Refuses a posterior without a KL or always above the target, and a distortion that nobody gave."""
         if self.constraint == "rate":

@@ -1,7 +1,7 @@
 """What every term of the objective is."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -53,6 +53,10 @@ class Term(Strict):
     def multiplier(self, before: float | None, raw: Mapping[str, float]) -> float:
         """The learned factor of the weight after a step whose raw parts were `raw`; `before` is None at first."""
         return 1.0
+
+    def holds(self) -> tuple[Literal["kl", "reconstruction"], float] | None:
+        """What it brings to how many nats, from both sides; None where it does not."""
+        return None
 
     def problems(self, settings: Settings) -> list[str]:
         """What in the settings it cannot work with, each with what to change."""
