@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 import torch
@@ -298,13 +298,38 @@ def tried(given: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """Means over seeds, and of several their standard deviations; accuracy of nearest neighbours in parentheses."""
+    names = ("accuracy", "MI", "KL(q(z) ‖ p(z))")
+    heads = ["", *(f"{posterior}: {name}" for posterior in POSTERIORS for name in names)]
+    lines = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
+    for schedule in SCHEDULES:
+        cells = [schedule]
+        for posterior in POSTERIORS:
+            own = [row for row in rows if (row["posterior"], row["schedule"]) == (posterior, schedule)]
+            near = fmean(row["accuracy_neighbours"] for row in own)
+            cells += [f"{spread([row['accuracy'] for row in own], 2)} ({near:.2f})"]
+            cells += [spread([row["mutual_information"] for row in own], 2)]
+            cells += [spread([row["kl_aggregate_to_prior"] for row in own], 3)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def spread(values: list[float], digits: int) -> str:
+    """The mean, and of several values their standard deviation."""
+    behind = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{fmean(values):.{digits}f}{behind}"
+
+
 def drawn(given: argparse.Namespace) -> list[dict[str, Any]]:
-    """The figure of each seed, and its rows."""
+    """The figure of each seed, the table, and its rows."""
     cells = [(*cell, PLAIN) for cell in product(POSTERIORS, SCHEDULES, given.seeds)]
     done = runs(cells, given.jobs, given.iterations, given.samples, given.draws)
     for seed in given.seeds:
         drawing([(row, z) for row, z in done if row["seed"] == seed], given.out / f"fu2020_figure2_seed{seed}.png")
-    return [row for row, _ in done]
+    rows = [row for row, _ in done]
+    write_text(given.out / "fu2020_figure2.md", table(rows))
+    return rows
 
 
 def main() -> None:

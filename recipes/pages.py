@@ -17,6 +17,7 @@ PLACES = {
     "remedies-grammar/table": "## Every remedy on equal terms: the embedded corpus",
     "remedies-ptb/table": "## Penn Treebank: remedies on equal terms",
     "remedies-yelp_sentiment/table": "## Short reviews: remedies on equal terms",
+    "fu2020_figure2": "## The toy of fu2020, Figure 2 (claim F1)",
     "fu2020_figure2_tries": "**Why not under the constant schedule**",
 }
 # The row that stands for a method whose own has another name; methods without a row here have tables of their own.

@@ -51,6 +51,7 @@ def test_figure2_writes_its_figure_and_its_numbers(figure2, tmp_path, monkeypatc
     assert (tmp_path / "fu2020_figure2_seed0.png").read_bytes().startswith(b"\x89PNG")
     text = (tmp_path / "fu2020_figure2.json").read_text()
     found = json.loads(text)
+    assert (tmp_path / "fu2020_figure2.md").read_text() == figure2.table(found["rows"])
     cells = {(row["posterior"], row["schedule"], row["seed"]) for row in found["rows"]}
     assert len(found["rows"]) == len(cells) == 6
     assert found["settings"]["iterations"] == 3 and found["settings"]["seeds"] == [0]
@@ -62,6 +63,28 @@ def test_figure2_writes_its_figure_and_its_numbers(figure2, tmp_path, monkeypatc
         assert row["bound"] == pytest.approx(row["reconstruction"] + row["kl"])
         # E KL(q(z|n) || p) = I(n; z) + KL(q(z) || p), exactly for any densities.
         assert row["kl_estimated"] == pytest.approx(row["mutual_information"] + row["kl_aggregate_to_prior"])
+
+
+def test_figure2_table_has_means_and_deviations_over_seeds(figure2):
+    rows = [
+        {
+            "posterior": posterior,
+            "schedule": schedule,
+            "accuracy": 0.25 * (1 + seed),
+            "accuracy_neighbours": 0.5,
+            "mutual_information": 1.0,
+            "kl_aggregate_to_prior": 0.001 if posterior == "gaussian" else 0.002,
+        }
+        for posterior in figure2.POSTERIORS
+        for schedule in figure2.SCHEDULES
+        for seed in range(3)
+    ]
+    lines = figure2.table(rows).splitlines()
+    assert [line.split(" |")[0] for line in lines[2:]] == ["| constant", "| monotonic", "| cyclical"]
+    first, second = "0.50 ± 0.25 (0.50) | 1.00 ± 0.00 | 0.001 ± 0.000", "1.00 ± 0.00 | 0.002 ± 0.000"
+    assert lines[2] == f"| constant | {first} | 0.50 ± 0.25 (0.50) | {second} |"
+    one = figure2.table([row for row in rows if row["accuracy"] == 0.75]).splitlines()
+    assert one[3].startswith("| monotonic | 0.75 (0.50) | 1.00 | 0.001 | 0.75")
 
 
 def test_figure2_tries_other_choices(figure2, tmp_path, monkeypatch):
