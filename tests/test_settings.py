@@ -525,7 +525,10 @@ def test_an_entry_of_a_list_is_named_either_way_and_false_takes_a_table_away():
         ("model.decoder.blocks", "only model.decoder.name = 'gated-convolutional' has it"),
         ("model.posterior.rate", "only model.posterior.name = 'delta' has it"),
         ("train.update.inner", "only train.update.name = 'aggressive' has it"),
-        ("model.decoder.tops", "unknown setting; known: dropout, hidden, inject, layers, name, norm, word_keep"),
+        (
+            "model.decoder.tops",
+            "unknown setting; known: dropout, embedding_dropout, hidden, inject, layers, name, norm, word_keep",
+        ),
     ],
 )
 def test_a_setting_of_another_kind_of_part_names_the_kind(path, message):

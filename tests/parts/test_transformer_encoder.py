@@ -77,6 +77,20 @@ def test_dropout_is_on_in_training_and_off_at_evaluation():
     torch.testing.assert_close(encoder().train()(IDS, LENGTHS), part(IDS, LENGTHS), rtol=0, atol=0)
 
 
+def test_embeddings_have_a_dropout_of_their_own():
+    def read(embeddings: float, dropout: float, embedding_dropout: float | None, seed: int = 1) -> torch.Tensor:
+        torch.manual_seed(0)
+        part = TransformerEncoder(10, 6, 8, 1, 2, dropout, embedding_dropout).train()
+        torch.nn.init.constant_(part.embedding.weight, embeddings)
+        torch.manual_seed(seed)
+        return part(IDS, LENGTHS)
+
+    assert not torch.equal(read(1.0, 0.0, 0.5), read(1.0, 0.0, 0.5, seed=2))
+    assert torch.equal(read(0.0, 0.0, 0.5), read(0.0, 0.0, 0.5, seed=2))  # nothing but embeddings is dropped
+    assert not torch.equal(read(1.0, 0.5, 0.0), read(1.0, 0.5, 0.0, seed=2))
+    assert torch.equal(read(1.0, 0.5, None), read(1.0, 0.5, 0.5))
+
+
 def test_gradients():
     part = encoder(4, layers=1)
     embedded = part.embedding(IDS[:2, :3]).detach().requires_grad_()

@@ -32,6 +32,7 @@ def _each_or_all(value: Any, either: Callable[[Any], Any]) -> Any:
 EachOrAll = Annotated[PositiveInt | Sizes, WrapValidator(_each_or_all)]
 # Layer normalisation of an LSTM's gates: all four jointly, or each by itself.
 Norm = Literal["none", "layer", "layer-per-gate"]
+# Below `embedding_dropout` is the dropout of input words' embeddings alone; None is as much as `dropout`.
 
 
 def named(default: str) -> Any:
@@ -72,6 +73,7 @@ class TransformerEncoder(Strict):
     layers: PositiveInt = 4
     heads: PositiveInt = 4
     dropout: Fraction = 0.1
+    embedding_dropout: Fraction | None = None
 
 
 class RecurrentDecoder(Strict):
@@ -83,6 +85,7 @@ class RecurrentDecoder(Strict):
     inject: Annotated[tuple[Literal["state", "input"], ...], Field(strict=False)] = ("state", "input")
     norm: Norm = "none"
     dropout: Fraction = 0.3
+    embedding_dropout: Fraction | None = None
     word_keep: Probability = 1.0
 
 
@@ -95,6 +98,7 @@ class GatedConvolutionalDecoder(Strict):
     width: PositiveInt = 20
     blocks: PositiveInt = 2
     dropout: Fraction = 0.3
+    embedding_dropout: Fraction | None = None
     word_keep: Probability = 1.0
 
 
@@ -107,6 +111,7 @@ class TransformerDecoder(Strict):
     heads: PositiveInt = 4
     inject: Annotated[tuple[Literal["prefix", "input"], ...], Field(strict=False)] = ("prefix", "input")
     dropout: Fraction = 0.1
+    embedding_dropout: Fraction | None = None
     word_keep: Probability = 1.0
 
 
@@ -117,6 +122,7 @@ class ByteNetDecoder(Strict):
     hidden: PositiveInt = 512
     layers: NonNegativeInt = 3
     dropout: Fraction = 0.0
+    embedding_dropout: Fraction | None = None
     word_keep: Probability = 1.0
 
 
@@ -128,6 +134,7 @@ class RecurrentTop(Strict):
     layers: PositiveInt = 1
     norm: Norm = "layer"
     dropout: Fraction = 0.0
+    embedding_dropout: Fraction | None = None
     word_keep: Probability = 1.0
 
     @model_validator(mode="before")

@@ -111,7 +111,8 @@ class ConvolutionalDecoder(Stepwise):
     """p(x|z) by causal convolutions: words and code to `hidden` channels, the layers, a softmax.
 
     The code, or its features (sample, batch, position, latent), is seen at every position; with `latent = 0` there
-    is none. In training dropout falls on input words and outputs, and word dropout as in the recurrent decoder.
+    is none. In training dropout, with or without a rate of its own for embeddings, and word dropout fall where they
+    do in the recurrent decoder.
     `gated_decoder` and `bytenet_decoder` say which layers there are.
     """
 
@@ -126,9 +127,11 @@ class ConvolutionalDecoder(Stepwise):
         hidden: int,
         dropout: float = 0.0,
         word_keep: float = 1.0,
+        embedding_dropout: float | None = None,
     ) -> None:
         super().__init__()
         self.dropout, self.word_keep, self.hidden = dropout, word_keep, hidden
+        self.embedding_dropout = dropout if embedding_dropout is None else embedding_dropout
         self.embedding = nn.Embedding(vocabulary, embedding)
         self.enter = nn.Linear(embedding + latent, hidden)
         self.layers: Any = nn.ModuleList(layers)
@@ -141,7 +144,8 @@ class ConvolutionalDecoder(Stepwise):
         batch, time = ids.shape
         samples = 1 if z is None else z.shape[0]
         before = previous(ids, self.word_keep, self.training)
-        inputs = F.dropout(self.embedding(before), self.dropout, self.training).expand(samples, batch, time, -1)
+        inputs = F.dropout(self.embedding(before), self.embedding_dropout, self.training)
+        inputs = inputs.expand(samples, batch, time, -1)
         if z is not None:
             inputs = torch.cat([inputs, along(z, time)], dim=3)
         x = self.enter(inputs.flatten(0, 1))
@@ -182,13 +186,16 @@ def gated_decoder(
     blocks: int = 2,
     dropout: float = 0.0,
     word_keep: float = 1.0,
+    embedding_dropout: float | None = None,
 ) -> ConvolutionalDecoder:
     """Gated convolutions in residual blocks with a bottleneck; a word sees blocks (width - 1) + 1 words.
 
     Source: Prokhorov et al. 2019, section 3, whose sizes are the usual ones here; Dauphin et al. 2017.
     """
     layers = [GatedBlock(hidden, bottleneck, width) for _ in range(blocks)]
-    return ConvolutionalDecoder(vocabulary, embedding, latent, layers, hidden, dropout, word_keep)
+    return ConvolutionalDecoder(
+        vocabulary, embedding, latent, layers, hidden, dropout, word_keep, embedding_dropout
+    )
 
 
 def bytenet_decoder(
@@ -199,6 +206,7 @@ def bytenet_decoder(
     layers: int = 3,
     dropout: float = 0.0,
     word_keep: float = 1.0,
+    embedding_dropout: float | None = None,
 ) -> ConvolutionalDecoder:
     """Masked convolutions of kernel 2, not dilated, without skips: a word sees the `layers` + 1 words before it.
 
@@ -208,7 +216,7 @@ def bytenet_decoder(
     Source: Semeniuta et al. 2017, section 4.2, "Receptive field"; Kalchbrenner et al. 2016.
     """
     stack = [MaskedLayer(hidden) for _ in range(layers)]
-    return ConvolutionalDecoder(vocabulary, embedding, latent, stack, hidden, dropout, word_keep)
+    return ConvolutionalDecoder(vocabulary, embedding, latent, stack, hidden, dropout, word_keep, embedding_dropout)
 
 
 def _drawn(layer: nn.Linear | nn.Conv1d, gain: float) -> None:

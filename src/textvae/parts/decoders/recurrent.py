@@ -29,8 +29,8 @@ class RecurrentDecoder(Stepwise):
 
     With `latent = 0` it sees none: the plain language model. The code may have features of its own at every
     position (sample, batch, position, latent), which then are what is seen there. In training, dropout falls on its
-    input words and its outputs, never on z, and word dropout replaces each input word with the unknown word with
-    probability 1 - `word_keep`.
+    outputs and, at a rate of their own if `embedding_dropout` is given, on its input words, never on z, and word
+    dropout replaces each input word with the unknown word with probability 1 - `word_keep`.
 
     Source: Bowman et al. 2016, section 3 (state) and 3.1 (word dropout, z at every step).
     """
@@ -49,9 +49,11 @@ class RecurrentDecoder(Stepwise):
         dropout: float = 0.0,
         word_keep: float = 1.0,
         norm: Norm = "none",
+        embedding_dropout: float | None = None,
     ) -> None:
         super().__init__()
         self.dropout, self.word_keep = dropout, word_keep
+        self.embedding_dropout = dropout if embedding_dropout is None else embedding_dropout
         self.layers, self.hidden = layers, hidden
         self.at_input = bool(latent) and "input" in inject
         self.embedding = nn.Embedding(vocabulary, embedding)
@@ -71,7 +73,7 @@ class RecurrentDecoder(Stepwise):
         batch, time = ids.shape
         samples = 1 if z is None else z.shape[0]
         before = previous(ids, self.word_keep, self.training)
-        inputs = F.dropout(self.embedding(before), self.dropout, self.training)
+        inputs = F.dropout(self.embedding(before), self.embedding_dropout, self.training)
         if z is not None:
             inputs = inputs.expand(samples, batch, time, -1)
             if self.at_input:

@@ -28,9 +28,9 @@ class TransformerDecoder(Stepwise):
 
     With `latent = 0` it sees none: the plain language model. The code may have features of its own at every
     position (sample, batch, position, latent), which then are what is added there; they need `inject = ("input",)`.
-    Embeddings pass a linear layer if their size is not `hidden`. In training, dropout falls on the input words, on
-    what each branch of a block adds and on the outputs, never on z, and word dropout replaces each input word with
-    the unknown word with probability 1 - `word_keep`.
+    Embeddings pass a linear layer if their size is not `hidden`. In training, dropout falls on what each branch of
+    a block adds, on the outputs and, at a rate of their own if `embedding_dropout` is given, on the input words,
+    never on z, and word dropout replaces each input word with the unknown word with probability 1 - `word_keep`.
 
     Source: Li et al. 2020, "Optimus": z as memory that all layers attend to, which here they compute
     themselves from one more position, and z added to the embeddings. Radford et al. 2019 for the language model.
@@ -49,9 +49,11 @@ class TransformerDecoder(Stepwise):
         inject: Sequence[Inject] = ("prefix", "input"),
         dropout: float = 0.1,
         word_keep: float = 1.0,
+        embedding_dropout: float | None = None,
     ) -> None:
         super().__init__()
         self.dropout, self.word_keep, self.hidden = dropout, word_keep, hidden
+        self.embedding_dropout = dropout if embedding_dropout is None else embedding_dropout
         self.embedding = nn.Embedding(vocabulary, embedding)
         self.entry = None if embedding == hidden else nn.Linear(embedding, hidden)
         self.as_prefix = nn.Linear(latent, hidden) if latent and "prefix" in inject else None
@@ -84,7 +86,7 @@ class TransformerDecoder(Stepwise):
         batch, time = ids.shape
         samples = 1 if z is None else len(z)
         before = previous(ids, self.word_keep, self.training)
-        inputs = self._entered(F.dropout(self.embedding(before), self.dropout, self.training))
+        inputs = self._entered(F.dropout(self.embedding(before), self.embedding_dropout, self.training))
         inputs = inputs.expand(samples, batch, time, -1)
         if z is not None and self.at_input is not None:
             inputs = inputs + along(self.at_input(z), time)

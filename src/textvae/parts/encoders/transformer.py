@@ -11,8 +11,8 @@ from textvae.parts.layers import within
 class TransformerEncoder(nn.Module):
     """The mean of a bidirectional transformer's outputs over the sentence's own tokens, its end mark among them.
 
-    Embeddings pass a linear layer if their size is not `hidden`. In training, dropout falls on the input words and
-    on what each branch of a block adds.
+    Embeddings pass a linear layer if their size is not `hidden`. In training, dropout falls on what each branch of
+    a block adds and, at a rate of their own if `embedding_dropout` is given, on the input words.
 
     Source: Li et al. 2020, "Optimus" (whose encoder takes the output at a mark before the sentence, where this one
     takes the mean).
@@ -26,9 +26,11 @@ class TransformerEncoder(nn.Module):
         layers: int = 4,
         heads: int = 4,
         dropout: float = 0.1,
+        embedding_dropout: float | None = None,
     ) -> None:
         super().__init__()
         self.dropout, self.size = dropout, hidden
+        self.embedding_dropout = dropout if embedding_dropout is None else embedding_dropout
         self.embedding = nn.Embedding(vocabulary, embedding)
         self.entry = None if embedding == hidden else nn.Linear(embedding, hidden)
         self.network = Transformer(hidden, layers, heads)
@@ -44,7 +46,7 @@ class TransformerEncoder(nn.Module):
         self, ids: Int[Tensor, "batch time"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch size"]:
         """The mean output of each sentence; padding has no influence."""
-        return self.read(F.dropout(self.embedding(ids), self.dropout, self.training), lengths)
+        return self.read(F.dropout(self.embedding(ids), self.embedding_dropout, self.training), lengths)
 
     def read(
         self, embedded: Float[Tensor, "batch time embedding"], lengths: Int[Tensor, " batch"]
