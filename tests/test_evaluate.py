@@ -197,9 +197,9 @@ def test_the_json_has_all_that_the_contract_names(tmp_path, text):
 
 def test_information_and_discrepancy_are_of_evenly_spaced_sentences(tmp_path, text, monkeypatch):
     run = trained(tmp_path / "run", text)
-    monkeypatch.setattr("textvae.evaluate.MI_SENTENCES", 3)
-    found = evaluate(run.folder, iw_samples=2, iw_sentences=2)
     scores = score(run.model(), corpus_of(run).split("test"))
+    monkeypatch.setattr("textvae.scores.KEPT", 3)
+    found = evaluate(run.folder, iw_samples=2, iw_sentences=2)
     last = len(scores) - 1
     assert last > 2
     z = scores.z[[0, round(last / 2), last]]

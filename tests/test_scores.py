@@ -166,3 +166,19 @@ def test_a_batch_goes_to_a_device_whole(tiny_store):
     moved = on(torch.device("meta"), batch)
     assert isinstance(moved, Batch) and all(part.device.type == "meta" for part in moved)
     assert on(torch.device("meta"), batch._replace(condition=None)).condition is None
+
+
+def test_codes_are_kept_of_evenly_spaced_sentences_and_nats_of_all(model, tiny_store, monkeypatch):
+    """So that memory grows by a few numbers a sentence and not by a posterior."""
+    every = score(model, tiny_store, seed=2)
+    monkeypatch.setattr(module, "KEPT", 5)
+    found = score(model, tiny_store, seed=2)
+    last = len(tiny_store) - 1
+    assert found.kept.tolist() == [0, last // 4, last // 2, 3 * last // 4, last] and len(found) == len(every)
+    torch.testing.assert_close(found.reconstruction, every.reconstruction)
+    torch.testing.assert_close(found.rate, every.rate)
+    torch.testing.assert_close(found.rate_per_dimension, every.rate_per_dimension)
+    torch.testing.assert_close(found.z, every.z[found.kept])
+    torch.testing.assert_close(found.posterior.std, every.posterior.std[found.kept])
+    rows = np.arange(len(tiny_store))[::-1].copy()
+    torch.testing.assert_close(score(model, tiny_store, 2, rows=rows).z, every.z[rows[found.kept]])

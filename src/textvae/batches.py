@@ -155,11 +155,17 @@ def evaluation_batches(store: TokenStore, tokens: int, rows: np.ndarray | None =
     Padding counts among the ids. A single sentence longer than that is a batch of its own.
     """
     rows = np.arange(len(store)) if rows is None else np.asarray(rows)
-    rows = rows[np.argsort(-store.lengths[rows], kind="stable")]
+    for at in evaluation_places(store, tokens, rows):
+        yield collate(store, rows[at])
+
+
+def evaluation_places(store: TokenStore, tokens: int, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """The places in `rows` of each of the batches that `evaluation_batches` makes of them."""
+    order = np.argsort(-store.lengths[rows], kind="stable")
     start = 0
-    while start < len(rows):
-        size = max(1, tokens // int(store.lengths[rows[start]]))
-        yield collate(store, rows[start : start + size])
+    while start < len(order):
+        size = max(1, tokens // int(store.lengths[rows[order[start]]]))
+        yield order[start : start + size]
         start += size
 
 

@@ -13,9 +13,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 import textvae
-from textvae.batches import TokenStore, evaluation_batches
+from textvae.batches import TokenStore, collate, evaluation_batches, evaluation_places
 from textvae.corpora import grammar
-from textvae.corpora.store import spaced
 from textvae.errors import RequestError
 from textvae.files import write_json, writing
 from textvae.metrics import latent
@@ -28,11 +27,11 @@ from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.posteriors.semi_implicit import noise_of_means
 from textvae.parts.priors import StandardNormal, UniformSphere
 from textvae.run import Run, corpus_of
-from textvae.scores import Both, Densities, Scores, both_densities, evaluating, looked_at, on, score
+from textvae.scores import KEPT, Both, Densities, Scores, both_densities, evaluating, looked_at, on, score
 from textvae.tokenizers import UNK, Tokenizer
 
 # Posteriors mixed in the estimate of I(x; z), and draws of the aggregated posterior that are averaged.
-MI_SENTENCES, DRAWS = 10_000, 5
+MI_SENTENCES, DRAWS = KEPT, 5
 # What `latent_scores` gives.
 LATENT = (
     "mutual_information",
@@ -247,20 +246,21 @@ def latent_scores(
 ) -> dict[str, Any]:
     """What the code holds and where the aggregated posterior lies; all None for a language model.
 
-    `known` is what the estimates of I(x; z) are made of. Moments of the aggregated posterior are means over 5 draws
-    of a code for each sentence, with the standard deviation over these draws.
+    They are computed on the kept sentences, up to 10,000, evenly spaced; the KL of each dimension on all. `known`
+    holds the densities for the estimates of I(x; z). Moments of the aggregated posterior are means over 5 draws of
+    a code for each sentence, with the standard deviation over these draws.
     """
     if scores.posterior is None:
         return dict.fromkeys(LATENT)
     mutual, lowest = (some and mutual_information(*some) for some in known)
-    index = torch.as_tensor(np.arange(len(store)) if rows is None else rows)
+    index = scores.kept if rows is None else torch.as_tensor(rows)[scores.kept]
     with torch.no_grad():
         draws = scores.posterior.rsample(sentence_noise(mixed(seed, 1), index), DRAWS)
     gap = shuffle_gap(model, store, scores, seed, rows)
     prior, dimensions = model.prior, scores.rate_per_dimension
     assert scores.z is not None
     normal, noise = isinstance(prior, StandardNormal), noise_of_means(scores.posterior)
-    mmd = squared_mmd(scores.z[spaced(len(scores), MI_SENTENCES)]) if normal and len(scores) > 1 else None
+    mmd = squared_mmd(scores.z) if normal and len(scores) > 1 else None
     flat = not isinstance(prior, UniformSphere)  # on a sphere a covariance says nothing
     values = (
         mutual and mutual.nats,
@@ -273,7 +273,7 @@ def latent_scores(
         *(_over_draws(latent.log_det_covariance, draws) if flat else (None, None)),
         *(_over_draws(latent.mean_squared_norm, draws) if flat else (None, None)),
         *(_over_draws(latent.kl_moment_matched, draws) if normal else (None, None)),
-        _latent_signature(model, mutual, store, len(scores), seed),
+        _latent_signature(model, mutual, store, len(scores.kept), seed),
         mmd and mmd.value,
         mmd and mmd.standard_error,
         mmd and mmd.prior_deviation,
@@ -375,25 +375,23 @@ def importance_weighted(
 
 def shuffle_gap(
     model: TextVAE, store: TokenStore, scores: Scores, seed: int, rows: np.ndarray | None = None
-) -> Float64[Tensor, " n"]:
+) -> Float64[Tensor, " kept"]:
     """How much worse each sentence is reconstructed from another sentence's code, in nats; about 0 if z is unused.
 
-    Codes go round a random cycle of the scored sentences (`rows`, or all), so that none keeps its own.
+    Codes go round a random cycle of the kept sentences (of `rows`, or of all), so that none keeps its own.
     """
     assert scores.z is not None
-    cycle = torch.from_numpy(np.random.default_rng([seed, 2]).permutation(len(scores)))
+    cycle = torch.from_numpy(np.random.default_rng([seed, 2]).permutation(len(scores.kept)))
     others = torch.empty_like(scores.z)
     others[cycle] = scores.z[cycle.roll(1)]
-    rows = np.arange(len(store)) if rows is None else rows
-    place = torch.empty(len(store), dtype=torch.long)
-    place[torch.as_tensor(rows)] = torch.arange(len(rows))
-    found = torch.empty(len(scores), dtype=torch.float64)
+    kept = (np.arange(len(store)) if rows is None else np.asarray(rows))[scores.kept.numpy()]
+    found = torch.empty(len(kept), dtype=torch.float64)
     with evaluating(model):
-        for batch in evaluation_batches(store, IW_TOKENS, rows):
-            at = place[batch.index]
-            log_px = model.log_px(on(model.device, batch), others[at].to(model.device)[None])
+        for at in evaluation_places(store, IW_TOKENS, kept):
+            batch = on(model.device, collate(store, kept[at]))
+            log_px = model.log_px(batch, others[torch.from_numpy(at)].to(model.device)[None])
             found[at] = -log_px.double().sum(-1)[0].cpu()
-    return found - scores.reconstruction
+    return found - scores.reconstruction[scores.kept]
 
 
 def subset(sentences: int, wanted: int | None, seed: int) -> np.ndarray:
@@ -436,7 +434,7 @@ def bounds_of_information(
         return None, "the posterior has no density"
     if store.window is not None or store.counts["dropped"] or store.counts["cut"] or (store.ids == UNK).any():
         return None, "the entropy is of whole sentences, none left out, cut, or with unknown words"
-    rows, entropy = looked_at(scores, MI_SENTENCES), grammar.reviews().entropy
+    rows, entropy = scores.kept[looked_at(scores, MI_SENTENCES)], grammar.reviews().entropy
     bounds = information_bounds(entropy, scores.reconstruction[rows], scores.rate[rows], *above, below)
     return {name: finite(value) for name, value in asdict(bounds).items()}, None
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from textvae.batches import Batch, TokenStore, evaluation_batches
+from textvae.batches import Batch, TokenStore, collate, evaluation_batches, evaluation_places
 from textvae.corpora.store import spaced
 from textvae.metrics.information import MutualInformation, mutual_information
 from textvae.metrics.latent import active_units
@@ -24,6 +24,8 @@ from textvae.parts.products import exactly
 
 # Padded tokens scored at once.
 TOKENS = 4096
+# Sentences whose codes and posteriors are kept: what a code holds is estimated from up to so many.
+KEPT = 10_000
 # Posteriors mixed in the validation MI; its ceiling ln N is printed beside it.
 MI_SENTENCES = 2000
 # Training sentences that a batch-normalised posterior has its statistics of.
@@ -37,16 +39,18 @@ Both = tuple[Densities | None, Densities | None]
 
 @dataclass(frozen=True)
 class Scores:
-    """Per sentence, in the order of `rows`: nats in float64, codes and posteriors where the model has them.
+    """Per sentence, in the order of `rows`: nats in float64, and codes and posteriors where the model has them.
 
-    A point posterior has codes and no rate, so its reconstruction is no bound on anything.
+    Codes and posteriors are those of up to `KEPT` sentences, evenly spaced: `kept` holds their places among the
+    scored ones. A point posterior has codes and no rate, so its reconstruction is no bound on anything.
     """
 
     reconstruction: Float[Tensor, " n"]
     rate: Float[Tensor, " n"] | None
     rate_kind: RateKind | None
     rate_per_dimension: Float[Tensor, " latent"] | None
-    z: Float[Tensor, "n latent"] | None
+    kept: Int[Tensor, " kept"]
+    z: Float[Tensor, "kept latent"] | None
     posterior: Posterior | None
     tokens: int
 
@@ -86,31 +90,41 @@ def score(
 
     The noise of a sentence depends on the seed and its number alone, so no batching changes a score.
     """
-    order: list[Tensor] = []
-    columns: dict[str, list[Tensor]] = {}
-    posteriors: list[Posterior] = []
+    wanted = np.arange(len(store)) if rows is None else np.asarray(rows)
+    places = spaced(len(wanted), KEPT)
+    is_kept = np.zeros(len(wanted), dtype=bool)
+    is_kept[places] = True
+    reconstruction, rate = (torch.empty(len(wanted), dtype=torch.float64) for _ in range(2))
     kind: RateKind | None = None
+    dimensions: Tensor | None = None
+    order, z, posteriors = list[np.ndarray](), list[Tensor](), list[Posterior]()
     with evaluating(model):
-        for batch in evaluation_batches(store, max(1, TOKENS // samples), rows):
-            found, posterior, kind = _scored(model, on(model.device, batch), seed, samples)
-            order.append(batch.index)
-            for name, values in found.items():
-                columns.setdefault(name, []).append(values.cpu())
-            if posterior is not None:
-                posteriors.append(mapped(posterior, Tensor.cpu))
-    index = torch.cat(order)
-    wanted = torch.as_tensor(np.arange(len(store)) if rows is None else rows)
-    place = torch.argsort(index)[torch.argsort(torch.argsort(wanted))]
-    whole = {name: torch.cat(parts)[place] for name, parts in columns.items()}
-    dimensions = whole.get("rate_per_dimension")
+        for at in evaluation_places(store, max(1, TOKENS // samples), wanted):
+            batch = on(model.device, collate(store, wanted[at]))
+            out = model(batch, sentence_noise(seed, batch.index, model.device), samples)
+            reconstruction[at] = -out.log_px.double().sum(-1).mean(0).cpu()
+            if out.posterior is None:
+                continue
+            if (paid := out.posterior.rate(out.z, out.prior)) is not None:
+                rate[at], kind = paid.nats.double().cpu(), paid.kind
+            if (each := out.posterior.rate_per_dimension(out.prior)) is not None:
+                total = each.double().sum(0).cpu()
+                dimensions = total if dimensions is None else dimensions + total
+            if (mine := is_kept[at]).any():
+                some = torch.from_numpy(mine)
+                order.append(at[mine])
+                z.append(out.z[0].cpu()[some])
+                posteriors.append(mapped(mapped(out.posterior, Tensor.cpu), lambda rows, some=some: rows[some]))
+    sorted_places = torch.from_numpy(np.argsort(np.concatenate(order))) if order else None
     return Scores(
-        reconstruction=whole["reconstruction"],
-        rate=whole.get("rate"),
+        reconstruction=reconstruction,
+        rate=None if kind is None else rate,
         rate_kind=kind,
-        rate_per_dimension=None if dimensions is None else dimensions.double().mean(0),
-        z=whole.get("z"),
-        posterior=mapped(joined(posteriors), lambda rows: rows[place]) if posteriors else None,
-        tokens=int(store.lengths[wanted.numpy()].sum()),
+        rate_per_dimension=None if dimensions is None else dimensions / len(wanted),
+        kept=torch.from_numpy(places),
+        z=None if sorted_places is None else torch.cat(z)[sorted_places],
+        posterior=None if sorted_places is None else mapped(joined(posteriors), lambda rows: rows[sorted_places]),
+        tokens=int(store.lengths[wanted].sum()),
     )
 
 
@@ -124,9 +138,9 @@ def information(scores: Scores, sentences: int) -> MutualInformation | None:
 
 
 def looked_at(scores: Scores, sentences: int) -> Int[Tensor, " n"]:
-    """Which of the scored sentences `information` looks at."""
+    """Which of the kept sentences `information` looks at, by their place among these."""
     wanted = -(-sentences // 4) if isinstance(scores.posterior, Iaf) else sentences
-    return torch.from_numpy(spaced(len(scores), wanted))
+    return torch.from_numpy(spaced(len(scores.kept), wanted))
 
 
 def densities(scores: Scores, sentences: int, apart: bool = False) -> Densities | None:
@@ -185,20 +199,3 @@ def validation(model: TextVAE, store: TokenStore, seed: int) -> dict[str, Any]:
             found |= {"mutual_information": mutual.nats, "mutual_information_sentences": mutual.sentences}
         found["active_units"] = active_units(scores.posterior.mean, 0.01, noise_of_means(scores.posterior))
     return found
-
-
-def _scored(
-    model: TextVAE, batch: Batch, seed: int, samples: int
-) -> tuple[dict[str, Tensor], Posterior | None, RateKind | None]:
-    """The scores of one batch by name, its posteriors, and the kind of its rate."""
-    out = model(batch, sentence_noise(seed, batch.index, model.device), samples)
-    found = {"reconstruction": -out.log_px.double().sum(-1).mean(0)}
-    if out.posterior is None:
-        return found, None, None
-    found["z"] = out.z[0]
-    rate, dimensions = out.posterior.rate(out.z, out.prior), out.posterior.rate_per_dimension(out.prior)
-    if rate is not None:
-        found["rate"] = rate.nats.double()
-    if dimensions is not None:
-        found["rate_per_dimension"] = dimensions
-    return found, out.posterior, None if rate is None else rate.kind

@@ -1,0 +1,149 @@
+"""Memory that each command needs for one line more: its peak at two sizes of the same text, as bytes a line.
+
+    python benchmarks/growth.py [--small 50000] [--large 250000] [--only encode score ...] [--json FILE]
+
+The text has random sentences of 8 words out of 500, 47 bytes a line. Peaks are of the resident memory of a process
+of its own, pages of mapped files included. The model is tiny, so that what is measured is what a command holds of
+its text.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from measuring import machine, write_json
+
+MOST = 200  # bytes a line
+SETTINGS = """
+[data]
+train = "{folder}/train.txt"
+valid = "{folder}/train.txt"
+test = "{text}"
+[model]
+latent = 8
+embedding = 8
+encoder = {{ hidden = 8 }}
+decoder = {{ hidden = 8 }}
+[train]
+max_steps = 20
+device = "cpu"
+"""
+# `text` has the lines, `table` labels beside them, `codes` one code a line; `run` is a model of 2,000 lines, `own`
+# and `other` are models whose test split is the text itself.
+COMMANDS = {
+    "train": "train {settings} --out {out}",
+    "evaluate": "evaluate {own} --iw-samples 5 --iw-sentences 100",
+    "compare": "compare {own} {other} --iw-samples 5 --iw-sentences 100",
+    "diagnose": "diagnose {own} --split test",
+    "encode": "encode {run} --file {text} --out {out}.npy",
+    "encode-stdin": "encode {run} --file - --out {out}.npy < {text}",
+    "decode": "decode {run} --codes {codes}",
+    "reconstruct": "reconstruct {run} --file {text}",
+    "impute": "impute {run} --file {text} --last 0.2 --rounds 1",
+    "interpolate": "interpolate {run} --pairs {pairs} --steps 2",
+    "neighbours": "neighbours {run} --codes {codes} 'word1 word2'",
+    "transfer": "transfer {run} 'word1 word2' --labels {table} --from a --to b",
+    "probe": "probe {run} --file {table} --label label --sizes 100",
+    "score": "score {text}",
+    "score-references": "score {text} --references {text}",
+    "sample": "sample {run} -n {lines}",
+}
+
+
+def write(folder: Path, lines: int) -> None:
+    """The text, the same with labels, and pairs, of so many lines."""
+    random = np.random.default_rng(0)
+    words = np.array([f"wor{number}" for number in range(100, 600)])
+    with (
+        (folder / "text.txt").open("w") as text,
+        (folder / "table.tsv").open("w") as table,
+        (folder / "pairs.tsv").open("w") as pairs,
+    ):
+        table.write("text\tlabel\n")
+        for start in range(0, lines, 10_000):
+            for row in words[random.integers(0, len(words), (min(10_000, lines - start), 8))]:
+                sentence = " ".join(row)
+                text.write(sentence + "\n")
+                table.write(f"{sentence}\t{'ab'[int(row[0][-1]) % 2]}\n")
+                pairs.write(f"{' '.join(row[:4])}\t{' '.join(row[4:])}\n")
+
+
+def run(command: str, folder: Path) -> int:
+    """The peak resident memory of a `textvae` command, in bytes."""
+    child = (
+        "import resource, subprocess, sys; "
+        "rc = subprocess.call(sys.argv[1], shell=True, stdout=subprocess.DEVNULL, stderr=open(sys.argv[2], 'w')); "
+        "print(rc, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    errors = folder / "stderr"
+    environment = {**os.environ, "TEXTVAE_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    program = f"exec {sys.executable} -m textvae {command}"
+    done = subprocess.run(
+        [sys.executable, "-c", child, program, str(errors)], env=environment, capture_output=True, text=True
+    )
+    code, peak = map(int, done.stdout.split())
+    if code:
+        raise SystemExit(f"textvae {command}: exit {code}\n{errors.read_text()[-2000:]}")
+    return peak * (1024 if sys.platform != "darwin" else 1)
+
+
+def peaks(lines: int, names: list[str]) -> dict[str, int]:
+    """The peak of each command on so many lines."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write(folder, lines)
+        head = (folder / "text.txt").open().readlines()[:2000]
+        (folder / "train.txt").write_text("".join(head))
+        places = {
+            "folder": folder,
+            "text": folder / "text.txt",
+            "table": folder / "table.tsv",
+            "pairs": folder / "pairs.tsv",
+            "codes": folder / "codes.npy",
+            "settings": folder / "settings.toml",
+            "run": folder / "run",
+            "own": folder / "own",
+            "other": folder / "other",
+            "lines": lines,
+        }
+        for kind, text in (("run", places["folder"] / "train.txt"), ("own", places["text"])):
+            (folder / f"{kind}.toml").write_text(SETTINGS.format(folder=folder, text=text))
+            run(f"train {folder / kind}.toml --out {folder / kind}", folder)
+        (folder / "settings.toml").write_text(
+            SETTINGS.format(folder=folder, text=folder / "train.txt").replace(
+                f'train = "{folder}/train.txt"', f'train = "{folder}/text.txt"'
+            )
+        )
+        shutil.copytree(folder / "own", folder / "other")
+        np.save(folder / "codes.npy", np.random.default_rng(0).normal(size=(lines, 8)).astype(np.float32))
+        found = {}
+        for command in names:
+            found[command] = run(COMMANDS[command].format(**places, out=folder / f"out-{command}"), folder)
+            print(f"{lines:>9,} lines  {command:<18} {found[command] / 2**20:8.0f} MiB", flush=True)
+        return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", type=int, default=50_000)
+    parser.add_argument("--large", type=int, default=250_000)
+    parser.add_argument("--only", nargs="+", choices=list(COMMANDS), default=list(COMMANDS))
+    parser.add_argument("--json", help="write the results here")
+    arguments = parser.parse_args()
+    small, large = (peaks(lines, arguments.only) for lines in (arguments.small, arguments.large))
+    grown = {name: (large[name] - small[name]) / (arguments.large - arguments.small) for name in arguments.only}
+    for name, each in grown.items():
+        print(f"{name:<18} {each:6.0f} bytes a line{'' if each <= MOST else f'  more than {MOST}'}")
+    if arguments.json:
+        lines = {"small": arguments.small, "large": arguments.large}
+        write_json(arguments.json, {**machine(), "lines": lines, "bytes_a_line": grown})
+
+
+if __name__ == "__main__":
+    main()
