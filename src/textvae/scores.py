@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -111,10 +112,10 @@ def score(
                 total = each.double().sum(0).cpu()
                 dimensions = total if dimensions is None else dimensions + total
             if (mine := is_kept[at]).any():
-                some = torch.from_numpy(mine)
+                some = torch.from_numpy(np.flatnonzero(mine))
                 order.append(at[mine])
                 z.append(out.z[0].cpu()[some])
-                posteriors.append(mapped(mapped(out.posterior, Tensor.cpu), lambda rows, some=some: rows[some]))
+                posteriors.append(mapped(out.posterior, partial(_rows, some)))
     sorted_places = torch.from_numpy(np.argsort(np.concatenate(order))) if order else None
     return Scores(
         reconstruction=reconstruction,
@@ -199,3 +200,8 @@ def validation(model: TextVAE, store: TokenStore, seed: int) -> dict[str, Any]:
             found |= {"mutual_information": mutual.nats, "mutual_information_sentences": mutual.sentences}
         found["active_units"] = active_units(scores.posterior.mean, 0.01, noise_of_means(scores.posterior))
     return found
+
+
+def _rows(numbers: Tensor, tensor: Tensor) -> Tensor:
+    """Some rows of a tensor, on the CPU."""
+    return tensor.cpu()[numbers]
