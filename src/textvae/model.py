@@ -1,6 +1,6 @@
 """The text VAE: encoder, posterior, prior and decoder wired together; `forward(batch, noise) -> Pass`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -103,7 +103,24 @@ class TextVAE(nn.Module):
         by. Without noise every sentence gets the same numbers.
         """
         posterior = self.amortized(batch, noise, samples, components)
-        if posterior is None or self.refinement is None or not self.refinement.steps:
+        return None if posterior is None else self._refined(batch, posterior, noise)
+
+    def draws(self, batch: Batch, noises: Iterable[Noise]) -> Float[Tensor, "sample batch latent"]:
+        """A code of every sentence for each noise, which draws what is random in the posterior itself first.
+
+        So codes of one sentence are independent draws from q(z|x), as the codes of one `encode` need not be.
+        """
+        assert self.posterior is not None
+        hidden = self.hidden(batch)
+        codes = []
+        for noise in noises:
+            posterior = self._refined(batch, self.posterior(hidden, noise, 1, 1), noise)
+            codes.append(posterior.rsample(noise)[0])
+        return torch.stack(codes)
+
+    def _refined(self, batch: Batch, posterior: Posterior, noise: Noise | None) -> Posterior:
+        """The posterior after its refinement, by a code drawn from `noise`; as it is where there is none."""
+        if self.refinement is None or not self.refinement.steps:
             return posterior
         assert isinstance(posterior, DiagonalGaussian)
         size = posterior.mean.shape[1]

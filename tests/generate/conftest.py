@@ -23,6 +23,12 @@ LINES = [
 POSTERIORS = {
     "point": {"posterior": {"name": "point"}},
     "vmf": {"posterior": {"name": "vmf", "concentration": 50.0}, "prior": {"name": "uniform-sphere"}},
+    "semi-implicit": {"posterior": {"name": "semi-implicit", "noise": 6, "hidden": 8, "components": 3}},
+    "iaf": {"posterior": {"name": "iaf", "hidden": 8, "context": 4}},
+    "refined": {"inference": {"name": "refined", "steps": 2, "lr": 0.5}},
+    "gaussian-mixture": {"posterior": {"name": "gaussian-mixture"}, "prior": {"name": "gaussian-mixture"}},
+    "vamp": {"prior": {"name": "vamp", "components": 3}},
+    "iaf-vamp": {"posterior": {"name": "iaf", "hidden": 8}, "prior": {"name": "vamp", "components": 3}},
 }
 
 
@@ -77,3 +83,9 @@ def sphere(tmp_path_factory):
 def autoencoder(tmp_path_factory):
     """A model whose posterior is a point."""
     return load(made(tmp_path_factory.mktemp("runs") / "point", posterior="point"))
+
+
+@pytest.fixture
+def model_with(tmp_path):
+    """A function that makes a model with one of the `POSTERIORS`, to be changed at will."""
+    return lambda name: load(made(tmp_path / name, posterior=name))

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from textvae.batches import padded
 from textvae.errors import RequestError
 from textvae.generate.sources import posterior_draws, tail_draws, tail_map, volume_preserving_bound
+from textvae.parts.noise import sentence_noise
 
 TEXTS = ["great food", "the staff was nice .", "we"]
 
@@ -39,7 +41,7 @@ def test_tail_draws_are_the_priors_draws_through_one_map(vae):
 @pytest.mark.parametrize("latent", [2, 16, 64])
 def test_the_chosen_bound_keeps_volumes_on_average_and_stretches_some_directions(latent):
     """The paper: approximately volume-preserving, some eigenspaces stretched by up to a factor of 4."""
-    maps = [tail_map(latent, seed) for seed in range(300)]
+    maps = [tail_map(latent, seed) for seed in range(100)]
     per_dimension = torch.stack([torch.linalg.slogdet(one.double())[1] for one in maps]) / latent
     assert per_dimension.mean().abs() < 5 * per_dimension.std() / 300**0.5 + 0.3 / latent  # elements are not normal
     assert max(one.abs().max() for one in maps) <= volume_preserving_bound(latent)
@@ -57,3 +59,33 @@ def test_tails_that_there_are_not(vae, sphere, lm):
     for bound in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(RequestError, match=f"bound = {bound}: must be above 0, and finite"):
             tail_draws(vae, 2, bound=bound)
+
+
+@pytest.mark.parametrize("name", ["semi-implicit", "refined", "iaf", "gaussian-mixture", "vmf"])
+def test_draws_have_the_moments_of_the_posterior_and_are_independent(model_with, name):
+    """Those of a long run, in which everything random is drawn anew for every code."""
+    model, text = model_with(name), "the staff was nice ."
+    ids, _ = model.token_ids([text])
+    many = padded(ids * 2000, range(2000))
+    with torch.no_grad():
+        noise = sentence_noise(7, many.index)
+        reference = model.model.encode(many, noise).rsample(noise)[0].double()
+    draws = torch.from_numpy(posterior_draws(model, [text] * 300, 4, seed=1)).double()
+    every, deviation = draws.flatten(0, 1), reference.std(0)
+    assert ((every.mean(0) - reference.mean(0)).abs() < 4 * deviation * (1 / 1200 + 1 / 2000) ** 0.5).all()
+    torch.testing.assert_close(every.std(0), deviation, rtol=0.12, atol=1e-3)
+    torch.testing.assert_close(every.T.corrcoef(), reference.T.corrcoef(), rtol=0, atol=0.15)
+    between = torch.cat([draws[:, 0], draws[:, 1]], dim=1).T.corrcoef()[:4, 4:]  # of two draws of each text
+    torch.testing.assert_close(between, torch.zeros(4, 4).double(), rtol=0, atol=0.25)
+    again = posterior_draws(model, [text] * 3, 1, seed=5)[:, 0]
+    assert model.reconstruct([text] * 3, sample_posterior=True, seed=5) == model.decode(again, seed=5)
+
+
+def test_every_draw_of_a_semi_implicit_posterior_has_a_component_of_its_own(model_with):
+    model = model_with("semi-implicit")
+    last = model.model.posterior.rest[1]
+    with torch.no_grad():
+        last.weight[4:], last.bias[4:] = 0.0, -20.0  # scales of 5e-5: a code is its component's mean
+    draws = posterior_draws(model, ["we"] * 40, 5).reshape(200, 4)
+    nearest = np.linalg.norm(draws[:, None] - draws, axis=2) + 9 * np.eye(200)
+    assert nearest.min() > 1e-3

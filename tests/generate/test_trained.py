@@ -4,6 +4,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import textvae
 from textvae.batches import Batch, TokenStore
@@ -13,7 +14,9 @@ from textvae.evaluate import importance_weighted
 from textvae.generate import trained
 from textvae.generate.decoding import Decoding, generate, greedy
 from textvae.generate.trained import Trained, load
-from textvae.parts.noise import sentence_noise
+from textvae.parts.noise import mixed, sentence_noise
+from textvae.parts.posteriors import DiagonalGaussian, GaussianMixture
+from textvae.parts.priors import MeanOfPosteriors, MixtureOfGaussians
 from textvae.tokenizers import BOS, EOS, UNK, Tokenizer
 
 from .conftest import LINES, made
@@ -156,7 +159,7 @@ def test_draws_are_standard_normal(model):
 def test_reconstructions_decode_the_posterior_mean_or_a_draw(model):
     assert model.reconstruct(TEXTS) == model.decode(model.encode(TEXTS))
     posterior = model.posterior(TEXTS)
-    noise = sentence_noise(9, torch.arange(5))(1, 4)[0]
+    noise = sentence_noise(mixed(9, 0), torch.arange(5))(1, 4)[0]
     drawn = model.decode(posterior.mean + posterior.std * noise, SAMPLE, seed=9)
     assert model.reconstruct(TEXTS, SAMPLE, sample_posterior=True, seed=9) == drawn
 
@@ -333,3 +336,70 @@ def test_loading_finds_the_same_model_again_and_refuses_what_is_no_run(model, tm
     (unfinished / "model.safetensors").unlink()
     with pytest.raises(RequestError, match=r"model\.safetensors: not written yet"):
         load(unfinished)
+
+
+# Draws of every prior, by moments and by component.
+
+
+class Made(nn.Module):
+    """A prior network whose prior is made of given posteriors, whatever the encoder says."""
+
+    def __init__(self, components):
+        super().__init__()
+        self.components = components
+
+    def forward(self, read):
+        return MeanOfPosteriors(self.components)
+
+
+def apart(kind: str):
+    """Two components 100 apart in each of four dimensions: of both kinds that make a prior, and learned."""
+    places = torch.tensor([[0.0], [100.0]]).expand(2, 4)
+    if kind == "gaussian":
+        return Made(DiagonalGaussian(places, torch.ones(2, 4)))
+    if kind == "mixture":  # each of two halves, 10 to either side
+        means = places[:, None] + torch.tensor([-10.0, 10.0])[:, None]
+        return Made(GaussianMixture(torch.full((2, 2), 0.5).log(), means, torch.ones(2, 2, 4)))
+    prior = MixtureOfGaussians(4, 2)
+    with torch.no_grad():
+        prior.means.copy_(places)
+    return prior
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "mixture", "learned"])
+def test_draws_of_a_prior_of_components_are_theirs_whichever_is_chosen(model_with, kind):
+    """What chooses the component must say nothing of the code within it."""
+    model = model_with("vamp")
+    model.model.prior_network = apart(kind)
+    z = torch.from_numpy(model.draw(3000, seed=0)).double()
+    component = (z[:, 0] > 50).double()
+    assert component.mean().item() == pytest.approx(0.5, abs=4 * 0.5 / 3000**0.5)
+    inside = z - 100 * component[:, None]
+    deviation = 101**0.5 if kind == "mixture" else 1.0
+    for which in (0, 1):
+        of_it = inside[component == which]
+        torch.testing.assert_close(of_it.mean(0), torch.zeros(4).double(), rtol=0, atol=0.1 * deviation)
+        torch.testing.assert_close(of_it.std(0), torch.full((4,), deviation).double(), rtol=0.07, atol=0)
+        if kind != "mixture":
+            torch.testing.assert_close(of_it.T.cov(), torch.eye(4).double(), rtol=0, atol=0.15)
+            standard = of_it.sort(dim=0).values
+            normal = torch.special.ndtri((torch.arange(len(of_it)).double() + 0.5) / len(of_it))
+            torch.testing.assert_close(standard[20:-20], normal[20:-20, None].expand(-1, 4), rtol=0, atol=0.35)
+    np.testing.assert_array_equal(model.draw(10, seed=0), z[:10].float())
+
+
+@pytest.mark.parametrize("name", ["gaussian-mixture", "vamp", "vmf", "iaf", "iaf-vamp"])
+def test_draws_of_every_prior_have_the_moments_of_its_own_noise(model_with, name):
+    """Against draws of the same prior by one generator for all of them, none of whose numbers comes twice."""
+    model = model_with(name)
+    z = torch.from_numpy(model.draw(3000, seed=0)).double()
+    generator = torch.Generator().manual_seed(9)
+    with torch.no_grad():
+        reference = model.model.prior.sample(
+            6000, lambda samples, size: torch.randn(samples, 1, size, generator=generator)
+        ).double()
+    deviation = reference.std(0)
+    assert ((z.mean(0) - reference.mean(0)).abs() < 4 * deviation * (1 / 3000 + 1 / 6000) ** 0.5).all()
+    torch.testing.assert_close(z.std(0), deviation, rtol=0.08, atol=0)
+    torch.testing.assert_close(z.T.corrcoef(), reference.T.corrcoef(), rtol=0, atol=0.08)
+    np.testing.assert_array_equal(model.draw(10, seed=0), z[:10].float())

@@ -9,35 +9,15 @@ from torch import Tensor
 
 from textvae.errors import RequestError
 from textvae.generate.trained import Trained
-from textvae.parts.noise import mixed, sentence_noise
+from textvae.parts.noise import mixed
 from textvae.parts.priors import StandardNormal
 
 # Keeps the map into the tails apart from the codes that it maps, which are drawn from (seed, number).
 _STREAM = 2
 
 
-def posterior_draws(
-    trained: Trained, texts: list[str], samples: int, seed: int = 0
-) -> Float32[np.ndarray, "n samples latent"]:
-    """`samples` draws from the posterior of each text.
-
-    What is drawn depends on the seed, the draw's number and the text's place alone. All draws of a point posterior
-    are its one code.
-
-    Raises:
-        RequestError: as `Trained.posterior`, and for fewer than one sample.
-
-    Source: Bowman et al. 2016, section 6.2 and Table 7.
-    """
-    if samples < 1:
-        raise RequestError(f"samples = {samples}: must be 1 or more")
-    posterior = trained.posterior(texts)
-    if posterior is None:
-        return np.zeros((0, samples, trained.latent), np.float32)
-    places = torch.arange(len(posterior.mean))
-    with torch.no_grad():
-        draws = [posterior.rsample(sentence_noise(mixed(seed, draw), places))[0] for draw in range(samples)]
-    return torch.stack(draws, dim=1).numpy()
+# posterior_draws(trained, texts, samples, seed): also by this name, beside the draws of the tails.
+posterior_draws = Trained.posterior_draws
 
 
 def tail_draws(

@@ -1,7 +1,7 @@
 """A trained model as people use it: texts to codes, codes to texts, samples, and paths between sentences."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from jaxtyping import Float, Float32, Float64
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from textvae.batches import Batch
 from textvae.corpora.readers import one_line
 from textvae.errors import RequestError
 from textvae.evaluate import model_of
@@ -18,7 +19,7 @@ from textvae.files import file_digest
 from textvae.generate.decoding import Decoding, beams, generate
 from textvae.generate.reading import Seen, batches, unknown
 from textvae.model import TextVAE
-from textvae.parts.noise import sentence_noise
+from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.posteriors import Posterior, joined, mapped
 from textvae.parts.priors import Prior, arc, line
 from textvae.run import Run
@@ -71,6 +72,9 @@ class Trained:
 
     def posterior(self, texts: Sequence[str]) -> Posterior | None:
         """q(z|x) of each text, in their order, on the CPU; its `mean` is (n, latent). None without texts.
+
+        What is random in a posterior itself, such as the components of a semi-implicit one, is drawn once, the same
+        for all texts, so that a code is of its text alone. Draws of q(z|x) are those of `posterior_draws`.
 
         Texts that are too long are cut, with one warning; words that the model does not know become the unknown
         word, with one warning for texts that have no other.
@@ -149,18 +153,12 @@ class Trained:
         sample_posterior: bool = False,
         seed: int = 0,
     ) -> list[str]:
-        """Each text encoded and decoded again, from its posterior's mean or from one draw of the posterior.
+        """Each text encoded and decoded again, from its posterior's mean or from the first of `posterior_draws`.
 
         Raises:
             RequestError: as `posterior`.
         """
-        posterior = self.posterior(texts)
-        if posterior is None:
-            return []
-        z = posterior.mean
-        if sample_posterior:
-            with torch.no_grad():
-                z = posterior.rsample(sentence_noise(seed, torch.arange(len(z))))[0]
+        z = torch.tensor(self.posterior_draws(texts, 1, seed)[:, 0]) if sample_posterior else self._means(texts)
         return self._texts(z, decoding, seed)
 
     def impute(
@@ -297,6 +295,31 @@ class Trained:
             raise RequestError(f"n = {n}: must be 0 or more")
         return self._drawn(n, seed).numpy()
 
+    def posterior_draws(
+        self, texts: Sequence[str], samples: int, seed: int = 0
+    ) -> Float32[np.ndarray, "n samples latent"]:
+        """`samples` independent draws from the posterior of each text.
+
+        What is random in the posterior itself is drawn anew for every code: each code of a semi-implicit posterior
+        has a component of its own. A draw depends on the seed, its number and the text's place alone. All draws of
+        a point posterior are its one code.
+
+        Raises:
+            RequestError: as `posterior`, and for fewer than one sample.
+
+        Source: Bowman et al. 2016, section 6.2 and Table 7.
+        """
+        if samples < 1:
+            raise RequestError(f"samples = {samples}: must be 1 or more")
+        self._prior()
+        ids = self._ids(texts)
+        codes = torch.zeros(len(ids), samples, self.latent)
+        with evaluating(self.model):
+            for batch in self._batches(ids):
+                noises = (sentence_noise(mixed(seed, j), batch.index, self.model.device) for j in range(samples))
+                codes[batch.index] = self.model.draws(on(self.model.device, batch), noises).transpose(0, 1).cpu()
+        return codes.numpy()
+
     def means_of(self, ids: list[list[int]]) -> Float[Tensor, "n latent"]:
         """The posterior means of texts that are tokens already, end marks included."""
         posterior = self._posterior(ids)
@@ -307,13 +330,17 @@ class Trained:
         index: list[Tensor] = []
         parts: list[Posterior] = []
         with evaluating(self.model):
-            for batch in batches(ids, TOKENS if self.model.device.type == "cpu" else GPU_TOKENS):
+            for batch in self._batches(ids):
                 posterior = self.model.encode(on(self.model.device, batch))
                 assert posterior is not None
                 index.append(batch.index)
                 parts.append(mapped(posterior, Tensor.cpu))
         order = torch.cat(index).argsort() if index else None
         return None if order is None else mapped(joined(parts), lambda rows: rows[order])
+
+    def _batches(self, ids: list[list[int]]) -> Iterator[Batch]:
+        """The texts that are encoded at once, by their places."""
+        return batches(ids, TOKENS if self.model.device.type == "cpu" else GPU_TOKENS)
 
     def _means(self, texts: Sequence[str]) -> Float[Tensor, "n latent"]:
         """The posterior means of texts."""
@@ -352,9 +379,12 @@ class Trained:
 
     def _drawn(self, n: int, seed: int) -> Float[Tensor, "n latent"]:
         """Draws of the prior, on the CPU; the noise of each by its number, so that fewer are the first of more."""
+        # One stream for each draw, which goes on from call to call: a prior may ask for noise several times.
+        of_each = sentence_noise(seed, torch.arange(n), self.model.device)
 
         def noise(samples: int, size: int) -> Float[Tensor, "sample 1 size"]:
-            return sentence_noise(seed, torch.arange(samples), self.model.device)(1, size).transpose(0, 1)
+            assert samples == n
+            return of_each(1, size).transpose(0, 1)
 
         with evaluating(self.model):
             return self._prior().sample(n, noise).cpu() if n else torch.zeros(0, self.latent)
