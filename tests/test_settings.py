@@ -1,4 +1,5 @@
 import tomllib
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 from textvae import settings as s
 from textvae.errors import RequestError
 from textvae.settings import Settings, merge, override, parse, read_document
+from textvae.settings.tables import Scale
 from textvae.terms import TERMS
 
 # The example of the design document: names that are a contract.
@@ -108,7 +110,7 @@ documents = table(
         latent=natural,
         embedding=positive,
         encoder=table(name=cell, hidden=positive, layers=positive, bidirectional=st.booleans()),
-        posterior=table(name=st.just("gaussian"), scale=st.sampled_from(["log-variance", "softplus"])),
+        posterior=table(name=st.just("gaussian"), scale=st.sampled_from(get_args(Scale))),
         prior=table(name=st.just("standard-normal")),
         decoder=table(
             name=cell,

@@ -79,11 +79,12 @@ class Feedforward(Strict):
     highway: bool = True
 
 
-Scale = Literal["log-variance", "softplus"]
+# sigma = exp(v / 2), softplus(v), or sqrt(softplus(v)) of an unbounded v.
+Scale = Literal["log-variance", "softplus", "softplus-variance"]
 
 
 class GaussianPosterior(Strict):
-    """q(z|x) = N(mu, diag sigma^2); sigma from a log variance or through a softplus."""
+    """q(z|x) = N(mu, diag sigma^2); `scale` is the parametrisation of sigma."""
 
     name: Literal["gaussian"] = "gaussian"
     scale: Scale = "log-variance"

@@ -1,4 +1,5 @@
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from textvae.metrics.information import MutualInformation, mutual_information
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import DiagonalGaussian, GaussianPosterior, gaussian_kl, joined, mapped
+from textvae.parts.posteriors.gaussian import positive
 from textvae.parts.priors import StandardNormal
+from textvae.settings.tables import Scale
 
 seeds = st.integers(0, 2**31)
 
@@ -96,15 +99,39 @@ def test_some_of_the_sentences():
 
 def test_mean_and_scale_are_linear_in_the_encoders_vector():
     hidden = torch.tensor([[1.0, 2.0]])
-    for scale, expected in (("log-variance", [math.exp(0.5), math.exp(1.0)]), ("softplus", None)):
+    softplus = [math.log1p(math.exp(1.0)), math.log1p(math.exp(2.0))]
+    scales = {
+        "log-variance": [math.exp(0.5), math.exp(1.0)],
+        "softplus": softplus,
+        "softplus-variance": [math.sqrt(variance) for variance in softplus],
+    }
+    for scale, wanted in scales.items():
         module = GaussianPosterior(2, 2, scale)
         with torch.no_grad():
             module.parameters_of.weight.copy_(torch.tensor([[1.0, 0], [0, 1], [1, 0], [0, 1]]))
             module.parameters_of.bias.copy_(torch.tensor([10.0, 20.0, 0.0, 0.0]))
         posterior = module(hidden)
         assert posterior.mean.tolist() == [[11.0, 22.0]]
-        wanted = expected or [math.log1p(math.exp(1.0)), math.log1p(math.exp(2.0))]
         assert posterior.std[0].tolist() == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize("scale", get_args(Scale))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_scales_rise_from_near_zero_with_finite_gradients(scale, dtype):
+    raw = torch.tensor([-150.0, -50.0, -1.0, 0.0, 1.0, 50.0], dtype=dtype, requires_grad=True)
+    std = positive(raw, scale)
+    (slope,) = torch.autograd.grad(std.sum(), raw)
+    assert bool((std.diff()[1:] > 0).all() and (slope[1:] > 0).all() and slope.isfinite().all())
+    assert std[0] < 1e-15
+
+
+def test_the_scale_of_old_runs_is_what_it_was():
+    """`softplus` in their settings is of sigma, number by number."""
+    raw = torch.linspace(-30, 30, 101)
+    assert torch.equal(positive(raw, "softplus"), torch.nn.functional.softplus(raw))
+    assert torch.equal(positive(raw, "log-variance"), (0.5 * raw).exp())
+    raw = torch.tensor(math.log(math.e**4 - 1), dtype=torch.float64)  # whose softplus is 4
+    assert positive(raw, "softplus-variance").item() == pytest.approx(2.0)
 
 
 def test_parameters_are_float32_under_autocast():

@@ -71,7 +71,7 @@ def test_chunks_of_codes_change_nothing(seed, entries):
     torch.testing.assert_close(q.log_prob(z, entries), q.log_prob(z), rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("scale", ["log-variance", "softplus"])
+@pytest.mark.parametrize("scale", ["log-variance", "softplus", "softplus-variance"])
 @pytest.mark.parametrize("codes", [1, 3])
 def test_without_noise_and_components_it_is_the_gaussian(scale, codes):
     gaussian = GaussianPosterior(5, 3, scale).double()

@@ -60,8 +60,9 @@ class DiagonalGaussian:
 class GaussianPosterior(nn.Module):
     """Mean and scale of a diagonal Gaussian as linear functions of the encoder's vector, in full precision.
 
-    `scale` says whether sigma is exp(v / 2) of a log variance v or a softplus. Source: Bowman et al. 2016,
-    section 3, which tried both.
+    `scale` is the parametrisation of sigma, see `positive`.
+
+    Source: Bowman et al. 2016, section 3, which tried a softplus of the variance too.
     """
 
     def __init__(self, size: int, latent: int, scale: Scale = "log-variance") -> None:
@@ -83,5 +84,9 @@ class GaussianPosterior(nn.Module):
 
 
 def positive(raw: Float[Tensor, "*any"], scale: Scale) -> Float[Tensor, "*any"]:
-    """A standard deviation from a number without bounds."""
-    return (0.5 * raw).exp() if scale == "log-variance" else F.softplus(raw)
+    """Return sigma of an unbounded v: exp(v / 2), softplus(v), or sqrt(softplus(v)) for "softplus-variance"."""
+    if scale == "log-variance":
+        return (0.5 * raw).exp()
+    found = F.softplus(raw)
+    # A variance that underflows to 0 would have an infinite gradient.
+    return found if scale == "softplus" else found.clamp(min=torch.finfo(found.dtype).tiny).sqrt()
