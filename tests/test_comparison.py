@@ -215,6 +215,7 @@ def test_what_settings_differ_in_is_said_by_path(make):
         (["model.inference.name=refined"], "kl, refined"),
         (["model.feedforward.layers=2"], "kl, 2 highway layers around z"),
         (["train.update={name='aggressive', inner=3}"], "kl, aggressive updates inner=3"),
+        (["train.update={name='aggressive', inner=3, until='mi'}"], "kl, aggressive updates inner=3 until=mi"),
         (
             ["phase=[{epochs=1, reset=['decoder']}, {objective={kl={weight=0.0}}}]"],
             "kl (decoder reset), then kl × 0",

@@ -2,6 +2,7 @@
 
 import importlib
 import signal
+import tomllib
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from textvae.errors import RequestError
 from textvae.files import read_tensors
 from textvae.objective import Objective, criterion, load_settings, methods
-from textvae.settings import Aggressive
+from textvae.settings import Aggressive, parse
 from textvae.terms import TERMS
 from textvae.training import resume, train
 from textvae.updates import encoder_updates
@@ -222,16 +223,64 @@ class TestAggressive:
         assert all(name.startswith(("encoder", "posterior")) for moved in seen[False] for name in moved)
         assert all(any(name.startswith("decoder") for name in moved) for moved in seen[True])
 
-    def test_it_ends_for_good_when_validation_information_stops_rising(self, trained, monkeypatch):
-        left = iter([1.0, 2.0, 1.5, 3.0, 4.0])
+    def inner_updates(self, trained, monkeypatch, validations, **update):
+        """Updates of the encoder logged by each validation, of which these numbers are found."""
+        left = iter(validations)
         found = {"reconstruction": 1.0, "bound": 2.0, "kl": 1.0}
-        monkeypatch.setattr(train_module, "validation", lambda *_: {**found, "mutual_information": next(left)})
-        run = trained('train.update={name="aggressive", inner=2}', "train.epochs=5")
-        assert checkpoint(run)[1]["inner"] == 3 * PER_EPOCH * 2
-        valid = [record.get("inner") for record in run.log() if record["split"] == "valid"]
-        assert valid == [8, 16, 24, None, None]
+        monkeypatch.setattr(train_module, "validation", lambda *_: {**found, **next(left)})
+        update = {"name": "aggressive", "inner": 2, **update}
+        run = trained(f"train.epochs={len(validations)}", train={**TRAIN, "update": update})
+        logged = [record.get("inner") for record in run.log() if record["split"] == "valid"]
+        assert checkpoint(run)[1]["inner"] == max(filter(None, logged))
+        return logged
 
-    def test_components_rise_within_a_loop(self, trained, monkeypatch):
+    def test_it_ends_for_good_when_validation_information_stops_rising(self, trained, monkeypatch):
+        rising_until_the_second = [{"mutual_information": nats} for nats in (1.0, 2.0, 1.5, 3.0, 4.0)]
+        found = self.inner_updates(trained, monkeypatch, rising_until_the_second, until="mi")
+        assert found == [8, 16, 24, None, None]
+
+    def test_a_fixed_number_never_ends_as_in_algorithm_1(self, trained, monkeypatch):
+        """Fu et al. 2020, algorithm 1, has T_a updates of the encoder in every iteration."""
+        falling = [{"mutual_information": nats} for nats in (3.0, 2.0, 1.0, 1.0)]
+        assert self.inner_updates(trained, monkeypatch, falling) == [8, 16, 24, 32]
+        assert self.inner_updates(trained, monkeypatch, falling, until="mi") == [8, 16, None, None]
+
+    def test_the_default_of_until_is_that_of_the_paper_and_is_written_out(self):
+        def until(*assignments):
+            settings = load_settings(None, "aggressive", assignments)
+            again = parse(tomllib.loads(settings.toml()), TERMS)
+            assert again == settings
+            return settings.document()["train"]["update"]["until"]
+
+        assert until() == "mi"
+        assert until("train.update.inner=5") == "end"
+        assert until("train.update.until=end") == "end"
+        assert until("train.update.inner=5", "train.update.until=mi") == "mi"
+
+    def test_of_two_estimates_of_the_information_the_lower_one_decides(self, trained, monkeypatch):
+        """The one from above also counts what tells a code's own component from the others."""
+        above, below = (1.0, 2.0, 3.0, 4.0), (0.5, 0.6, 0.4, 0.7)
+        both = [
+            {"mutual_information": upper, "mutual_information_lower": lower}
+            for upper, lower in zip(above, below, strict=True)
+        ]
+        assert self.inner_updates(trained, monkeypatch, both, until="mi") == [8, 16, 24, None]
+
+    def test_without_an_information_it_goes_on_with_the_run(self, trained):
+        run = trained('train.update={name="aggressive", inner=2, until="mi"}', "train.epochs=2", method="point")
+        assert [record.get("inner") for record in run.log() if record["split"] == "valid"] == [8, 16]
+
+    @pytest.mark.parametrize(
+        ("update", "expected"),
+        [
+            ({"inner": 3}, [1, 3, 4]),  # a loop of 3: a third, two thirds, all of 4 components
+            ({"inner": 5, "check": 15}, [1, 2, 2, 3, 4]),  # check has no say in a loop of fixed length
+            ({"inner": "converged", "check": 2, "most": 3}, [2, 4, 4]),
+            ({"inner": 2, "ramp_components": False}, [4, 4]),
+        ],
+    )
+    def test_components_rise_within_a_loop_to_all_of_them(self, trained, monkeypatch, update, expected):
+        """Fu et al. 2020, appendix A: by the end of a loop the encoder has all K_max components."""
         asked = []
         joint = train_module.joint
 
@@ -241,9 +290,9 @@ class TestAggressive:
 
         monkeypatch.setattr(train_module, "joint", watched)
         posterior = {"name": "semi-implicit", "samples": 2, "components": 4, "noise": 2, "hidden": 4}
-        update = {"name": "aggressive", "inner": 3, "check": 2, "ramp_components": True}
+        update = {"name": "aggressive", "ramp_components": True, **update}
         trained("train.max_steps=1", model={**MODEL, "posterior": posterior}, train={**TRAIN, "update": update})
-        assert asked == [(2, 2), (2, 4), (2, 4), (2, 4)]
+        assert asked == [(2, components) for components in [*expected, 4]]  # and the joint update has all
 
 
 class TestRefined:

@@ -10,7 +10,7 @@ from textvae.model import build
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import mapped
 from textvae.parts.posteriors.semi_implicit import SemiImplicitPosterior
-from textvae.scores import densities, evaluating, information, looked_at, on, score
+from textvae.scores import densities, evaluating, information, looked_at, on, score, validation
 
 
 def tiny(tokenizer, latent: int = 3, **decoder):
@@ -152,13 +152,17 @@ def test_information_is_that_of_evenly_spaced_sentences(model, tiny_store):
 
 def test_information_from_below_is_of_a_semi_implicit_posterior_alone(model, tiny_store):
     assert densities(score(model, tiny_store), 40, apart=True) is None
+    assert "mutual_information_lower" not in validation(model, tiny_store, 0)
     model.posterior = SemiImplicitPosterior(10, 3, noise=3, components=20)  # the encoder's two directions
     found = score(model, tiny_store)
     some = looked_at(found, 15)
     z, q = found.z[some], mapped(found.posterior, lambda rows: rows[some]).apart
     expected = mutual_information(q.log_prob(z[None])[0], q.mixture_log_prob(z))
-    assert mutual_information(*densities(found, 15, apart=True)) == expected
+    assert information(found, 15, apart=True) == expected
     assert expected.nats < information(found, 15).nats
+    logged = validation(model, tiny_store, 0)
+    assert logged["mutual_information"] == information(found, 40).nats
+    assert logged["mutual_information_lower"] == information(found, 40, apart=True).nats
 
 
 def test_a_batch_goes_to_a_device_whole(tiny_store):

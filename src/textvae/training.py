@@ -228,8 +228,8 @@ class Loop:
         position = int(np.random.default_rng([seed, state.inner, INNER]).integers(len(self.batches)))
         samples, components = self._draws(state.step)
         assert isinstance(self.update, Aggressive)
-        if components is not None and self.update.ramp_components:
-            components = round(components * min(1.0, (number + 1) / self.update.check))
+        if components is not None:
+            components = round(components * self.update.share(number))
         with frozen(self.model.generative()):
             raw = self._updated(position, state.inner, (samples, components), INNER)
         state.inner += 1
@@ -298,10 +298,12 @@ class Loop:
             "lr": self.optimizer.param_groups[0]["lr"],
         }
         if self.update.name == "aggressive" and state.aggressive:
-            # Source: He et al. 2019, section 4.2: ends for good when the validation MI stops rising.
             record["inner"] = state.inner
-            mutual = record.get("mutual_information")
-            state.aggressive = mutual is not None and (state.information is None or mutual > state.information)
+            # The estimate from below, if there is one: that from above counts the component a code was drawn from.
+            mutual = record.get("mutual_information_lower", record.get("mutual_information"))
+            if self.update.until == "mi" and mutual is not None:
+                # Source: He et al. 2019, section 4.2.
+                state.aggressive = state.information is None or mutual > state.information
             state.information = mutual
         self._keep_best(record)
         if train.plateau and state.plateau >= train.plateau.patience:

@@ -366,10 +366,13 @@ def _objective(terms: Mapping[str, Any]) -> str:
 
 def _options(table: Any, without: Sequence[str] = ()) -> str:
     """The fields of a table that are not at their defaults."""
-    fields = type(table).model_fields
-    own = {name: getattr(table, name) for name in fields if name != "name" and name not in without}
+    own = {name: value for name, value in table if name != "name" and name not in without}
+    usual = {
+        name: field.get_default(call_default_factory=True, validated_data=dict(table))
+        for name, field in type(table).model_fields.items()
+    }
     return "".join(
-        f" {name.replace('_', '-')}={_plain(value)}" for name, value in own.items() if value != fields[name].default
+        f" {name.replace('_', '-')}={_plain(value)}" for name, value in own.items() if value != usual[name]
     )
 
 

@@ -167,7 +167,9 @@ def parse(document: Mapping[str, Any], terms: Mapping[str, type[BaseModel]]) -> 
     try:
         settings = Settings.model_validate(document)
     except ValidationError as error:
-        problems += [_problem(Settings, problem, document) for problem in error.errors()]
+        # A default that depends on another setting is not missed where that one is wrong.
+        wrong = [problem for problem in error.errors() if problem["type"] != "default_factory_not_called"]
+        problems += [_problem(Settings, problem, document) for problem in wrong]
     objective = _terms(document.get("objective", {}), terms, "objective.", problems)
     phases = document.get("phase", ())
     built = []

@@ -272,10 +272,12 @@ class Joint(Strict):
 
 
 class Aggressive(Strict):
-    """Updates of the encoder alone before each step, until validation MI stops rising.
+    """Updates of the encoder alone before each step.
 
     `inner` is T_a, a fixed number, or "converged": until the loss over `check` batches no longer falls, `most` at
-    most. With `ramp_components` a semi-implicit posterior's K rises over the first `check` updates of every loop.
+    most. `until = "mi"` ends them for good when validation MI stops rising, `until = "end"` never. The default is
+    "mi" for a loop until convergence (He et al. 2019) and "end" for a fixed number (Fu et al. 2020, algorithm 1).
+    With `ramp_components` a semi-implicit posterior's K rises within every loop, as `share` says.
     """
 
     name: Literal["aggressive"]
@@ -283,6 +285,7 @@ class Aggressive(Strict):
     check: PositiveInt = 15
     most: PositiveInt = 100
     ramp_components: bool = False
+    until: Literal["mi", "end"] = Field(default_factory=lambda given: _until(given))
 
     @field_validator("inner", mode="before")
     @classmethod
@@ -291,6 +294,27 @@ class Aggressive(Strict):
         if given == "converged" or (isinstance(given, int) and not isinstance(given, bool) and given >= 0):
             return given
         raise ValueError("give a number of updates, 0 or more, or 'converged'")
+
+    def share(self, number: int) -> float:
+        """Share of K at update `number` of a loop, counted from 0; the last update of a loop has all of it.
+
+        It rises over the whole of a loop of fixed length. A loop until convergence has no known length: there it
+        rises over the first `check` updates, which no loop is shorter than and after which losses can be compared.
+
+        >>> [Aggressive(name="aggressive", inner=4, ramp_components=True).share(number) for number in range(4)]
+        [0.25, 0.5, 0.75, 1.0]
+
+        References: Fu et al. 2020, appendix A.
+        """
+        if not self.ramp_components:
+            return 1.0
+        rise = self.check if self.inner == "converged" else self.inner
+        return min(1.0, (number + 1) / rise)
+
+
+def _until(given: Mapping[str, Any]) -> Literal["mi", "end"]:
+    """Default of `until` beside the settings above it."""
+    return "mi" if given.get("inner", "converged") == "converged" else "end"
 
 
 Update = Annotated[Joint | Aggressive, Field(discriminator="name")]
