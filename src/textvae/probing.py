@@ -14,6 +14,7 @@ from textvae.errors import RequestError
 from textvae.generate.trained import Trained, load
 from textvae.metrics import probe as metric
 from textvae.metrics.signature import signature
+from textvae.metrics.splits import bag, groups_of, held_out
 from textvae.run import check_same_data, corpus_of
 
 # How many labels are learned from; None is all.
@@ -55,8 +56,10 @@ def probe_run(
     """Logistic regression from posterior means, and from a bag of words, to a label; accuracies on other sentences.
 
     `label` is a column of `file`, or of the run's own text: that of its settings unless it is given. Of the corpus
-    `grammar` it is an attribute, by default each. Of one file a fifth is tested on, else `test_file`; of the run's
-    own text its `split`. `sizes` are numbers of labels to learn from, None for all; without them 100, 1,000 and
+    `grammar` it is an attribute, by default each. Of one file a fifth is tested on, without a sentence that was
+    learned from, else `test_file`; of the run's own text its `split`. Test sentences with the same words as one
+    that was learned from, of which the latter two may have some, are counted (`tested_in_training`). `sizes` are
+    numbers of labels to learn from, None for all; without them 100, 1,000 and
     all, those that there are. See `metrics.probe` for what is learned and how it is averaged.
 
     Raises:
@@ -134,8 +137,11 @@ def file_labels(
 ) -> Labelled:
     """The labelled sentences of a file, a drawn fifth of them to test on; or of two files.
 
+    Sentences of the same words, in any order, are both learned from or both tested on: to a bag of words they are
+    one sentence. So is the fifth smaller where one sentence is more than a fifth of the file.
+
     Raises:
-        RequestError: as `readers.read`, and without a label.
+        RequestError: as `readers.read`, without a label, and where all sentences have the same words.
     """
     if label is None:
         raise RequestError(f"--file {file}: name the column of the label with --label")
@@ -147,9 +153,16 @@ def file_labels(
         parts.append((ids, [sentence.label or "" for sentence in found]))
     if test_file is None:
         ids, names = parts[0]
-        order = np.random.default_rng([seed, 8]).permutation(len(ids)).tolist()
+        _check_values(f"--label {label}", [name for name in names if name])
+        groups = groups_of(_bags(trained, ids))
+        order = np.random.default_rng([seed, 8]).permutation(int(groups.max()) + 1)
         tested = min(max(1, len(ids) // TEST_SHARE), MOST_TESTED)
-        held, kept = sorted(order[:tested]), sorted(order[tested:])
+        held, kept = (np.sort(rows).tolist() for rows in held_out(groups, order, [tested]))
+        if not held:
+            raise RequestError(
+                f"--file {file}: all {len(ids):,} sentences have the same words, so none is left to test on; "
+                "give others with --test-file"
+            )
         parts = [([ids[i] for i in rows], [names[i] for i in rows]) for rows in (kept, held)]
     return _labelled(label, *parts[0], *parts[1])
 
@@ -175,12 +188,14 @@ def probes(
         trained.means_of(given.test).numpy().astype(np.float64),
     )
     words = metric.bags(_tokens(trained, given.train), _tokens(trained, given.test))
+    learned, tested = set(_bags(trained, given.train)), _bags(trained, given.test)
+    again, groups = sum(own in learned for own in tested), groups_of(tested)
     found, done, total = {}, 0, len(given.labels) * len(asked)
     for label, (train, test) in given.labels.items():
         rows = []
         for size in asked:
             told = [
-                metric.probe(known, train, other, test, size, draws, seed).document()
+                metric.probe(known, train, other, test, size, draws, seed, groups).document()
                 for known, other in (codes, words)
             ]
             rows.append(dict(zip(("code", "bag_of_words"), told, strict=True)))
@@ -191,8 +206,9 @@ def probes(
             "values": len(set(train)),
             "labelled": len(train),
             "tested": len(test),
+            "tested_in_training": again,
             "unlabelled": given.unlabelled,
-            "majority": metric.majority(train, test).document(),
+            "majority": metric.majority(train, test, groups).document(),
             "sizes": rows,
             "signature": _signature(trained, label, given, draws, seed),
         }
@@ -231,11 +247,16 @@ def _labelled(label: str, train: Ids, train_labels: list[str], test: Ids, test_l
 
 def _check(place: str, train: Sequence[str], test: Sequence[str]) -> None:
     """Refuse labels that cannot be probed."""
-    values = set(train)
     if not train or not test:
         raise RequestError(f"{place}: no labelled sentence to {'test on' if train else 'learn from'}")
-    if len(values) < 2:
-        raise RequestError(f"{place}: has one value only, {train[0]!r}; a probe needs two")
+    _check_values(place, train)
+
+
+def _check_values(place: str, labels: Sequence[str]) -> None:
+    """Refuse labels of one value, and of more than a label has."""
+    values = set(labels)
+    if len(values) == 1:
+        raise RequestError(f"{place}: has one value only, {labels[0]!r}; a probe needs two")
     if len(values) > MOST_VALUES:
         raise RequestError(f"{place}: has {len(values):,} values, more than {MOST_VALUES}; is it the right column?")
 
@@ -258,6 +279,11 @@ def _tokens(trained: Trained, ids: Ids) -> list[list[Hashable]]:
     if trained.tokenizer.name != "character":
         return [list(row[:-1]) for row in ids]
     return [[*text, *text.split()] for text in trained.tokenizer.decode_batch(ids)]
+
+
+def _bags(trained: Trained, ids: Ids) -> list[Hashable]:
+    """A key of each sentence, which those have in common that are one to a bag of words."""
+    return [bag(row) for row in _tokens(trained, ids)]
 
 
 def _signature(trained: Trained, label: str, given: Labelled, draws: int, seed: int) -> str:

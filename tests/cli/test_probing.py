@@ -51,6 +51,39 @@ def test_codes_that_hold_a_label_tell_it_and_others_tell_nothing(run, labelled, 
         assert 0.25 < sizes["code"]["accuracy"] < 0.75
 
 
+def test_copies_of_a_sentence_are_not_tested_on_once_they_were_learned_from(run, reviews, tmp_path):
+    """Labels that nothing tells, each sentence eight times, in other orders and with other spaces: chance."""
+    chosen, words = random.Random(3), sorted(set(reviews.read_text().split()))
+    lines = []
+    for _ in range(150):
+        text, label = chosen.choices(words, k=8), chosen.choice("xy")
+        for _ in range(8):
+            chosen.shuffle(text)
+            lines.append(f"{label}\t{chosen.choice(['  ', ' ']).join(text)}")
+    (tmp_path / "copies.tsv").write_text("\n".join(lines) + "\n")
+    found = probed(run, "--file", "copies.tsv", "--label", "0", "--labels", "all")["0"]
+    assert (found["tested"], found["labelled"], found["tested_in_training"]) == (240, 960, 0)
+    for by in ("code", "bag_of_words"):
+        one = found["sizes"][0][by]
+        assert one["accuracy"] == pytest.approx(0.5, abs=3 * one["standard_error"])
+        # Thirty different sentences, each right or wrong eight times: about sqrt(1/4 / 30), not sqrt(1/4 / 240).
+        assert 0.05 < one["standard_error"] < 0.1
+    again = call("probe", run, "--file", "copies.tsv", "--label", "0", "--labels", "all")
+    assert again.stderr.count("same words") == 0 and "learned from" not in again.stdout
+
+
+def test_a_test_file_with_sentences_that_were_learned_from_is_told(run, labelled, tmp_path):
+    lines = labelled.read_text().splitlines()
+    known = lines[5].split("\t")
+    moved = "\t".join([*known[:-1], "  ".join(reversed(known[-1].split()))])
+    (tmp_path / "test.tsv").write_text("\n".join([lines[0], *lines[1:4], moved, "bad\tx\tone\t0\tfood"]) + "\n")
+    asked = (run, "--file", labelled, "--label", "sentiment", "--test-file", "test.tsv", "--labels", "all")
+    assert probed(*asked)["sentiment"]["tested_in_training"] == 4
+    shown = call("probe", *asked)
+    assert "test.tsv: 4 of 5 sentences have the same words as one that was learned from" in shown.stderr
+    assert "accuracy on 5 sentences (4 with the same words as one learned from); " in shown.stdout
+
+
 def test_a_file_to_test_on(run, labelled, tmp_path):
     lines = labelled.read_text().splitlines()
     (tmp_path / "test.tsv").write_text("\n".join([*lines[:31], "\t\t\t\tthe food ."]) + "\n")
@@ -113,7 +146,10 @@ def test_requests_that_cannot_be(run, language_model, labelled, tmp_path):
     assert refused(asked("--file", labelled, "--label", "same"), "--label same: has one value only, 'one'")
     (tmp_path / "numbers.tsv").write_text("".join(f"{n}\tgood food .\n" for n in range(300)))
     many = call("probe", run, "--file", "numbers.tsv", "--label", "0")
-    assert refused(many, "--label 0: has 240 values, more than 200; is it the right column?")
+    assert refused(many, "--label 0: has 300 values, more than 200; is it the right column?")
+    (tmp_path / "copies.tsv").write_text("x\tgood food .\ny\tfood  good .\n" * 5)
+    copies = call("probe", run, "--file", "copies.tsv", "--label", "0")
+    assert refused(copies, "copies.tsv: all 10 sentences have the same words, so none is left to test on")
     few = "there are only", "labelled sentences to learn from; ask for fewer, or `all`"
     assert refused(asked("--file", labelled, "--label", "coin", "--labels", "5000"), "--labels 5000", *few)
     assert refused(asked("--file", labelled, "--label", "coin", "--labels", "0"), "--labels 0: give numbers")

@@ -143,6 +143,19 @@ def test_a_curve_is_scored_by_classifier_references_and_language_model(curve, ru
     assert {part for part in parts if parts[part] != other[part]} == {"against", "nll"} and other["nll"] == "none"
 
 
+def test_sentences_that_are_known_are_told_whatever_their_spaces(curve, run, labelled, tmp_path):
+    """The judge learns from no sentence that is moved or rewritten; moved ones that make the direction are told."""
+    texts = [text for mark, text in labelled[1] if mark == "bad"]
+    with (tmp_path / "judge.tsv").open("a") as judge:
+        judge.write(f"bad\tthat  {texts[0]}\nbad\t{texts[1].replace('bad', 'good').replace(' ', '   ')}\n")
+    found = call(*curve, "--reference", "rewritten")
+    assert found.stderr == "judge.tsv: 3 sentences left out that are in the other files\n"
+    path, _ = labelled
+    sides = ("--file", path, "--labels", path, "--label", "mood", "--from", "bad", "--to", "good")
+    note = f"{path}: 12 of 12 sentences are also in {path}, which makes the direction\n"
+    assert call("transfer-curve", run, *sides, "--strength", "0").stderr == note
+
+
 def test_curves_that_cannot_be(curve, run, tmp_path):
     judge = tmp_path / "judge.tsv"
     judge.write_text("".join(judge.read_text().splitlines(keepends=True)[:-1]))  # nothing to be left out

@@ -125,7 +125,20 @@ def test_standard_errors_by_hand():
     assert rows[3].standard_errors["p1"] is None  # one pair
     assert rows[1].standard_errors["p1_averaged"] is None
     assert list(rows[1].document()["reasons"]) == ["p1_averaged", "p2_averaged"]
-    assert "of one pair" in rows[3].document()["reasons"]["p1"]
+    assert rows[3].document()["reasons"]["p1"] == "one pair has no deviation"
+    assert "mean over conditions, one of which" in rows[1].document()["reasons"]["p1_averaged"]
+
+
+def test_pairs_with_a_sentence_in_common_are_one_for_the_standard_error():
+    """The first pair three times, and its good sentence beside another bad one: one group of four, and one pair."""
+    more = [*PAIRS[:1] * 3, Pair("a x", "b y", "agreement", "singular"), PAIRS[2]]
+    found = syntactic_test(stubbed(), more).rows
+    assert (found[1].pairs, found[1].groups, found[1].shares["p1"]) == (5, 2, 0.8)
+    # Sums of deviations from 4/5: four times 1/5, and -4/5.
+    assert found[1].standard_errors["p1"] == pytest.approx((2 * (0.8**2 + 0.8**2)) ** 0.5 / 5)
+    singular = found[2]
+    assert (singular.pairs, singular.groups, singular.standard_errors["p1"]) == (4, 1, None)
+    assert "one group has no deviation" in singular.document()["reasons"]["p1"]
 
 
 def test_a_category_s_averaged_error_is_that_of_a_mean_over_conditions():

@@ -1,3 +1,4 @@
+import math
 import random
 
 import numpy as np
@@ -6,7 +7,7 @@ import torch
 
 from textvae.errors import RequestError
 from textvae.metrics import adversarial
-from textvae.metrics.adversarial import AdversarialError, Parts, coded, lstm_error, unigram_error
+from textvae.metrics.adversarial import Parts, Texts, coded, lstm_error, unigram_error
 from textvae.tokenizers import EOS, UNK
 
 WORDS = [f"w{number}" for number in range(30)]
@@ -26,10 +27,73 @@ def texts(pairs, seed=0):
 
 
 def test_accuracy_error_and_standard_error_by_hand():
-    found = AdversarialError(accuracy=0.8, texts=400, epochs=3)
-    assert found.error == pytest.approx(0.3)
-    assert found.standard_error == pytest.approx(0.02)
-    assert AdversarialError(1.0, 10, 1).standard_error == 0.0
+    """Pairs of which one text, both, and one are right: sums of deviations from 2/3 are -1/3, 2/3 and -1/3."""
+    true = [["a", str(number)] for number in range(3)]
+    texts = Texts(
+        ids=[[4]] * 6,
+        true=np.arange(6) < 3,
+        vocabulary=5,
+        parts=Parts(np.arange(0), np.arange(0), np.arange(6)),
+        groups=np.array([0, 1, 2, 0, 1, 2]),
+    )
+    found = texts.error(np.array([True, True, False, False, True, True]), epochs=3)
+    assert (found.accuracy, found.texts, found.epochs) == (pytest.approx(4 / 6), 6, 3)
+    assert found.error == pytest.approx(1 / 6)
+    assert found.standard_error == pytest.approx(math.sqrt(3 / 2 * (1 + 4 + 1) / 9) / 6)
+    assert found.document()["reasons"] == {}
+    alone = texts._replace(groups=np.zeros(6, dtype=int)).error(np.array([True] * 6), 1)
+    assert alone.standard_error is None and "texts in common" in alone.document()["reasons"]["standard_error"]
+    assert len(true) == 3
+
+
+def test_the_standard_error_is_that_of_pairs_not_of_texts():
+    """A completion is always "a", a true ending "a" or "b", each half the time: "b" gives a true text away.
+
+    So the best classifier takes "a" for completed and is right about both texts of a pair or about one: 3/4, with a
+    deviation of 1/4 between pairs. Binomially it would be sqrt(3/16), of twice as many texts: 22 % more.
+    """
+    chosen, begun = random.Random(1), texts(400)
+    true = [[*text, chosen.choice("ab")] for text in begun]
+    found = unigram_error(true, [[*text, "a"] for text in begun])
+    assert found.accuracy == pytest.approx(0.75, abs=3 / 4 / math.sqrt(40))
+    assert found.standard_error == pytest.approx(1 / 4 / math.sqrt(40), rel=0.1)
+
+    def simulated(pairs, draw):
+        """The same classifier on other pairs."""
+        both = np.random.default_rng(draw).random(pairs) < 0.5
+        parts = Parts(np.arange(0), np.arange(0), np.arange(2 * pairs))
+        sample = Texts([], np.arange(2 * pairs) < pairs, 0, parts, np.tile(np.arange(pairs), 2))
+        return sample.error(np.concatenate([both, np.ones(pairs, dtype=bool)]), 1)
+
+    errors = [simulated(50, draw) for draw in range(800)]
+    spread = np.std([one.accuracy for one in errors], ddof=1)
+    assert spread == pytest.approx(1 / 4 / math.sqrt(50), rel=0.08)
+    assert np.mean([one.standard_error for one in errors]) == pytest.approx(spread, rel=0.08)
+
+
+def test_copies_of_a_pair_are_all_learned_from_or_all_tested():
+    """Endings that say nothing, each pair eight times, its words in another order: told apart by chance."""
+    chosen = random.Random(0)
+    begun = [[f"w{chosen.randrange(200)}" for _ in range(6)] for _ in range(60)]
+    pairs = [([*text, chosen.choice("ab")], [*text, chosen.choice("ab")]) for text in begun for _ in range(8)]
+    for true, made in pairs:
+        chosen.shuffle(true)
+        chosen.shuffle(made)
+    found = coded(*zip(*pairs, strict=True), seed=0)
+    sides = [{group for group in found.groups[part].tolist()} for part in found.parts]
+    assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+    assert [len(part) // 2 for part in found.parts] == [384, 48, 48]
+    one = unigram_error(*zip(*pairs, strict=True), seed=0)
+    assert one.accuracy == pytest.approx(0.5, abs=3 * one.standard_error + 0.1)
+
+
+def test_pairs_with_a_text_in_common_are_siblings():
+    """By a truth, by a completion, by one's truth and another's completion, and over a third pair."""
+    true = [["a", "x"], ["a", "x"], ["b", "x"], ["c", "y"], ["d", "y"], ["e", "y"], ["f", "y"], ["g", "z"]]
+    made = [["a", "y"], ["a", "z"], ["z", "b"], ["z", "b"], ["e", "y"], ["e", "z"], ["f", "z"], ["g", "x"]]
+    found = coded(true * 2, made * 2, seed=1)
+    assert found.groups[:8].tolist() == [0, 0, 1, 1, 2, 2, 3, 4]
+    assert found.groups[:16].tolist() == found.groups[16:].tolist() == found.groups[:8].tolist() * 2
 
 
 @pytest.mark.parametrize("pairs", [10, 19, 105])
@@ -50,10 +114,13 @@ def test_a_true_text_and_its_completion_are_in_the_same_part(pairs):
 
 def test_words_are_those_of_the_training_part():
     """Rare ones, and those that only other parts have, are the unknown word."""
-    true = [["a", f"only{number}"] for number in range(20)]
-    found = coded(true, [["a", "b"]] * 20, seed=0)
-    assert found.vocabulary == EOS + 3
-    assert found.ids == [[4, UNK]] * 20 + [[4, 5]] * 20
+    true = [["a", f"only{number}", f"w{number // 4}"] for number in range(40)]
+    found = coded(true, [["a", "b", f"w{number // 4}"] for number in range(40)], seed=0)
+    learned = {number // 4 for number in found.parts.train.tolist() if number < 40}
+    known = {word: place for place, word in enumerate(sorted(["a", "b", *(f"w{one}" for one in learned)]), EOS + 1)}
+    assert found.vocabulary == EOS + 1 + len(known) and len(learned) < 10
+    for number, ids in enumerate(found.ids):
+        assert ids == [known["a"], UNK if number < 40 else known["b"], known.get(f"w{number % 40 // 4}", UNK)]
 
 
 @pytest.mark.parametrize("error", [unigram_error, lstm_error])
@@ -113,6 +180,8 @@ def test_unigrams_reach_what_an_independent_logistic_regression_reaches():
 
 
 def test_what_cannot_be_evaluated():
+    with pytest.raises(RequestError, match="make only 2 independent groups, too few to learn from some"):
+        coded([["a"], ["b"]] * 6, [["a", "c"], ["b", "c"]] * 6, seed=0)
     true = texts(9)
     for error in (unigram_error, lstm_error):
         with pytest.raises(RequestError, match="adversarial evaluation: 9 texts; it takes 10 or more"):

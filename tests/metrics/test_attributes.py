@@ -70,6 +70,20 @@ def test_each_text_counts_once():
     texts, labels = labelled(100, 0)
     found = train_classifier(texts * 3, labels * 3)
     assert found.trained_on + found.held_out == len(texts)
+    spaced = [text.replace(" ", "  ") for text in texts]
+    assert train_classifier([*texts, *spaced], labels * 2).trained_on == found.trained_on
+
+
+def test_texts_that_look_the_same_are_not_held_out_once_they_were_learned_from():
+    """Labels by chance; each text eight times, its first word ever more often: words and pairs stay the same."""
+    chosen, texts, labels = random.Random(0), [], []
+    for _ in range(150):
+        words, label = [f"w{chosen.randrange(300)}" for _ in range(5)], chosen.choice(["bad", "good"])
+        texts += [" ".join([words[0]] * times + words) for times in range(1, 9)]
+        labels += [label] * 8
+    found = train_classifier(texts, labels)
+    assert (found.trained_on, found.held_out) == (1080, 120)
+    assert 0.15 < found.accuracy < 0.85  # of 15 coins; by heart it would be 1
 
 
 def test_classifiers_that_cannot_be():
@@ -77,6 +91,8 @@ def test_classifiers_that_cannot_be():
         train_classifier([f"w{n}" for n in range(30)], ["1"] * 30)
     with pytest.raises(RequestError, match="classifier: no text to learn from"):
         train_classifier([], [])
+    with pytest.raises(RequestError, match="too many texts have the same words"):
+        train_classifier(["a " * n for n in range(2, 32)], ["0", "1"] * 15)
     with pytest.raises(RequestError, match="3 texts of label '0'; it needs 10 or more of each"):
         train_classifier([f"w{n}" for n in range(30)], ["0"] * 3 + ["1"] * 27)
 

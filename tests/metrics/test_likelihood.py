@@ -1,6 +1,7 @@
 import math
 
 import numpy
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -106,6 +107,12 @@ def test_standard_error_by_hand_and_by_numpy():
     values = weights(3, samples=1, batch=50)[0]
     assert standard_error(values) == pytest.approx(values.numpy().std(ddof=1) / math.sqrt(50), rel=1e-12)
     assert math.isnan(standard_error(torch.tensor([2.0])))
+    # Groups of (3, 1) and (2, 2) values: deviations from 2 sum to 0 in both; of (3, 2) and (1, 2) to 1 and -1.
+    four = torch.tensor([3.0, 1.0, 2.0, 2.0])
+    assert standard_error(four, np.array([7, 7, 1, 1])) == 0.0
+    assert standard_error(four, np.array([0, 5, 0, 5])) == pytest.approx(math.sqrt(2 / 1 * 2) / 4)
+    assert standard_error(values, np.arange(50)[::-1]) == pytest.approx(standard_error(values), rel=1e-12)
+    assert math.isnan(standard_error(four, np.zeros(4, dtype=int)))
 
 
 def test_perplexity_of_a_uniform_model_is_its_vocabulary():

@@ -32,10 +32,23 @@ def test_of_one_test_sentence_there_is_no_standard_error():
     for one in (found, majority(TRAIN, TEST[:1])):
         assert one.standard_error is None and one.accuracy in (0.0, 1.0)
         assert one.document()["reasons"] == {
-            "standard_error": "of one test sentence there is none",
+            "standard_error": "there is one test sentence, or copies of one: no deviation between sentences",
             "standard_deviation": "of one draw there is none",
         }
     assert majority(TRAIN, TEST).document()["reasons"] == {"standard_deviation": "of one draw there is none"}
+
+
+def test_the_standard_error_counts_copies_of_a_sentence_as_one():
+    silent, copies = np.zeros((600, 2)), np.arange(200) // 2
+    own = [label for label in TEST[:100] for _ in range(2)]
+    for found in (
+        probe(silent[:400], TRAIN, silent[400:], own, groups=copies),
+        majority(TRAIN, own, copies),
+    ):
+        alone = majority(TRAIN, TEST[:100])
+        assert found.accuracy == alone.accuracy
+        assert found.standard_error == pytest.approx(alone.standard_error, rel=1e-12)
+    assert majority(TRAIN, own, np.zeros(200, dtype=int)).standard_error is None
 
 
 def test_draws_are_those_of_the_seed_and_their_spread_is_theirs():

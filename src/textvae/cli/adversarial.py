@@ -88,7 +88,8 @@ def _table(found: "Adversarial") -> str:
 
 
 def _error(found: "AdversarialError") -> str:
-    return f"{number(100 * found.error, 1)} ± {number(100 * found.standard_error, 1)}"
+    deviation = None if found.standard_error is None else 100 * found.standard_error
+    return f"{number(100 * found.error, 1)} ± {number(deviation, 1)}"
 
 
 def _examples(found: "Adversarial") -> str:

@@ -23,7 +23,7 @@ def fce(
     decoding: "Decoding",
     draws: Annotated[int, typer.Option(min=1, help="Synthetic corpora of each run.")] = 3,
     vocabulary: Annotated[
-        str, typer.Option(metavar="NAME", help="common: words of all synthetic corpora; run: the runs' own.")
+        str, typer.Option(metavar="NAME", help="common: words of every run's every corpus; run: the runs' own.")
     ] = "common",
     epochs: Annotated[int, typer.Option(min=1, help="Of a language model, at most.")] = 20,
     batch_size: Annotated[int, typer.Option(min=1, help="Of a language model's training.")] = 32,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from textvae.cli.inspection import AsJson, RunFolder, Seed
-from textvae.cli.output import columns, document, number, plain, result
+from textvae.cli.output import columns, document, note, number, plain, result
 from textvae.cli.progress import Bar
 from textvae.cli.texts import Column
 from textvae.errors import RequestError
@@ -36,8 +36,9 @@ def probe(
     """Say how well codes tell a label, from few labels.
 
     Logistic regression from posterior means to a label, beside the same from a bag of words, and beside the
-    commonest label: accuracy on sentences that were not learned from. Of the corpus `grammar` labels are the true
-    attributes.
+    commonest label: accuracy on other sentences. Of one FILE sentences of the same words are all learned from or
+    all tested on; a sentence of --test-file or of the run's split that was learned from too is counted. Of the
+    corpus `grammar` labels are the true attributes.
 
     \b
     Examples:
@@ -50,6 +51,9 @@ def probe(
 
     with Bar(f"probing {run}", "fit") as bar:
         found = probe_run(run, label, file, test_file, column, sizes, draws, seed, split, bar.update)
+    if test_file is not None and (again := max(one["tested_in_training"] for one in found["probes"].values())):
+        tested = next(iter(found["probes"].values()))["tested"]
+        note(f"{test_file}: {again:,} of {tested:,} sentences have the same words as one that was learned from")
     if as_json:
         document(found)
         return
@@ -64,6 +68,8 @@ def probe_table(label: str, found: dict[str, Any]) -> str:
         code, bag = sizes["code"], sizes["bag_of_words"]
         rows.append([f"{code['labels']:,}", _accuracy(code), _accuracy(bag), _spread(code)])
     left_out = f", {found['unlabelled']:,} without label left out" if found["unlabelled"] else ""
+    if again := found.get("tested_in_training"):
+        left_out = f" ({again:,} with the same words as one learned from){left_out}"
     head = (
         f"{plain(label)}: {found['values']} values, accuracy on {found['tested']:,} sentences{left_out}; "
         f"the commonest label: {_accuracy(most)}"

@@ -176,7 +176,9 @@ def transfer_curve(
     sides = _sides(labels, label, label_text, source, target)
     classifier = None
     if judge is not None:
-        classifier = _classifier(judge, label, label_text, {*moved, *sides[0], *sides[1]}, tokenization, seed)
+        known = [*moved, *sides[0], *sides[1], *(references or ())]
+        classifier = _classifier(judge, label, label_text, known, tokenization, seed)
+    _note_overlap(file, moved, labels, [*sides[0], *sides[1]], tokenization)
     trained = load(run)
     judges = Judges(classifier, None if language_model is None else load(language_model), grammar, tokenization)
     moves = trained.direction(*sides)
@@ -295,14 +297,31 @@ def _of_label(path: Path, label: str | None, column: str | None, wanted: str) ->
     return [text for text, mark in zip(texts, marks, strict=True) if mark == wanted]
 
 
+def _note_overlap(file: Path, moved: list[str], labels: Path, sides: list[str], tokenization: str) -> None:
+    """A note where sentences to be moved are among those that the direction is made from."""
+    known = set(_keys(sides, tokenization))
+    again = sum(key in known for key in _keys(moved, tokenization))
+    if again:
+        note(f"{file}: {again:,} of {len(moved):,} sentences are also in {labels}, which makes the direction")
+
+
+def _keys(texts: list[str], tokenization: str) -> list[tuple[str, ...]]:
+    """The tokens of each text: what white space parts, or all characters but white space."""
+    from textvae.metrics.words import tokenized
+
+    return list(map(tuple, tokenized(texts, tokenization)))
+
+
 def _classifier(
-    path: Path, label: str | None, column: str | None, known: set[str], tokenization: str, seed: int
+    path: Path, label: str | None, column: str | None, known: list[str], tokenization: str, seed: int
 ) -> "Classifier":
-    """A classifier trained on the texts of a file that are not known already."""
+    """A classifier trained on the texts of a file that are not known already, whatever their spacing."""
     from textvae.metrics.attributes import train_classifier
 
-    pairs = list(zip(*_labelled(path, label, column), strict=True))
-    others = [(text, mark) for text, mark in pairs if text not in known]
+    texts, marks = _labelled(path, label, column)
+    used = set(_keys(known, tokenization))
+    pairs = list(zip(texts, marks, strict=True))
+    others = [pair for pair, key in zip(pairs, _keys(texts, tokenization), strict=True) if key not in used]
     if not others:
         raise RequestError(
             f"--judge {path}: all of its {len(pairs):,} sentences are in the other files, so none is left to learn "

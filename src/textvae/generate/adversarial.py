@@ -70,7 +70,7 @@ class Adversarial:
             del row["texts"]
             for name in ("unigram", "lstm"):
                 found: AdversarialError = getattr(model, name)
-                row[name] = {**asdict(found), "error": found.error, "standard_error": found.standard_error}
+                row[name] = found.document()
             rows.append(row)
         return {
             "sentences": len(self.texts),
@@ -105,9 +105,9 @@ def adversarial(
 
     Of each text the last share `last` of its words is missing, see `imputation.impute`, which `beam` and `rounds`
     are for; as there, beams are of 15 for language models and 5 for others. Then two classifiers learn to tell
-    completed texts from true ones (`metrics.adversarial`), with the same parts for all models, and the likelihood
-    of whole texts is that under `language_model`, which should have been trained apart from all `runs`. Texts
-    should be ones that none of the models has been trained on.
+    completed texts from true ones (`metrics.adversarial`), with the same parts for all models unless texts repeat,
+    and the likelihood of whole texts is that under `language_model`, which should have been trained apart from all
+    `runs`. Texts should be ones that none of the models has been trained on.
 
     Left out are texts of which nothing would be left, which are too long for a model, or in which a missing word is
     not in the vocabulary: there no completion could be right, and an unknown word would give a true text away.
@@ -165,7 +165,7 @@ def _signature(tokenizer: Tokenizer, true: list[str], language_model: Trained, *
         vocabulary=len(tokenizer),
         split=digest(true),
         sentences=len(true),
-        parts="80/10/10,pairs",
+        parts="80/10/10,equal-texts-together",
         by=f"unigrams-sklearn-{version('scikit-learn')},lstm",
         nll=language_model.identity[:6],
         textvae=textvae.__version__,

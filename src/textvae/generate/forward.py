@@ -46,8 +46,9 @@ class Plan:
     """What forward cross entropy depends on beside the runs.
 
     `n` sentences make a synthetic corpus and there are `draws` of them, from the seeds `seed`, `seed` + 1, ...
-    `vocabulary` is that of the language models: `common`, the words that every synthetic corpus has, or `run`, that
-    of the runs. A language model is trained for `epochs` at most.
+    `vocabulary` is that of the language models: `common`, the words that every corpus has, of all runs and draws
+    (the paper's are those of three corpora, one a run), or `run`, that of the runs. A language model is trained for
+    `epochs` at most.
 
     Raises RequestError for a number below 1 and an unknown vocabulary.
     """

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
@@ -17,6 +18,7 @@ from textvae.generate.prefixes import log_ratios
 from textvae.generate.trained import Trained
 from textvae.metrics.likelihood import standard_error
 from textvae.metrics.signature import digest, signature
+from textvae.metrics.splits import groups_of
 from textvae.scores import evaluating
 from textvae.tokenizers import EOS, UNK, Tokenizer
 
@@ -68,7 +70,7 @@ class Row(NamedTuple):
 
     `condition` is None for a category as a whole. `unknown` counts pairs in which a word that tells the two apart
     is unknown to the model, `ties` for each measure the pairs that are equally likely, which count as not likelier.
-    A standard error is None for a pair alone.
+    Standard errors count pairs with a sentence in common as one, which leaves `groups` of them; None for one alone.
     """
 
     category: str
@@ -78,10 +80,16 @@ class Row(NamedTuple):
     shares: dict[str, float]
     standard_errors: dict[str, float | None]
     ties: dict[str, int]
+    groups: int
 
     def document(self) -> dict[str, Any]:
         """As JSON has it: why a standard error is null, where one is."""
-        why = "of one pair there is none, nor of a mean over conditions of which one has a single pair"
+        if self.pairs == 1:
+            why = "one pair has no deviation"
+        elif self.groups == 1:
+            why = "all pairs have sentences in common: one group has no deviation"
+        else:
+            why = "a mean over conditions, one of which has a single pair or a single group of pairs"
         reasons = {name: why for name, error in self.standard_errors.items() if error is None}
         return {**self._asdict(), "reasons": reasons}
 
@@ -278,31 +286,40 @@ def _rows(read: Sequence[_Read], found: Float64[Tensor, "pair code"]) -> list[Ro
     for number, one in enumerate(read):
         categories.setdefault(one.pair.category, {}).setdefault(one.pair.condition, []).append(number)
     told = torch.tensor([one.told_by_unknown for one in read])
+    together = groups_of([tuple(one.good) for one in read], [tuple(one.bad) for one in read])
     rows: list[Row] = []
     everything: list[Row] = []
     for category, conditions in categories.items():
-        parts = [_row(category, name, found[at], told[at]) for name, at in conditions.items()]
+        parts = [_row(category, name, found[at], told[at], together[at]) for name, at in conditions.items()]
         pooled = [number for at in conditions.values() for number in at]
-        rows.append(_whole(category, parts, _row(category, None, found[pooled], told[pooled])))
+        whole = _row(category, None, found[pooled], told[pooled], together[pooled])
+        rows.append(_whole(category, parts, whole))
         everything += parts
         if list(conditions) != [""]:
             rows += parts
     if len(categories) == 1 and ALL in categories:
         return rows
-    return [_whole(ALL, everything, _row(ALL, None, found, told)), *rows]
+    return [_whole(ALL, everything, _row(ALL, None, found, told, together)), *rows]
 
 
-def _row(category: str, condition: str | None, found: Float64[Tensor, "pair code"], told: Tensor) -> Row:
-    """The row of some pairs."""
+def _row(
+    category: str,
+    condition: str | None,
+    found: Float64[Tensor, "pair code"],
+    told: Tensor,
+    together: Int[np.ndarray, " pair"],
+) -> Row:
+    """The row of some pairs; `together` numbers the groups of those that have a sentence in common."""
     measures = CODED if found.shape[1] == len(CODED) else PLAIN
     shares, errors, ties = {}, {}, {}
     for name, column in zip(measures, found.T, strict=True):
         likelier = (column > 0).double()
-        error = standard_error(likelier)
+        error = standard_error(likelier, together)
         shares[name] = likelier.mean().item()
         errors[name] = None if math.isnan(error) else error
         ties[name] = int((column == 0).sum())
-    return Row(category, condition, len(found), int(told.sum()), shares, errors, ties)
+    groups = len(np.unique(together))
+    return Row(category, condition, len(found), int(told.sum()), shares, errors, ties, groups)
 
 
 def _whole(category: str, parts: Sequence[Row], pooled: Row) -> Row:

@@ -3,9 +3,9 @@
 import copy
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from textvae.batches import epoch_batches
 from textvae.errors import RequestError
+from textvae.metrics.likelihood import standard_error
+from textvae.metrics.splits import bag, groups_of, held_out
 from textvae.parts.encoders.recurrent import RecurrentEncoder
 from textvae.tokenizers import EOS, PAD, UNK
 
@@ -38,25 +40,31 @@ class AdversarialError:
     """How often a classifier is right about `texts` that it has not seen, half of them true.
 
     `accuracy` is a share, 0.5 by chance; `epochs` is how many the classifier learned before it got no better.
+    `standard_error` is that of the accuracy, and so of the error, over independent groups of texts: a true text and
+    its completion are one group, since a classifier that takes the words they share for true is wrong about one of
+    them, and so are pairs with a text in common. None where there is one group only.
     """
 
     accuracy: float
     texts: int
     epochs: int
+    standard_error: float | None
 
     @property
     def error(self) -> float:
         """The adversarial error: what the accuracy is above chance; the lower, the better the completions."""
         return self.accuracy - 0.5
 
-    @property
-    def standard_error(self) -> float:
-        """The binomial one of the accuracy, and so of the error."""
-        return math.sqrt(self.accuracy * (1 - self.accuracy) / self.texts)
+    def document(self) -> dict[str, Any]:
+        """As plain values for JSON: what is null has its reason."""
+        reasons = {}
+        if self.standard_error is None:
+            reasons["standard_error"] = "the tested pairs have texts in common: one group has no deviation"
+        return {**asdict(self), "error": self.error, "reasons": reasons}
 
 
 class Parts(NamedTuple):
-    """The numbers of the texts to learn from, to stop by and to count on: pairs stay together."""
+    """The numbers of the texts to learn from, to stop by and to count on: groups stay together."""
 
     train: Int[np.ndarray, " train"]
     valid: Int[np.ndarray, " valid"]
@@ -64,23 +72,31 @@ class Parts(NamedTuple):
 
 
 class Texts(NamedTuple):
-    """The texts of both kinds as ids, the true ones first, and which are true."""
+    """The texts of both kinds as ids, the true ones first, which are true, and which are in a group."""
 
     ids: list[list[int]]
     true: Bool[np.ndarray, " text"]
     vocabulary: int
     parts: Parts
+    groups: Int[np.ndarray, " text"]
+
+    def error(self, right: Bool[np.ndarray, " test"], epochs: int) -> AdversarialError:
+        """Return the error of a classifier, from which texts of the test part it is right about."""
+        found = standard_error(torch.from_numpy(right.astype(float)), self.groups[self.parts.test])
+        return AdversarialError(float(right.mean()), len(right), epochs, None if math.isnan(found) else found)
 
 
 def unigram_error(true: Sequence[Words], completed: Sequence[Words], seed: int = 0) -> AdversarialError:
     """The adversarial error of a logistic regression on the words' counts.
 
     `completed[i]` is the model's completion of what is known of `true[i]`. Learned by stochastic gradient descent
-    on 80 % of the pairs, stopped by 10 %, counted on 10 %. A true text and its completion are in the same part:
-    were they not, a classifier could know the known half of a test text from training, with the wrong answer.
+    on about 80 % of the pairs, stopped by 10 %, counted on 10 %. A true text and its completion are in the same
+    part: were they not, a classifier could know the known half of a test text from training, with the wrong answer.
+    So are pairs that have a text of the same words in common, in any order: copies, and siblings with one
+    completion.
 
     Raises:
-        RequestError: for fewer than ten pairs, or texts that are not pairs.
+        RequestError: for fewer than ten pairs, texts that are not pairs, and too few groups of them to split.
 
     Source: Bowman et al. 2016, section 5.
     """
@@ -95,15 +111,15 @@ def unigram_error(true: Sequence[Words], completed: Sequence[Words], seed: int =
     learner = SGDClassifier(
         loss="log_loss", alpha=SHRINKAGE, learning_rate="constant", eta0=STEP, random_state=seed % 2**32
     )
-    best, accuracy, epochs = math.inf, 0.5, 0
+    best, right, epochs = math.inf, np.zeros(len(test[1]), dtype=bool), 0
     for epoch in range(1, SWEEPS + 1):
         learner.partial_fit(*train, classes=[False, True])
         loss = _loss(torch.from_numpy(learner.decision_function(valid[0])), valid[1])
         if loss < best:
-            best, accuracy, epochs = loss, float(learner.score(*test)), epoch
+            best, right, epochs = loss, learner.predict(test[0]) == test[1], epoch
         elif epoch - epochs == PATIENCE:
             break
-    return AdversarialError(accuracy, len(texts.parts.test), epochs)
+    return texts.error(right, epochs)
 
 
 def lstm_error(
@@ -148,7 +164,7 @@ def lstm_error(
                 break
     model.load_state_dict(kept)
     right = (_read(model, data, sizes, parts.test) > 0).numpy() == texts.true[parts.test]
-    return AdversarialError(float(right.mean()), len(parts.test), epochs)
+    return texts.error(right, epochs)
 
 
 def coded(true: Sequence[Words], completed: Sequence[Words], seed: int) -> Texts:
@@ -162,8 +178,15 @@ def coded(true: Sequence[Words], completed: Sequence[Words], seed: int) -> Texts
         raise RequestError(f"adversarial evaluation: {len(completed)} completed texts for {pairs} true ones")
     if pairs < 10:
         raise RequestError(f"adversarial evaluation: {pairs} texts; it takes 10 or more, and thousands to say much")
-    order, tenth = np.random.default_rng([seed, 4]).permutation(pairs), pairs // 10
-    cut = np.split(order, [pairs - 2 * tenth, pairs - tenth])
+    groups, tenth = groups_of(*_keys(true, completed)), pairs // 10
+    order = np.random.default_rng([seed, 4]).permutation(int(groups.max()) + 1)
+    cut = [rows[::-1] for rows in held_out(groups, order[::-1], [tenth, tenth])[::-1]]
+    if not all(map(len, cut)):
+        raise RequestError(
+            f"adversarial evaluation: the {pairs:,} pairs have so many texts in common that they make only "
+            f"{len(order):,} independent {'group' if len(order) == 1 else 'groups'}, too few to learn from some "
+            "and test on others; give more different texts"
+        )
     known: Counter[str] = Counter()
     for pair in cut[0].tolist():
         known.update({*true[pair], *completed[pair]})
@@ -171,7 +194,20 @@ def coded(true: Sequence[Words], completed: Sequence[Words], seed: int) -> Texts
     numbers = {word: number for number, word in enumerate(words, EOS + 1)}
     ids = [[numbers.get(word, UNK) for word in text] for text in (*true, *completed)]
     parts = Parts(*(np.concatenate([part, part + pairs]) for part in cut))
-    return Texts(ids, np.arange(2 * pairs) < pairs, len(words) + EOS + 1, parts)
+    return Texts(ids, np.arange(2 * pairs) < pairs, len(words) + EOS + 1, parts, np.tile(groups, 2))
+
+
+def _keys(true: Sequence[Words], completed: Sequence[Words]) -> tuple[list[Hashable], list[Hashable]]:
+    """Keys of both kinds of texts, equal for those that a classifier cannot tell apart by their words' counts.
+
+    A word of fewer pairs than `PAIRS_OF_A_WORD` is the unknown word, whatever the parts.
+    """
+    pairs = Counter(word for texts in zip(true, completed, strict=True) for word in {*texts[0], *texts[1]})
+    rare = {word for word, count in pairs.items() if count < PAIRS_OF_A_WORD}
+    one, other = (
+        [bag(UNK if word in rare else word for word in text) for text in texts] for texts in (true, completed)
+    )
+    return one, other
 
 
 class _Reader(nn.Module):

@@ -13,6 +13,7 @@ from textvae.corpora.grammar import reviews
 from textvae.errors import RequestError
 from textvae.metrics.bleu import corpus_bleu
 from textvae.metrics.signature import digest
+from textvae.metrics.splits import groups_of, held_out
 from textvae.metrics.words import tokenized
 
 # Of the labelled texts one in so many tells how good the classifier is.
@@ -48,17 +49,25 @@ def train_classifier(
 ) -> Classifier:
     """A logistic regression on which words and pairs of neighbours a text has, of those that two texts have.
 
-    A tenth of the texts, drawn by the seed, is held out to tell how good it is. Texts are counted once.
+    A tenth of the texts, drawn by the seed, is held out to tell how good it is. Texts of the same tokens are
+    counted once; those that the classifier cannot tell apart are all held out or all learned from.
 
     Raises:
-        RequestError: without a text, for one label only, and for labels of fewer than ten texts.
+        RequestError: without a text, for one label only, and for labels of fewer than ten different texts.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    pairs = list(dict(zip(texts, labels, strict=True)).items())
+    def grams(text: str) -> list[str]:
+        words = tokenized([text], tokenization)[0]
+        return [*words, *(f"{a} {b}" for a, b in zip(words, words[1:], strict=False))]
+
+    different: dict[tuple[str, ...], tuple[str, str]] = {}
+    for text, words, label in zip(texts, tokenized(texts, tokenization), labels, strict=True):
+        different[tuple(words)] = (different.get(tuple(words), (text,))[0], label)
+    pairs = list(different.values())
     counts = Counter(label for _, label in pairs)
     if not pairs:
         raise RequestError("classifier: no text to learn from; give labelled texts")
@@ -69,13 +78,14 @@ def train_classifier(
         raise RequestError(
             f"classifier: {counts[rare[0]]} texts of label {rare[0]!r}; it needs {FEWEST} or more of each"
         )
-    order = np.random.default_rng(seed).permutation(len(pairs))
-    held, kept = order[: len(pairs) // HELD_OUT], order[len(pairs) // HELD_OUT :]
-
-    def grams(text: str) -> list[str]:
-        words = tokenized([text], tokenization)[0]
-        return [*words, *(f"{a} {b}" for a, b in zip(words, words[1:], strict=False))]
-
+    groups = groups_of([frozenset(grams(text)) for text, _ in pairs])
+    order = np.random.default_rng(seed).permutation(int(groups.max()) + 1)
+    held, kept = held_out(groups, order, [len(pairs) // HELD_OUT])
+    if not len(held) or len({pairs[at][1] for at in kept}) < 2:
+        raise RequestError(
+            "classifier: too many texts have the same words and pairs of words: none is left to be held out, or "
+            "one label only to learn from; give more different texts"
+        )
     counter = CountVectorizer(analyzer=grams, binary=True, min_df=2 if len(kept) >= 1000 else 1)
     model: Any = make_pipeline(counter, LogisticRegression(solver="newton-cg", max_iter=200))
     with warnings.catch_warnings():

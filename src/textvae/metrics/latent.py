@@ -42,7 +42,8 @@ def active_units(
     """Number of dimensions whose posterior mean varies over sentences by more than `threshold`.
 
     The variance is the population variance, less what `noise` adds (`variance_of_means`); common thresholds are
-    0.01 and 0.2.
+    0.01 and 0.2. It must be above the threshold, as in Fu et al. 2020; Prokhorov et al. 2019 count a variance of
+    exactly the threshold too.
     Raises RequestError without a sentence, or if the threshold is negative or not a number.
 
     Source: Burda et al. 2015, "Importance weighted autoencoders", section 5.

@@ -6,8 +6,9 @@ Everything is accumulated in float64.
 
 import math
 
+import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from textvae.errors import RequestError
@@ -39,20 +40,34 @@ def importance_weighted_nll(log_weights: Float[Tensor, "sample batch"]) -> Float
     return -log_mean_exp(log_weights)
 
 
-def standard_error(values: Float[Tensor, "sentence"]) -> float:
+def standard_error(values: Float[Tensor, "sentence"], groups: Int[np.ndarray, "sentence"] | None = None) -> float:
     """Standard error of the mean of `values` over sentences: sample deviation (N - 1) over root N.
 
-    In the unit of the values. One value alone has no deviation: nan. Raises RequestError without a value.
+    With `groups`, numbers of G groups of values that depend on each other, it is that of independent groups:
+    root of G / (G - 1) times the sum over groups of their squared sums of deviations from the mean, over N. Groups
+    of one value each give the plain one.
+    In the unit of the values. One value, or one group, alone has no deviation: nan. Raises RequestError without a
+    value.
+
+    Source: Liang and Zeger 1986, "Longitudinal data analysis using generalized linear models" (the grouped one).
 
     >>> standard_error(torch.tensor([1.0, 3.0]))
     1.0
+    >>> standard_error(torch.tensor([1.0, 0.0, 1.0, 0.0]), np.array([0, 0, 1, 1]))
+    0.0
     """
     count = values.shape[0]
     if count == 0:
         raise RequestError("standard_error: 0 values given; at least one is needed")
-    if count == 1:
+    if groups is None:
+        return values.double().std(correction=1).item() / math.sqrt(count) if count > 1 else math.nan
+    numbers = torch.from_numpy(np.unique(groups, return_inverse=True)[1])
+    independent = int(numbers.max()) + 1
+    if independent == 1:
         return math.nan
-    return values.double().std(correction=1).item() / math.sqrt(count)
+    deviations = values.double().cpu() - values.double().cpu().mean()
+    sums = torch.zeros(independent, dtype=torch.float64).index_add(0, numbers, deviations)
+    return math.sqrt(independent / (independent - 1) * sums.square().sum().item()) / count
 
 
 def perplexity(total_nats: float, tokens: int) -> float:

@@ -1,5 +1,6 @@
 """Do features of a sentence tell its label? Logistic regression, learned from few labels and from many."""
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 
 from textvae.errors import RequestError
 from textvae.metrics.likelihood import standard_error
@@ -23,8 +25,8 @@ CONSTANT = 1e-6
 class Accuracy:
     """The share of test sentences whose label was found, after learning from `labels` sentences.
 
-    The mean over `draws` drawn sets of so many; `standard_error` is over test sentences, `standard_deviation` over
-    draws, None for a single one.
+    The mean over `draws` drawn sets of so many; `standard_error` is over different test sentences, copies of one
+    counted together, `standard_deviation` over draws, None for a single one.
     """
 
     labels: int
@@ -37,7 +39,9 @@ class Accuracy:
         """As plain values for JSON: what is null has its reason."""
         reasons = {}
         if self.standard_error is None:
-            reasons["standard_error"] = "of one test sentence there is none"
+            reasons["standard_error"] = (
+                "there is one test sentence, or copies of one: no deviation between sentences"
+            )
         if self.standard_deviation is None:
             reasons["standard_deviation"] = "of one draw there is none"
         return {**asdict(self), "reasons": reasons}
@@ -51,12 +55,14 @@ def probe(
     labels: int | None = None,
     draws: int = 5,
     seed: int = 0,
+    groups: Int[np.ndarray, " test"] | None = None,
 ) -> Accuracy:
     """How often logistic regression finds the label of a test sentence after learning from `labels` sentences.
 
     `train` and `test` are features, (sentence, feature), as an array or a sparse matrix; they are taken as they
     are. The penalty is |w|^2 / 2 for a loss summed over sentences (C = 1). Fewer labels than there are get drawn
-    `draws` times, without replacement; a draw with one label alone always answers that one.
+    `draws` times, without replacement; a draw with one label alone always answers that one. `groups` numbers test
+    sentences that are equal, for the standard error.
     Raises RequestError without a test sentence, for one label value only, and for more labels than there are.
     """
     if not len(test_labels):
@@ -80,17 +86,19 @@ def probe(
     return Accuracy(
         labels=size,
         accuracy=fmean(shares),
-        standard_error=_error(np.mean(right, axis=0)),
+        standard_error=_error(np.mean(right, axis=0), groups),
         draws=len(right),
         standard_deviation=stdev(shares) if len(shares) > 1 else None,
     )
 
 
-def majority(train_labels: Sequence[str], test_labels: Sequence[str]) -> Accuracy:
+def majority(
+    train_labels: Sequence[str], test_labels: Sequence[str], groups: Int[np.ndarray, " test"] | None = None
+) -> Accuracy:
     """How often the label that is commonest among those to learn from is right; of equals the first by name."""
     counts = Counter(sorted(train_labels))
     right = np.array(test_labels) == counts.most_common(1)[0][0]
-    return Accuracy(len(train_labels), float(right.mean()), _error(right), 1, None)
+    return Accuracy(len(train_labels), float(right.mean()), _error(right, groups), 1, None)
 
 
 def standardised(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -115,9 +123,10 @@ def bags(train: Sequence[Sequence[Hashable]], test: Sequence[Sequence[Hashable]]
     return counter.transform(train), counter.transform(test)
 
 
-def _error(right: np.ndarray) -> float | None:
-    """The standard error of their mean; None for a single one."""
-    return standard_error(torch.from_numpy(right.astype(float))) if len(right) > 1 else None
+def _error(right: np.ndarray, groups: Int[np.ndarray, " test"] | None) -> float | None:
+    """Standard error of their mean; None for a single test sentence, whatever the number of its copies."""
+    error = standard_error(torch.from_numpy(right.astype(float)), groups)
+    return None if math.isnan(error) else error
 
 
 def _answers(features: Any, labels: np.ndarray, test: Any) -> np.ndarray:
