@@ -1,21 +1,24 @@
 """Files are replaced whole or not at all, whatever happens in the middle; damaged ones are refused in words."""
 
+import fcntl
 import json
 import os
 import resource
 import signal
+import socket
 import struct
 from contextlib import contextmanager
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from textvae.errors import RequestError, WorkError
 from textvae.files import (
     file_digest,
+    locked,
     read_json,
     read_tensors,
-    replacement,
     replacing,
     write_json,
     write_tensors,
@@ -74,8 +77,8 @@ def test_the_bytes_are_on_the_disk_before_the_name_is_theirs(tmp_path, monkeypat
     happened = []
     monkeypatch.setattr(os, "fsync", lambda number: happened.append(("fsync", os.fstat(number).st_size)))
     monkeypatch.setattr(os, "replace", lambda old, new: happened.append(("replace", new.name)))
-    with replacement(tmp_path / "a.bin") as part:
-        part.write_bytes(b"12345")
+    with replacing(tmp_path / "a.bin") as file:
+        file.write(b"12345")
     assert happened == [("fsync", 5), ("replace", "a.bin")]
 
 
@@ -199,3 +202,237 @@ def test_the_digest_is_that_of_sha256(tmp_path):
     assert file_digest(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     with pytest.raises(RequestError, match="none: cannot be read: No such file"):
         file_digest(tmp_path / "none")
+
+
+@contextmanager
+def umask(mask: int):
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def permissions(path) -> int:
+    return path.stat().st_mode & 0o7777
+
+
+@pytest.mark.parametrize(("mask", "expected"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600), (0o002, 0o664)])
+def test_a_new_file_has_the_permissions_of_the_umask(tmp_path, mask, expected):
+    with umask(mask):
+        write_text(tmp_path / "a.txt", "a")
+        write_tensors(tmp_path / "a.safetensors", {"w": torch.zeros(2)})
+    assert permissions(tmp_path / "a.txt") == permissions(tmp_path / "a.safetensors") == expected
+
+
+def test_a_file_keeps_the_permissions_that_it_was_given(tmp_path):
+    path = tmp_path / "a.txt"
+    for mode in (0o600, 0o664, 0o444):
+        path.touch()
+        path.chmod(mode)
+        with umask(0o022):
+            write_text(path, "new")
+        assert permissions(path) == mode
+        assert path.read_text() == "new"
+
+
+def test_a_link_is_replaced_and_what_it_leads_to_is_not(tmp_path):
+    (tmp_path / "other.txt").write_text("other")
+    (tmp_path / "a.txt").symlink_to("other.txt")
+    write_text(tmp_path / "a.txt", "new")
+    assert not (tmp_path / "a.txt").is_symlink()
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert (tmp_path / "other.txt").read_text() == "other"
+
+
+def test_no_link_is_followed_on_the_way(tmp_path, monkeypatch):
+    """Whoever guesses the temporary name, today's or the one that there once was, plants a link there in vain."""
+    names = iter(["0" * 12, "1" * 12])
+    monkeypatch.setattr("textvae.files.secrets.token_hex", lambda n: next(names))
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / ".a.txt.part").symlink_to("victim")
+    (tmp_path / f".a.txt.{'0' * 12}.part").symlink_to("victim")
+    with pytest.raises(WorkError, match="File exists"):
+        write_text(tmp_path / "a.txt", "new")
+    write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "victim").read_text() == "mine"
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_a_device_or_pipe_is_refused_and_stays(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/null", "/dev/stdout"):
+        with pytest.raises(RequestError, match="device or a pipe"), replacing(path):
+            pass
+    assert names(tmp_path) == ["pipe"]
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "ü" * 127, "語" * 85, "a b'\n[*].txt"])
+def test_any_name_that_a_file_can_have_is_written(tmp_path, name):
+    write_text(tmp_path / name, "new")
+    assert names(tmp_path) == [name]
+
+
+@contextmanager
+def process(work):
+    """Another process that does some work, a function of what it calls when it has come to its middle."""
+    reading, writing_end = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            work(lambda: (os.write(writing_end, b"!"), signal.pause()))
+        finally:
+            os._exit(0)
+    try:
+        assert os.read(reading, 1) == b"!"
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(reading)
+        os.close(writing_end)
+
+
+def writer(path):
+    """Another process in the middle of writing a file."""
+
+    def work(wait):
+        with replacing(path) as file:
+            file.write(b"half")
+            file.flush()
+            wait()
+
+    return process(work)
+
+
+def test_what_a_killed_writer_left_is_removed_and_a_live_one_is_let_alone(tmp_path):
+    path = tmp_path / "a.txt"
+    with writer(path):
+        with writer(path), writer(tmp_path / "b.txt"):
+            pass
+        assert len(names(tmp_path)) == 3
+        write_text(path, "whole")
+        left = names(tmp_path)
+        assert path.read_text() == "whole"
+        assert len(left) == 3 and sum(name.startswith(".a.txt.") for name in left) == 1  # b's is another file's
+    write_text(path, "again")
+    assert len(names(tmp_path)) == 2
+
+
+def test_of_several_writers_at_once_one_wins_whole(tmp_path):
+    path = tmp_path / "a.txt"
+    racers = []
+    for letter in "xyz":
+        if not (pid := os.fork()):
+            code = 1
+            try:
+                for _ in range(60):
+                    write_text(path, letter * 50_000)
+                code = 0
+            finally:
+                os._exit(code)
+        racers.append(pid)
+    seen, ends = set(), []
+    while len(ends) < len(racers):
+        if path.exists():
+            text = path.read_text()
+            assert len(text) == 50_000 and len(set(text)) == 1
+            seen.add(text[0])
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        ends += [status] if pid else []
+    assert ends == [0, 0, 0]
+    assert len(seen) > 1 and names(tmp_path) == ["a.txt"]
+
+
+def test_tensors_are_written_as_the_format_s_own_library_does(tmp_path):
+    tensors = {
+        "b": torch.randn(3, 5),
+        "ü": torch.randn(2).bfloat16(),
+        "a": torch.tensor(1.5, dtype=torch.float64),
+        "flag": torch.tensor([True, False, True]),
+        "empty": torch.zeros(0, 4),
+        "n": torch.arange(3),
+    }
+    path = tmp_path / "t.safetensors"
+    write_tensors(path, tensors, {"name": "ü", "step": 3})
+    state = json.dumps({"name": "ü", "step": 3})
+    assert path.read_bytes() == save(tensors, {"state": state})
+
+
+def test_a_lock_is_held_by_one_and_says_by_whom(tmp_path):
+    path = tmp_path / ".lock"
+
+    def hold(wait):
+        with locked(path, "runs/a"):
+            wait()
+
+    with process(hold) as pid:
+        told = rf"runs/a: in use by process {pid} on {socket.gethostname()} since 2\d{{3}}-.* UTC; wait"
+        for _ in range(2):
+            with pytest.raises(RequestError, match=told), locked(path, "runs/a"):
+                pass
+    assert names(tmp_path) == [".lock"]
+    with locked(path, "runs/a"):  # what a killed process leaves is no lock
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+        with pytest.raises(RequestError, match=f"process {os.getpid()} "), locked(path, "runs/a"):
+            pass
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '"x"', "[" * 5000, '{"pid": []}'])
+def test_a_damaged_lock_that_no_one_holds_is_in_nobody_s_way(tmp_path, content):
+    path = tmp_path / ".lock"
+    path.write_text(content)
+    if content.startswith('{"'):
+        with pytest.raises(RequestError, match="in use by process"), locked(path, "a"):
+            pass
+        return
+    with locked(path, "a"):
+        pass
+    assert names(tmp_path) == []
+
+
+def details(**changed):
+    """What the lock of another process says."""
+    boot = open("/proc/sys/kernel/random/boot_id").read().strip()
+    return {"pid": os.getpid(), "began": "1", "host": socket.gethostname(), "boot": boot, "since": "then"} | changed
+
+
+def test_a_lock_of_another_machine_is_not_broken(tmp_path):
+    path = tmp_path / ".lock"
+    path.write_text(json.dumps(details(host="elsewhere", boot="of another")))
+    with pytest.raises(RequestError, match=r"on elsewhere since then, which did not give it back.*delete .*\.lock"):
+        with locked(path, "a"):
+            pass
+    path.unlink()
+    with locked(path, "a"):
+        pass
+
+
+@pytest.mark.parametrize("told", [{"host": "container-2"}, {"boot": "before the crash"}, {}])
+def test_a_lock_left_on_this_machine_is_taken_over(tmp_path, told):
+    path = tmp_path / ".lock"
+    path.write_text(json.dumps(details(**told)))
+    with locked(path, "a"):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
+def test_where_a_file_system_has_no_locks_the_process_is_looked_for(tmp_path, monkeypatch):
+    def refuse(number, how):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    path = tmp_path / ".lock"
+    with locked(path, "a"):
+        with pytest.raises(RequestError, match=f"in use by process {os.getpid()} .*delete"), locked(path, "a"):
+            pass
+    for ended in (
+        details(),
+        details(pid=2**22 + 1),
+        details(boot="before the crash"),
+    ):  # the first: another's number
+        path.write_text(json.dumps(ended))
+        with locked(path, "a"):
+            pass
+    write_text(tmp_path / "b.txt", "written all the same")
+    assert names(tmp_path) == ["b.txt"]

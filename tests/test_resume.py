@@ -22,7 +22,6 @@ SERVER = """
 import json, os, signal, sys, threading, time
 import torch
 torch.set_num_threads(1)
-import textvae.files as files
 from textvae.errors import RequestError
 from textvae.objective import load_settings
 from textvae.run import Run
@@ -34,21 +33,23 @@ def work(folder, settings, die):
     def progress(step, total, record):
         if step == die.get("step"):
             now()
-    calls = {"replace": 0, "save_file": 0}
-    def counted(name, inner):
-        def call(*args, **options):
-            calls[name] += 1
-            if calls[name] == die.get("before " + name):
+    calls = {"replace": 0, "tensors": 0}
+    inner = os.replace, os.fsync
+    def replace(old, new):
+        calls["replace"] += 1
+        if calls["replace"] == die.get("before replace"):
+            now()
+        inner[0](old, new)
+        if calls["replace"] == die.get("after replace"):
+            now()
+    def fsync(number):
+        if ".safetensors." in os.readlink("/proc/self/fd/%d" % number):
+            calls["tensors"] += 1
+            if calls["tensors"] == die.get("half of tensors"):
+                os.ftruncate(number, os.fstat(number).st_size // 2)
                 now()
-            inner(*args, **options)
-            if calls[name] == die.get("after " + name):
-                now()
-            if calls[name] == die.get("half of " + name):
-                os.truncate(args[1], os.stat(args[1]).st_size // 2)
-                now()
-        return call
-    os.replace = counted("replace", os.replace)
-    files.save_file = counted("save_file", files.save_file)
+        inner[1](number)
+    os.replace, os.fsync = replace, fsync
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.path.exists(os.path.join(folder, "environment.json")):
         resume(Path(folder), progress)
@@ -205,13 +206,16 @@ def test_killed_at_a_step(server, prepared, tmp_path, optimizer, step):
 @pytest.mark.parametrize(
     "moment",
     [
-        {"half of save_file": 5},
+        {"before replace": 1},
+        {"after replace": 1},
+        {"before replace": 3},
+        {"half of tensors": 5},
         {"before replace": 4},  # of settings and tokenizer and environment, then the checkpoints
         {"before replace": 9},  # the best weights, of step 6
         {"after replace": 9},  # the best weights are new, the checkpoint is not
         {"before replace": 10},
         {"after replace": 10},
-        {"half of save_file": 7},
+        {"half of tensors": 7},
     ],
     ids=str,
 )
@@ -240,8 +244,6 @@ def test_killed_from_outside_at_any_time(server, prepared, tmp_path):
     # Ever later, so that a slow machine gets to a checkpoint too.
     while ordered(server, tmp_path / "run", settings, within=choose.uniform(0.02, 0.3) * (1 + killed / 20)) != 0:
         killed += 1
-        if (tmp_path / "run").exists() and not (tmp_path / "run" / "environment.json").exists():
-            shutil.rmtree(tmp_path / "run")  # as the message then says
         assert killed < 200
     assert_same_end(tmp_path / "run", never)
 

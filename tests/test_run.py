@@ -11,8 +11,9 @@ from textvae.errors import RequestError, WorkError
 from textvae.files import write_tensors
 from textvae.model import build
 from textvae.objective import load_settings
-from textvae.run import FORMAT, Run, check_same_data, load_weights
+from textvae.run import FIXED, FORMAT, Run, check_same_data, load_weights, training_alone
 from textvae.tokenizers import Tokenizer
+from textvae.training import resume, train
 
 SMALL = {
     "data": {"split": {"valid": 0.3, "test": 0.0, "seed": 7}, "max_length": 20},
@@ -143,7 +144,9 @@ def test_a_file_cut_short_is_refused(run, name, share):
 def test_settings_cut_between_two_lines_are_refused_though_still_toml(run):
     path = run.folder / "settings.toml"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:5]))
-    with pytest.raises(RequestError, match=r"settings\.toml: is not what the run was made with: damaged or edited"):
+    with pytest.raises(
+        RequestError, match=r"settings\.toml: is not what the run was made with .*: damaged or edited"
+    ):
         Run.open(run.folder)
 
 
@@ -228,3 +231,130 @@ def test_the_log_leaves_out_a_last_line_cut_short_and_refuses_other_damage(run):
     path.write_bytes(b'{"step": \xff}\n')
     with pytest.raises(RequestError, match=r"log\.jsonl: cannot be read"):
         run.log()
+
+
+def test_a_process_that_trains_a_run_keeps_others_out_and_leaves_no_trace(tmp_path, run, settings, corpus):
+    with training_alone(run.folder):
+        Run.open(run.folder).model()  # reading needs no lock
+        with pytest.raises(RequestError, match=rf"run: in use by process {os.getpid()} on .* since .*; wait until"):
+            resume(run.folder)
+        with pytest.raises(RequestError, match="run: exists already"):
+            train(settings, run.folder)
+    assert not (run.folder / ".lock").exists()
+    with training_alone(tmp_path / "new", new=True):  # before the folder is a run's
+        with pytest.raises(RequestError, match="new: in use by process"):
+            train(settings, tmp_path / "new")
+
+
+def test_a_link_in_the_place_of_the_log_is_not_followed(tmp_path, settings, run):
+    (tmp_path / "mine").write_text("precious")
+    (run.folder / "checkpoint" / "last.safetensors").unlink()
+    (run.folder / "log.jsonl").symlink_to(tmp_path / "mine")
+    with pytest.raises(WorkError, match=r"log\.jsonl: cannot be written"):
+        resume(run.folder)
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        ["checkpoint/"],
+        [".lock"],
+        ["checkpoint/", ".settings.toml.part"],
+        ["checkpoint/", "settings.toml", ".tokenizer.json.0123456789ab.part", ".lock"],
+        ["checkpoint/", "settings.toml", "tokenizer.json"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_left_of_a_run_whose_making_was_cut_short_is_in_nobody_s_way(tmp_path, settings, corpus, left):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in left:
+        (folder / name).mkdir() if name.endswith("/") else (folder / name).write_text("")
+    with pytest.raises(
+        RequestError, match=r"cut short, before anything was trained; .*`textvae train \.\.\. --out"
+    ):
+        Run.open(folder)
+    with training_alone(folder, new=True):
+        Run.create(folder, settings, corpus.tokenizer, corpus.description())
+    assert Run.open(folder).settings == settings
+    assert {path.name for path in folder.iterdir()} == {*FIXED, "environment.json", "checkpoint"}
+
+
+@pytest.mark.parametrize(
+    "mine", [["settings.toml"], ["checkpoint/", "notes"], ["checkpoint/last"], [".lock", "model.safetensors"]]
+)
+def test_a_folder_with_anything_else_is_let_alone(tmp_path, settings, corpus, mine):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in mine:
+        if name.endswith("/"):
+            (folder / name).mkdir()
+        else:
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text("precious")
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(RequestError, match="exists already and is no run folder"):
+        train(settings, folder)
+    assert sorted(folder.rglob("*")) == before
+
+
+HARMLESS = {
+    "line ends": lambda text: text.replace(b"\n", b"\r\n"),
+    "a byte order mark": lambda text: b"\xef\xbb\xbf" + text,
+    "a comment": lambda text: b"# mine\n" + text + b"\n# the end\n",
+    "spaces": lambda text: text.replace(b" = ", b"=") + b"\n\n",
+}
+
+
+@pytest.mark.parametrize("change", HARMLESS)
+@pytest.mark.parametrize("old", [False, True], ids=["", "of an earlier version"])
+def test_settings_in_other_words_are_the_same_settings(run, change, old):
+    path = run.folder / "settings.toml"
+    path.write_bytes(HARMLESS[change](path.read_bytes()))
+    if old:
+        forget_values(run)
+    assert Run.open(run.folder).settings == run.settings
+
+
+def test_a_vocabulary_in_other_words_is_the_same_vocabulary(run):
+    path = run.folder / "tokenizer.json"
+    whole = path.read_bytes()
+    path.write_text(json.dumps(json.loads(whole), indent=7))
+    assert Run.open(run.folder).tokenizer.tokens == run.tokenizer.tokens
+    path.write_bytes(whole.replace(b"\n", b"\r\n"))
+    forget_values(run)
+    assert Run.open(run.folder).tokenizer.tokens == run.tokenizer.tokens
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["", "of an earlier version"])
+@pytest.mark.parametrize(
+    ("name", "change", "how"),
+    [
+        ("settings.toml", lambda text: text.replace("patience = 3", "patience = 4"), "it holds other settings"),
+        ("settings.toml", lambda text: text.replace("patience = 3", "patience = 'x'"), "it holds other settings"),
+        ("settings.toml", lambda text: text + "[", "it is not TOML"),
+        ("settings.toml", lambda text: "", "it holds other settings"),
+        ("tokenizer.json", lambda text: text.replace("cat", "cot"), "it holds another vocabulary"),
+        ("tokenizer.json", lambda text: text[1:], "it is not JSON"),
+    ],
+)
+def test_what_was_changed_in_a_run_is_said(run, name, change, how, old):
+    path = run.folder / name
+    text = path.read_text()
+    assert change(text) != text
+    path.write_text(change(text))
+    if old:
+        forget_values(run)
+    with pytest.raises(
+        RequestError, match=rf"{name}: is not what the run was made with \({how}\): damaged or edited"
+    ):
+        Run.open(run.folder)
+
+
+def forget_values(run):
+    """Make a run one of an earlier version, which kept the digests of bytes alone."""
+    path = run.folder / "environment.json"
+    environment = json.loads(path.read_text())
+    del environment["values"]
+    path.write_text(json.dumps(environment))

@@ -1,18 +1,46 @@
-"""Files that are replaced whole or not at all: text, JSON and tensors."""
+"""Files that are replaced whole or not at all: text, JSON and tensors; and locks that processes hold."""
 
+import errno
 import hashlib
 import json
 import os
+import re
+import secrets
+import socket
+import stat
+import struct
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from textvae.errors import RequestError, WorkError
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    fcntl = None  # type: ignore[assignment]
+
+# Never opens what a link leads to, where the system can refuse that.
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+# The types of tensors that a safetensors file has names for, in the order of its library, the longest first.
+DTYPES = {
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
 @contextmanager
@@ -20,37 +48,105 @@ def writing(path: Path) -> Iterator[None]:
     """Turns a failure of the disk into a WorkError that names the place."""
     try:
         yield
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise WorkError(f"{path}: cannot be written: {reason}; what was there before is untouched") from error
 
 
 @contextmanager
-def replacement(path: Path | str) -> Iterator[Path]:
-    """The name of a new file that takes the place of `path` in one step when the block ends well, and never else.
+def replacing(path: Path | str) -> Iterator[BinaryIO]:
+    """Open a new binary file that takes the place of `path` in one step when the block ends well, and never else.
 
-    The new file is on the disk before it takes its place, so that not even a power failure leaves half of one.
+    The new file is on the disk before it takes its place, so that not even a power failure leaves half of one. Its
+    temporary name in the same folder belongs to this writer alone: of several writers of one path the last to end
+    wins, whole. What a killed writer of the same path left behind is removed. A link at `path` is itself replaced;
+    what it leads to is not touched. The file has the permissions of the one that it replaces, else those that the
+    umask allows.
 
     Raises:
+        RequestError: when `path` is a device, a pipe or the like.
         WorkError: naming the path, when the disk is full or refuses; the file that was there stays as it was.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.part")
+    _refuse_device(path)
     with writing(path):
+        sweep(path.parent, path.name)
+        part, file = _claim(path)
         try:
-            yield part
-            with part.open("rb") as file:
+            with file:
+                yield file
+                file.flush()
                 os.fsync(file.fileno())
-            os.replace(part, path)
+                _take_permissions(part, path)
+                if fcntl is None:  # such systems do not rename an open file
+                    file.close()
+                os.replace(part, path)  # before the lock is gone, which keeps others from sweeping it away
         finally:
             part.unlink(missing_ok=True)
 
 
-@contextmanager
-def replacing(path: Path | str) -> Iterator[BinaryIO]:
-    """A binary file to write to, which takes the place of `path` as `replacement` says."""
-    with replacement(path) as part, part.open("wb") as file:
-        yield file
+def _refuse_device(path: Path) -> None:
+    """Refuse what is no file: as root, a device would be replaced by one."""
+    try:
+        mode = os.stat(path).st_mode
+        folder = os.path.realpath(path.parent)
+    except (OSError, ValueError):
+        return  # nothing there, or an impossible name, which opening it will say
+    if folder == "/dev" or folder.startswith("/proc/") or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise RequestError(f"{path}: is a device or a pipe, which cannot be replaced; give the name of a file")
+
+
+def _claim(path: Path) -> tuple[Path, BinaryIO]:
+    """A new file beside `path` under a name that no one else has, locked as long as it is open."""
+    while True:
+        part = path.with_name(f".{path.name[:50]}.{secrets.token_hex(6)}.part")
+        number = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_LINK | getattr(os, "O_BINARY", 0), 0o666)
+        if _lock(number) is not False and _leads_to(part, number):
+            return part, os.fdopen(number, "w+b")
+        os.close(number)  # swept away before it was locked
+        part.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, name: str = "") -> None:
+    """Remove what killed writers left in a folder, of files of all names or of one: parts that none has locked."""
+    ours = re.compile(rf"\.{re.escape(name[:50]) or '.+'}\.[0-9a-f]{{12}}\.part", re.DOTALL)
+    with suppress(OSError), os.scandir(folder) as entries:
+        parts = [entry.path for entry in entries if entry.name.endswith(".part") and ours.fullmatch(entry.name)]
+        for part in parts:
+            with suppress(OSError):
+                number = os.open(part, os.O_RDWR | NO_LINK)
+                try:
+                    if _lock(number):
+                        os.unlink(part)
+                finally:
+                    os.close(number)
+
+
+def _take_permissions(part: Path, path: Path) -> None:
+    """Give a new file the permissions of the regular file that it replaces."""
+    with suppress(FileNotFoundError):
+        old = os.lstat(path)
+        if stat.S_ISREG(old.st_mode):
+            os.chmod(part, stat.S_IMODE(old.st_mode) & 0o777)
+
+
+def _lock(number: int) -> bool | None:
+    """Lock an open file for this process until it is closed: False if another one has it, None without locks."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return False if error.errno in (errno.EAGAIN, errno.EACCES) else None
+    return True
+
+
+def _leads_to(path: Path, number: int) -> bool:
+    """Whether the path still names the open file."""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(number))
+    except OSError:
+        return False
 
 
 def write_text(path: Path, text: str) -> None:
@@ -84,16 +180,24 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any] | None = None) -> None:
-    """Replace a safetensors file atomically, with a JSON state in its header."""
-    contiguous: dict[str, Tensor] = {}
-    written: set[int] = set()
-    for name, tensor in tensors.items():
-        tensor = tensor.detach().cpu().contiguous()
-        shared = tensor.numel() and tensor.data_ptr() in written  # the format has no word for one tensor, two names
-        written.add(tensor.data_ptr())
-        contiguous[name] = tensor.clone() if shared else tensor
-    with replacement(path) as part:
-        save_file(contiguous, part, {"state": json.dumps(state or {})})
+    """Replace a safetensors file atomically, with a JSON state in its header.
+
+    The format is written here because its library writes to a temporary file of its own, which a killed process
+    leaves behind and whose permissions are not those of the umask.
+    """
+    names = sorted(tensors, key=lambda name: (list(DTYPES).index(tensors[name].dtype), name))  # aligned
+    header: dict[str, Any] = {"__metadata__": {"state": json.dumps(state or {})}}
+    end = 0
+    for name in names:
+        tensor = tensors[name]
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(path) as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name in names:
+            file.write(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -119,3 +223,99 @@ def file_digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise RequestError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock `path` while the block runs: one process at a time, of all that see the file.
+
+    The kernel keeps the lock and drops it with its process, so one that a killed process left on this machine is
+    taken over. The file says who holds it, and is removed at the end. Where a file system has no locks, that
+    process is looked for by its number and the time it began.
+
+    Raises:
+        RequestError: naming the holder, when another process has it, or when one on another machine has not
+            given it back; `what` is in use then.
+        WorkError: when the file cannot be written.
+    """
+    with writing(path):
+        number = _open_lock(path)
+    try:
+        mine = _lock(number)
+        while mine and not _leads_to(path, number):  # its last holder removed it in this moment
+            os.close(number)
+            with writing(path):
+                number = _open_lock(path)
+            mine = _lock(number)
+        holder = _holder(number)
+        if mine is False:
+            raise RequestError(f"{what}: in use by {_told(holder)}; wait until it ends, or stop it")
+        if holder and not (_here(holder) if mine else _ended(holder)):
+            raise RequestError(
+                f"{what}: in use by {_told(holder)}, which did not give it back, and it cannot be told from here "
+                f"whether it still runs; if it does not, delete {path}"
+            )
+        with writing(path):
+            os.ftruncate(number, 0)
+            os.pwrite(number, json.dumps(_self()).encode(), 0)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                path.unlink()  # before the lock is gone, so that nobody else's is removed
+    finally:
+        os.close(number)
+
+
+def _open_lock(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | NO_LINK, 0o666)
+
+
+def _self() -> dict[str, Any]:
+    """What a lock says of its holder."""
+    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    pid = os.getpid()
+    return {"pid": pid, "began": _began(pid), "host": socket.gethostname(), "boot": _boot(), "since": since}
+
+
+def _holder(number: int) -> dict[str, Any]:
+    """What a lock says of its holder; nothing if it is new, damaged, or was just taken."""
+    try:
+        found = json.loads(os.pread(number, 4096, 0))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _told(holder: Mapping[str, Any]) -> str:
+    if not holder:
+        return "another process"
+    return f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"
+
+
+def _here(holder: Mapping[str, Any]) -> bool:
+    """Whether the holder was a process of this machine, before or after its last start."""
+    return holder.get("host") == socket.gethostname() or (holder.get("boot") or "-") == _boot()
+
+
+def _ended(holder: Mapping[str, Any]) -> bool:
+    """Whether the holder is known to run no more; another process may have its number by now."""
+    if not _here(holder):
+        return False
+    return holder.get("boot") != _boot() or (bool(_boot()) and holder.get("began") != _began(holder.get("pid")))
+
+
+def _boot() -> str:
+    """What this start of the machine calls itself, as far as the system tells."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _began(pid: Any) -> str:
+    """When a process began, in the system's ticks; nothing if it is not there, or the system does not tell."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, ValueError, IndexError):
+        return ""

@@ -4,11 +4,15 @@
 `checkpoint/last.safetensors` (exact resume), `log.jsonl`, `evaluation/SPLIT.json`, `report.html`.
 """
 
+import hashlib
 import json
 import os
 import platform
+import re
 import shutil
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,7 @@ from torch import Tensor
 import textvae
 from textvae.data import Corpus, open_corpus
 from textvae.errors import RequestError
-from textvae.files import file_digest, read_json, read_tensors, write_json, write_text, writing
+from textvae.files import file_digest, locked, read_json, read_tensors, sweep, write_json, write_text, writing
 from textvae.model import TextVAE, build
 from textvae.objective import TERMS
 from textvae.settings import Settings, parse, read_document
@@ -27,6 +31,8 @@ from textvae.tokenizers import Tokenizer
 FORMAT = 1
 # Written once; `environment.json` holds their digests, so that half of one is never taken for the whole.
 FIXED = ("settings.toml", "tokenizer.json")
+# Held by the process that trains the run; the others may read it meanwhile.
+LOCK = ".lock"
 
 
 class Run:
@@ -40,14 +46,13 @@ class Run:
     def create(cls, folder: Path, settings: Settings, tokenizer: Tokenizer, data: Mapping[str, Any]) -> "Run":
         """A new run folder; `environment.json`, written last, marks it as complete.
 
+        What is left there of a run whose making was cut short is replaced.
+
         Raises:
-            RequestError: when the folder holds something already.
+            RequestError: when the folder holds something else already.
             WorkError: when it cannot be written.
         """
-        if (folder / "environment.json").exists():
-            raise RequestError(f"{folder}: exists already; give another --out, or --resume {folder} to go on")
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RequestError(f"{folder}: exists already and is no run folder; give another --out, or delete it")
+        check_vacant(folder)
         environment = {
             "format": FORMAT,
             **machine(settings.train.device),
@@ -56,13 +61,17 @@ class Run:
         }
         try:
             with writing(folder):
-                (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
+                for left in folder.iterdir() if folder.exists() else ():
+                    if left.name != LOCK:
+                        left.rmdir() if left.is_dir() else left.unlink()
+                (folder / "checkpoint").mkdir(parents=True)
             write_text(folder / "settings.toml", settings.toml())
             tokenizer.save(folder / "tokenizer.json")
             environment["files"] = {name: file_digest(folder / name) for name in FIXED}
+            environment["values"] = {name: value_digest(folder / name) for name in FIXED}
             write_json(folder / "environment.json", environment)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)  # it was empty before
+            shutil.rmtree(folder, ignore_errors=True)  # there was nothing of value before
             raise
         return cls(folder, settings, tokenizer, environment)
 
@@ -77,6 +86,11 @@ class Run:
         if not folder.is_dir():
             raise RequestError(f"{folder}: no such run folder; `textvae train` makes one")
         path = folder / "environment.json"
+        if not path.exists() and half_made(folder):
+            raise RequestError(
+                f"{folder}: the making of this run was cut short, before anything was trained; start it anew with "
+                f"`textvae train ... --out {folder}`"
+            )
         environment = read_json(path)
         written_in, files = environment.get("format"), environment.get("files")
         if isinstance(written_in, int) and written_in > FORMAT:
@@ -86,10 +100,12 @@ class Run:
             )
         if written_in != FORMAT or not isinstance(files, dict):
             raise RequestError(f"{path}: not one that textvae wrote; put an intact copy back, or train anew")
+        values = environment.get("values")
         for name in FIXED:
-            if file_digest(folder / name) != files.get(name):
+            said = values.get(name) if isinstance(values, dict) else None
+            if (how := difference(folder / name, files.get(name), said)) is not None:
                 raise RequestError(
-                    f"{folder / name}: is not what the run was made with: damaged or edited; "
+                    f"{folder / name}: is not what the run was made with ({how}): damaged or edited; "
                     "put an intact copy back, or train anew"
                 )
         settings = parse(read_document(folder / "settings.toml"), TERMS)
@@ -126,6 +142,79 @@ class Run:
                 if number < len(lines):
                     raise RequestError(f"{path}, line {number}: damaged; delete the line") from None
         return records
+
+
+def half_made(folder: Path) -> bool:
+    """Whether a folder holds nothing but what is left of a run whose making was cut short."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    begun = LOCK in names or (folder / "checkpoint").is_dir()
+    own = all(name in (LOCK, "checkpoint", *FIXED) or re.fullmatch(r"\..*\.part", name) for name in names)
+    return begun and own and not ("checkpoint" in names and any((folder / "checkpoint").iterdir()))
+
+
+def check_vacant(folder: Path) -> None:
+    """Refuse a folder that holds something already: a run, or what is not the program's own.
+
+    Raises:
+        RequestError: says what would do.
+    """
+    if (folder / "environment.json").exists():
+        raise RequestError(f"{folder}: exists already; give another --out, or --resume {folder} to go on")
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not half_made(folder))):
+        raise RequestError(f"{folder}: exists already and is no run folder; give another --out, or delete it")
+
+
+@contextmanager
+def training_alone(folder: Path, new: bool = False) -> Iterator[None]:
+    """Keep other processes from training the run in a folder while the block runs; a `new` one's is made.
+
+    Raises:
+        RequestError: when another process trains it, or a new one's folder holds something already.
+        WorkError: when the folder cannot be written.
+    """
+    if new:
+        check_vacant(folder)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / LOCK, str(folder)):
+        for place in (folder, folder / "checkpoint"):
+            sweep(place)
+        yield
+
+
+def value_digest(path: Path) -> str | None:
+    """SHA-256 of what a TOML or JSON file says, in whatever words; None where it says nothing that can be read."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        value = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def difference(path: Path, digest: object, value: object) -> str | None:
+    """How a file differs from the one with this digest that said what has the digest `value`; None if not in kind.
+
+    Other line ends, comments and spaces make no difference. A run of an earlier version has no `value`.
+    """
+    if file_digest(path) == digest:
+        return None
+    if hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest() == digest:
+        return None
+    toml = path.suffix == ".toml"
+    if (found := value_digest(path)) is None:
+        return f"it is not {'TOML' if toml else 'JSON'}"
+    if found == value:
+        return None
+    if value is None and toml:
+        try:
+            text = parse(read_document(path), TERMS).toml()
+        except RequestError:
+            return "it holds other settings"
+        return None if hashlib.sha256(text.encode()).hexdigest() == digest else "it holds other settings"
+    return "it holds other settings" if toml else "it holds another vocabulary"
 
 
 def machine(device: str = "auto") -> dict[str, Any]:

@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +17,7 @@ from lightning_fabric import Fabric
 from textvae.batches import Batch, collate
 from textvae.data import Corpus, epoch_data, open_corpus
 from textvae.errors import RequestError, WorkError
-from textvae.files import read_tensors, write_tensors, writing
+from textvae.files import NO_LINK, read_tensors, write_tensors, writing
 from textvae.launch import (
     check_schedules,
     check_trainable,
@@ -32,7 +32,7 @@ from textvae.objective import Objective, criterion
 from textvae.parts.gather import summed
 from textvae.parts.noise import mixed, step_noise
 from textvae.parts.refinement import frozen
-from textvae.run import Run, corpus_of, load_weights
+from textvae.run import Run, corpus_of, load_weights, training_alone
 from textvae.scores import on, restate, validation
 from textvae.settings import Aggressive, SemiImplicitPosterior, Settings
 from textvae.updates import encoder_updates, joint, optimizer_for, refining
@@ -73,7 +73,7 @@ def train(settings: Settings, out: Path | str, progress: Progress | None = None)
     Under `torchrun` every process calls this; together they take the steps that one process would.
 
     Raises:
-        RequestError: when data or settings cannot be used, or the folder exists.
+        RequestError: when data or settings cannot be used, or the folder exists or is in use.
         WorkError: when training diverges or the disk fails; the last good checkpoint stays.
         KeyboardInterrupt: after Ctrl-C, with a checkpoint saved.
     """
@@ -82,11 +82,13 @@ def train(settings: Settings, out: Path | str, progress: Progress | None = None)
     settings = settings.model_copy(update={"train": settings.train.model_copy(update={"precision": precision})})
     fabric = launched(settings)
     check_trainable(settings, corpus, fabric.world_size)
-    if fabric.is_global_zero:
-        Run.create(Path(out), settings, corpus.tokenizer, corpus.description())
-    fabric.barrier()
-    run = Run.open(out)
-    Loop(run, corpus, fabric).run(progress)
+    leading, folder = fabric.is_global_zero, Path(out)
+    with training_alone(folder, new=True) if leading else nullcontext():
+        if leading:
+            Run.create(folder, settings, corpus.tokenizer, corpus.description())
+        fabric.barrier()
+        run = Run.open(folder)
+        Loop(run, corpus, fabric).run(progress)
     return run
 
 
@@ -94,14 +96,16 @@ def resume(folder: Path | str, progress: Progress | None = None) -> Run:
     """Go on with a run from its last checkpoint; it ends as it would have without the interruption.
 
     Raises:
-        RequestError: when there is no such run, or its data has changed.
+        RequestError: when there is no such run, another process trains it, or its data has changed.
         WorkError: as `train`.
     """
     run = Run.open(folder)
     corpus = corpus_of(run)
     fabric = launched(run.settings)
     check_trainable(run.settings, corpus, fabric.world_size)
-    Loop(run, corpus, fabric).run(progress)
+    with training_alone(run.folder) if fabric.is_global_zero else nullcontext():
+        fabric.barrier()  # nothing is read before the run is this job's
+        Loop(run, corpus, fabric).run(progress)
     return run
 
 
@@ -361,7 +365,7 @@ class Loop:
             yield
             return
         with writing(self.log_path):
-            self.log = open(self.log_path, "ab")
+            self.log = open(self.log_path, "ab", opener=lambda path, flags: os.open(path, flags | NO_LINK, 0o666))
         try:
             if self.log.tell() < self.state.log_bytes:
                 raise RequestError(f"{self.log_path}: cut short; put an intact copy back, or train anew")
