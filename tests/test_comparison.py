@@ -281,6 +281,15 @@ def test_evaluations_that_were_made_otherwise_are_pointed_out(make):
     assert "importance samples (iw500, iw50)" in careful and "seed (0, 3)" in careful
 
 
+def test_an_evaluation_that_names_no_softmax_had_all_ids(make):
+    for support, warned in (("all-ids", False), ("text-ids", True)):
+        stated = {**SCORES, "signature": SCORES["signature"].replace("|seed", f"|softmax:{support}|seed")}
+        found = compare([make(f"a-{support}"), make(f"b-{support}", "model.latent=3", scores=stated)])
+        assert [f"softmax (all-ids, {support})" in note for note in found.notes if "differ" in note] == [
+            True
+        ] * warned
+
+
 def test_an_autoencoder_needs_no_importance_samples(make):
     point = {**SCORES, "signature": SCORES["signature"].replace("iw500", "none"), "nll_iw": None}
     found = compare([make("vae"), make("point", "model.latent=3", scores=point)])

@@ -188,6 +188,7 @@ def test_the_json_has_all_that_the_contract_names(tmp_path, text):
     assert set(found["active_units"]) == {"0.01", "0.2"} and len(found["kl_per_dimension"]) == found["latent"] == 3
     assert (found["iw_samples"], found["iw_sentences"], progress[-1]) == (20, 5, (5, 5))
     assert found["signature"].startswith("nll|bound:iw20|unit:nats/sentence|eos:counted|unk:counted|vocabulary:")
+    assert f"|vocabulary:{len(run.tokenizer)}|softmax:all-ids|split:" in found["signature"]
     assert (
         "|textvae:0.1.0" in found["signature"]
         and f"|split:{found['signature'].split('split:')[1][:6]}" in (found["signature"])

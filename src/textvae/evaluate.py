@@ -21,7 +21,7 @@ from textvae.metrics import latent
 from textvae.metrics.discrepancy import SquaredMmd, squared_mmd
 from textvae.metrics.information import MutualInformation, information_bounds, mutual_information
 from textvae.metrics.likelihood import bits_per_character, importance_weighted_nll, perplexity, standard_error
-from textvae.metrics.signature import signature
+from textvae.metrics.signature import SOFTMAX, signature
 from textvae.model import TextVAE
 from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.posteriors.semi_implicit import noise_of_means
@@ -130,6 +130,7 @@ def evaluate(
         eos="counted",
         unk="counted",
         vocabulary=len(run.tokenizer),
+        softmax=SOFTMAX,
         split=store.fingerprint[:6],
         sentences=len(rows),
         textvae=textvae.__version__,

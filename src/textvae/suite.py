@@ -21,7 +21,7 @@ from textvae.generate.reconstruction import reconstructions
 from textvae.generate.trained import Trained, load
 from textvae.metrics.likelihood import standard_error
 from textvae.metrics.scoring import Given, How, Score, available, given, over_draws, score, score_by_length
-from textvae.metrics.signature import signature
+from textvae.metrics.signature import SOFTMAX, signature
 from textvae.metrics.truth import TrueDistance, true_distance
 from textvae.probing import own_labels, probes
 from textvae.report import RunReport, write_report
@@ -193,6 +193,7 @@ def _true_distances(
         found[name]["signature"] = signature(
             "true-distance",
             unit="nats/sentence",
+            softmax=SOFTMAX,
             grammar="reviews",
             decoding=decodings[name].brief,
             smoothing=f"add-{distance.smoothing:g}",

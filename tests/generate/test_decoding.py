@@ -338,6 +338,16 @@ def test_beam_decoding_is_the_best_of_its_search_whatever_the_chunks(monkeypatch
         assert texts[0].log_prob == pytest.approx(decoder.log_prob(ids, code[None, None]).sum().item(), abs=1e-4)
 
 
+def test_what_padding_and_the_begin_mark_have_is_lost_in_log_p_and_to_nothing_that_is_drawn():
+    """`softmax:all-ids` of signatures: a text's log p is the model's, before anything is banned."""
+    model = Chain({BOS: {PAD: 0.3, BOS: 0.2, A: 0.4, B: 0.1}, A: {PAD: 0.5, EOS: 0.5}, B: {EOS: 1.0}})
+    (texts,) = beams(model, None, Decoding("beam", beam=2), 3)
+    assert [text.ids for text in texts] == [[A], [B]]
+    assert [math.exp(text.log_prob) for text in texts] == pytest.approx([0.4 * 0.5, 0.1], rel=1e-5)
+    drawn = Counter(tuple(ids) for ids in sample(model, None, 3, seed=0, rows=2000))
+    assert agrees(drawn, {(A,): 0.8, (B,): 0.2})
+
+
 def test_a_beam_of_one_is_greedy():
     decoder, z = recurrent(), torch.randn(20, 3)
     assert generate(decoder, z, Decoding("beam", beam=1), 12) == greedy(decoder, z, 12)

@@ -9,7 +9,7 @@ from textvae.comparison.members import Member, is_number
 from textvae.comparison.rows import AVERAGED, DESCRIBED, ERRORS, MIXED, Row, Value
 from textvae.errors import RequestError
 from textvae.metrics.information import estimates
-from textvae.metrics.signature import parse
+from textvae.metrics.signature import SOFTMAX, parse
 
 # Stands for a number that there is not, as on the command line.
 DASH = "–"
@@ -213,6 +213,7 @@ def _signature_parts(member: Member) -> dict[str, object]:
     except RequestError:
         return {}
     of = {"posterior", "rate", "k", "vocabulary", "split"}
+    found = {"softmax": SOFTMAX, **found}  # of old evaluations, which do not name it
     parts: dict[str, object] = {name: value for name, value in found.items() if name not in of}
     if parts.get("bound") in ("exact", "none"):
         del parts["bound"]  # of a language model and of an autoencoder: they need no samples

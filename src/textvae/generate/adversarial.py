@@ -15,7 +15,7 @@ from textvae.generate.imputation import impute, missing, usual_beam
 from textvae.generate.trained import Trained
 from textvae.metrics.adversarial import AdversarialError, lstm_error, unigram_error
 from textvae.metrics.likelihood import standard_error
-from textvae.metrics.signature import digest, signature
+from textvae.metrics.signature import SOFTMAX, digest, signature
 from textvae.tokenizers import UNK, Tokenizer
 
 # Called with what is done now, how much of it, and of how much.
@@ -163,6 +163,7 @@ def _signature(tokenizer: Tokenizer, true: list[str], language_model: Trained, *
         eos="counted",
         unk="counted",
         vocabulary=len(tokenizer),
+        softmax=SOFTMAX,
         split=digest(true),
         sentences=len(true),
         parts="80/10/10,equal-texts-together",

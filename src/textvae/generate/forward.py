@@ -20,7 +20,7 @@ from textvae.files import file_digest, read_json, write_json, write_text, writin
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import GREEDY, load
 from textvae.metrics.scoring import Given, score
-from textvae.metrics.signature import signature
+from textvae.metrics.signature import SOFTMAX, signature
 from textvae.objective import load_settings
 from textvae.run import Run, corpus_of
 from textvae.scores import score as likelihoods
@@ -217,6 +217,7 @@ def forward_cross_entropy(
             eos="counted",
             unk="counted",
             vocabulary=f"{plan.vocabulary}-{len(tokenizer)}",
+            softmax=SOFTMAX,
             split=corpus.split("test").fingerprint[:6],
             decode=plan.decoding.brief,
             sentences=plan.n,

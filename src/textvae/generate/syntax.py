@@ -17,7 +17,7 @@ from textvae.errors import RequestError
 from textvae.generate.prefixes import log_ratios
 from textvae.generate.trained import Trained
 from textvae.metrics.likelihood import standard_error
-from textvae.metrics.signature import digest, signature
+from textvae.metrics.signature import SOFTMAX, digest, signature
 from textvae.metrics.splits import groups_of
 from textvae.scores import evaluating
 from textvae.tokenizers import EOS, UNK, Tokenizer
@@ -199,6 +199,7 @@ def syntactic_test(
             unit="share",
             unk="left-out" if known_only else "counted",
             vocabulary=len(trained.tokenizer),
+            softmax=SOFTMAX,
             codes="posterior-means" if trained.model.prior is not None else "none",
             pairs=len(used),
             against=digest("\t".join(pair) for pair in pairs),

@@ -15,7 +15,7 @@ from textvae.generate.decoding import Decoding
 from textvae.generate.trained import GREEDY, Trained
 from textvae.generate.transfer import moved
 from textvae.metrics.attributes import Classifier, content_kept, grammar_scores
-from textvae.metrics.signature import digest, signature
+from textvae.metrics.signature import SOFTMAX, digest, signature
 from textvae.metrics.words import tokenized
 
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
@@ -95,6 +95,7 @@ def curve_signature(
         unit="share",
         eos="counted",
         unk="counted",
+        softmax=SOFTMAX,
         against=digest([*texts, *(references or ())]),
         bleu=f"sacrebleu-{version('sacrebleu')},exp",
         classifier="none" if judges.classifier is None else judges.classifier.fingerprint,

@@ -7,7 +7,11 @@ from urllib.parse import quote, unquote
 
 from textvae.errors import RequestError
 
-_FIRST = ("bound", "unit", "eos", "unk", "vocabulary", "split")
+# What every decoder's softmax is over: all ids, those of padding and the begin mark among them, which no text has.
+# Generation never writes these two, and a beam's log p still counts their probability as lost.
+SOFTMAX = "all-ids"
+
+_FIRST = ("bound", "unit", "eos", "unk", "vocabulary", "softmax", "split")
 _LAST = ("textvae",)
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _RESERVED = re.compile(r"[%|\s\x00-\x1f\x7f]")
@@ -16,8 +20,8 @@ _RESERVED = re.compile(r"[%|\s\x00-\x1f\x7f]")
 def signature(metric: str, /, **parts: str | int | float) -> str:
     """The metric's name and its parts, `name:value`, in an order that does not depend on the call's.
 
-    First come bound, unit, eos, unk, vocabulary and split, then all others by name, and last `textvae`, the
-    version. A bar, a percent sign, blanks and control characters within a value are percent-encoded.
+    First come bound, unit, eos, unk, vocabulary, softmax and split, then all others by name, and last `textvae`,
+    the version. A bar, a percent sign, blanks and control characters within a value are percent-encoded.
     Raises RequestError for an empty value or for a name that is not made of a-z, 0-9, _ and -.
 
     >>> signature("nll", textvae="0.1.0", split="ab12cd", eos="counted", bound="iw500")
