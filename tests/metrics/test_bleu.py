@@ -1,5 +1,6 @@
 import math
 import time
+import tracemalloc
 import warnings
 from collections import Counter
 
@@ -10,12 +11,12 @@ from hypothesis import strategies as st
 from nltk.translate.bleu_score import SmoothingFunction
 from nltk.translate.bleu_score import corpus_bleu as nltk_corpus_bleu
 from nltk.translate.bleu_score import sentence_bleu as nltk_sentence_bleu
+from sacrebleu.metrics.bleu import BLEU
 
 from textvae.corpora import grammar
 from textvae.errors import RequestError
-from textvae.metrics import bleu
+from textvae.metrics import bleu, ngrams
 from textvae.metrics.bleu import (
-    Matches,
     corpus_bleu,
     matches,
     paired_matches,
@@ -23,7 +24,7 @@ from textvae.metrics.bleu import (
     self_matches,
     sentence_bleu,
 )
-from textvae.metrics.ngrams import counts
+from textvae.metrics.ngrams import Counts, Text, counts, lengths, totals
 from textvae.metrics.words import tokenized
 
 ORDERS = (2, 3, 4, 5)
@@ -54,7 +55,7 @@ def test_bleu_by_hand():
     """The sentence has a b a c a b; the references have "a" twice and once, "a b" once in each."""
     found = matches([list("abacab")], [list("abad"), list("cab")], order=2)
     assert found.matched.tolist() == [[4, 3]]  # a a b c of six; ab ba ca of ab ba ac ca ab
-    assert found.total.tolist() == [[6, 5]]
+    assert [found.total(n).tolist() for n in (1, 2)] == [[6], [5]]
     assert found.closest.tolist() == [4]
     assert sentence_bleu(found, 2).tolist() == [pytest.approx(math.sqrt(4 / 6 * 3 / 5), abs=1e-15)]
 
@@ -150,12 +151,21 @@ def test_more_references_never_lower_the_matches(sentences, references):
     assert (matches(sentences, references).matched >= some.matched).all()
 
 
-@given(texts)
-def test_counts_are_those_of_counters(sentences):
-    for n, found in enumerate(counts(sentences, 5), 1):
+def together_again(parts: list[Counts]) -> Counts:
+    """One `Counts` of all n-grams, those of each part numbered after those before."""
+    before = np.cumsum([0, *(part.different for part in parts)])
+    gram = np.concatenate([part.gram + start for part, start in zip(parts, before, strict=False)])
+    rest = (np.concatenate([getattr(part, name) for part in parts]) for name in ("sentence", "often"))
+    return Counts(gram, *rest, int(before[-1]))
+
+
+@given(texts, st.integers(1, 40))
+def test_counts_are_those_of_counters_in_any_number_of_parts(sentences, piece):
+    for n, parts in enumerate(counts(sentences, 5, piece), 1):
+        found = together_again(list(parts))
         expected = [Counter(zip(*(sentence[i:] for i in range(n)), strict=False)) for sentence in sentences]
         assert found.different == len(set().union(*expected))
-        assert found.totals(len(sentences)).tolist() == [counter.total() for counter in expected]
+        assert totals(lengths(sentences), n).tolist() == [counter.total() for counter in expected]
         for i, counter in enumerate(expected):
             assert sorted(found.often[found.sentence == i].tolist()) == sorted(counter.values())
         together: Counter = Counter()
@@ -229,13 +239,52 @@ def test_pairs_are_counted_each_for_itself_and_sum_up_to_corpus_bleu(pairs):
     found = paired_matches(sentences, references, 4)
     for row, (sentence, reference) in enumerate(pairs):
         alone = matches([sentence], [reference], 4)
-        for name in ("matched", "total", "length", "closest"):
+        for name in ("matched", "length", "closest"):
             assert getattr(found, name)[row].tolist() == getattr(alone, name)[0].tolist()
-    summed = Matches(*(getattr(found, name).sum(0)[None] for name in ("matched", "total", "length", "closest")))
+    lines = [[" ".join(tokens) for tokens in texts] for texts in (sentences, references)]
     for n in (2, 4):
-        assert sentence_bleu(summed, n)[0] == pytest.approx(corpus_bleu(sentences, references, n), abs=1e-12)
+        whole = BLEU(tokenize="none", smooth_method="none", max_ngram_order=n, force=True)
+        expected = whole.corpus_score(lines[0], [lines[1]]).score / 100
+        assert corpus_bleu(sentences, references, n) == pytest.approx(expected, abs=1e-12)
 
 
 def test_pairs_that_are_none_are_refused():
     with pytest.raises(RequestError, match="1 sentences for 2 references; give one for each"):
         paired_matches([["a"]], [["a"], ["b"]])
+
+
+@given(texts, texts, st.data())
+def test_a_text_is_the_sequence_of_its_sentences(first, second, data):
+    text = Text.of(first, Text.of(second))
+    assert list(text) == first + second and len(text) == len(first) + len(second)
+    rows = data.draw(st.lists(st.integers(0, len(text) - 1)))
+    assert list(text.chosen(rows)) == [text[row] for row in rows]
+    assert list(text[1:-1]) == list(text)[1:-1] and text[-1] == list(text)[-1]
+    assert text.sizes().tolist() == list(map(len, text))
+
+
+def test_self_bleu_is_the_same_counted_in_small_parts(monkeypatch):
+    drawn = np.random.default_rng(0).zipf(1.5, (200, 9)) % 50
+    text = tokenized([" ".join(map(str, row)) for row in drawn])
+    whole = self_matches(text), matches(text[:50], text[50:]), paired_matches(text[:100], text[100:])
+    monkeypatch.setattr(ngrams.counts, "__defaults__", (70,))
+    parts = self_matches(text), matches(text[:50], text[50:]), paired_matches(text[:100], text[100:])
+    for one, other in zip(whole, parts, strict=True):
+        assert (one.matched == other.matched).all() and (one.closest == other.closest).all()
+
+
+def test_counting_needs_a_few_bytes_a_token():
+    """Text of four times the size: the working memory is that of a part, so what grows is 8 bytes a token."""
+
+    def peak(sentences: int) -> int:
+        words = np.random.default_rng(0).integers(0, 500, (sentences, 8), np.int32)
+        text = Text(words.ravel(), np.arange(8, 8 * sentences + 1, 8), [str(word) for word in range(500)])
+        tracemalloc.start()
+        for parts in counts(text, 3, piece=8_000):
+            for _ in parts:
+                pass
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    assert (peak(8_000) - peak(2_000)) / (8 * 6_000) < 8

@@ -11,9 +11,9 @@ from textvae.metrics.words import tokenized
 
 
 def test_words_and_characters_by_hand():
-    assert tokenized(["The  food\u3000was <unk> .", " "]) == [["The", "food", "was", "<unk>", "."], []]
-    assert tokenized(["Ab <unk>c"], "characters", lowercase=True) == [["a", "b", "<unk>", "c"]]
-    assert tokenized(["很好<unk>吃 。"], "characters") == [["很", "好", "<unk>", "吃", "。"]]
+    assert list(tokenized(["The  food\u3000was <unk> .", " "])) == [["The", "food", "was", "<unk>", "."], []]
+    assert list(tokenized(["Ab <unk>c"], "characters", lowercase=True)) == [["a", "b", "<unk>", "c"]]
+    assert list(tokenized(["很好<unk>吃 。"], "characters")) == [["很", "好", "<unk>", "吃", "。"]]
 
 
 @given(st.text())

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int32, Int64
 
 from textvae.errors import RequestError
-from textvae.metrics.ngrams import Counts, Tokens, counts, lengths
+from textvae.metrics.ngrams import Counts, Text, Tokens, counts
 
 SMOOTHINGS = ("none", "method1")
 # What method1 counts where nothing matches.
@@ -21,18 +21,21 @@ EPSILON = 0.1
 
 @dataclass(frozen=True)
 class Matches:
-    """What BLEU needs of each sentence: its n-grams, how many of them match, and two lengths.
+    """What BLEU needs of each sentence: how many of its n-grams match, and two lengths.
 
     Column n - 1 is of n-grams. `closest` is the length of the reference whose length is closest.
     """
 
-    matched: Int64[np.ndarray, "sentence order"]
-    total: Int64[np.ndarray, "sentence order"]
+    matched: Int32[np.ndarray, "sentence order"]
     length: Int64[np.ndarray, "sentence"]
     closest: Int64[np.ndarray, "sentence"]
 
     def __len__(self) -> int:
         return len(self.length)
+
+    def total(self, n: int) -> Int64[np.ndarray, "sentence"]:
+        """Number of n-grams of each sentence, repeated ones counted."""
+        return np.maximum(self.length - n + 1, 0)
 
 
 def matches(sentences: Sequence[Tokens], references: Sequence[Tokens], order: int = 5) -> Matches:
@@ -42,16 +45,17 @@ def matches(sentences: Sequence[Tokens], references: Sequence[Tokens], order: in
     """
     _require("sentences", sentences, 1)
     _require("references", references, 1)
+    both = Text.of(sentences, references)
     ours = len(sentences)
-    matched, total = [], []
-    for found in counts([*sentences, *references], order):
-        most = np.zeros(found.different, np.int64)
-        theirs = found.sentence >= ours
-        np.maximum.at(most, found.gram[theirs], found.often[theirs])
-        matched.append(_per_sentence(found, most[found.gram], ours))
-        total.append(found.totals(ours + len(references))[:ours])
-    length, known = lengths(sentences), np.unique(lengths(references))
-    return Matches(np.stack(matched, 1), np.stack(total, 1), length, _closest(length, known))
+    matched = np.zeros((ours, order), np.int32)
+    for column, parts in enumerate(counts(both, order)):
+        for found in parts:
+            most = np.zeros(found.different, np.int64)
+            theirs = found.sentence >= ours
+            np.maximum.at(most, found.gram[theirs], found.often[theirs])
+            _add(matched[:, column], found, most[found.gram])
+    length, known = both.sizes()[:ours], np.unique(both.sizes()[ours:])
+    return Matches(matched, length, _closest(length, known))
 
 
 def sampled_matches(
@@ -63,7 +67,7 @@ def sampled_matches(
     """
     _require_one(at_most)
     drawn = np.random.default_rng([seed, 4]).permutation(len(references))[:at_most]
-    return matches(sentences, [references[i] for i in drawn], order)
+    return matches(sentences, Text.of(references).chosen(drawn), order)
 
 
 def paired_matches(sentences: Sequence[Tokens], references: Sequence[Tokens], order: int = 5) -> Matches:
@@ -72,15 +76,16 @@ def paired_matches(sentences: Sequence[Tokens], references: Sequence[Tokens], or
     Raises RequestError where there are not as many references as sentences, or none.
     """
     _require_pairs(sentences, references)
+    pairs = Text.of(sentences, references)
     ours = len(sentences)
-    matched, total = [], []
-    for found in counts([*sentences, *references], order):
-        key, theirs = found.gram * ours + found.sentence % ours, found.sentence >= ours  # n-gram and pair
-        both, own, other = np.intersect1d(key[~theirs], key[theirs], assume_unique=True, return_indices=True)
-        clipped = np.minimum(found.often[~theirs][own], found.often[theirs][other])
-        matched.append(np.bincount(both % ours, clipped, ours).astype(np.int64))
-        total.append(found.totals(2 * ours)[:ours])
-    return Matches(np.stack(matched, 1), np.stack(total, 1), lengths(sentences), lengths(references))
+    matched = np.zeros((ours, order), np.int32)
+    for column, parts in enumerate(counts(pairs, order)):
+        for found in parts:
+            key, theirs = found.gram * ours + found.sentence % ours, found.sentence >= ours  # n-gram and pair
+            both, own, other = np.intersect1d(key[~theirs], key[theirs], assume_unique=True, return_indices=True)
+            clipped = np.minimum(found.often[~theirs][own], found.often[theirs][other])
+            np.add.at(matched[:, column], both % ours, clipped.astype(np.int32))
+    return Matches(matched, pairs.sizes()[:ours], pairs.sizes()[ours:])
 
 
 def self_matches(sentences: Sequence[Tokens], order: int = 5) -> Matches:
@@ -89,12 +94,13 @@ def self_matches(sentences: Sequence[Tokens], order: int = 5) -> Matches:
     Raises RequestError with fewer than two sentences: one has no others.
     """
     _require("sentences", sentences, 2)
-    matched, total = [], []
-    for found in counts(sentences, order):
-        matched.append(_per_sentence(found, _most_of_others(found), len(sentences)))
-        total.append(found.totals(len(sentences)))
-    length = lengths(sentences)
-    return Matches(np.stack(matched, 1), np.stack(total, 1), length, _closest_other(length))
+    text = Text.of(sentences)
+    matched = np.zeros((len(text), order), np.int32)
+    for column, parts in enumerate(counts(text, order)):
+        for found in parts:
+            _add(matched[:, column], found, _most_of_others(found))
+    length = text.sizes()
+    return Matches(matched, length, _closest_other(length))
 
 
 def sampled_self_matches(sentences: Sequence[Tokens], at_most: int, seed: int, order: int = 5) -> Matches:
@@ -111,10 +117,11 @@ def sampled_self_matches(sentences: Sequence[Tokens], at_most: int, seed: int, o
         return self_matches(sentences, order)
     shuffled = np.random.default_rng([seed, 3]).permutation(len(sentences))
     drawn, rest = shuffled[: at_most + 1], shuffled[at_most + 1 :]
-    pool = [sentences[i] for i in drawn]
-    parts = self_matches(pool, order), matches([sentences[i] for i in rest], pool[:-1], order)
+    text = Text.of(sentences)
+    pool = text.chosen(drawn)
+    parts = self_matches(pool, order), matches(text.chosen(rest), pool[:-1], order)
     place = np.argsort(shuffled)
-    columns = ("matched", "total", "length", "closest")
+    columns = ("matched", "length", "closest")
     return Matches(*(np.concatenate([getattr(part, name) for part in parts])[place] for name in columns))
 
 
@@ -134,13 +141,15 @@ def sentence_bleu(found: Matches, n: int, smoothing: str = "none") -> Float64[np
         raise RequestError(f"BLEU-{n}: n-grams were counted up to n = {found.matched.shape[1]}")
     if smoothing not in SMOOTHINGS:
         raise RequestError(f"smoothing = {smoothing!r}: must be one of {', '.join(SMOOTHINGS)}")
-    matched = found.matched[:, :n].astype(np.float64)
-    if smoothing == "method1":
-        matched[matched == 0] = EPSILON
-    with np.errstate(divide="ignore"):
-        logarithms = np.log(matched / np.maximum(found.total[:, :n], 1)).mean(axis=1)
+    logarithms = np.zeros(len(found))
+    for order in range(1, n + 1):
+        matched = found.matched[:, order - 1].astype(np.float64)
+        if smoothing == "method1":
+            matched[matched == 0] = EPSILON
+        with np.errstate(divide="ignore"):
+            logarithms += np.log(matched / np.maximum(found.total(order), 1))
     penalty = np.minimum(0.0, 1 - found.closest / np.maximum(found.length, 1))
-    return np.where(found.matched[:, 0] > 0, np.exp(logarithms + penalty), 0.0)
+    return np.where(found.matched[:, 0] > 0, np.exp(logarithms / n + penalty), 0.0)
 
 
 def corpus_bleu(
@@ -148,21 +157,26 @@ def corpus_bleu(
 ) -> float:
     """BLEU-n of a corpus, sentence i against reference i: summed counts and lengths, then divided.
 
-    Computed by sacreBLEU, which is given the tokens as they are, and whose names `smoothing` has; its own default
-    is "exp". Raises RequestError where there are not as many references as sentences, or none.
+    Computed by sacreBLEU from the counts of `paired_matches`; `smoothing` has its names, and its own default is
+    "exp". Raises RequestError where there are not as many references as sentences, or none.
 
     Source: Papineni et al. 2002; Post 2018, "A call for clarity in reporting BLEU scores".
     """
     _require_pairs(sentences, references)
     from sacrebleu.metrics.bleu import BLEU
 
-    numbers: dict[str, str] = {}  # so that no token, whatever is in it, is parted again
-    lines = [
-        [" ".join(numbers.setdefault(token, str(len(numbers))) for token in tokens) for tokens in texts]
-        for texts in (sentences, references)
-    ]
-    bleu = BLEU(tokenize="none", smooth_method=smoothing, max_ngram_order=n, force=True)
-    return bleu.corpus_score(lines[0], [lines[1]]).score / 100
+    found = paired_matches(sentences, references, n)
+    return (
+        BLEU.compute_bleu(
+            correct=found.matched.sum(0, np.int64).tolist(),
+            total=[int(found.total(order).sum()) for order in range(1, n + 1)],
+            sys_len=int(found.length.sum()),
+            ref_len=int(found.closest.sum()),
+            smooth_method=smoothing,
+            max_ngram_order=n,
+        ).score
+        / 100
+    )
 
 
 def _most_of_others(found: Counts) -> Int64[np.ndarray, "entry"]:
@@ -178,11 +192,10 @@ def _most_of_others(found: Counts) -> Int64[np.ndarray, "entry"]:
     return np.where(alone, second[found.gram], most[found.gram])
 
 
-def _per_sentence(found: Counts, most: Int64[np.ndarray, "entry"], sentences: int) -> Int64[np.ndarray, "ours"]:
-    """How many n-grams of each of the first `sentences` match, an n-gram at most as often as `most` says."""
-    ours = found.sentence < sentences
-    clipped = np.minimum(found.often, most)[ours]
-    return np.bincount(found.sentence[ours], clipped, sentences).astype(np.int64)
+def _add(matched: Int32[np.ndarray, "ours"], found: Counts, most: Int64[np.ndarray, "entry"]) -> None:
+    """Add how many n-grams of each of the first sentences match, an n-gram at most as often as `most` says."""
+    ours = found.sentence < len(matched)
+    np.add.at(matched, found.sentence[ours], np.minimum(found.often, most)[ours].astype(np.int32))
 
 
 def _closest(

@@ -3,14 +3,14 @@
 Where a share has nothing to be a share of, as that of 2-grams in text of single words, it is nan.
 """
 
+import hashlib
 import math
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from textvae.errors import RequestError
-from textvae.metrics.ngrams import Counts, Tokens, counts
+from textvae.metrics.ngrams import Counts, Text, Tokens, counts, totals
 from textvae.metrics.words import unknown
 
 
@@ -23,8 +23,10 @@ def distinct_across(sentences: Sequence[Tokens], n: int) -> float:
     >>> distinct_across([["a", "b", "a"], ["a", "b"]], 2)  # ab, ba, ab
     0.6666666666666666
     """
-    found = _counts(sentences, n)
-    return _share(found.different, int(found.often.sum()))
+    different = whole = 0
+    for found in _parts(sentences, n):
+        different, whole = different + found.different, whole + int(found.often.sum())
+    return _share(different, whole)
 
 
 def distinct_within(sentences: Sequence[Tokens], n: int) -> float:
@@ -35,12 +37,13 @@ def distinct_within(sentences: Sequence[Tokens], n: int) -> float:
     >>> distinct_within([["a", "a"], ["a", "b"], []], 1)
     0.75
     """
-    found = _counts(sentences, n)
-    totals = found.totals(len(sentences))
-    some = totals > 0
-    if not some.any():
-        return math.nan
-    return float((np.bincount(found.sentence, minlength=len(sentences))[some] / totals[some]).mean())
+    text = Text.of(sentences)
+    different = np.zeros(len(text), np.int32)
+    for found in _parts(text, n):
+        np.add.at(different, found.sentence, 1)
+    whole = totals(text.sizes(), n)
+    some = whole > 0
+    return float((different[some] / whole[some]).mean()) if some.any() else math.nan
 
 
 def repeated(sentences: Sequence[Tokens]) -> float:
@@ -49,7 +52,8 @@ def repeated(sentences: Sequence[Tokens]) -> float:
     >>> repeated([["a"], ["b"], ["a"], ["a"]])
     0.5
     """
-    return _share(len(sentences) - len(set(map(tuple, sentences))), len(sentences))
+    whole = len(sentences)
+    return _share(whole - len(np.unique(_digests(Text.of(sentences)))), whole)
 
 
 def copied(sentences: Sequence[Tokens], training: Sequence[Tokens]) -> float:
@@ -58,8 +62,8 @@ def copied(sentences: Sequence[Tokens], training: Sequence[Tokens]) -> float:
     >>> copied([["a"], ["b"], ["a"], ["a"]], [["a"], ["c"]])
     0.75
     """
-    known = set(map(tuple, training))
-    return _share(sum(tuple(sentence) in known for sentence in sentences), len(sentences))
+    known = np.unique(_digests(Text.of(training)))
+    return _share(int(np.isin(_digests(Text.of(sentences)), known).sum()), len(sentences))
 
 
 def overlap(sentences: Sequence[Tokens], training: Sequence[Tokens], n: int) -> float:
@@ -68,12 +72,14 @@ def overlap(sentences: Sequence[Tokens], training: Sequence[Tokens], n: int) -> 
     >>> overlap([["a", "b", "c"], ["a", "b"]], [["x", "a", "b"]], 2)  # ab, bc, ab
     0.6666666666666666
     """
-    found = _counts([*sentences, *training], n)
-    ours = found.sentence < len(sentences)
-    known = np.zeros(found.different, bool)
-    known[found.gram[~ours]] = True
-    often = found.often[ours]
-    return _share(int(often[known[found.gram[ours]]].sum()), int(often.sum()))
+    shared = whole = 0
+    for found in _parts(Text.of(sentences, training), n):
+        ours = found.sentence < len(sentences)
+        known = np.zeros(found.different, bool)
+        known[found.gram[~ours]] = True
+        often = found.often[ours]
+        shared, whole = shared + int(often[known[found.gram[ours]]].sum()), whole + int(often.sum())
+    return _share(shared, whole)
 
 
 def unknown_share(sentences: Sequence[Tokens]) -> float:
@@ -84,7 +90,9 @@ def unknown_share(sentences: Sequence[Tokens]) -> float:
     >>> unknown_share([["a", "<unk>"], ["b", "_UNK"]])
     0.5
     """
-    return _share(sum(map(unknown, chain.from_iterable(sentences))), sum(map(len, sentences)))
+    text = Text.of(sentences)
+    stands_for_one = np.fromiter(map(unknown, text.vocabulary), bool, len(text.vocabulary))
+    return _share(int(stands_for_one[text.words].sum()), len(text.words))
 
 
 def vocabulary(sentences: Sequence[Tokens]) -> int:
@@ -93,7 +101,8 @@ def vocabulary(sentences: Sequence[Tokens]) -> int:
     >>> vocabulary([["a", "<unk>"], ["b", "a"]])
     2
     """
-    return sum(not unknown(token) for token in set(chain.from_iterable(sentences)))
+    text = Text.of(sentences)
+    return sum(not unknown(text.vocabulary[word]) for word in np.unique(text.words).tolist())
 
 
 def mean_length(sentences: Sequence[Tokens]) -> float:
@@ -102,15 +111,26 @@ def mean_length(sentences: Sequence[Tokens]) -> float:
     >>> mean_length([["a", "b"], ["c"], []])
     1.0
     """
-    return _share(sum(map(len, sentences)), len(sentences))
+    return _share(len(Text.of(sentences).words), len(sentences))
 
 
-def _counts(sentences: Sequence[Tokens], n: int) -> Counts:
-    """Those of n-grams alone."""
+def _parts(sentences: Sequence[Tokens], n: int) -> Iterator[Counts]:
+    """The counts of n-grams alone, part by part."""
     if n < 1:
         raise RequestError(f"n = {n}: must be 1 or more")
-    *_, last = counts(sentences, n)
-    return last
+    for order, parts in enumerate(counts(sentences, n), 1):
+        for found in parts:
+            if order == n:
+                yield found
+
+
+def _digests(text: Text) -> np.ndarray:
+    """A number of 128 bits for each sentence, the same for equal sentences of any two texts."""
+    digests = np.empty((len(text), 16), np.uint8)
+    for row, sentence in enumerate(text):
+        joined = "".join(f"{len(token)} {token}" for token in sentence).encode("utf-8", "surrogatepass")
+        digests[row] = np.frombuffer(hashlib.blake2b(joined, digest_size=16).digest(), np.uint8)
+    return digests.view("V16")[:, 0]
 
 
 def _share(part: int, whole: int) -> float:

@@ -1,17 +1,95 @@
 """N-grams of sentences as numbers, and how often each sentence has each of them: what all text metrics count."""
 
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, count
-from typing import NamedTuple
+from itertools import count
+from typing import NamedTuple, overload
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int, Int32, Int64
 
 from textvae.errors import RequestError
 
 # A sentence's tokens; see `words.py`.
 Tokens = Sequence[str]
+# Tokens that are looked at, and whose n-grams are counted, at once: what bounds the working memory.
+PIECE = 2**20
+
+
+class Text(Sequence[Tokens]):
+    """Sentences as numbers of tokens: four bytes a token, whatever the tokens, and eight a sentence.
+
+    A sequence like the sentences that it is made from; `words` are the numbers of all tokens one after the other,
+    `ends` where in them each sentence ends, and `vocabulary` the tokens by their number. An `array` holds them
+    while they are counted, so that no text is ever in memory as strings.
+
+    >>> text = Text.of([["a", "b"], [], ["b"]])
+    >>> text.words.tolist(), text.ends.tolist(), text[2]
+    ([0, 1, 1], [2, 2, 3], ['b'])
+    """
+
+    def __init__(
+        self, words: Int32[np.ndarray, "token"], ends: Int64[np.ndarray, "sentence"], vocabulary: Sequence[str]
+    ) -> None:
+        self.words, self.ends, self.vocabulary = words, ends, vocabulary
+
+    @classmethod
+    def of(cls, *parts: Iterable[Tokens]) -> "Text":
+        """The sentences of all parts, one part after the other; a single `Text` is returned as it is.
+
+        Raises RequestError for a sentence that is one string.
+        """
+        if len(parts) == 1 and isinstance(parts[0], Text):
+            return parts[0]
+        numbers: defaultdict[str, int] = defaultdict(count().__next__)
+        words, ends = array("i"), array("q")
+        for part in parts:
+            if isinstance(part, Text):
+                renumbered = np.array([numbers[token] for token in part.vocabulary], np.int32)
+                begin = len(words)
+                words.frombytes(renumbered[part.words].tobytes())
+                ends.frombytes((part.ends + begin).tobytes())
+                continue
+            for sentence in part:
+                if isinstance(sentence, str):  # a string is a sequence of strings too: its characters
+                    raise RequestError(
+                        f"sentences[{len(ends)}]: one string given ({sentence[:40]!r}); each sentence is a list of "
+                        "tokens"
+                    )
+                words.extend(map(numbers.__getitem__, sentence))
+                ends.append(len(words))
+        return cls(np.frombuffer(words, np.int32), np.frombuffer(ends, np.int64), list(numbers))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @overload
+    def __getitem__(self, row: int) -> list[str]: ...
+    @overload
+    def __getitem__(self, row: slice) -> "Text": ...
+    def __getitem__(self, row: int | slice) -> "list[str] | Text":
+        """The tokens of one sentence, or the text of some."""
+        if isinstance(row, slice):
+            return self.chosen(np.arange(len(self))[row])
+        if not -len(self) <= row < len(self):
+            raise IndexError(row)
+        row %= len(self)
+        begin = self.ends[row - 1] if row else 0
+        return [self.vocabulary[word] for word in self.words[begin : self.ends[row]].tolist()]
+
+    def chosen(self, rows: Int[np.ndarray, "row"] | Sequence[int]) -> "Text":
+        """Some sentences, in the order of `rows`."""
+        rows = np.asarray(rows, np.int64)
+        size = self.sizes()[rows]
+        ends = np.cumsum(size)
+        # The place of each token: counted from where its sentence begins here and there.
+        place = np.repeat(self.ends[rows] - ends, size) + np.arange(int(size.sum()))
+        return Text(self.words[place], ends, self.vocabulary)
+
+    def sizes(self) -> Int64[np.ndarray, "sentence"]:
+        """Number of tokens of each sentence."""
+        return np.diff(self.ends, prepend=0)
 
 
 class Counts(NamedTuple):
@@ -25,56 +103,87 @@ class Counts(NamedTuple):
     often: Int64[np.ndarray, "entry"]
     different: int
 
-    def totals(self, sentences: int) -> Int64[np.ndarray, "sentence"]:
-        """How many n-grams each of the sentences has, repeated ones counted."""
-        return np.bincount(self.sentence, self.often, sentences).astype(np.int64)
 
-
-def lengths(sentences: Sequence[Tokens]) -> Int64[np.ndarray, "sentence"]:
+def lengths(sentences: Iterable[Tokens]) -> Int64[np.ndarray, "sentence"]:
     """Number of tokens of each sentence."""
-    return np.fromiter(map(len, sentences), np.int64, len(sentences))
+    return Text.of(sentences).sizes()
 
 
-def counts(sentences: Sequence[Tokens], order: int) -> Iterator[Counts]:
+def totals(sizes: Int64[np.ndarray, "sentence"], n: int) -> Int64[np.ndarray, "sentence"]:
+    """Number of n-grams of sentences of these numbers of tokens, repeated ones counted."""
+    return np.maximum(sizes - n + 1, 0)
+
+
+def counts(sentences: Iterable[Tokens], order: int, piece: int = PIECE) -> Iterator[Iterator[Counts]]:
     """The counts of 1-grams, 2-grams, ... `order`-grams, one after the other.
 
-    An n-gram is the number of its first n - 1 tokens and that of its last one, so each order costs one sort of as
-    many numbers as there are tokens, whatever the order, and memory is linear in the text.
+    Those of one order come in parts, each with some of the n-grams and every sentence that has them: so they can
+    be summed up part by part. An n-gram is the number of its first n - 1 tokens and that of its last one, so each
+    order costs one sort of as many numbers as there are tokens, whatever the order. About `piece` tokens are worked
+    on at once; beside these, memory is eight bytes a token. All parts of an order must be taken before the next.
 
-    >>> [found.often.tolist() for found in counts([["a", "b", "a", "b"], ["b", "a"]], 2)]  # a b; ab ba
-    [[2, 1, 2, 1], [2, 1, 1]]
+    >>> [[part.often.tolist() for part in parts] for parts in counts([["a", "b", "a", "b"], ["b", "a"]], 2)]
+    [[[2, 1, 2, 1]], [[2, 1, 1]]]
     """
-    _require_tokens(sentences)
-    size = lengths(sentences)
-    words = _numbered(chain.from_iterable(sentences), int(size.sum()))
-    sentence = np.repeat(np.arange(len(sentences)), size)
-    end = np.repeat(np.cumsum(size), size)  # where the token's sentence ends
-    different = int(words.max(initial=-1)) + 1
-    at, gram, base = np.arange(len(words)), np.zeros_like(words), different
+    text = Text.of(sentences)
+    gram = np.zeros(len(text.words), np.int32)
     for n in range(1, order + 1):
-        at = at[at + n <= end[at]]  # where an n-gram begins
-        code = gram[at] * base + words[at + n - 1]
+        yield _parts(text, gram, n, piece)
+
+
+def _parts(text: Text, gram: Int32[np.ndarray, "token"], n: int, piece: int) -> Iterator[Counts]:
+    """The counts of n-grams; `gram` has the number of the (n - 1)-gram at each place, and gets the n-gram's."""
+    base, share = len(text.vocabulary), -(-len(text.words) // piece)
+    numbered, done = 0, np.zeros(len(gram) if share > 1 else 0, bool)
+    for part in range(max(share, 1)):
+        code, at, sentence = _begun(text, gram, n, base, (part, share), done, piece)
         by_gram = np.argsort(code, kind="stable")  # stable: the places of an n-gram stay in order
-        at_sorted, code = at[by_gram], code[by_gram]
+        code, at, sentence = code[by_gram], at[by_gram], sentence[by_gram]
         new_gram, new_sentence = np.ones(len(at), bool), np.ones(len(at), bool)
         new_gram[1:] = code[1:] != code[:-1]
-        new_sentence[1:] = sentence[at_sorted[1:]] != sentence[at_sorted[:-1]]
+        new_sentence[1:] = sentence[1:] != sentence[:-1]
         number = np.cumsum(new_gram) - 1
-        gram[at_sorted] = number
+        gram[at] = numbered + number
+        if share > 1:
+            done[at] = True
         first = np.flatnonzero(new_gram | new_sentence)
-        repeated = np.diff(first, append=len(at))
-        yield Counts(number[first], sentence[at_sorted[first]], repeated, int(new_gram.sum()))
+        different = int(new_gram.sum())
+        yield Counts(number[first], sentence[first], np.diff(first, append=len(at)), different)
+        numbered += different
 
 
-def _numbered(tokens: Iterable[str], total: int) -> Int64[np.ndarray, "token"]:
-    """Each token as a number, equal ones as the same."""
-    numbers: defaultdict[str, int] = defaultdict(count().__next__)
-    return np.fromiter(map(numbers.__getitem__, tokens), np.int64, total)
+def _begun(
+    text: Text,
+    gram: Int32[np.ndarray, "token"],
+    n: int,
+    base: int,
+    part: tuple[int, int],
+    done: np.ndarray,
+    piece: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of one part of the n-grams the code, the place and the sentence of each, in the order of the text.
 
-
-def _require_tokens(sentences: Sequence[Tokens]) -> None:
-    for number, sentence in enumerate(sentences):
-        if isinstance(sentence, str):  # a string is a sequence of strings too: its characters
-            raise RequestError(
-                f"sentences[{number}]: one string given ({sentence[:40]!r}); each sentence is a list of tokens"
-            )
+    The part that an n-gram belongs to depends on its last token and on the (n - 1)-gram before it; that of a place
+    which is done has been numbered anew.
+    """
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    which, share = part
+    for first in range(0, len(text.words), piece):
+        at = np.arange(first, min(first + piece, len(text.words)))
+        sentence = np.searchsorted(text.ends, at, side="right")
+        inside = at + n <= text.ends[sentence]
+        if share > 1:
+            inside &= ~done[at]
+        at, sentence = at[inside], sentence[inside]
+        code = gram[at].astype(np.int64) * base + text.words[at + n - 1]
+        if share > 1:
+            # By the bits of a product that scatters codes: consecutive ones belong to different parts.
+            mine = (code.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)) % np.uint64(share)
+            keep = mine == np.uint64(which)
+            code, at, sentence = code[keep], at[keep], sentence[keep]
+        found.append((code, at, sentence))
+    if not found:
+        empty = np.zeros(0, np.int64)
+        return empty, empty, empty
+    code, at, sentence = (np.concatenate(some) for some in zip(*found, strict=True))
+    return code, at, sentence

@@ -1,13 +1,15 @@
 """The scores of text by name, each with its signature: quality, diversity, and what is copied."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property, partial
 from importlib.metadata import version
 from statistics import fmean, stdev
 from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 import textvae
 from textvae.errors import RequestError
@@ -22,7 +24,7 @@ from textvae.metrics.bleu import (
     self_matches,
     sentence_bleu,
 )
-from textvae.metrics.ngrams import Tokens
+from textvae.metrics.ngrams import Text, Tokens
 from textvae.metrics.rouge import rouge, rouge_set
 from textvae.metrics.signature import digest, parse, signature
 from textvae.metrics.words import tokenized
@@ -83,9 +85,11 @@ class Given:
     lengths: str = "all"
 
     @cached_property
-    def known(self) -> list[Tokens]:
+    def known(self) -> Text:
         """The references that are not empty."""
-        return [reference for reference in self.references or () if reference]
+        references = Text.of(self.references or ())
+        sizes = references.sizes()
+        return references if sizes.all() else references.chosen(np.flatnonzero(sizes))
 
     @cached_property
     def against(self) -> str:
@@ -119,20 +123,20 @@ class Given:
 
 
 def given(
-    texts: Sequence[str],
-    references: Sequence[str] | None = None,
-    training: Sequence[str] | None = None,
+    texts: Iterable[str],
+    references: Iterable[str] | None = None,
+    training: Iterable[str] | None = None,
     how: How = PLAIN,
 ) -> Given:
-    """From texts as they are written, tokenized as `words.tokenized` does.
+    """From texts as they are written, tokenized as `words.tokenized` does, one at a time.
 
     Raises RequestError without a text, and as `tokenized`.
     """
-    found = {}
+    found: dict[str, Text | None] = {}
     for name, some in (("sentences", texts), ("references", references), ("training", training)):
-        if some is not None and not len(some):
+        tokens = found[name] = None if some is None else tokenized(some, how.tokenization, how.lowercase)
+        if tokens is not None and not len(tokens):
             raise RequestError(f"{name}: 0 given; at least one is needed")
-        found[name] = None if some is None else tokenized(some, how.tokenization, how.lowercase)
     return Given(found["sentences"] or [], found["references"], found["training"], how)
 
 
@@ -201,16 +205,11 @@ def score_by_length(text: Given, metrics: Sequence[str] = RECONSTRUCTION) -> dic
     Source: Prokhorov et al. 2019, Table 1.
     """
     asked(text, metrics)
-    references = _paired(text, "by length")
-    found = {}
+    sentences, references = Text.of(text.sentences), Text.of(_paired(text, "by length"))
+    sizes, found = references.sizes(), {}
     for bucket, (least, most) in BUCKETS.items():
-        rows = [i for i, reference in enumerate(references) if least <= len(reference) <= most]
-        part = replace(
-            text,
-            sentences=[text.sentences[i] for i in rows],
-            references=[references[i] for i in rows],
-            lengths=bucket,
-        )
+        rows = np.flatnonzero((least <= sizes) & (sizes <= most))
+        part = replace(text, sentences=sentences.chosen(rows), references=references.chosen(rows), lengths=bucket)
         found[bucket] = score(part, metrics)
     return found
 
@@ -298,7 +297,7 @@ def _versioned(name: str) -> str:
 
 def _too_short(n: int, *texts: Sequence[Tokens]) -> str | None:
     """The reason why there is no n-gram, where there is none."""
-    some = any(len(sentence) >= n for sentences in texts for sentence in sentences)
+    some = any(Text.of(sentences).sizes().max(initial=0) >= n for sentences in texts)
     return None if some else f"no sentence has {n} tokens" if n > 1 else "there is no token"
 
 

@@ -3,13 +3,14 @@
 import logging
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from functools import cache
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from textvae.errors import RequestError
+from textvae.metrics.ngrams import Text
 
 TOKENIZATIONS = ("words", "characters", "jieba")
 # How unknown words are printed, in lower case, by corpora and by this library's tokenizers.
@@ -20,16 +21,17 @@ _CHARACTER = re.compile(r"<unk>|\S")
 _UNK = re.compile(r"(<unk>)")
 
 
-def tokenized(texts: Sequence[str], tokenization: str = "words", lowercase: bool = False) -> list[list[str]]:
+def tokenized(texts: Iterable[str], tokenization: str = "words", lowercase: bool = False) -> Text:
     """The tokens of each text: `words` are what white space parts, `characters` all but white space.
 
-    `jieba` cuts Chinese text into words, white space left out. In the last two `<unk>` stays one token.
+    `jieba` cuts Chinese text into words, white space left out. In the last two `<unk>` stays one token. Texts are
+    taken one at a time, and only the numbers of their tokens are kept.
 
     Raises RequestError for another name, or where jieba is asked for and not installed.
 
-    >>> tokenized(["A cat  sat", ""], lowercase=True)
+    >>> list(tokenized(["A cat  sat", ""], lowercase=True))
     [['a', 'cat', 'sat'], []]
-    >>> tokenized(["吃<unk> 了"], "characters")
+    >>> list(tokenized(["吃<unk> 了"], "characters"))
     [['吃', '<unk>', '了']]
     """
     if isinstance(texts, str):
@@ -38,16 +40,20 @@ def tokenized(texts: Sequence[str], tokenization: str = "words", lowercase: bool
         close = get_close_matches(tokenization, TOKENIZATIONS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise RequestError(f"tokenize: {tokenization!r} is not one of {', '.join(TOKENIZATIONS)}{hint}")
-    given = [text.lower() for text in texts] if lowercase else texts
+    given = (text.lower() for text in texts) if lowercase else texts
     if tokenization == "words":
-        return [text.split() for text in given]
+        return Text.of(text.split() for text in given)
     if tokenization == "characters":
-        return [_CHARACTER.findall(text) for text in given]
+        return Text.of(_CHARACTER.findall(text) for text in given)
+    return Text.of(_chinese(given))
+
+
+def _chinese(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The words of each text by jieba."""
     cut = _jieba().lcut
-    return [
-        [word for part in _UNK.split(text) for word in ([part] if part == "<unk>" else cut(part)) if word.strip()]
-        for text in given
-    ]
+    for text in texts:
+        parts = (["<unk>"] if part == "<unk>" else cut(part) for part in _UNK.split(text))
+        yield [word for words in parts for word in words if word.strip()]
 
 
 def unknown(token: str) -> bool:
