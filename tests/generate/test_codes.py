@@ -1,9 +1,13 @@
+import random
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
 from textvae.errors import RequestError, WorkError
 from textvae.generate import codes as module
 from textvae.generate.codes import encode_file, encoded, load_codes, read_codes, save_codes, writing_codes
+from textvae.generate.transfer import load_direction, save_direction
 
 TEXTS = ["great food", "the staff was nice .", "we", "i will never come back .", "the place was nice"]
 
@@ -151,7 +155,7 @@ def test_codes_of_other_programs_are_read(tmp_path):
         (lambda path: None, r"codes\.npy: no such file; `textvae encode` writes codes"),
         (lambda path: path.write_bytes(b"no array"), "is not a NumPy file of numbers, or cut short"),
         (lambda path: path.write_bytes(b""), "is not a NumPy file of numbers, or cut short"),
-        (lambda path: np.save(path, np.array([{"a": 1}])), "is not a NumPy file of numbers, or cut short"),
+        (lambda path: np.save(path, np.array([{"a": 1}])), "holds no numbers"),
         (lambda path: np.save(path, np.array([["a"] * 4])), "holds no numbers"),
         (lambda path: np.save(path, np.zeros((0, 4))), "holds no code"),
         (lambda path: np.save(path, np.zeros((5, 3))), r"has shape \(5, 3\); codes of shape \(n, 4\) are expected"),
@@ -172,6 +176,10 @@ def test_files_that_hold_no_codes_of_the_model(tmp_path, write, message):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
+        (
+            {"text": ["a", None], **{f"z{number}": [1.0, 2.0] for number in range(4)}},
+            r"codes\.parquet\[1\]: has no text",
+        ),
         ({"text": ["a"]}, "has no columns z0, z1, ...; `textvae encode` writes them"),
         ({"z0": [1.0], "z2": [1.0]}, "has no columns z0, z1, ..."),
         ({"z0": [1.0], "z1": [1.0]}, "holds codes of 2 numbers; the model's have 4"),
@@ -201,3 +209,113 @@ def test_other_files_are_refused_by_their_names(tmp_path):
         load_codes(tmp_path / "codes.parquet", 4)
     with pytest.raises(RequestError, match=r"unknown suffix"), writing_codes(tmp_path / "codes.bin", 4):
         pass
+
+
+def npy(header: str, numbers: bytes, version: int = 2) -> bytes:
+    """A file of NumPy's format with any header."""
+    text = header.encode() + b"\n"
+    return (
+        b"\x93NUMPY" + bytes([version, 0]) + len(text).to_bytes(2 if version == 1 else 4, "little") + text + numbers
+    )
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        '{"shape": (2, 4), "descr": "<f4", "fortran_order": False}',  # another program's order and quotes
+        "{'descr':'<f4','fortran_order':False,'shape':(2,4,),}",
+    ],
+)
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_headers_of_other_programs_are_read(tmp_path, header, version):
+    numbers = np.arange(8, dtype="<f4")
+    (tmp_path / "codes.npy").write_bytes(npy(header, numbers.tobytes(), version))
+    np.testing.assert_array_equal(load_codes(tmp_path / "codes.npy", 4).codes, numbers.reshape(2, 4))
+
+
+def test_columns_first_and_other_byte_orders_are_read(tmp_path):
+    codes = np.arange(8.0).reshape(2, 4)
+    for given in (np.asfortranarray(codes), codes.astype(">f8"), codes.astype("<f2"), codes.astype("u1")):
+        np.save(tmp_path / "codes.npy", given)
+        np.testing.assert_array_equal(load_codes(tmp_path / "codes.npy", 4).codes, codes)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({2**70}, 4)}}", "is not a NumPy file of numbers"),
+        (
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (10000000000000, 4)}",
+            r"is cut short: its header says shape \(10000000000000, 4\), which takes 160,000,000,000,0",
+        ),
+        (
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 4)}",
+            r"is damaged: its header says shape \(1, 4\)",
+        ),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (-2, 4)}", "is not a NumPy file of numbers"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (0, 9999999999999999999)}", "is damaged"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 4" + ", 1" * 70 + ")}", "has 72 dimensions"),
+        ("{'descr': '<f4', 'fortran_order': False, 'shape': 8}", "is not a NumPy file of numbers"),
+        ("{'descr': '<f4', 'fortran_order': 0, 'shape': (2, 4)}", "is not a NumPy file of numbers"),
+        ("{'descr': '<f4', 'shape': (2, 4)}", "is not a NumPy file of numbers"),
+        ("{'descr': '<f3', 'fortran_order': False, 'shape': (2, 4)}", "holds no numbers"),
+        ("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (8,)}", "is not a NumPy file of numbers"),
+        (
+            "{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (2, 4)}",
+            "is not a NumPy file of numbers",
+        ),
+        ("{'descr': __import__('os'), 'fortran_order': False, 'shape': (2, 4)}", "is not a NumPy file of numbers"),
+        ("(" * 5000, "is not a NumPy file of numbers"),
+        ("{" * 20_000, "is not a NumPy file of numbers"),
+    ],
+)
+def test_headers_that_say_what_cannot_be(tmp_path, header, message):
+    (tmp_path / "codes.npy").write_bytes(npy(header, np.zeros(8, "<f4").tobytes()))
+    with pytest.raises(RequestError, match=message):
+        load_codes(tmp_path / "codes.npy", 4)
+
+
+def damaged(whole: bytes, draws: int) -> Iterator[bytes]:
+    """A file cut short, and with a bit changed: of each of the first 128 bytes and `draws` others."""
+    generator = random.Random(0)
+    places = [*range(min(128, len(whole))), *(generator.randrange(len(whole)) for _ in range(draws))]
+    for place in places:
+        yield whole[:place]
+        yield whole[:place] + bytes([whole[place] ^ 1 << generator.randrange(8)]) + whole[place + 1 :]
+
+
+@pytest.mark.parametrize("name", ["codes.npy", "codes.parquet", "way.npy"])
+def test_damaged_files_are_refused_or_read_whole(tmp_path, name):
+    codes = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    path = tmp_path / name
+    if name == "way.npy":
+        save_direction(path, codes[0], "ab" * 32)
+    else:
+        save_codes(path, codes, [f"naïve ☕ {n}" for n in range(6)] if name == "codes.parquet" else None, "ab" * 32)
+    whole, refused = path.read_bytes(), 0
+    for data in damaged(whole, 50):
+        path.write_bytes(data)
+        try:
+            if name == "way.npy":
+                assert load_direction(path, 4).shape == (4,)
+            else:
+                found = load_codes(path, 4)
+                assert np.isfinite(found.codes).all() and found.codes.shape[1] == 4
+                assert found.texts is None or all(isinstance(text, str) for text in found.texts)
+        except RequestError as error:
+            refused += 1
+            assert str(error).startswith(str(path)) and len(str(error)) < 600
+    assert refused > 178  # whatever is cut short, and more
+
+
+def test_a_damaged_page_of_a_table_is_noticed(tmp_path):
+    path = tmp_path / "codes.parquet"
+    codes = np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32)
+    save_codes(path, codes)
+    whole = path.read_bytes()
+    place = 1500  # amid the numbers
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(
+        RequestError, match=r"codes\.parquet: is not a Parquet file of numbers, or damaged: .*checksum"
+    ):
+        load_codes(path, 4)

@@ -176,10 +176,10 @@ def test_files_that_hold_no_direction(tmp_path):
         ("none.npy", "no such file"),
         ("text.npy", "is not a NumPy file of numbers"),
         ("empty.npy", "is not a NumPy file of numbers"),
-        ("objects.npy", "is not a NumPy file of numbers"),
+        ("objects.npy", "holds no numbers"),
         ("wide.npy", r"has shape \(5,\); the run's codes have 4"),
         ("nan.npy", "not finite"),
-        ("words.npy", "not an array of numbers"),
+        ("words.npy", "holds no numbers"),
         ("several.npz", "several arrays"),
         ("", "cannot be read"),
     ):

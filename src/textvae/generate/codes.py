@@ -12,7 +12,7 @@ from numpy.lib import format as npy
 
 from textvae.errors import RequestError
 from textvae.files import replacing
-from textvae.generate import origin
+from textvae.generate import arrays, origin
 from textvae.generate.reading import Seen
 from textvae.generate.trained import Trained
 
@@ -131,7 +131,7 @@ def writing_codes(path: Path | str, latent: int, texted: bool = False, run: str 
         fields = [("text", pyarrow.string())] if texted else []
         fields += [(f"z{number}", pyarrow.float32()) for number in range(latent)]
         schema = pyarrow.schema(fields, metadata=None if run is None else {origin.KEY: run})
-        with replacing(path) as file, parquet.ParquetWriter(file, schema) as writer:
+        with replacing(path) as file, parquet.ParquetWriter(file, schema, write_page_checksum=True) as writer:
 
             def write(codes: Float32[np.ndarray, "n latent"], texts: Sequence[str] | None) -> None:
                 columns = [pyarrow.array(texts, pyarrow.string())] if texted else []
@@ -192,12 +192,7 @@ def _checked(path: Path, pieces: Iterator[tuple[np.ndarray, list[str] | None]]) 
 def _from_npy(
     path: Path, latent: int, rows: int, run: str | None
 ) -> Iterator[tuple[Float[np.ndarray, "n latent"], list[str] | None]]:
-    try:
-        codes = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError):
-        raise RequestError(f"{path}: is not a NumPy file of numbers, or cut short") from None
-    if not isinstance(codes, np.ndarray) or codes.dtype.kind not in "fiu":
-        raise RequestError(f"{path}: holds no numbers")
+    codes = arrays.mapped(path)
     if codes.ndim != 2 or codes.shape[1] != latent:
         raise RequestError(f"{path}: has shape {codes.shape}; codes of shape (n, {latent}) are expected")
     origin.check(path, origin.of_npy(path), run)
@@ -212,23 +207,32 @@ def _from_parquet(
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
-            names = set(file.schema_arrow.names)
-            width = sum(_COLUMN.fullmatch(name) is not None for name in names)
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            names = list(file.schema_arrow.names)
+            width = sum(_COLUMN.fullmatch(name) is not None for name in set(names))
             columns = [f"z{number}" for number in range(width)]
-            if not width or not names.issuperset(columns):
+            if not width or not set(names).issuperset(columns):
                 raise RequestError(f"{path}: has no columns z0, z1, ...; `textvae encode` writes them")
             if width != latent:
                 raise RequestError(f"{path}: holds codes of {width} numbers; the model's have {latent}")
+            texted = ["text"] if "text" in names else []
+            twice = next((name for name in [*columns, *texted] if names.count(name) > 1), None)
+            if twice is not None:
+                raise RequestError(f"{path}: has two columns {twice}")
             said = (file.schema_arrow.metadata or {}).get(origin.KEY)
             origin.check(path, None if said is None else said.decode(errors="replace"), run)
-            texted = ["text"] if "text" in names else []
+            row = 0
             for batch in file.iter_batches(rows, columns=[*columns, *texted]):
                 codes = [batch.column(name).cast(pyarrow.float64()).to_numpy(False) for name in columns]
-                texts = [str(text) for text in batch.column("text").to_pylist()] if texted else None
+                texts = batch.column("text").cast(pyarrow.string()).to_pylist() if texted else None
+                if texts is not None and None in texts:
+                    raise RequestError(f"{path}[{row + texts.index(None)}]: has no text")
+                row += len(batch)
                 yield np.stack(codes, axis=1), texts
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0][:200]
+    except RequestError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError) as error:  # UnicodeDecodeError is a ValueError
+        reason = " ".join(str(error).split())[:200]
         raise RequestError(f"{path}: is not a Parquet file of numbers, or damaged: {reason}") from None
 
 

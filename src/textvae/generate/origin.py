@@ -9,7 +9,7 @@ from textvae.errors import RequestError
 KEY = b"textvae.run"
 # Stands behind the numbers of a .npy file, where every reader of such files leaves it alone.
 _MARK = re.compile(rb"\ntextvae run ([0-9a-f]{64})\n")
-_LENGTH = 78
+LENGTH = 78
 
 
 def mark(run: str) -> bytes:
@@ -21,7 +21,7 @@ def of_npy(path: Path) -> str | None:
     """The digest that a `.npy` file carries; None of a file that says nothing, such as one of `numpy.save`."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _LENGTH))
+            file.seek(max(0, path.stat().st_size - LENGTH))
             found = _MARK.fullmatch(file.read())
     except OSError:
         return None  # who reads the numbers will say so

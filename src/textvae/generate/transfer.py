@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from textvae.errors import RequestError
 from textvae.files import replacing
-from textvae.generate import origin
+from textvae.generate import arrays, origin
 from textvae.parts.priors import UniformSphere
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ def checked(way: ArrayLike, latent: int, place: str = "direction") -> Float32[np
         RequestError: where it is not.
     """
     try:
-        found = np.asarray(way, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+            found = np.asarray(way, dtype=np.float32)
     except (TypeError, ValueError):
         raise RequestError(f"{place}: is not an array of numbers") from None
     if found.shape not in ((latent,), (1, latent)):
@@ -143,16 +144,6 @@ def load_direction(path: Path | str, latent: int, run: str | None = None) -> Flo
     Raises:
         RequestError: for a file that is missing, damaged, of another width, not finite or of another run.
     """
-    try:
-        found = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise RequestError(f"{path}: no such file") from None
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, EOFError):
-        raise RequestError(f"{path}: is not a NumPy file of numbers; write it with --save-direction") from None
-    if not isinstance(found, np.ndarray):
-        raise RequestError(f"{path}: holds several arrays; one direction is expected")
-    way = checked(found, latent, str(path))
+    way = checked(arrays.mapped(path), latent, str(path))
     origin.check(Path(path), origin.of_npy(Path(path)), run)
     return way
