@@ -1,7 +1,8 @@
 """Does a run's code tell labels of its sentences? Against the commonest label, and against a bag of words."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from importlib.metadata import version
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +10,8 @@ import numpy as np
 
 import textvae
 from textvae.corpora import grammar, readers
+from textvae.corpora.readers import Sentence
+from textvae.corpora.store import spaced
 from textvae.data import open_corpus
 from textvae.errors import RequestError
 from textvae.generate.trained import Trained, load
@@ -23,6 +26,9 @@ SIZES: tuple[int | None, ...] = (100, 1000, None)
 MOST_VALUES = 200
 # Of a single file one sentence in so many is tested on, and not more than that.
 TEST_SHARE, MOST_TESTED = 5, 10_000
+# Labelled sentences that are learned from at most, and of a text of its own tested on. A file of any length is read
+# in the memory of these.
+MOST_LEARNED = 100_000
 
 Ids = list[list[int]]
 Progress = Callable[[int, int], None]
@@ -121,8 +127,11 @@ def own_labels(trained: Trained, label: str | None, split: str = "test") -> Labe
             "on; `textvae probe` takes other labelled text with --file FILE"
         ) from None
     parts = [corpus.split("train"), corpus.split(split)]
-    ids = [store.sentences() for store in parts]
-    numbers = [[] if store.labels is None else store.labels.tolist() for store in parts]
+    rows = [spaced(len(store), MOST_LEARNED) for store in parts]
+    ids = [store.sentences(own) for store, own in zip(parts, rows, strict=True)]
+    numbers = [
+        [] if store.labels is None else store.labels[own].tolist() for store, own in zip(parts, rows, strict=True)
+    ]
     names = [[store.label_names[number] for number in own] for store, own in zip(parts, numbers, strict=True)]
     return _labelled(str(label), ids[0], names[0], ids[1], names[1])._replace(place=place)
 
@@ -147,7 +156,7 @@ def file_labels(
         raise RequestError(f"--file {file}: name the column of the label with --label")
     parts = []
     for path in (file,) if test_file is None else (file, test_file):
-        found = list(readers.read(path, column, label))
+        found = drawn(readers.read(path, column, label), MOST_LEARNED, seed)
         ids, seen = trained.token_ids([sentence.text for sentence in found])
         trained.warn_of(seen)
         parts.append((ids, [sentence.label or "" for sentence in found]))
@@ -165,6 +174,20 @@ def file_labels(
             )
         parts = [([ids[i] for i in rows], [names[i] for i in rows]) for rows in (kept, held)]
     return _labelled(label, *parts[0], *parts[1])
+
+
+def drawn(sentences: Iterable[Sentence], most: int, seed: int) -> list[Sentence]:
+    """All sentences, or of more than `most` that many, each as likely as any other, in their order.
+
+    Source: Vitter 1985, "Random sampling with a reservoir", algorithm R.
+    """
+    random, kept = np.random.default_rng([seed, 9]), list[tuple[int, Sentence]]()
+    for number, sentence in enumerate(sentences):
+        if number < most:
+            kept.append((number, sentence))
+        elif (place := int(random.integers(number + 1))) < most:
+            kept[place] = (number, sentence)
+    return [sentence for _, sentence in sorted(kept, key=itemgetter(0))]
 
 
 def probes(

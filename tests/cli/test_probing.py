@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import torch
 
+from textvae import probing
+from textvae.corpora import readers
 from textvae.generate.trained import Trained
 
 from .conftest import SMALL, _trained, assigned, call, refused
@@ -108,6 +110,20 @@ def test_the_runs_own_labels(labelled, tmp_path):
     assert shown[2].startswith("30 ") and "± deviation of 5 draws; standard error 0." in shown[2]
     assert shown[3].endswith("± standard error") and shown[4].startswith("probe-accuracy|unit:share|")
     assert refused(call("probe", own, "--label", "mood"), "no label 'mood'", "'sentiment'")
+
+
+def test_of_a_long_file_some_sentences_are_drawn_each_as_likely_as_another(run, labelled, monkeypatch):
+    monkeypatch.setattr(probing, "MOST_LEARNED", 40)
+    found = probed(run, "--file", labelled, "--label", "coin", "--labels", "all")["coin"]
+    assert found["labelled"] + found["tested"] == 40
+    sentences = [readers.Sentence(str(number), None, number) for number in range(10)]
+    assert probing.drawn(sentences, 10, 0) == sentences
+    times = np.zeros(10)
+    for seed in range(2000):
+        chosen = [int(one.text) for one in probing.drawn(iter(sentences), 4, seed)]
+        assert chosen == sorted(set(chosen)) and len(chosen) == 4
+        times[chosen] += 1
+    assert abs(times / 2000 - 0.4).max() < 4 * (0.4 * 0.6 / 2000) ** 0.5
 
 
 def test_the_attributes_of_the_grammar(tmp_path, monkeypatch):
