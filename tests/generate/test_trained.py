@@ -11,7 +11,7 @@ from textvae.batches import Batch, TokenStore
 from textvae.batches import build as build_store
 from textvae.errors import RequestError
 from textvae.evaluate import importance_weighted
-from textvae.generate import trained
+from textvae.generate import reading, trained
 from textvae.generate.decoding import Decoding, generate, greedy
 from textvae.generate.trained import Trained, load
 from textvae.parts.noise import mixed, sentence_noise
@@ -43,9 +43,9 @@ def posterior_of(model, text):
         return model.model.encode(batch)
 
 
-@pytest.mark.parametrize("tokens", [trained.TOKENS, 12, 1])
+@pytest.mark.parametrize("tokens", [reading.TOKENS, 12, 1])
 def test_codes_are_posterior_means_in_the_order_of_the_texts_in_any_batching(model, monkeypatch, tokens):
-    monkeypatch.setattr(trained, "TOKENS", tokens)
+    monkeypatch.setattr(reading, "TOKENS", tokens)
     codes, posterior = model.encode(TEXTS), model.posterior(TEXTS)
     assert codes.dtype == np.float32 and codes.shape == (5, 4)
     for row, text in enumerate(TEXTS):

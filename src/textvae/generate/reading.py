@@ -4,8 +4,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from textvae.batches import Batch, padded
 from textvae.tokenizers import EOS, UNK
+
+# Padded tokens encoded at once: on a CPU what fits its caches, on a GPU what keeps it busy.
+TOKENS, GPU_TOKENS = 2048, 32_768
 
 
 @dataclass(frozen=True)
@@ -45,3 +50,8 @@ def batches(sentences: list[list[int]], tokens: int) -> Iterator[Batch]:
         index = order[start : start + max(1, tokens // len(sentences[order[start]]))]
         yield padded([sentences[number] for number in index], index)
         start += len(index)
+
+
+def encoded_together(sentences: list[list[int]], device: torch.device) -> Iterator[Batch]:
+    """Texts' ids as `batches`, in batches of as much as is best encoded at once on a device."""
+    return batches(sentences, TOKENS if device.type == "cpu" else GPU_TOKENS)

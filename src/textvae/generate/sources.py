@@ -1,6 +1,7 @@
 """Where codes come from beside prior draws and posterior means: draws of the posterior, the prior's tails."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -8,16 +9,39 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from textvae.errors import RequestError
+from textvae.generate.reading import encoded_together
 from textvae.generate.trained import Trained
-from textvae.parts.noise import mixed
+from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.priors import StandardNormal
+from textvae.scores import evaluating, on
 
 # Keeps the map into the tails apart from the codes that it maps, which are drawn from (seed, number).
 _STREAM = 2
 
 
-# posterior_draws(trained, texts, samples, seed): also by this name, beside the draws of the tails.
-posterior_draws = Trained.posterior_draws
+def posterior_draws(
+    trained: Trained, texts: Sequence[str], samples: int, seed: int = 0
+) -> Float32[np.ndarray, "n samples latent"]:
+    """`samples` independent draws from the posterior of each text.
+
+    What is random in the posterior itself is drawn anew for every code: each code of a semi-implicit posterior has
+    a component of its own. A draw depends on the seed, its number and the text's place alone. All draws of a point
+    posterior are its one code.
+
+    Raises:
+        RequestError: as `Trained.posterior`, and for fewer than one sample.
+
+    Source: Bowman et al. 2016, section 6.2 and Table 7.
+    """
+    if samples < 1:
+        raise RequestError(f"samples = {samples}: must be 1 or more")
+    ids, device = trained.read(texts), trained.model.device
+    codes = torch.zeros(len(ids), samples, trained.latent)
+    with evaluating(trained.model):
+        for batch in encoded_together(ids, device):
+            noises = (sentence_noise(mixed(seed, draw), batch.index, device) for draw in range(samples))
+            codes[batch.index] = trained.model.draws(on(device, batch), noises).transpose(0, 1).cpu()
+    return codes.numpy()
 
 
 def tail_draws(

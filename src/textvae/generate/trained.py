@@ -1,7 +1,7 @@
 """A trained model as people use it: texts to codes, codes to texts, samples, and paths between sentences."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -11,23 +11,20 @@ from jaxtyping import Float, Float32, Float64
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from textvae.batches import Batch
 from textvae.corpora.readers import one_line
 from textvae.errors import RequestError
 from textvae.evaluate import model_of
 from textvae.files import file_digest
 from textvae.generate.decoding import Decoding, beams, generate
-from textvae.generate.reading import Seen, batches, unknown
+from textvae.generate.reading import Seen, batches, encoded_together, unknown
 from textvae.model import TextVAE
-from textvae.parts.noise import mixed, sentence_noise
+from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import Posterior, joined, mapped
 from textvae.parts.priors import Prior, arc, line
 from textvae.run import Run
 from textvae.scores import evaluating, on
 from textvae.tokenizers import EOS
 
-# Padded tokens encoded at once: on a CPU what fits its caches, on a GPU what keeps it busy.
-TOKENS, GPU_TOKENS = 2048, 32_768
 # Padded tokens scored at once, each of which takes the logits of a whole vocabulary.
 SCORED = 4096
 GREEDY = Decoding()
@@ -74,7 +71,7 @@ class Trained:
         """q(z|x) of each text, in their order, on the CPU; its `mean` is (n, latent). None without texts.
 
         What is random in a posterior itself, such as the components of a semi-implicit one, is drawn once, the same
-        for all texts, so that a code is of its text alone. Draws of q(z|x) are those of `posterior_draws`.
+        for all texts, so that a code is of its text alone. Draws of q(z|x) are those of `sources.posterior_draws`.
 
         Texts that are too long are cut, with one warning; words that the model does not know become the unknown
         word, with one warning for texts that have no other.
@@ -82,8 +79,7 @@ class Trained:
         Raises:
             RequestError: for an empty text, one that is no text, and by a language model, which has no codes.
         """
-        self._prior()
-        return self._posterior(self._ids(texts))
+        return self._posterior(self.read(texts))
 
     def encode(self, texts: Sequence[str]) -> Float32[np.ndarray, "n latent"]:
         """The code of each text, in their order: the mean of its posterior.
@@ -153,12 +149,14 @@ class Trained:
         sample_posterior: bool = False,
         seed: int = 0,
     ) -> list[str]:
-        """Each text encoded and decoded again, from its posterior's mean or from the first of `posterior_draws`.
+        """Each text encoded and decoded again, from its posterior's mean or the first of `posterior_draws`.
 
         Raises:
             RequestError: as `posterior`.
         """
-        z = torch.tensor(self.posterior_draws(texts, 1, seed)[:, 0]) if sample_posterior else self._means(texts)
+        from textvae.generate.sources import posterior_draws  # not above: it works on this class
+
+        z = torch.tensor(posterior_draws(self, texts, 1, seed)[:, 0]) if sample_posterior else self._means(texts)
         return self._texts(z, decoding, seed)
 
     def impute(
@@ -295,31 +293,6 @@ class Trained:
             raise RequestError(f"n = {n}: must be 0 or more")
         return self._drawn(n, seed).numpy()
 
-    def posterior_draws(
-        self, texts: Sequence[str], samples: int, seed: int = 0
-    ) -> Float32[np.ndarray, "n samples latent"]:
-        """`samples` independent draws from the posterior of each text.
-
-        What is random in the posterior itself is drawn anew for every code: each code of a semi-implicit posterior
-        has a component of its own. A draw depends on the seed, its number and the text's place alone. All draws of
-        a point posterior are its one code.
-
-        Raises:
-            RequestError: as `posterior`, and for fewer than one sample.
-
-        Source: Bowman et al. 2016, section 6.2 and Table 7.
-        """
-        if samples < 1:
-            raise RequestError(f"samples = {samples}: must be 1 or more")
-        self._prior()
-        ids = self._ids(texts)
-        codes = torch.zeros(len(ids), samples, self.latent)
-        with evaluating(self.model):
-            for batch in self._batches(ids):
-                noises = (sentence_noise(mixed(seed, j), batch.index, self.model.device) for j in range(samples))
-                codes[batch.index] = self.model.draws(on(self.model.device, batch), noises).transpose(0, 1).cpu()
-        return codes.numpy()
-
     def means_of(self, ids: list[list[int]]) -> Float[Tensor, "n latent"]:
         """The posterior means of texts that are tokens already, end marks included."""
         posterior = self._posterior(ids)
@@ -330,7 +303,7 @@ class Trained:
         index: list[Tensor] = []
         parts: list[Posterior] = []
         with evaluating(self.model):
-            for batch in self._batches(ids):
+            for batch in encoded_together(ids, self.model.device):
                 posterior = self.model.encode(on(self.model.device, batch))
                 assert posterior is not None
                 index.append(batch.index)
@@ -338,14 +311,9 @@ class Trained:
         order = torch.cat(index).argsort() if index else None
         return None if order is None else mapped(joined(parts), lambda rows: rows[order])
 
-    def _batches(self, ids: list[list[int]]) -> Iterator[Batch]:
-        """The texts that are encoded at once, by their places."""
-        return batches(ids, TOKENS if self.model.device.type == "cpu" else GPU_TOKENS)
-
     def _means(self, texts: Sequence[str]) -> Float[Tensor, "n latent"]:
         """The posterior means of texts."""
-        self._prior()
-        return self.means_of(self._ids(texts))
+        return self.means_of(self.read(texts))
 
     def require_likelihood(self) -> None:
         """Refuse a model with codes.
@@ -399,8 +367,13 @@ class Trained:
     def _written(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids) if self.window is None else self.tokenizer.decode_lines(ids)
 
-    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of texts as `token_ids` gives them, with a warning if texts were cut or are unknown."""
+    def read(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of texts to be encoded, with a warning if texts were cut or are unknown.
+
+        Raises:
+            RequestError: as `posterior`.
+        """
+        self._prior()
         ids, seen = self.token_ids(texts)
         self.warn_of(seen, 5)
         return ids
