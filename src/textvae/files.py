@@ -107,6 +107,16 @@ def _claim(path: Path) -> tuple[Path, BinaryIO]:
         part.unlink(missing_ok=True)
 
 
+def appending(path: Path) -> BinaryIO:
+    """Open a binary file to append to, made if it is not there; never what a link leads to.
+
+    Raises:
+        WorkError: naming the path.
+    """
+    with writing(path):
+        return open(path, "ab", opener=lambda name, flags: os.open(name, flags | NO_LINK, 0o666))
+
+
 def sweep(folder: Path, name: str = "") -> None:
     """Remove what killed writers left in a folder, of files of all names or of one: parts that none has locked."""
     ours = re.compile(rf"\.{re.escape(name[:50]) or '.+'}\.[0-9a-f]{{12}}\.part", re.DOTALL)

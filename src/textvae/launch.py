@@ -8,7 +8,8 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -18,6 +19,7 @@ from textvae.data import Corpus
 from textvae.errors import RequestError
 from textvae.objective import Objective
 from textvae.parts.products import exactly
+from textvae.run import training_alone
 from textvae.settings import Model, SemiImplicitPosterior, Settings
 from textvae.terms.mu_forcing import MuForcing
 
@@ -41,6 +43,18 @@ def launched(settings: Settings) -> Fabric:
         )
         fabric.launch()
     return fabric
+
+
+@contextmanager
+def alone(fabric: Fabric, folder: Path, new: bool = False) -> Iterator[None]:
+    """Keep other jobs from training the run in a folder, of which nothing is read before it is this job's.
+
+    Raises:
+        RequestError: as `training_alone`, in the leading process.
+    """
+    with training_alone(folder, new) if fabric.is_global_zero else nullcontext():
+        fabric.barrier()
+        yield
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,8 +17,9 @@ from lightning_fabric import Fabric
 from textvae.batches import Batch, collate
 from textvae.data import Corpus, epoch_data, open_corpus
 from textvae.errors import RequestError, WorkError
-from textvae.files import NO_LINK, read_tensors, write_tensors, writing
+from textvae.files import appending, read_tensors, write_tensors, writing
 from textvae.launch import (
+    alone,
     check_schedules,
     check_trainable,
     interruptible,
@@ -32,7 +33,7 @@ from textvae.objective import Objective, criterion
 from textvae.parts.gather import summed
 from textvae.parts.noise import mixed, step_noise
 from textvae.parts.refinement import frozen
-from textvae.run import Run, corpus_of, load_weights, training_alone
+from textvae.run import Run, corpus_of, load_weights
 from textvae.scores import on, restate, validation
 from textvae.settings import Aggressive, SemiImplicitPosterior, Settings
 from textvae.updates import encoder_updates, joint, optimizer_for, refining
@@ -82,12 +83,11 @@ def train(settings: Settings, out: Path | str, progress: Progress | None = None)
     settings = settings.model_copy(update={"train": settings.train.model_copy(update={"precision": precision})})
     fabric = launched(settings)
     check_trainable(settings, corpus, fabric.world_size)
-    leading, folder = fabric.is_global_zero, Path(out)
-    with training_alone(folder, new=True) if leading else nullcontext():
-        if leading:
-            Run.create(folder, settings, corpus.tokenizer, corpus.description())
+    with alone(fabric, Path(out), new=True):
+        if fabric.is_global_zero:
+            Run.create(Path(out), settings, corpus.tokenizer, corpus.description())
         fabric.barrier()
-        run = Run.open(folder)
+        run = Run.open(out)
         Loop(run, corpus, fabric).run(progress)
     return run
 
@@ -103,8 +103,7 @@ def resume(folder: Path | str, progress: Progress | None = None) -> Run:
     corpus = corpus_of(run)
     fabric = launched(run.settings)
     check_trainable(run.settings, corpus, fabric.world_size)
-    with training_alone(run.folder) if fabric.is_global_zero else nullcontext():
-        fabric.barrier()  # nothing is read before the run is this job's
+    with alone(fabric, run.folder):
         Loop(run, corpus, fabric).run(progress)
     return run
 
@@ -178,8 +177,7 @@ class Loop:
                 state.multipliers.setdefault(name, term.multiplier(None, {}))
         self.update = phase.update or settings.train.update
         self.optimizer = optimizer_for(self.model.parameters(), phase.optimizer or settings.train.optimizer)
-        leading = self.fabric.is_global_zero
-        check_schedules(self.objective, settings.model, planned, self.steps_per_epoch, leading)
+        check_schedules(self.objective, settings.model, planned, self.steps_per_epoch, self.fabric.is_global_zero)
 
     def _phase_is_over(self) -> bool:
         """Whether the phase has taken its steps, or has converged if it is to end then."""
@@ -364,8 +362,7 @@ class Loop:
         if not self.fabric.is_global_zero:
             yield
             return
-        with writing(self.log_path):
-            self.log = open(self.log_path, "ab", opener=lambda path, flags: os.open(path, flags | NO_LINK, 0o666))
+        self.log = appending(self.log_path)
         try:
             if self.log.tell() < self.state.log_bytes:
                 raise RequestError(f"{self.log_path}: cut short; put an intact copy back, or train anew")
