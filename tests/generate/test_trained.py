@@ -13,6 +13,7 @@ from textvae.errors import RequestError
 from textvae.evaluate import importance_weighted
 from textvae.generate import reading, trained
 from textvae.generate.decoding import Decoding, generate, greedy
+from textvae.generate.sources import posterior_draws
 from textvae.generate.trained import Trained, load
 from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.posteriors import DiagonalGaussian, GaussianMixture
@@ -148,6 +149,22 @@ def test_samples_decode_draws_of_the_prior_and_fewer_are_the_first_of_more(model
         more = model.sample(40, seed=3, decoding=decoding)
         assert model.sample(13, seed=3, decoding=decoding) == more[:13]
         assert model.sample(40, seed=4, decoding=decoding) != more
+
+
+def test_what_is_made_in_pieces_is_what_is_made_at_once(model, language_model, monkeypatch):
+    """Samples, draws of both kinds and decoded codes: so that a command may write as it goes."""
+    whole, draws = model.sample(9, 3, SAMPLE), model.draw(9, 3)
+    assert model.sample(4, 3, SAMPLE) + model.sample(5, 3, SAMPLE, begin=4) == whole
+    assert (np.concatenate([model.draw(4, 3), model.draw(5, 3, begin=4)]) == draws).all()
+    assert model.decode(draws[:4], SAMPLE, 3) + model.decode(draws[4:], SAMPLE, 3, begin=4) == whole
+    assert language_model.sample(2, 1, SAMPLE) + language_model.sample(2, 1, SAMPLE, 2) == (
+        language_model.sample(4, 1, SAMPLE)
+    )
+    codes = posterior_draws(model, TEXTS, 3, 5)
+    pieces = [posterior_draws(model, TEXTS[:2], 3, 5), posterior_draws(model, TEXTS[2:], 3, 5, begin=2)]
+    np.testing.assert_allclose(np.concatenate(pieces), codes, rtol=0, atol=1e-6)
+    monkeypatch.setattr(trained, "DRAWN", 2)
+    assert (model.draw(9, 3) == draws).all()
 
 
 def test_draws_are_standard_normal(model):

@@ -172,14 +172,16 @@ def generate(
     chunk: int = ROWS,
     code: Callable[[Tensor], Tensor] = lambda z: z,
     end: bool = True,
+    begin: int = 0,
 ) -> list[list[int]]:
     """The ids of one sentence for each code, or of `rows` sentences without codes, end marks left out.
 
     A sentence has at most `max_length` words, or as many as the decoder declares if that is fewer; what has not
     ended then is cut. The random numbers of a sentence depend on the seed and its row alone, so neither `chunk`,
     how many are decoded side by side, nor the other rows change it (but for the last bit of the decoder's own
-    arithmetic, which may differ with the size of a batch). `code` makes of each chunk of `z` what the decoder sees
-    of it. Without `end` the end mark is a token like any other and ends nothing: every text has exactly
+    arithmetic, which may differ with the size of a batch). Rows are numbered from `begin`, so that what is
+    decoded in several calls has the texts that it has in one. `code` makes of each chunk of `z` what the decoder
+    sees of it. Without `end` the end mark is a token like any other and ends nothing: every text has exactly
     `max_length` tokens, end marks among them. Put the decoder into evaluation mode first.
 
     Raises:
@@ -201,7 +203,7 @@ def generate(
     sentences: list[list[int]] = []
     for first in range(0, rows, chunk):
         part = range(first, min(first + chunk, rows))
-        keys = torch.tensor([mixed(seed, row, _STREAM) for row in part], device=device)
+        keys = torch.tensor([mixed(seed, begin + row, _STREAM) for row in part], device=device)
         seen = None if z is None else code(z[part.start : part.stop].to(device))
         state = decoder.start(seen, len(part))
         ids = _decoded(decoder, state, choose, keys, banned, max_length, end, least).tolist()

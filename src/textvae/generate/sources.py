@@ -20,13 +20,13 @@ _STREAM = 2
 
 
 def posterior_draws(
-    trained: Trained, texts: Sequence[str], samples: int, seed: int = 0
+    trained: Trained, texts: Sequence[str], samples: int, seed: int = 0, begin: int = 0
 ) -> Float32[np.ndarray, "n samples latent"]:
     """`samples` independent draws from the posterior of each text.
 
     What is random in the posterior itself is drawn anew for every code: each code of a semi-implicit posterior has
-    a component of its own. A draw depends on the seed, its number and the text's place alone. All draws of a point
-    posterior are its one code.
+    a component of its own. A draw depends on the seed, its number and the text's place alone, which for the first
+    text is `begin`. All draws of a point posterior are its one code.
 
     Raises:
         RequestError: as `Trained.posterior`, and for fewer than one sample.
@@ -39,7 +39,8 @@ def posterior_draws(
     codes = torch.zeros(len(ids), samples, trained.latent)
     with evaluating(trained.model):
         for batch in encoded_together(ids, device):
-            noises = (sentence_noise(mixed(seed, draw), batch.index, device) for draw in range(samples))
+            places = batch.index + begin
+            noises = (sentence_noise(mixed(seed, draw), places, device) for draw in range(samples))
             codes[batch.index] = trained.model.draws(on(device, batch), noises).transpose(0, 1).cpu()
     return codes.numpy()
 

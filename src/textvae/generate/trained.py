@@ -1,7 +1,7 @@
 """A trained model as people use it: texts to codes, codes to texts, samples, and paths between sentences."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from textvae.run import Run
 from textvae.scores import evaluating, on
 from textvae.tokenizers import EOS
 
+# Codes drawn from the prior at once, each with a stream of random numbers of its own.
+DRAWN = 8192
 # Padded tokens scored at once, each of which takes the logits of a whole vocabulary.
 SCORED = 4096
 GREEDY = Decoding()
@@ -99,14 +101,19 @@ class Trained:
         ids, seen = self.token_ids(texts)
         return self.means_of(ids).numpy(), seen
 
-    def decode(self, z: ArrayLike | Tensor, decoding: Decoding = GREEDY, seed: int = 0) -> list[str]:
-        """The text of each code; `z` is (n, latent).
+    def decode(
+        self, z: ArrayLike | Tensor, decoding: Decoding = GREEDY, seed: int = 0, begin: int = 0
+    ) -> list[str]:
+        """Decode codes: the text of each; `z` is (n, latent).
+
+        The first code is number `begin` of those that are decoded with this seed, so that codes decoded in several
+        calls have the texts that they have in one.
 
         Raises:
             RequestError: for codes of another shape or not finite, and by a language model, which has none.
         """
         self._prior()
-        return self._texts(self._codes(z), decoding, seed)
+        return self._texts(self._codes(z), decoding, seed, begin=begin)
 
     def n_best(
         self, z: ArrayLike | Tensor | None, decoding: Decoding, n: int, rows: int = 1
@@ -128,8 +135,8 @@ class Trained:
             found = beams(model.decoder, codes, decoding, length, rows=rows, code=model.code, end=end)
         return [[(self._written(text.ids), text.log_prob) for text in texts[:n]] for texts in found]
 
-    def sample(self, n: int, seed: int = 0, decoding: Decoding = GREEDY) -> list[str]:
-        """`n` sentences from codes drawn from the prior, or from a language model.
+    def sample(self, n: int, seed: int = 0, decoding: Decoding = GREEDY, begin: int = 0) -> list[str]:
+        """Generate `n` sentences from codes drawn from the prior, or by a language model: numbers `begin` and up.
 
         Without codes greedy decoding gives the same sentence n times: decode a language model's by sampling.
 
@@ -139,8 +146,8 @@ class Trained:
         if n < 0:
             raise RequestError(f"n = {n}: must be 0 or more")
         if self.model.prior is None:
-            return self._texts(None, decoding, seed, n)
-        return self._texts(self._drawn(n, seed), decoding, seed)
+            return self._texts(None, decoding, seed, n, begin)
+        return self._texts(self._drawn(n, seed, begin), decoding, seed, begin=begin)
 
     def reconstruct(
         self,
@@ -282,8 +289,8 @@ class Trained:
         a, b = self._drawn(2, seed)
         return self.interpolate(a, b, steps, decoding, seed)
 
-    def draw(self, n: int, seed: int = 0) -> Float32[np.ndarray, "n latent"]:
-        """The codes that `sample` decodes: `n` draws of the prior.
+    def draw(self, n: int, seed: int = 0, begin: int = 0) -> Float32[np.ndarray, "n latent"]:
+        """The codes that `sample` decodes: `n` draws of the prior, numbers `begin` and up.
 
         Raises:
             RequestError: when n is negative, and by a language model, which has no codes.
@@ -291,25 +298,30 @@ class Trained:
         self._prior()
         if n < 0:
             raise RequestError(f"n = {n}: must be 0 or more")
-        return self._drawn(n, seed).numpy()
+        return self._drawn(n, seed, begin).numpy()
 
     def means_of(self, ids: list[list[int]]) -> Float[Tensor, "n latent"]:
         """The posterior means of texts that are tokens already, end marks included."""
-        posterior = self._posterior(ids)
-        return torch.zeros(0, self.latent) if posterior is None else posterior.mean.detach()
+        means = torch.zeros(len(ids), self.latent)
+        for index, posterior in self._encoded(ids):
+            means[index] = posterior.mean.cpu()
+        return means
 
     def _posterior(self, ids: list[list[int]]) -> Posterior | None:
         """q(z|x) of texts that are tokens already."""
-        index: list[Tensor] = []
-        parts: list[Posterior] = []
+        parts = [(index, mapped(posterior, Tensor.cpu)) for index, posterior in self._encoded(ids)]
+        if not parts:
+            return None
+        order = torch.cat([index for index, _ in parts]).argsort()
+        return mapped(joined([posterior for _, posterior in parts]), lambda rows: rows[order])
+
+    def _encoded(self, ids: list[list[int]]) -> Iterator[tuple[Tensor, Posterior]]:
+        """The places of some texts, and their posteriors: batch by batch."""
         with evaluating(self.model):
             for batch in encoded_together(ids, self.model.device):
                 posterior = self.model.encode(on(self.model.device, batch))
                 assert posterior is not None
-                index.append(batch.index)
-                parts.append(mapped(posterior, Tensor.cpu))
-        order = torch.cat(index).argsort() if index else None
-        return None if order is None else mapped(joined(parts), lambda rows: rows[order])
+                yield batch.index, posterior
 
     def _means(self, texts: Sequence[str]) -> Float[Tensor, "n latent"]:
         """The posterior means of texts."""
@@ -345,23 +357,27 @@ class Trained:
             raise RequestError(f"{self.run.folder}: is a language model: it has no latent code")
         return self.model.prior
 
-    def _drawn(self, n: int, seed: int) -> Float[Tensor, "n latent"]:
+    def _drawn(self, n: int, seed: int, begin: int = 0) -> Float[Tensor, "n latent"]:
         """Draws of the prior, on the CPU; the noise of each by its number, so that fewer are the first of more."""
+        pieces = [self._some_drawn(range(begin, begin + n)[at : at + DRAWN], seed) for at in range(0, n, DRAWN)]
+        return torch.cat(pieces) if pieces else torch.zeros(0, self.latent)
+
+    def _some_drawn(self, numbers: range, seed: int) -> Float[Tensor, "n latent"]:
         # One stream for each draw, which goes on from call to call: a prior may ask for noise several times.
-        of_each = sentence_noise(seed, torch.arange(n), self.model.device)
+        of_each = sentence_noise(seed, torch.arange(numbers.start, numbers.stop), self.model.device)
 
         def noise(samples: int, size: int) -> Float[Tensor, "sample 1 size"]:
-            assert samples == n
+            assert samples == len(numbers)
             return of_each(1, size).transpose(0, 1)
 
         with evaluating(self.model):
-            return self._prior().sample(n, noise).cpu() if n else torch.zeros(0, self.latent)
+            return self._prior().sample(len(numbers), noise).cpu()
 
-    def _texts(self, z: Tensor | None, decoding: Decoding, seed: int, rows: int = 1) -> list[str]:
+    def _texts(self, z: Tensor | None, decoding: Decoding, seed: int, rows: int = 1, begin: int = 0) -> list[str]:
         with evaluating(self.model):
-            model, end = self.model, self.window is None
-            length = decoding.max_length or self.max_length
-            ids = generate(model.decoder, z, decoding, length, seed, rows=rows, code=model.code, end=end)
+            model, end, length = self.model, self.window is None, decoding.max_length or self.max_length
+            how = {"rows": rows, "code": model.code, "end": end, "begin": begin}
+            ids = generate(model.decoder, z, decoding, length, seed, **how)  # type: ignore[arg-type]
         return self.tokenizer.decode_batch(ids) if end else [self.tokenizer.decode_lines(row) for row in ids]
 
     def _written(self, ids: list[int]) -> str:
