@@ -101,19 +101,67 @@ def test_the_same_program_by_either_name():
     assert found.stderr.startswith("error: ") and "nothing" in found.stderr
 
 
+# Commands that print: help, a table, one that reads stdin first.
+PRINTING = ["--help", "train --help", "--version", "data list", "data describe grammar --json", "score - --json"]
+
+
+def shell(command, text=""):
+    """The program run by a shell that may close its streams: exit code, stdout, stderr."""
+    program = " ".join(PROGRAM)
+    found = subprocess.run(
+        ["sh", "-c", command.replace("textvae", program, 1)], input=text, capture_output=True, text=True
+    )
+    assert "Traceback" not in found.stderr and "Exception" not in found.stderr, found.stderr
+    return found.returncode, found.stdout, found.stderr
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
-def test_a_full_disk_behind_stdout_is_said():
-    with open("/dev/full", "w") as full:
-        found = subprocess.run([*PROGRAM, "data", "list"], stdout=full, stderr=subprocess.PIPE, text=True)
-    assert found.returncode == 1
-    assert found.stderr == "error: standard output: cannot be written: No space left on device\n"
+@pytest.mark.parametrize("command", PRINTING)
+def test_a_full_disk_behind_stdout_is_said(command):
+    told = "error: standard output: cannot be written: No space left on device\n"
+    assert shell(f"textvae {command} > /dev/full", "a b c\nd e f\n") == (1, "", told)
 
 
-def test_a_reader_that_closes_the_pipe_is_no_failure():
-    program = subprocess.Popen([*PROGRAM, "data", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+@pytest.mark.parametrize("command", PRINTING)
+def test_a_closed_stdout_is_said(command):
+    told = "error: standard output: cannot be written: Bad file descriptor\n"
+    assert shell(f"textvae {command} >&-", "a b c\nd e f\n") == (1, "", told)
+
+
+@pytest.mark.parametrize("command", PRINTING)
+def test_a_reader_that_closes_the_pipe_is_no_failure(command):
+    program = subprocess.Popen(
+        [*PROGRAM, *command.split()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     program.stdout.close()
-    assert (program.stderr.read(), program.wait()) == (b"", 0)
-    program.stderr.close()
+    program.stdout = None
+    assert (program.communicate(b"a b c\nd e f\n")[1], program.returncode) == (b"", 0)
+
+
+@pytest.mark.parametrize("end", ["2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(("command", "code"), [("data list", 0), ("data describe none", 2), ("score no-file", 2)])
+def test_where_notes_cannot_be_printed_the_rest_is_as_ever(command, code, end):
+    found = shell(f"textvae {command} {end}")
+    assert found == (code, shell(f"textvae {command}")[1], "")
+
+
+def test_notes_never_get_to_stdout():
+    """A blank line is left out, which a note says."""
+    found = shell("textvae score - --json 2>&-", "a b c\n\nd e f\n")
+    assert found[0] == 0 and found[1].startswith("{") and found[1].endswith("}\n")
+
+
+def test_a_closed_stdin_is_an_empty_one():
+    assert shell("textvae score - <&-") == (2, "", shell("textvae score - < /dev/null")[2])
+    assert shell("textvae score - <&- >&- 2>&-")[0] == 2
+
+
+def test_streams_that_are_closed_do_not_become_those_of_files(tmp_path):
+    """Else a line for stderr would end up in the middle of the table."""
+    path = tmp_path / "made.tsv"
+    assert shell(f"textvae data make {path} -n 3 <&- >&- 2>&-")[0] == 1  # its result cannot be printed
+    assert len(path.read_text().splitlines()) == 4
+    assert shell("textvae data list <&- 2>&-")[0] == 0
 
 
 def test_a_character_that_the_encoding_lacks_is_spelled_out():

@@ -22,15 +22,15 @@ from textvae.cli import (
     training,
     transfer,
 )
-from textvae.cli.output import Commands, plain, result
+from textvae.cli.output import Command, Commands, open_streams, plain, result
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(cls=Commands, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 data = typer.Typer(cls=Commands, rich_markup_mode=None, help="The corpora known by name.")
 
-app.command()(training.quickstart)
-app.command(epilog=training.methods_help())(training.train)
+app.command(cls=Command)(training.quickstart)
+app.command(cls=Command, epilog=training.methods_help())(training.train)
 for command in (
     inspection.diagnose,
     inspection.evaluate,
@@ -52,10 +52,10 @@ for command in (
     syntax.syntax,
     forward.fce,
 ):
-    app.command()(command)
-data.command("list")(corpora.list_corpora)
-data.command("describe")(corpora.describe)
-data.command("make")(corpora.make)
+    app.command(cls=Command)(command)
+data.command("list", cls=Command)(corpora.list_corpora)
+data.command("describe", cls=Command)(corpora.describe)
+data.command("make", cls=Command)(corpora.make)
 app.add_typer(data, name="data")
 
 
@@ -81,6 +81,7 @@ def _root(
 
 def main() -> None:
     """The command `textvae`; leaves the process with the exit code."""
+    open_streams()
     # A character that the terminal's encoding lacks is spelled out, it does not end the program.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from textvae.errors import RequestError, WorkError
 
@@ -21,7 +21,22 @@ DASH = "–"
 _DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-class Commands(TyperGroup):
+class _Helped:
+    """A command whose help is a result like others, so that a stdout that cannot be written is said."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option --help."""
+        option = super().get_help_option(ctx)  # type: ignore[misc]
+        if option is not None:
+            option.callback = _print_help
+        return option
+
+
+class Command(_Helped, TyperCommand):
+    """One command."""
+
+
+class Commands(_Helped, TyperGroup):
     """A group of commands whose errors end as one plain message on stderr and an exit code, never as a box."""
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> NoReturn:
@@ -37,6 +52,8 @@ class Commands(TyperGroup):
             code = _failed(str(error), 2)
         except WorkError as error:
             code = _failed(str(error), 1)
+        for stream in (sys.stdout, sys.stderr):  # else the interpreter fails on what is left in them
+            _can_be_written(stream)
         sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:
@@ -46,6 +63,12 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             note("interrupted")
             raise typer.Exit(130) from None
+
+
+def _print_help(ctx: Any, option: Any, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        result(ctx.get_help())
+        ctx.exit()
 
 
 def leading() -> bool:
@@ -84,10 +107,10 @@ def result(text: str) -> None:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        _discard_stdout()
+        _discard(sys.stdout)
         raise typer.Exit from None
     except OSError as error:
-        _discard_stdout()
+        _discard(sys.stdout)
         raise WorkError(f"standard output: cannot be written: {error.strerror or error}") from None
 
 
@@ -139,11 +162,42 @@ def _told(message: str) -> None:
         pass
 
 
-def _discard_stdout() -> None:
-    """Send what is left of stdout nowhere, so that the interpreter does not fail on it while leaving."""
+def open_streams() -> None:
+    """Put something in the place of standard streams that were closed when the program was started.
+
+    Else the next file to be opened would get their number, and with it what is printed. An stdin that was closed is
+    empty, an stdout that was closed fails when a result is written to it, and notes to a closed stderr go nowhere.
+    """
+    if sys.stdin is None:
+        sys.stdin = open(_null(os.O_RDONLY), encoding="utf-8")
+    if sys.stdout is None:
+        sys.stdout = open(_null(os.O_RDONLY), "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = open(_null(os.O_WRONLY), "w", encoding="utf-8")
+
+
+def _null(flags: int) -> int:
+    """The null device under the lowest free number, one that processes started from here get too."""
+    number = os.open(os.devnull, flags)
+    os.set_inheritable(number, number <= 2)
+    return number
+
+
+def _can_be_written(stream: Any) -> bool:
+    """Whether what is left in a stream could be written; if not, it goes nowhere."""
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError:
+        stream.flush()
+    except (OSError, ValueError):
+        _discard(stream)
+        return False
+    return True
+
+
+def _discard(stream: Any) -> None:
+    """Send what is left in a stream nowhere, so that the interpreter does not fail on it while leaving."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (OSError, ValueError):
         pass
 
 
