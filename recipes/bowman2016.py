@@ -135,11 +135,13 @@ def completed(cell: Cell) -> dict[str, Any]:
 
 
 def sampled(cell: Cell) -> dict[str, Any]:
-    """Table 5: greedy samples of known words from the prior, and how the model codes held-out text (Figure 3)."""
-    from textvae.generate.decoding import Decoding
-    from textvae.generate.trained import load
+    """Table 5: greedy samples from the prior, and how the model codes held-out text (Figure 3).
 
-    drawn = load(cell.folder).sample(cell.samples, cell.seed, Decoding(allow_unknown=False))
+    The most probable token is taken whatever it is, the unknown word too (section 6.1).
+    """
+    from textvae.generate.trained import GREEDY, load
+
+    drawn = load(cell.folder).sample(cell.samples, cell.seed, GREEDY)
     return {**told(drawn, cell), **scores(cell), "first": list(dict.fromkeys(drawn))[:SHOWN]}
 
 

@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 from running import Job, done, slug
 
 HERE = Path(__file__).parent
-# Of the KL's weight, once the unregularised model has converged.
-RISE = "{schedule='linear', start=0.001, end=1.0, delay=0.35, steps=0.35, unit='run'}"
+# Of the KL's weight, once the unregularised model has converged; from a row's `floor`, or that of hybrids.
+RISE = "{{schedule='linear', start={}, end=1.0, delay=0.35, steps=0.35, unit='run'}}"
+FLOOR = 0.001
 SCORES = ("bound", "kl", "reconstruction")
 COLOURS = ("#1f6feb", "#d1493f", "#2b8a3e", "#8a5cd6", "#b7791f", "#0f7b8a")
 
@@ -68,9 +69,16 @@ def job_of(
     tables = {"data": {**settings["data"], "window": length}, "model": model, "train": train}
     given = list(row.get("set", ()))
     if row.get("anneal"):
-        given.append(f"objective.kl.weight={RISE}")
+        given.append(f"objective.kl.weight={RISE.format(row.get('floor', FLOOR))}")
     elif not any(one.startswith(("objective.kl.weight", "model.latent=0")) for one in given):
         given.append("objective.kl.weight=1.0")
+    if "hidden" in row:
+        if str(length) not in row["hidden"]:
+            known = ", ".join(row["hidden"])
+            sys.exit(
+                f"{name}: no size for {length} characters in semeniuta2017.toml, only for {known}; add it there"
+            )
+        given += [f"model.{side}.hidden={row['hidden'][str(length)]}" for side in ("encoder", "decoder")]
     if path is not None:
         given.append(f"{path}={value}")
     place = Path("runs/semeniuta2017") / "-".join(map(str, (asked.figure, slug(name), length, value, seed)))

@@ -168,14 +168,20 @@ def _architecture_problems(settings: Settings) -> list[str]:
         if not model.latent:
             problems.append("model.decoder.name = 'hybrid': unfolds a code, and model.latent = 0 has none")
     if isinstance(top, FeedForwardTop) and (model.tied or model.shared_embedding):
-        problems.append("model.decoder.top.name = 'feed-forward': has no embeddings to share or tie")
+        problems.append(
+            "model.decoder.top.name = 'feed-forward': has no embeddings to share or tie; set model.tied and "
+            "model.shared_embedding to false"
+        )
     elif model.tied and decoder.hidden != model.embedding:
         problems.append(
             f"model.tied: the softmax sees {decoder.hidden} units and embeddings have {model.embedding}; "
             "give model.embedding that size"
         )
     if model.shared_embedding and any({"encoder", "decoder"} & set(phase.reset) for phase in settings.phase):
-        problems.append("model.shared_embedding: a phase that resets the encoder or the decoder would reset both")
+        problems.append(
+            "model.shared_embedding: a phase that resets the encoder or the decoder would reset both; "
+            "set it to false"
+        )
     if settings.train.batch_size == 1 and (encoder.name == "convolutional" or isinstance(decoder, HybridDecoder)):
         problems.append(
             "train.batch_size = 1: convolutions are batch-normalised, and a batch of one has no statistics"

@@ -13,7 +13,7 @@ from textvae.combinations import combination_problems
 from textvae.errors import RequestError
 from textvae.model import Pass
 from textvae.parts.gather import gathered
-from textvae.settings import Settings, did_you_mean, merge, override, parse, read_document
+from textvae.settings import Settings, did_you_mean, fitted, merge, override, parse, read_document
 from textvae.terms import TERMS
 from textvae.terms.term import Term
 
@@ -95,8 +95,9 @@ def load_settings(
 ) -> Settings:
     """Settings from a file, a method preset on top, `tables` on top of that, and `path=value` assignments last.
 
-    A method's objective takes the place of the file's. Without an objective a model with a latent code gets the
-    plain KL at weight 1, unless each of its phases has an objective of its own.
+    A method's objective takes the place of the file's; of its decoder's settings those that the file's has apply.
+    Without an objective a model with a latent code gets the plain KL at weight 1, unless each of its phases has an
+    objective of its own.
 
     Raises:
         RequestError: names every wrong place, unknown method and impossible combination.
@@ -106,7 +107,7 @@ def load_settings(
         presets = methods()
         if method not in presets:
             raise RequestError(f"--method {method}: unknown method{did_you_mean(method, presets)}")
-        preset = read_document(presets[method])
+        preset = fitted(read_document(presets[method]), document)
         document = merge(document, preset) | {"objective": preset.get("objective", {})}
         document["phase"] = preset.get("phase", [])
     document = override(merge(document, tables), assignments)

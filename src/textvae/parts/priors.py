@@ -44,7 +44,7 @@ class StandardNormal(nn.Module):
     ) -> Float[Tensor, "steps latent"]:
         """`steps` codes from a to b, both included, on a straight line.
 
-        Source: Bowman et al. 2016, section 5.3 (a homotopy is linear).
+        Source: Bowman et al. 2016, section 6.3 (a homotopy is linear).
         """
         return line(a, b, steps)
 

@@ -14,7 +14,7 @@ from textvae.settings.architectures import (
     TransformerDecoder,
     TransformerEncoder,
 )
-from textvae.settings.documents import did_you_mean, merge, override, parse, read_document
+from textvae.settings.documents import did_you_mean, fitted, merge, override, parse, read_document
 from textvae.settings.tables import (
     Adam,
     AdamW,
@@ -98,6 +98,7 @@ __all__ = [
     "VampPrior",
     "VmfPosterior",
     "did_you_mean",
+    "fitted",
     "merge",
     "override",
     "parse",

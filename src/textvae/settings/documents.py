@@ -15,7 +15,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from textvae.errors import RequestError
-from textvae.settings.tables import Settings
+from textvae.settings.tables import Model, Settings
 
 # Short forms.
 ALIASES = {"train.lr": "train.optimizer.lr"}
@@ -106,6 +106,33 @@ def _with_word_keep(above: Mapping[str, Any], below: Mapping[str, Any]) -> dict[
     if name != "hybrid":
         return {"word_keep": given, **above}
     return {**above, "top": _with_word_keep(above.get("top", {}), below)}
+
+
+def fitted(preset: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a preset as it applies to the decoder of the document below it, of whatever kind that is.
+
+    Settings that the decoder does not have are left out: a convolutional one sees z at every position in any case.
+    A hybrid's word dropout is that of its top.
+    """
+    model, under = preset.get("model"), below.get("model")
+    if not isinstance(model, Mapping) or not isinstance(under, Mapping):
+        return dict(preset)
+    own, decoder = model.get("decoder"), under.get("decoder")
+    if not isinstance(own, Mapping) or not isinstance(decoder, Mapping) or "name" in own:
+        return dict(preset)
+    table = _fitted("decoder", own, decoder, _field(Model, "decoder"))
+    return {**preset, "model": {**model, "decoder": table}}
+
+
+def _fitted(key: str, own: Mapping[str, Any], below: Mapping[str, Any], kinds: Any) -> dict[str, Any]:
+    """Return the settings that the kind of table below has; `kinds` are all that could stand there."""
+    here = _member(kinds, _kind(key, below))
+    kept = {name: value for name, value in own.items() if name in _field_names(here)}
+    if "word_keep" in own and "word_keep" not in kept and "top" in _field_names(here):
+        top = below.get("top")
+        given = {"word_keep": own["word_keep"]}
+        kept["top"] = _fitted("top", given, top if isinstance(top, Mapping) else {}, _field(here, "top"))
+    return kept
 
 
 def _merged_list(key: str, below: list[Any], above: Mapping[str, Any]) -> list[Any]:

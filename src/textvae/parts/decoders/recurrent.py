@@ -32,7 +32,8 @@ class RecurrentDecoder(Stepwise):
     outputs and, at a rate of their own if `embedding_dropout` is given, on its input words, never on z, and word
     dropout replaces each input word with the unknown word with probability 1 - `word_keep`.
 
-    Source: Bowman et al. 2016, section 3 (state) and 3.1 (word dropout, z at every step).
+    Source: Bowman et al. 2016, section 3 (state; z at every step as a variation) and 3.1 (word dropout); Prokhorov
+    et al. 2019, section 3 (z at every step alone).
     """
 
     max_length: int | None = None
