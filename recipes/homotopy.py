@@ -254,7 +254,7 @@ def fidelity(texts: Sequence[str], references: Sequence[str], each: int, seed: i
     `kept` is the share of words that need no edit, 1 - edits / words of the longer text; then how many texts are
     the sentence itself, and by how many words their lengths are wrong.
     """
-    from textvae.metrics.bleu import Matches, paired_matches, sentence_bleu
+    from textvae.metrics.bleu import paired_matches
     from textvae.metrics.edits import edit_distance
     from textvae.metrics.words import tokenized
 
@@ -265,9 +265,14 @@ def fidelity(texts: Sequence[str], references: Sequence[str], each: int, seed: i
 
     def bleu(rows: np.ndarray) -> np.ndarray:
         """Corpus BLEU-4, from 0 to 100, of each row's blocks: what BLEU is of counts that are summed up."""
-        counts = (found.matched, found.total, found.length, found.closest)
-        summed = [one.reshape(blocks, each, *one.shape[1:]).sum(axis=1)[rows].sum(axis=1) for one in counts]
-        return 100 * sentence_bleu(Matches(*summed), 4)
+        total = np.stack([found.total(n) for n in range(1, 5)], axis=1)
+        counts = (found.matched, total, found.length, found.closest)
+        matched, total, length, closest = (
+            one.reshape(blocks, each, *one.shape[1:]).sum(axis=1)[rows].sum(axis=1) for one in counts
+        )
+        with np.errstate(divide="ignore"):  # without a match of some length it is 0
+            precision = np.log(matched / np.maximum(total, 1)).mean(axis=1)
+        return 100 * np.exp(precision + np.minimum(0.0, 1 - closest / np.maximum(length, 1)))
 
     wrong = np.abs(found.length - found.closest)
     kept = np.array([1 - edit_distance(a, b) / max(len(a), len(b)) for a, b in zip(own, other, strict=True)])
