@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,9 +14,18 @@ import torch
 from lightning_fabric import Fabric
 
 from textvae.batches import Batch, collate
+from textvae.checkpoint import (
+    FORMAT,
+    State,
+    check_phase,
+    check_progress,
+    optimizer_tensors,
+    read_checkpoint,
+    restore_optimizer,
+)
 from textvae.data import Corpus, epoch_data, open_corpus
-from textvae.errors import RequestError, WorkError
-from textvae.files import appending, read_tensors, write_tensors, writing
+from textvae.errors import WorkError
+from textvae.files import appending, write_tensors, writing
 from textvae.launch import (
     alone,
     check_schedules,
@@ -43,29 +51,6 @@ Progress = Callable[[int, int, dict[str, Any] | None], None]
 
 # Keeps the random numbers of updates of the encoder alone apart from those of steps.
 INNER = 3
-
-
-@dataclass
-class State:
-    """All that a run needs, beside weights and optimizer, to go on as if it had never stopped."""
-
-    step: int = 0
-    best: float | None = None
-    best_step: int = 0
-    worse: int = 0  # validations since the best one
-    plateau: int = 0  # validations since the best one or the last decay
-    settled: bool = False  # whether every schedule has come to its end, so that validations can be compared
-    phase: int = 0
-    phase_start: int = 0  # the step at which it began
-    multipliers: dict[str, float] = field(default_factory=dict)  # learned factors of weights, by term
-    inner: int = 0  # updates of the encoder alone
-    aggressive: bool = True  # whether these go on
-    information: float | None = None  # the largest validation MI while they did
-    finished: bool = False
-    log_bytes: int = 0
-    sentences: int = 0  # of the logging interval under way, as the next two
-    tokens: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
 
 
 def train(settings: Settings, out: Path | str, progress: Progress | None = None) -> Run:
@@ -364,8 +349,6 @@ class Loop:
             return
         self.log = appending(self.log_path)
         try:
-            if self.log.tell() < self.state.log_bytes:
-                raise RequestError(f"{self.log_path}: cut short; put an intact copy back, or train anew")
             with writing(self.log_path):
                 self.log.truncate(self.state.log_bytes)
             yield
@@ -384,36 +367,25 @@ class Loop:
         self.state.log_bytes = self.log_path.stat().st_size
         self.state.sums = {name: float(total) for name, total in self.sums.items()}
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        optimizer = self.optimizer.state_dict()
-        for number, slots in optimizer["state"].items():
-            for name, value in slots.items():
-                if value is not None:  # sgd without momentum has an empty slot
-                    tensors[f"optimizer.{number}.{name}"] = value
+        self.state.lr = [group["lr"] for group in self.optimizer.param_groups]
+        slots = optimizer_tensors(self.optimizer)
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in slots.items()}
         self._check_finite({f"the mean {name}": total for name, total in self.state.sums.items()})
         self._check_tensors(tensors)
-        lr = [group["lr"] for group in optimizer["param_groups"]]
-        write_tensors(self.checkpoint, tensors, {**asdict(self.state), "lr": lr})
+        write_tensors(self.checkpoint, tensors, self.state.model_dump())
 
     def _load(self) -> None:
         """Put weights, optimizer and state back to where the checkpoint has them."""
-        tensors, state = read_tensors(self.checkpoint)
-        weights = {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")}
-        load_weights(self.model, weights, self.checkpoint)
-        slots: dict[int, dict[str, Any]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, number, slot = name.split(".", 2)
-                slots.setdefault(int(number), {})[slot] = tensor
-        try:
-            rates = state.pop("lr")
-            self.state = State(**state)
-            self._enter()
-            groups = self.optimizer.state_dict()["param_groups"]
-            for group, lr in zip(groups, rates, strict=True):
-                group["lr"] = lr
-            self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise RequestError(f"{self.checkpoint}: damaged: {error}") from None
+        path = self.checkpoint
+        weights, slots, self.state = read_checkpoint(path)
+        load_weights(self.model, weights, path)
+        check_progress(path, self.state, self.settings, self.total, self.log_path)
+        multipliers = dict(self.state.multipliers)
+        self._enter()
+        self.state.multipliers = multipliers  # those that a phase begins with do not stand in for missing ones
+        check_phase(path, self.state, self.objective, self.update, self.optimizer.param_groups[0]["lr"])
+        restore_optimizer(path, self.optimizer, slots, self.state)
+        self.state.format = FORMAT
         self.sums = {name: torch.tensor(total, dtype=torch.float64) for name, total in self.state.sums.items()}
 
     def _check_finite(self, numbers: dict[str, Any], prefix: str = "") -> None:

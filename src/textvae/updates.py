@@ -1,7 +1,6 @@
 """How a step changes the weights. A step is one update of the decoder, whatever else an update does."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -18,11 +17,21 @@ from textvae.parts.posteriors import DiagonalGaussian
 from textvae.parts.refinement import gaussian_of, parameters_of, refined_path, still, through_refinement
 
 
-def optimizer_for(parameters: Any, settings: s.Adam | s.AdamW | s.Sgd) -> torch.optim.Optimizer:
-    """The optimizer that settings describe, in torch's fused form: one pass over the weights."""
+def optimizer_for(parameters: Iterable[nn.Parameter], settings: s.Adam | s.AdamW | s.Sgd) -> torch.optim.Optimizer:
+    """Build the optimizer that settings describe, in torch's fused form: one pass over the weights.
+
+    Every parameter has its slots from the beginning, at the zeros that its first step would start from. torch makes
+    them at a parameter's first gradient, but its fused SGD fails where some parameters have momentum and others had
+    no gradient yet, such as the decoder's after updates of the encoder alone.
+    """
     options = settings.model_dump(exclude={"name"})
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[settings.name]
-    return kind(parameters, **options, fused=True)
+    optimizer = kind(parameters, **options, fused=True)
+    for parameter in (each for group in optimizer.param_groups for each in group["params"]):
+        optimizer.state[parameter] = {name: torch.zeros_like(parameter) for name in settings.slots}
+        if "exp_avg" in settings.slots:
+            optimizer.state[parameter]["step"] = torch.zeros((), device=parameter.device)
+    return optimizer
 
 
 def joint(

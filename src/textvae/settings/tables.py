@@ -246,6 +246,11 @@ class Adam(Strict):
     betas: Annotated[tuple[Fraction, Fraction], Field(strict=False)] = (0.9, 0.999)
     eps: PositiveFloat = 1e-8
 
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """What the optimizer keeps beside each parameter, in its shape."""
+        return ("exp_avg", "exp_avg_sq")
+
 
 class AdamW(Adam):
     """Adam with decoupled weight decay, Loshchilov and Hutter 2019."""
@@ -260,6 +265,11 @@ class Sgd(Strict):
     name: Literal["sgd"] = "sgd"
     lr: PositiveFloat = 1.0
     momentum: Fraction = 0.0
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """What the optimizer keeps beside each parameter, in its shape."""
+        return ("momentum_buffer",) if self.momentum else ()
 
 
 Optimizer = Annotated[Adam | AdamW | Sgd, Field(discriminator="name")]

@@ -64,6 +64,11 @@ class Lagrangian(Term):
         """The end of the run: a learned weight goes on changing."""
         return float(total)
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Where the learned weight stays."""
+        return RATE_BOUNDS if self.constraint == "rate" else DISTORTION_BOUNDS
+
     def multiplier(self, before: float | None, raw: Mapping[str, float]) -> float:
         """The weight after a step whose raw parts were `raw`, of the global batch, `before` that step.
 
@@ -75,11 +80,10 @@ class Lagrangian(Term):
         weight = self.start if before is None else before
         if not raw:
             return weight
+        low, high = self.bounds
         if self.constraint == "rate":
-            low, high = RATE_BOUNDS
             above = min(raw["lagrangian"] - self.target, self.target)  # a KL that explodes is no measure
             return min(max(weight + self.rate * above, low), high)
-        low, high = DISTORTION_BOUNDS
         log_weight = math.log(max(weight, low)) - self.rate * (raw["reconstruction"] - self.target)
         # Bounded before exp, which overflows for a target far above any loss, and after it, for its rounding.
         return min(max(math.exp(min(log_weight, math.log(high))), low), high)

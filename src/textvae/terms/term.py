@@ -50,6 +50,11 @@ class Term(Strict):
         """
         return None
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Where the learned factor of the weight stays."""
+        return 1.0, 1.0
+
     def multiplier(self, before: float | None, raw: Mapping[str, float]) -> float:
         """The learned factor of the weight after a step whose raw parts were `raw`; `before` is None at first."""
         return 1.0
