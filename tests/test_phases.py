@@ -295,6 +295,38 @@ class TestAggressive:
         assert asked == [(2, components) for components in [*expected, 4]]  # and the joint update has all
 
 
+class TestDecay:
+    def rates(self, run):
+        return {record["step"]: record["lr"] for record in training(run)}
+
+    def test_the_rate_falls_after_every_epoch_beyond_the_first_ones(self, trained):
+        run = trained("train.decay={factor=0.5, after=1}")
+        expected = {2: 0.02, 4: 0.02, 6: 0.02, 8: 0.02, 10: 0.01, 12: 0.01, 14: 0.005, 16: 0.005}
+        assert self.rates(run) == expected
+        assert self.rates(trained("train.decay={factor=0.5, after=0, every=3}"))[14] == 0.01
+        assert set(self.rates(trained("train.decay={}")).values()) == {0.02}  # 20 epochs, as in the program
+
+    def test_it_counts_from_the_phases_start(self, trained):
+        """Phases of 6 and 10 steps: epochs of 4 steps end within the run's, and the second optimizer is fresh."""
+        run = trained("train.decay={factor=0.5, after=0}", "train.log_every=1", phase=[{"share": 0.375}, {}])
+        assert list(self.rates(run).values()) == [0.02] * 4 + [0.01] * 2 + [0.02] * 4 + [0.01] * 4 + [0.005] * 2
+
+    @pytest.mark.parametrize("last", [8, 9])
+    def test_a_resumed_run_has_the_same_rates(self, trained, tmp_path, last):
+        """Stopped by Ctrl-C at the last step of an epoch, or at the first of the next."""
+        tables = {"train": {**TRAIN, "decay": {"factor": 0.5, "after": 1}, "optimizer": {"name": "sgd"}}}
+        whole = trained(**tables)
+
+        def stop(step, total, record):
+            if step == last:
+                signal.raise_signal(signal.SIGINT)
+
+        with pytest.raises(KeyboardInterrupt):
+            trained(**tables, progress=stop)
+        again = resume(tmp_path / "run2")
+        assert self.rates(again) == self.rates(whole) and same(weights(again), weights(whole))
+
+
 class TestRefined:
     def test_no_steps_is_vanilla(self, trained):
         refined = trained(model={**MODEL, "inference": {"name": "refined", "steps": 0}})

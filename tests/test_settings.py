@@ -591,3 +591,21 @@ def test_word_dropout_that_is_given_counts_for_another_decoder():
     given = {"decoder": {"name": "hybrid", "top": {"word_keep": 0.5}}}
     assert parse(merge(below, {"model": given}), {}).model.decoder.word_keep == 0.5
     assert parse(override(below, ["model.decoder.name=bytenet"]), {}).model.decoder.hidden == 512
+
+
+@pytest.mark.parametrize(
+    ("assignments", "norm", "value"),
+    [
+        ([], 5.0, 0.0),
+        (["train.clip_value=5.0"], 0.0, 5.0),
+        (["train.clip_value=5.0", "train.clip_norm=5.0"], 5.0, 5.0),
+        (["train.clip_norm=0.0"], 0.0, 0.0),
+        (["train.clip_value=0.0"], 5.0, 0.0),
+    ],
+)
+def test_clipping_element_by_element_switches_the_default_norm_off(assignments, norm, value):
+    settings = parse(override({}, assignments), TERMS)
+    assert (settings.train.clip_norm, settings.train.clip_value) == (norm, value)
+    written = settings.document()["train"]
+    assert (written["clip_norm"], written["clip_value"]) == (norm, value)  # spelled out, so that it is read back so
+    assert parse(tomllib.loads(settings.toml()), TERMS) == settings

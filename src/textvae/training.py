@@ -195,6 +195,7 @@ class Loop:
         if self.batches_of != epoch:
             self.batches_of, self.prepared = epoch, {}
             self.store, self.batches = epoch_data(self.corpus.split("train"), self.settings, epoch)
+        self._decay(state.step - state.phase_start)
         if self.update.name == "aggressive" and state.aggressive:
             encoder_updates(self._encoder_update, self.update)
         raw = self._updated(position, state.step, self._draws(state.step))
@@ -208,6 +209,14 @@ class Loop:
         state.sentences += len(rows)
         state.tokens += int(self.store.lengths[rows].sum())
         state.step += 1
+
+    def _decay(self, at: int) -> None:
+        """Lower the learning rate at a step of the phase with which an epoch begins, if it falls there."""
+        decay = self.settings.train.decay
+        epochs, within = divmod(at, self.steps_per_epoch)
+        if decay is not None and not within and decay.falls(epochs):
+            for group in self.optimizer.param_groups:
+                group["lr"] *= decay.factor
 
     def _encoder_update(self, number: int) -> tuple[float, int]:
         """One update of the encoder alone, on a batch drawn from the epoch's; its nats and tokens."""
