@@ -44,6 +44,7 @@ SCORES = {
     "nll_iw_kind": "importance-weighted",
     "iw_samples": 500,
     "iw_sentences": 50,
+    "bound_iw_sentences": 19.5,
     "mutual_information": 2.5,
     "mutual_information_sentences": 100,
     "mutual_information_ceiling": math.log(100),
@@ -61,6 +62,7 @@ EXACT = {
     "nll_iw": 20.0,
     "nll_iw_kind": "exact",
     "iw_samples": 0,
+    "bound_iw_sentences": 20.0,
     "mutual_information": None,
     "mutual_information_sentences": None,
     "mutual_information_ceiling": None,
@@ -137,6 +139,7 @@ def test_every_number_of_the_table_by_hand(three):
         "run": "vanilla",
         "NLL": "19.00 ± 0.25",
         "by": "iw500/50",
+        "bound of these": "19.50",
         "vs base": "-5.0 %",
         "reconstr.": "17.00",
         "KL": "3.00",
@@ -148,10 +151,34 @@ def test_every_number_of_the_table_by_hand(three):
         "method": "kl",
     }
     assert rows[0][-1] == "kl × 0.5 + mu-forcing margin=3"
-    assert rows[2][1:5] == ["20.00 ± 0.25", "exact/50", "0.0 %", "20.00"] and rows[2][-1] == "language model"
-    assert rows[2][5:9] == [DASH] * 4 and rows[2][10] == DASH
+    assert (
+        rows[2][1:6] == ["20.00 ± 0.25", "exact/50", "20.00", "0.0 %", "20.00"] and rows[2][-1] == "language model"
+    )
+    assert rows[2][6:10] == [DASH] * 4 and rows[2][11] == DASH
     assert any(note.endswith("can be at most 4.61 nats.") for note in found.notes)
     assert not any(note.startswith("Careful") for note in found.notes)
+
+
+def test_uneven_weights_an_estimated_rate_and_what_is_null_are_told(make):
+    """The caveat of a run's own NLL; the standard error of a KL that is estimated; a reason for each null."""
+    few = {"iw_effective_samples_low": 3.0, "rate_kind": "monte-carlo", "kl": -0.01, "kl_standard_error": 0.02}
+    gap = {"shuffle_gap": None, "shuffle_gap_standard_error": None, "reasons": {"shuffle_gap": "one sentence"}}
+    runs = [make("few", scores={**SCORES, **few, **gap}), make("other", "objective.kl.weight=0.5", log=[])]
+    found = compare(runs)
+    told = [note for note in found.notes if "uneven" in note]
+    assert len(told) == 1 and told[0].startswith("Careful: few: importance weights are uneven: one sentence in 20")
+    head, *rows = found.table()
+    assert rows[0][head.index("KL")] == "-0.01 ± 0.02 monte-carlo" and rows[1][head.index("KL")] == "3.00"
+    for row in found.document()["rows"]:
+        nulls = {name for name, value in row.items() if value is None}
+        nulls |= {f"deviations.{name}" for name, value in row["deviations"].items() if value is None}
+        assert set(row["reasons"]) == nulls and row["reasons"]["deviations.nll"] == "one run has no deviation"
+    first, second = (row["reasons"] for row in found.document()["rows"])
+    assert (
+        first["shuffle_gap"] == "one sentence" and "the training log has no speeds" in second["tokens_per_second"]
+    )
+    assert first["nll_relative_percent"] == "there is no NLL, or none of a run that it would be relative to"
+    assert first["mmd_squared"] == "the evaluation does not have it; evaluate again (--again)"
 
 
 def test_the_baseline_can_be_any_run_and_joins_the_others(three):
@@ -235,7 +262,7 @@ def test_labels_of_bounds_and_estimates_have_a_note_each(make):
         for n, (rate, nll) in enumerate(kinds)
     ]
     found = compare(folders)
-    assert [row[5] for row in found.table()[1:]] == ["3.00 upper", "3.00 monte-carlo"]
+    assert [row[6] for row in found.table()[1:]] == ["3.00 upper", "3.00 monte-carlo"]
     assert found.table()[1][2] == "iw500/50 surrogate"
     starts = [note.split(":")[0] for note in found.notes]
     assert {"KL upper", "KL monte-carlo", "NLL surrogate"} <= set(starts)
@@ -246,11 +273,11 @@ def test_information_from_below_and_above_is_a_range(make):
     other = {**between, "mutual_information_lower": 2.75, "mutual_information": 3.5}
     folders = [make("a", "train.seed=1", scores=between), make("b", "train.seed=2", scores=other)]
     first, second = compare(folders[:1]), compare(folders, by_seed=True)
-    assert first.table()[1][6] == "2.25 to 2.50" and second.table()[1][7] == "2.50 ± 0.35 to 3.00 ± 0.71"
+    assert first.table()[1][7] == "2.25 to 2.50" and second.table()[1][8] == "2.50 ± 0.35 to 3.00 ± 0.71"
     assert any(note.startswith("MI from one number to another") for note in second.notes)
     plain, old = compare([make("c", scores=SCORES)]), compare([make("d", scores={**SCORES, "rate_kind": "upper"})])
-    assert plain.table()[1][6] == "2.50" and not any("one number to" in note for note in plain.notes)
-    assert old.table()[1][6] == "at most 2.50"
+    assert plain.table()[1][7] == "2.50" and not any("one number to" in note for note in plain.notes)
+    assert old.table()[1][7] == "at most 2.50"
     chosen = [make("e", scores={**between, "rate_kind": "upper"}), *folders]
     assert "an estimate from above" in " ".join(compare(chosen, scores=["mutual_information"]).notes)
     assert "an estimate from above" not in " ".join(compare(folders, scores=["mutual_information"]).notes)
@@ -258,7 +285,9 @@ def test_information_from_below_and_above_is_a_range(make):
 
 def test_a_point_posterior_and_old_evaluations_have_dashes(make, tmp_path):
     point = {**SCORES, "reasons": {"kl": "the point posterior has no density"}}
-    point |= dict.fromkeys(("kl", "rate_kind", "bound", "nll_iw", "nll_iw_standard_error", "nll_iw_kind"))
+    point |= dict.fromkeys(
+        ("kl", "rate_kind", "bound", "bound_iw_sentences", "nll_iw", "nll_iw_standard_error", "nll_iw_kind")
+    )
     old = {"split": "test", "reconstruction": 18.0}
     folders = [
         make("point", scores=point),
@@ -266,8 +295,8 @@ def test_a_point_posterior_and_old_evaluations_have_dashes(make, tmp_path):
     ]
     found = compare(folders)
     first, second = found.table()[1:]
-    assert first[1:6] == [DASH, DASH, DASH, "17.00", DASH]
-    assert second[1:11] == [DASH, DASH, DASH, "18.00", *[DASH] * 6]
+    assert first[1:7] == [DASH, DASH, DASH, DASH, "17.00", DASH]
+    assert second[1:12] == [DASH, DASH, DASH, DASH, "18.00", *[DASH] * 6]
     assert found.document()["runs"]["point"]["reasons"] == point["reasons"]
     assert sorted(path.name for path in found.write(tmp_path / "out")) == [
         "comparison.csv", "comparison.json", "comparison.md", "curves.png",

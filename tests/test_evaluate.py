@@ -10,6 +10,7 @@ from textvae import settings as s
 from textvae.batches import TokenStore, build, collate
 from textvae.comparison.rows import evaluated_paths
 from textvae.corpora import grammar
+from textvae.diagnose import diagnose
 from textvae.errors import RequestError
 from textvae.evaluate import NUMBERS, evaluate, importance_weighted, shuffle_gap, subset, true_distance
 from textvae.metrics.discrepancy import squared_mmd
@@ -236,6 +237,94 @@ def test_a_language_model_has_an_exact_likelihood_and_no_latent_scores(tmp_path,
     missing = ("kl", "rate_kind", "mutual_information", "active_units", "kl_per_dimension", "shuffle_gap")
     assert all(found[name] is None for name in missing)
     assert "bound:exact" in found["signature"]
+
+
+def test_the_bound_of_the_sentences_that_the_likelihood_is_of_stands_beside_it(tmp_path, text):
+    """Of a language model it is the same number, and the reconstruction of all is another one."""
+    exact = evaluate(trained(tmp_path / "lm", text, "language-model").folder, iw_sentences=5)
+    assert exact["bound_iw_sentences"] == pytest.approx(exact["nll_iw"], abs=1e-4)
+    assert abs(exact["reconstruction"] - exact["nll_iw"]) > 0.01
+    run = trained(tmp_path / "vae", text)
+    found = evaluate(run.folder, iw_samples=30, iw_sentences=5)
+    store = corpus_of(run).split("test")
+    scores = score(run.model(), store)
+    assert found["bound_iw_sentences"] == pytest.approx(scores.bound[subset(len(store), 5, 0)].mean().item())
+    assert found["kl_standard_error"] == pytest.approx(scores.rate.std().item() / len(store) ** 0.5)
+
+
+def test_how_even_the_weights_are_is_told(tmp_path, text):
+    """The number of effective samples of each sentence, by hand from the weights of its own codes."""
+    run = trained(tmp_path / "run", text)
+    store, model = corpus_of(run).split("test"), run.model().eval()
+    found = evaluate(run.folder, iw_samples=40, iw_sentences=6)
+    effective, rows = [], subset(len(store), 6, 0)
+    with torch.no_grad():
+        for row in rows:
+            batch = collate(store, np.array([row]))
+            posterior = model.encode(batch)
+            z = posterior.rsample(sentence_noise(0, batch.index), 40)
+            ratio = model.prior.log_prob(z) - posterior.log_prob(z)
+            weights = (model.log_px(batch, z).double().sum(-1) + ratio)[:, 0].softmax(0)
+            effective.append(1 / weights.square().sum().item())
+    assert found["iw_effective_samples"] == pytest.approx(np.median(effective), rel=1e-4)
+    assert found["iw_effective_samples_low"] == pytest.approx(np.quantile(effective, 0.05), rel=1e-4)
+    assert 0 <= found["iw_heavy_tailed"] <= 1
+    few = evaluate(run.folder, iw_samples=24, iw_sentences=6)
+    assert few["iw_heavy_tailed"] is None and "it takes 25" in few["reasons"]["iw_heavy_tailed"]
+
+
+def one_sentence(folder, tmp_path, tiny_sentences, method="mu-forcing", **model):
+    """A run whose test split has one sentence."""
+    for name, lines in (("train", tiny_sentences), ("test", tiny_sentences[:1])):
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    files = {
+        name: str(tmp_path / f"{part}.txt") for name, part in zip(SPLITS, ("train", "train", "test"), strict=True)
+    }
+    latent = 0 if method == "language-model" else 3
+    tables = {**SMALL, "model": {**SMALL["model"], "latent": latent, **model}, "data": files}
+    return train(load_settings(method=method, **tables), folder)
+
+
+SPLITS = ("train", "valid", "test")
+ONE = "one sentence has no other that its code could be told from"
+
+
+@pytest.mark.parametrize("method", ["mu-forcing", "language-model", "semi-implicit"])
+def test_of_one_sentence_every_null_has_its_own_reason_and_nothing_undefined_is_0(method, tmp_path, tiny_sentences):
+    run = one_sentence(tmp_path / "run", tmp_path, tiny_sentences, method)
+    found = evaluate(run.folder, iw_samples=1, iw_sentences=1)
+    reasons = found["reasons"]
+    assert set(reasons) == {name for name, value in found.items() if value is None}
+    assert not [name for name, value in found.items() if value == 0.0 and isinstance(value, float)]
+    alone = "one sentence has no deviation"
+    assert reasons["nll_iw_standard_error"] == reasons["bound_standard_error"] == alone
+    if method == "language-model":
+        assert reasons["kl"] == reasons["shuffle_gap"] == reasons["active_units"] == "a language model has no code"
+        assert "exact: nothing is weighted" in reasons["iw_effective_samples"]
+        return
+    assert reasons["kl_standard_error"] == alone
+    for name in ("mutual_information", "mutual_information_ceiling", "shuffle_gap", "shuffle_gap_standard_error"):
+        assert reasons[name] == ONE
+    assert reasons["active_units"] == "the mean of one sentence does not vary"
+    assert reasons["log_det_covariance"] == "1 sentences are too few for a covariance of 3 dimensions"
+    assert reasons["mmd_squared"] == reasons["mmd_squared_standard_error"] == "there is one code only"
+    assert "nothing to be weighed against" in reasons["iw_effective_samples"]
+    if method == "semi-implicit":
+        assert reasons["mutual_information_lower"] == ONE and "closed form" in reasons["kl_per_dimension"]
+    with pytest.raises(RequestError, match="--split test: has one sentence, and a diagnosis compares"):
+        diagnose(run.folder, "test")
+
+
+def test_the_error_of_the_shuffle_gap_knows_that_neighbours_share_a_code(tmp_path, text):
+    run = trained(tmp_path / "run", text)
+    found = evaluate(run.folder, iw_samples=2, iw_sentences=2, seed=3)
+    store, model = corpus_of(run).split("test"), run.model().eval()
+    gap = shuffle_gap(model, store, score(model, store, 3), 3).numpy()
+    own = gap[np.random.default_rng([3, 2]).permutation(len(gap))]
+    deviations = own - own.mean()
+    total = (deviations * (deviations + np.roll(deviations, 1) + np.roll(deviations, -1))).sum()
+    error = found["shuffle_gap_standard_error"]
+    assert error == pytest.approx(math.sqrt(total / len(gap) / (len(gap) - 3)))
 
 
 def test_character_models_give_bits_per_character(tmp_path, text):

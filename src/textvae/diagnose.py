@@ -13,11 +13,12 @@ from textvae.corpora.store import spaced
 from textvae.errors import RequestError
 from textvae.evaluate import MI_SENTENCES, finite, latent_scores, model_of
 from textvae.generate.trained import Trained
+from textvae.metrics.likelihood import standard_error
 from textvae.metrics.text import distinct
 from textvae.objective import load_settings
 from textvae.parts.priors import StandardNormal
 from textvae.run import Run, corpus_of
-from textvae.scores import both_densities, score
+from textvae.scores import Scores, both_densities, score
 from textvae.settings import BatchNormPosterior, Settings, VmfPosterior
 from textvae.terms.mu_forcing import MuForcing
 
@@ -71,7 +72,7 @@ def diagnose(folder: Path | str, split: str = "valid", seed: int = 0) -> Diagnos
     """Diagnose a run on a split.
 
     Raises:
-        RequestError: when the run or the split cannot be used, or the data has changed.
+        RequestError: when the run or the split cannot be used, the split has one sentence, or the data has changed.
     """
     run = Run.open(folder)
     corpus = corpus_of(run)
@@ -85,6 +86,11 @@ def diagnose(folder: Path | str, split: str = "valid", seed: int = 0) -> Diagnos
 def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, different: int, seed: int) -> Diagnosis:
     """The diagnosis of a model with a code."""
     rows = spaced(len(store), SENTENCES)
+    if len(rows) < 2:
+        raise RequestError(
+            f"--split {split}: has one sentence, and a diagnosis compares the codes of several; "
+            "take another split, such as --split train"
+        )
     scores = score(trained.model, store, seed, rows=rows)
     found = latent_scores(trained.model, store, scores, seed, both_densities(scores, MI_SENTENCES), rows)
     found |= {name: finite(found[name]) for name in ("mutual_information", "mutual_information_lower")}
@@ -100,7 +106,7 @@ def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, differ
     flat = isinstance(trained.model.prior, StandardNormal)
     active = found["active_units"]["0.01"]
     sentences = [
-        _verdict(collapsed, uses, kl, scores.rate_kind, since),
+        _verdict(collapsed, uses, _paid(scores), since),
         _target(run.settings, kl, scores.reconstruction.mean().item()),
         _told(found),
         ("" if off is None else f"{off} of {found['latent']} dimensions are off (KL below {DIMENSION_OFF} nats); ")
@@ -156,10 +162,20 @@ def prior_moment_matched(latent: int, sentences: int) -> float:
     return latent * (latent + 3) / (4 * sentences)
 
 
-def _verdict(collapsed: bool, uses: bool, kl: float | None, kind: str | None, since: int | None) -> str:
-    if kl is None:
+def _paid(scores: Scores) -> tuple[float, str] | None:
+    """The KL, and how it reads: with its standard error where it is estimated from drawn codes."""
+    if scores.rate is None:
+        return None
+    kl, exact = scores.rate.mean().item(), scores.rate_kind == "exact"
+    error = "" if exact else f" ± {standard_error(scores.rate):.2f}"
+    said = "KL" if exact else f"KL, {scores.rate_kind}"
+    return kl, f"{round(kl, 2) + 0.0:.2f}{error} nats a sentence ({said})"  # never -0.00
+
+
+def _verdict(collapsed: bool, uses: bool, rate: tuple[float, str] | None, since: int | None) -> str:
+    if rate is None:
         return "This is an autoencoder: nothing is paid for the code, and a draw of the prior need not be a code."
-    paid = f"{round(kl, 2) + 0.0:.2f} nats a sentence ({'KL' if kind == 'exact' else f'KL, {kind}'})"  # never -0.00
+    kl, paid = rate
     if not collapsed:
         return f"The posterior has not collapsed: the code costs {paid}."
     if kl >= LITTLE_KL:

@@ -1,15 +1,16 @@
 """Likelihood and latent scores of a run on one split: weight 1, dropout off, float32, every sentence once."""
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 import textvae
@@ -20,8 +21,15 @@ from textvae.files import write_json, writing
 from textvae.metrics import latent
 from textvae.metrics.discrepancy import SquaredMmd, squared_mmd
 from textvae.metrics.information import MutualInformation, information_bounds, mutual_information
-from textvae.metrics.likelihood import bits_per_character, importance_weighted_nll, perplexity, standard_error
+from textvae.metrics.likelihood import (
+    bits_per_character,
+    cyclic_standard_error,
+    importance_weighted_nll,
+    perplexity,
+    standard_error,
+)
 from textvae.metrics.signature import SOFTMAX, signature
+from textvae.metrics.weights import LOW, SAMPLES, effective_samples, heavy, pareto_shape
 from textvae.model import TextVAE
 from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.posteriors.semi_implicit import noise_of_means
@@ -55,11 +63,40 @@ LATENT = (
     "shuffle_gap",
     "shuffle_gap_standard_error",
 )
+# Scores that are null for the same reasons.
+RATE = ("kl", "kl_standard_error", "rate_kind")
+BOUND = (
+    "bound",
+    "bound_standard_error",
+    "bound_iw_sentences",
+    "perplexity_bound",
+    "perplexity_bound_without_end",
+    "bits_per_character",
+)
+IMPORTANCE = (
+    "nll_iw",
+    "nll_iw_standard_error",
+    "nll_iw_kind",
+    "perplexity_iw",
+    "perplexity_iw_without_end",
+    "surprisal",
+    "gap_to_surprisal",
+    "gap_to_surprisal_standard_error",
+)
+SURPRISAL = IMPORTANCE[-3:]
+WEIGHTS = ("iw_effective_samples", "iw_effective_samples_low", "iw_heavy_tailed")
+INFORMATION = ("mutual_information", "mutual_information_sentences", "mutual_information_ceiling")
+GAP = ("shuffle_gap", "shuffle_gap_standard_error")
+COVARIANCE = ("log_det_covariance", "log_det_covariance_standard_deviation")
+NORM = ("mean_squared_norm", "mean_squared_norm_standard_deviation")
+MOMENTS = ("kl_moment_matched", "kl_moment_matched_standard_deviation")
+MMD = ("mmd_squared", "mmd_squared_standard_error", "mmd_squared_prior_deviation", "mmd_signature")
 # Every number that an evaluation may have, by its path; which ones it has depends on the model and the text.
 NUMBERS = frozenset(
     """sentences tokens tokens_without_end reconstruction kl rate_kind bound bound_samples bound_standard_error
     perplexity_bound perplexity_bound_without_end nll_iw nll_iw_kind nll_iw_standard_error perplexity_iw
-    perplexity_iw_without_end iw_samples iw_sentences iw_components active_units.0.01 active_units.0.2
+    perplexity_iw_without_end iw_samples iw_sentences iw_components iw_effective_samples iw_effective_samples_low
+    iw_heavy_tailed bound_iw_sentences kl_standard_error active_units active_units.0.01 active_units.0.2
     bits_per_character surprisal entropy gap_to_surprisal gap_to_surprisal_standard_error information_bounds.lower
     information_bounds.above_lower information_bounds.above_lower_standard_error information_bounds.below_upper
     information_bounds.below_upper_standard_error information_bounds.entropy information_bounds.distortion
@@ -71,6 +108,18 @@ NUMBERS = frozenset(
 IW_TOKENS = 16_384
 
 Progress = Callable[[int, int], None]
+
+
+class Weighted(NamedTuple):
+    """The importance-weighted -log p(x) of each sentence, in nats, and how even its weights are.
+
+    `effective` are the effective samples and `shape` Pareto's k of their tail (`metrics.weights`); None for a
+    language model, whose likelihood is exact, and `shape` for fewer than 25 samples.
+    """
+
+    nll: Float64[Tensor, " n"]
+    effective: Float64[Tensor, " n"] | None
+    shape: Float64[Tensor, " n"] | None
 
 
 def evaluate(
@@ -98,12 +147,15 @@ def evaluate(
     model = model_of(run)
     scores = score(model, store, seed)
     rows = subset(len(store), iw_sentences, seed)
-    nll = importance_weighted(model, store, rows, iw_samples, seed, progress)
+    weighted = importance_weights(model, store, rows, iw_samples, seed, progress)
+    nll = None if weighted is None else weighted.nll
     components = _components(model)
     report = {
         "split": split,
         **likelihoods(scores, store),
         **importance(nll, store, rows, iw_samples if scores.posterior else 0, components),
+        **evenness(weighted, iw_samples),
+        "bound_iw_sentences": None if scores.bound is None else scores.bound[torch.as_tensor(rows)].mean().item(),
         **latent_scores(model, store, scores, seed, known := both_densities(scores, MI_SENTENCES)),
     }
     if run.settings.data.tokenizer.name == "character" and scores.bound is not None:
@@ -145,46 +197,67 @@ def evaluate(
 
 
 def _reasons(run: Run, report: dict[str, Any]) -> dict[str, str]:
-    """Why a score is null, for every score that is."""
+    """Why a score is null, for every score that is; of several reasons the one that alone suffices."""
     model = run.settings.model
-    posterior, prior = model.posterior.name, model.prior.name
-    if not model.latent:
-        why = dict.fromkeys(LATENT + ("kl", "rate_kind"), "a language model has no code")
-    else:
-        why = dict.fromkeys(("kl", "rate_kind", "bound", "nll_iw"), f"the {posterior} posterior has no density")
-        why["mutual_information"] = why["kl"]
-        if posterior != "semi-implicit":
-            one = "there is one estimate, by the posterior's own density"
-            why["mutual_information_lower"] = why["kl"] if posterior == "point" else one
-        why["kl_per_dimension"] = f"the rate of {posterior} under {prior} has no closed form by dimension"
-        why["log_det_covariance"] = "codes lie on a sphere" if posterior == "vmf" else "the covariance is singular"
-        why["mean_squared_norm"] = why["log_det_covariance"]
-        why["kl_moment_matched"] = (
-            f"it is the distance to a standard normal, and the prior is {prior}"
-            if prior != "standard-normal"
-            else why["log_det_covariance"]
-        )
-        why["mmd_squared"] = why["kl_moment_matched"] if prior != "standard-normal" else "there is one code only"
-    derived = {
-        "log_det_covariance_standard_deviation": "log_det_covariance",
-        "mean_squared_norm_standard_deviation": "mean_squared_norm",
-        "kl_moment_matched_standard_deviation": "kl_moment_matched",
-        "mmd_squared_standard_error": "mmd_squared",
-        "mmd_squared_prior_deviation": "mmd_squared",
-        "mmd_signature": "mmd_squared",
-        "perplexity_bound": "bound",
-        "perplexity_bound_without_end": "bound",
-        "bound_standard_error": "bound",
-        "nll_iw_standard_error": "nll_iw",
-        "nll_iw_kind": "nll_iw",
-        "perplexity_iw": "nll_iw",
-        "perplexity_iw_without_end": "nll_iw",
-        "mutual_information_sentences": "mutual_information",
-        "mutual_information_ceiling": "mutual_information",
-    }
-    why["iw_components"] = "only a semi-implicit posterior is a mixture of draws"
+    posterior, prior, latent = model.posterior.name, model.prior.name, model.latent
+    sentences, weighed, samples = (report[name] for name in ("sentences", "iw_sentences", "iw_samples"))
+    # From the most special to the most general: the first one that says something of a score holds.
+    told: list[dict[str, str]] = []
+    density = f"the {posterior} posterior has no density"
+    if not latent:
+        told.append(dict.fromkeys((*LATENT, *RATE), "a language model has no code"))
+        told.append(dict.fromkeys(WEIGHTS, "a language model's likelihood is exact: nothing is weighted"))
+    elif report["kl"] is None and report["rate_kind"] is None:
+        scores = (*RATE, *BOUND, *IMPORTANCE, *WEIGHTS, *INFORMATION)
+        told.append(dict.fromkeys((*scores, "mutual_information_lower", "kl_per_dimension"), density))
+    told.append({"iw_components": "only a semi-implicit posterior is a mixture of draws"})
+    if prior != "standard-normal":
+        why = f"it is the distance to a standard normal, and the prior is {prior}"
+        told.append(dict.fromkeys((*MOMENTS, *MMD), why))
+    if posterior == "vmf":
+        told.append(dict.fromkeys((*COVARIANCE, *NORM), "codes lie on a sphere"))
+    if posterior != "semi-implicit":
+        why = "there is one estimate, by the posterior's own density"
+        told.append({"mutual_information_lower": why})
+    told.append({"kl_per_dimension": f"the rate of {posterior} under {prior} has no closed form by dimension"})
+    if sentences == 1:
+        told.append(dict.fromkeys(("bound_standard_error", "kl_standard_error"), "one sentence has no deviation"))
+        why = "one sentence has no other that its code could be told from"
+        told.append(dict.fromkeys((*INFORMATION, "mutual_information_lower", *GAP), why))
+        told.append({"active_units": "the mean of one sentence does not vary"})
+        told.append(dict.fromkeys(MMD, "there is one code only"))
+    if weighed == 1:
+        names = ("nll_iw_standard_error", "gap_to_surprisal_standard_error")
+        told.append(dict.fromkeys(names, "one sentence has no deviation"))
+    if samples == 1:
+        told.append(dict.fromkeys(WEIGHTS, "one sample a sentence has nothing to be weighed against"))
+    if samples < SAMPLES:
+        why = f"{samples} samples a sentence are too few for the tail of their weights; it takes {SAMPLES}"
+        told.append({"iw_heavy_tailed": why})
+    if sentences < 4:
+        told.append({"shuffle_gap_standard_error": "neighbours depend on each other; it takes four sentences"})
+    elif report["shuffle_gap"] is not None:
+        why = "neighbours depend on each other so much that their variance comes out below 0; take more sentences"
+        told.append({"shuffle_gap_standard_error": why})
+    if sentences < 5:
+        told.append({"mmd_squared_standard_error": "it takes five codes"})
+    few = min(sentences, KEPT) <= latent
+    why = f"{sentences:,} sentences are too few for a covariance of {latent} dimensions"
+    told.append(dict.fromkeys((*COVARIANCE, *MOMENTS), why if few else "the covariance of the codes is singular"))
+    told += [_without_perplexity(report, name) for name in ("bound", "nll_iw")]
+    told.append(dict.fromkeys(SURPRISAL, "a sentence is none of the grammar's"))
     nulls = [name for name, value in report.items() if value is None]
-    return {name: why.get(name, why.get(derived.get(name, ""), "not finite")) for name in nulls}
+    return {name: next((own[name] for own in told if name in own), "not finite") for name in nulls}
+
+
+def _without_perplexity(report: dict[str, Any], nats: str) -> dict[str, str]:
+    """Why a perplexity is null where its nats are not."""
+    if report[nats] is None:
+        return {}
+    name = "perplexity_bound" if nats == "bound" else "perplexity_iw"
+    whole = f"it is above {sys.float_info.max:.2g}"
+    only = whole if report[name] is None else "there are only end marks"
+    return {name: whole, f"{name}_without_end": only}
 
 
 def model_of(run: Run) -> TextVAE:
@@ -203,12 +276,16 @@ def likelihoods(scores: Scores, store: TokenStore) -> dict[str, Any]:
         "tokens_without_end": without_end,
         "reconstruction": scores.reconstruction.mean().item(),
         "kl": None if scores.rate is None else scores.rate.mean().item(),
+        "kl_standard_error": None if scores.rate is None else standard_error(scores.rate),
         "rate_kind": scores.rate_kind,
         "bound": None if bound is None else bound / len(scores),
         "bound_samples": 1,
         "bound_standard_error": None if scores.bound is None else standard_error(scores.bound),
         "perplexity_bound": None if bound is None else perplexity(bound, scores.tokens),
-        "perplexity_bound_without_end": None if bound is None else perplexity(bound, without_end),
+        # Pieces of one token may all be end marks.
+        "perplexity_bound_without_end": perplexity(bound, without_end)
+        if bound is not None and without_end
+        else None,
     }
 
 
@@ -242,6 +319,20 @@ def importance(
     }
 
 
+def evenness(weighted: Weighted | None, samples: int) -> dict[str, Any]:
+    """Effective sample sizes of the weights, and the share of sentences whose weights have a heavy tail.
+
+    The median over sentences, and the 5th percentile, which unlike the smallest does not fall with their number.
+    None where nothing is weighted, for one sample a sentence, and the share for fewer than 25.
+    """
+    effective, shape = (None, None) if weighted is None or samples < 2 else weighted[1:]
+    return {
+        "iw_effective_samples": None if effective is None else effective.quantile(0.5).item(),
+        "iw_effective_samples_low": None if effective is None else effective.quantile(LOW).item(),
+        "iw_heavy_tailed": None if shape is None else (shape > heavy(samples)).double().mean().item(),
+    }
+
+
 def latent_scores(
     model: TextVAE, store: TokenStore, scores: Scores, seed: int, known: Both, rows: np.ndarray | None = None
 ) -> dict[str, Any]:
@@ -253,22 +344,24 @@ def latent_scores(
     """
     if scores.posterior is None:
         return dict.fromkeys(LATENT)
-    mutual, lowest = (some and mutual_information(*some) for some in known)
+    # With one sentence there is no other that its code could be told from.
+    several = len(scores.kept) > 1
+    mutual, lowest = (mutual_information(*some) if some and several else None for some in known)
     index = scores.kept if rows is None else torch.as_tensor(rows)[scores.kept]
     with torch.no_grad():
         draws = scores.posterior.rsample(sentence_noise(mixed(seed, 1), index), DRAWS)
-    gap = shuffle_gap(model, store, scores, seed, rows)
+    gap = shuffle_gap(model, store, scores, seed, rows) if several else None
     prior, dimensions = model.prior, scores.rate_per_dimension
     assert scores.z is not None
     normal, noise = isinstance(prior, StandardNormal), noise_of_means(scores.posterior)
-    mmd = squared_mmd(scores.z) if normal and len(scores) > 1 else None
+    mmd = squared_mmd(scores.z) if normal and several else None
     flat = not isinstance(prior, UniformSphere)  # on a sphere a covariance says nothing
     values = (
         mutual and mutual.nats,
         lowest and lowest.nats,
         mutual and mutual.sentences,
         mutual and mutual.ceiling,
-        {str(t): latent.active_units(scores.posterior.mean, t, noise) for t in (0.01, 0.2)},
+        {str(t): latent.active_units(scores.posterior.mean, t, noise) for t in (0.01, 0.2)} if several else None,
         draws.shape[2],
         None if dimensions is None else dimensions.tolist(),
         *(_over_draws(latent.log_det_covariance, draws) if flat else (None, None)),
@@ -279,8 +372,8 @@ def latent_scores(
         mmd and mmd.standard_error,
         mmd and mmd.prior_deviation,
         mmd and _mmd_signature(mmd, seed),
-        gap.mean().item(),
-        standard_error(gap),
+        None if gap is None else gap.mean().item(),
+        None if gap is None else cyclic_standard_error(gap[_cycle(len(gap), seed)]),
     )
     return dict(zip(LATENT, values, strict=True))
 
@@ -329,7 +422,7 @@ def _mmd_signature(mmd: SquaredMmd, seed: int) -> str:
     )
 
 
-def importance_weighted(
+def importance_weights(
     model: TextVAE,
     store: TokenStore,
     rows: np.ndarray,
@@ -337,8 +430,8 @@ def importance_weighted(
     seed: int = 0,
     progress: Progress | None = None,
     tokens: int = IW_TOKENS,
-) -> Float64[Tensor, " n"] | None:
-    """-log (1/S) sum_s p(x, z_s) / q(z_s|x) of each of the sentences `rows`, in nats; z_s from q(z|x).
+) -> Weighted | None:
+    """Estimate -log (1/S) sum_s p(x, z_s) / q(z_s|x) of each of the sentences `rows`, in nats; z_s from q(z|x).
 
     An upper bound in expectation that falls to -log p(x) as S grows. Of a language model it is -log p(x); None for
     a posterior without density. For a semi-implicit posterior, q is the mixture of the draw's own component and K
@@ -347,8 +440,8 @@ def importance_weighted(
 
     Source: Burda et al. 2016, eq. 8; the estimate of Fu et al. 2020, Table 2.
     """
-    found = torch.empty(len(store), dtype=torch.float64)
-    done = 0
+    found = torch.empty(3, len(store), dtype=torch.float64)
+    done, weighs, tailed = 0, model.prior is not None, samples >= SAMPLES
     with evaluating(model):
         prior = model.prior
         for batch in evaluation_batches(store, max(1, tokens // samples), rows):
@@ -367,11 +460,30 @@ def importance_weighted(
                     for some in z.split(max(1, tokens // batch.ids.numel()))
                 ]
                 weights = torch.cat(log_px) + (prior.log_prob(z) - log_q).double()
-            found[index] = importance_weighted_nll(weights).cpu()
+            found[0, index] = importance_weighted_nll(weights).cpu()
+            if weighs:
+                found[1, index] = effective_samples(weights).cpu()
+                if (shape := pareto_shape(weights)) is not None:
+                    found[2, index] = shape.cpu()
             done += len(index)
             if progress is not None:
                 progress(done, len(rows))
-    return found[torch.as_tensor(rows)]
+    nll, effective, shapes = found[:, torch.as_tensor(rows)]
+    return Weighted(nll, effective if weighs else None, shapes if weighs and tailed else None)
+
+
+def importance_weighted(
+    model: TextVAE,
+    store: TokenStore,
+    rows: np.ndarray,
+    samples: int,
+    seed: int = 0,
+    progress: Progress | None = None,
+    tokens: int = IW_TOKENS,
+) -> Float64[Tensor, " n"] | None:
+    """Estimate -log p(x) of each of the sentences `rows` as `importance_weights` does, in nats."""
+    found = importance_weights(model, store, rows, samples, seed, progress, tokens)
+    return None if found is None else found.nll
 
 
 def shuffle_gap(
@@ -382,7 +494,7 @@ def shuffle_gap(
     Codes go round a random cycle of the kept sentences (of `rows`, or of all), so that none keeps its own.
     """
     assert scores.z is not None
-    cycle = torch.from_numpy(np.random.default_rng([seed, 2]).permutation(len(scores.kept)))
+    cycle = _cycle(len(scores.kept), seed)
     others = torch.empty_like(scores.z)
     others[cycle] = scores.z[cycle.roll(1)]
     kept = (np.arange(len(store)) if rows is None else np.asarray(rows))[scores.kept.numpy()]
@@ -393,6 +505,11 @@ def shuffle_gap(
             log_px = model.log_px(batch, others[torch.from_numpy(at)].to(model.device)[None])
             found[at] = -log_px.double().sum(-1)[0].cpu()
     return found - scores.reconstruction[scores.kept]
+
+
+def _cycle(sentences: int, seed: int) -> Int[Tensor, " kept"]:
+    """The order in which codes go round: each sentence is given the code of the one before it."""
+    return torch.from_numpy(np.random.default_rng([seed, 2]).permutation(sentences))
 
 
 def subset(sentences: int, wanted: int | None, seed: int) -> np.ndarray:
@@ -435,6 +552,8 @@ def bounds_of_information(
         return None, "the posterior has no density"
     if store.window is not None or store.counts["dropped"] or store.counts["cut"] or (store.ids == UNK).any():
         return None, "the entropy is of whole sentences, none left out, cut, or with unknown words"
+    if len(scores.kept) < 2:
+        return None, "one sentence has no standard error, and no other that its code could be told from"
     rows, entropy = scores.kept[looked_at(scores, MI_SENTENCES)], grammar.reviews().entropy
     bounds = information_bounds(entropy, scores.reconstruction[rows], scores.rate[rows], *above, below)
     return {name: finite(value) for name, value in asdict(bounds).items()}, None

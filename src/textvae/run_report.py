@@ -8,6 +8,7 @@ from jaxtyping import Float
 from textvae.batches import TokenStore
 from textvae.corpora import grammar
 from textvae.diagnose import SAMPLES, diagnose
+from textvae.errors import RequestError
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import GREEDY, Trained
 from textvae.metrics.text import distinct
@@ -45,8 +46,16 @@ def described(
         # Greedily a language model has one sentence.
         samples=trained.sample(5, seed=seed, decoding=GREEDY if coded else Decoding("sample")),
         interpolation=trained.interpolate_prior(seed=seed, steps=7) if coded else [],
-        verdict=" ".join(diagnose(run.folder, seed=seed).sentences),
+        verdict=_verdict(run, seed),
     )
+
+
+def _verdict(run: Run, seed: int) -> str:
+    """The sentences of a diagnosis, or why there is none."""
+    try:
+        return " ".join(diagnose(run.folder, seed=seed).sentences)
+    except RequestError as error:
+        return f"No diagnosis: {error}"
 
 
 def attributes_of(run: Run, store: TokenStore, rows: np.ndarray | None = None) -> dict[str, list[str]]:

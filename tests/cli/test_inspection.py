@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from textvae.cli.inspection import measures, table
+from textvae.cli.inspection import caveats, measures, table
 
 from .conftest import SMALL, assigned, call, refused
 
@@ -49,6 +49,25 @@ def test_what_stands_in_for_a_density_and_what_the_prior_would_have_is_said():
     other = {name: unit for name, _, unit in measures({**given, "sentences": 32, "kl_moment_matched": None})}
     assert other["squared norm of the mean"] == other["log det covariance"] == "of sampled codes"
     assert "exact, 4" in {name: unit for name, _, unit in measures({**given, "nll_iw_kind": "exact"})}["NLL"]
+
+
+def test_the_bound_of_the_drawn_sentences_and_the_effective_samples_stand_beside_the_likelihood():
+    given = {"nll_iw": 3.0, "iw_samples": 500, "iw_sentences": 4, "sentences": 9, "bound_iw_sentences": 3.5}
+    given |= {"iw_effective_samples": 60.0, "iw_effective_samples_low": 4.0, "iw_heavy_tailed": 0.5, "latent": 2}
+    rows = {name: (value, unit) for name, value, unit in measures(given)}
+    assert rows["bound of the same"] == ("3.50", "nats/sentence, on the NLL's sentences")
+    assert rows["effective samples"] == ("60.0", "of 500, the median; 4.0 at the 5th percentile; heavy tails: 50 %")
+    assert caveats(given)[0].startswith(
+        "careful: importance weights are uneven: one sentence in 20 has at most 4.0"
+    )
+    every = {name: value for name, value, _ in measures({**given, "iw_sentences": 9})}
+    assert every["bound of the same"] == "–" and caveats({}) == []
+
+
+def test_an_estimated_rate_has_its_error():
+    given = {"kl": -0.01, "kl_standard_error": 0.02, "rate_kind": "monte-carlo", "latent": 2}
+    assert {name: value for name, value, _ in measures(given)}["KL"] == "-0.01 ± 0.02"
+    assert {name: value for name, value, _ in measures({**given, "rate_kind": "exact"})}["KL"] == "-0.01"
 
 
 def test_two_estimates_of_the_information_stand_together():

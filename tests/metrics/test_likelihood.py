@@ -11,6 +11,7 @@ from scipy import integrate, special
 from textvae.errors import RequestError
 from textvae.metrics.likelihood import (
     bits_per_character,
+    cyclic_standard_error,
     importance_weighted_nll,
     log_mean_exp,
     perplexity,
@@ -144,3 +145,18 @@ def test_nothing_to_average_is_refused(call, message):
     with pytest.raises(RequestError) as caught:
         call()
     assert str(caught.value) == message
+
+
+def test_the_error_of_a_cycle_is_that_of_values_which_depend_on_their_neighbours():
+    """x_i + 0.8 x_(i-1) round a ring: the mean's variance is 1.8^2 / N, where independence would say 1 + 0.8^2."""
+    draws = torch.randn(4000, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for sign, factor in ((0.8, 1.8), (-0.5, 0.5), (0.0, 1.0)):
+        values = draws + sign * draws.roll(1, dims=1)
+        errors = torch.tensor([cyclic_standard_error(one) for one in values])
+        known = errors[errors.isfinite()]
+        assert values.mean(1).std().item() == pytest.approx(factor / math.sqrt(40), rel=0.05)
+        squares = known.square().sum() / len(errors)
+        if sign >= 0:
+            assert squares.item() == pytest.approx(factor**2 / 40, rel=0.05)
+    assert math.isnan(cyclic_standard_error(torch.arange(3.0)))
+    assert math.isnan(cyclic_standard_error(torch.tensor([1.0, -1.0] * 4)))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textvae.cli.inspection import signatures, table
+from textvae.cli.inspection import caveats, signatures, table
 from textvae.cli.output import DASH, columns, document, note, number, plain, result
 from textvae.cli.probing import probe_table
 from textvae.cli.progress import Bars
@@ -69,7 +69,7 @@ def print_all(
         "true_distance": _true_distances,
         "probes": _probes,
     }
-    blocks = ["\n".join([plain(head), table({str(run): found}), *signatures(found)])]
+    blocks = ["\n".join([plain(head), table({str(run): found}), *caveats(found), *signatures(found)])]
     for name, drawn in draw.items():
         title = name.replace("_", " ")
         blocks.append(drawn(found[name]) if found[name] else f"no {title}: {plain(found['reasons'][name])}")

@@ -65,7 +65,7 @@ def evaluate(
         document(scores)
         return
     head = f"{run}, {scores['split']}: {scores['sentences']:,} sentences, {scores['tokens']:,} tokens"
-    result("\n".join([plain(head), table({str(run): scores}), *signatures(scores)]))
+    result("\n".join([plain(head), table({str(run): scores}), *caveats(scores), *signatures(scores)]))
 
 
 def diagnose(
@@ -104,6 +104,14 @@ def signatures(scores: Mapping[str, Any]) -> list[str]:
     return [one for one in found if one]
 
 
+def caveats(scores: Mapping[str, Any]) -> list[str]:
+    """What is to be kept in mind about the scores of an evaluation."""
+    from textvae.metrics.weights import caveat
+
+    found = caveat(scores)
+    return [] if found is None else [f"careful: {found}"]
+
+
 def measures(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """What `evaluate` found, as rows of a name, a number and its unit; a dash for a score that is not there."""
     units, latent = scores.get("active_units") or {}, scores.get("latent")
@@ -120,9 +128,11 @@ def measures(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         samples += " by a surrogate density"
     return [
         ("reconstruction", _mean(scores, "reconstruction"), NATS),
-        ("KL", _mean(scores, "kl"), f"{NATS}, {scores.get('rate_kind')}"),
+        ("KL", _rate(scores), f"{NATS}, {scores.get('rate_kind')}"),
         ("bound", _mean(scores, "bound"), NATS),
         ("NLL", _mean(scores, "nll_iw"), f"{NATS}, {samples}, {scores.get('iw_sentences')} sentences"),
+        ("bound of the same", _of_drawn(scores), f"{NATS}, on the NLL's sentences"),
+        ("effective samples", *_effective(scores)),
         ("entropy of the corpus", _mean(scores, "entropy"), f"{NATS}, exact"),
         ("NLL above the true one", _mean(scores, "gap_to_surprisal"), f"{NATS}, on the NLL's sentences"),
         ("perplexity of the bound", _mean(scores, "perplexity_bound"), "per token, end mark counted"),
@@ -146,6 +156,26 @@ def _mean(scores: Mapping[str, Any], name: str) -> str:
     error = scores.get(f"{name}_standard_error")
     value = number(scores.get(name))
     return value if error is None or value == DASH else f"{value} ± {number(error)}"
+
+
+def _rate(scores: Mapping[str, Any]) -> str:
+    """The KL, with its standard error where it is estimated from drawn codes."""
+    return number(scores.get("kl")) if scores.get("rate_kind") == "exact" else _mean(scores, "kl")
+
+
+def _of_drawn(scores: Mapping[str, Any]) -> str:
+    """The bound of the NLL's sentences, where these are not all."""
+    every = scores.get("iw_sentences") == scores.get("sentences")
+    return DASH if every else number(scores.get("bound_iw_sentences"))
+
+
+def _effective(scores: Mapping[str, Any]) -> tuple[str, str]:
+    """The median of effective samples, and what is known of the others."""
+    low, share = scores.get("iw_effective_samples_low"), scores.get("iw_heavy_tailed")
+    unit = f"of {scores.get('iw_samples')}, the median; {number(low, 1)} at the 5th percentile"
+    if share is not None:
+        unit += f"; heavy tails: {100 * share:.0f} %"
+    return number(scores.get("iw_effective_samples"), 1), unit
 
 
 def _information(scores: Mapping[str, Any], kind: str | None) -> str:

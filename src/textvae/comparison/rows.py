@@ -20,6 +20,7 @@ Value = float | int | str | None
 AVERAGED = (
     "nll",
     "nll_relative_percent",
+    "bound_iw_sentences",
     "bound",
     "reconstruction",
     "kl",
@@ -47,7 +48,7 @@ DESCRIBED = (
     "sentences",
 )
 # Standard errors over sentences: a row of one run has them.
-ERRORS = ("nll_standard_error", "shuffle_gap_standard_error")
+ERRORS = ("nll_standard_error", "shuffle_gap_standard_error", "kl_standard_error")
 # Columns that an evaluation has under the same name.
 LATENT = ("shuffle_gap", "log_det_covariance", "mean_squared_norm", "kl_moment_matched", "mmd_squared")
 SCORED = (
@@ -57,7 +58,7 @@ SCORED = (
     "mutual_information",
     "mutual_information_lower",
     *LATENT,
-    ERRORS[1],
+    *ERRORS[1:],
     *DESCRIBED[1:],
 )
 MIXED = "mixed"
@@ -94,7 +95,47 @@ class Row:
             **self.values,
             "deviations": dict(self.deviations),
             "scores": {name: {"value": v, "deviation": spread} for name, (v, spread) in self.chosen.items()},
+            "reasons": self.reasons(),
         }
+
+    def reasons(self) -> dict[str, str]:
+        """Why a number of the row or a deviation is null, for each that is."""
+        found = {name: self._reason(name) for name, value in self.values.items() if value is None}
+        for name, spread in self.deviations.items():
+            if spread is None:
+                why = (
+                    "one run has no deviation" if len(self.members) == 1 else "a run of the row has no such number"
+                )
+                found[f"deviations.{name}"] = why
+        for name, (value, spread) in self.chosen.items():
+            if value is None:
+                found[f"scores.{name}.value"] = self._reason(name)
+            if spread is None:
+                why = (
+                    "one run has no deviation" if len(self.members) == 1 else "a run of the row has no such number"
+                )
+                found[f"scores.{name}.deviation"] = why
+        return found
+
+    def _reason(self, name: str) -> str:
+        """Why one number is null: an evaluation's own reason where it has one."""
+        if name in ERRORS and len(self.members) > 1:
+            return "one run has it; of several, see the deviation over seeds"
+        if name in DESCRIBED and len({str(_numbers(member)[name]) for member in self.members}) > 1:
+            return "the runs of the row differ in it"
+        column = {"nll": "nll_iw", "nll_standard_error": "nll_iw_standard_error", "nll_kind": "nll_iw_kind"}
+        for member in self.members:
+            known = {**(member.more.get("reasons") or {}), **(member.scores.get("reasons") or {})}
+            for path in (column.get(name, name), name.split("_0.")[0]):
+                if path in known:
+                    return str(known[path])
+        if name == "nll_relative_percent":
+            return "there is no NLL, or none of a run that it would be relative to"
+        if name in ("tokens_per_second", "relative_speed"):
+            return "the training log has no speeds, or that of the run to be relative to has none"
+        if name == "final_kl_weight":
+            return "no term of the objective pays for the KL by a weight, or the log does not say it"
+        return "the evaluation does not have it; evaluate again (--again)"
 
 
 def rows_of(
@@ -218,6 +259,7 @@ def _numbers(member: Member) -> dict[str, Any]:
         "nll": scores.get("nll_iw"),
         "nll_standard_error": scores.get("nll_iw_standard_error"),
         "nll_kind": scores.get("nll_iw_kind"),
+        "bound_iw_sentences": _bound_of_drawn(scores),
         "active_units_0.01": units.get("0.01"),
         "active_units_0.2": units.get("0.2"),
         # Records are of equally many steps: over all of them, not their median, which hides a costly beginning.
@@ -225,6 +267,12 @@ def _numbers(member: Member) -> dict[str, Any]:
         "final_kl_weight": final_kl_weight(member.run.settings, training),
         **{name: scores.get(name) for name in SCORED},
     }
+
+
+def _bound_of_drawn(scores: Mapping[str, Any]) -> Any:
+    """The bound of the sentences that the NLL is of; older evaluations have it only if these are all."""
+    every = scores.get("iw_sentences") == scores.get("sentences")
+    return scores.get("bound_iw_sentences", scores.get("bound") if every else None)
 
 
 def final_kl_weight(settings: Settings, training: Sequence[Mapping[str, Any]]) -> float | None:

@@ -10,6 +10,7 @@ from textvae.comparison.rows import AVERAGED, DESCRIBED, ERRORS, MIXED, Row, Val
 from textvae.errors import RequestError
 from textvae.metrics.information import estimates
 from textvae.metrics.signature import SOFTMAX, parse
+from textvae.metrics.weights import caveat
 
 # Stands for a number that there is not, as on the command line.
 DASH = "–"
@@ -17,6 +18,7 @@ HEAD = (
     "run",
     "NLL",
     "by",
+    "bound of these",
     "vs base",
     "reconstr.",
     "KL",
@@ -64,9 +66,10 @@ def cells(rows: Sequence[Row], by_seed: bool) -> list[list[str]]:
             row.name,
             _spread(value["nll"], error),
             estimator(row),
+            _spread(value["bound_iw_sentences"], spread["bound_iw_sentences"]),
             signed(value["nll_relative_percent"], spread["nll_relative_percent"]),
             _spread(value["reconstruction"], spread["reconstruction"]),
-            _spread(value["kl"], spread["kl"])
+            _spread(value["kl"], spread["kl"] if by_seed or kind == "exact" else value["kl_standard_error"])
             + (f" {kind}" if value["kl"] is not None and kind != "exact" else ""),
             information,
             units(row),
@@ -136,6 +139,8 @@ def notes(rows: Sequence[Row], baseline: Row | None, speed: Row | None, by_seed:
     told = ["Nats per sentence, the end mark counted. by: importance samples / sentences."]
     over = "standard deviation over seeds" if by_seed else "standard error over sentences"
     told[0] += f" ±: {over}."
+    if any(value["bound_iw_sentences"] is not None for value in every):
+        told[0] += " bound of these: on the NLL's sentences, which other columns are not."
     if baseline is not None:
         told.append(f"vs base: NLL relative to {_name(baseline)}.")
     kinds = dict.fromkeys(value["rate_kind"] for value in every if value["kl"] is not None)
@@ -197,6 +202,9 @@ def _cautions(rows: Sequence[Row], by_seed: bool) -> list[str]:
     steps = {max((record["step"] for record in m.log if is_number(record.get("step"))), default=0) for m in members}
     if len(steps) > 1:
         told.append(f"Careful: the runs were trained for {', '.join(f'{n:,}' for n in sorted(steps))} steps.")
+    uneven = {member.name: caveat(member.scores) for member in members}
+    if not rows[0].chosen or "nll_iw" in rows[0].chosen:
+        told += [f"Careful: {shown(name)}: {found}." for name, found in uneven.items() if found is not None]
     unfinished = [shown(m.name) for m in members if m.finished is False]
     if unfinished:
         told.append(f"Careful: training has not come to its end in {', '.join(unfinished)}.")

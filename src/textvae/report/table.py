@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from textvae.metrics.information import estimates
+from textvae.metrics.weights import caveat
 from textvae.report.page import MISSING, digits_of, is_number, key, number, text
 
 Found = Mapping[str, Any]
@@ -38,18 +39,36 @@ def _with_error(key: str, error: str) -> Callable[[Found], str | None]:
 
 
 def _likelihood(found: Found) -> str | None:
-    """IW-NLL, its standard error, and from how many codes and sentences."""
+    """IW-NLL, its standard error, from how many codes and sentences, and their bound where these are not all."""
     value = _with_error("nll_iw", "nll_iw_standard_error")(found)
     codes, sentences = number(found.get("iw_samples")), number(found.get("iw_sentences"))
     how = "exact" if found.get("nll_iw_kind") == "exact" else f"{codes} codes each"
     if found.get("nll_iw_kind") == "surrogate":
         how += ", by a surrogate density"
-    return f"{value}<small>{how}, {sentences} sentences</small>" if value and codes and sentences else value
+    if not value or not codes or not sentences:
+        return value
+    drawn = number(found.get("bound_iw_sentences")) if sentences != number(found.get("sentences")) else None
+    their = f", their bound {drawn}" if drawn else ""
+    uneven = caveat(found)
+    return f"{value}<small>{how}, {sentences} sentences{their}</small>" + (
+        f"<small>Careful: {text(uneven)}</small>" if uneven else ""
+    )
+
+
+def _effective(found: Found) -> str | None:
+    """Effective samples: the median, the 5th percentile, and the share of sentences with a heavy tail."""
+    value, low = (number(found.get(f"iw_effective_samples{name}"), 1) for name in ("", "_low"))
+    share = found.get("iw_heavy_tailed")
+    tails = "" if share is None else f"; heavy tails: {100 * share:.0f} %"
+    return (
+        f"{value} of {number(found.get('iw_samples'))}<small>5th percentile {low}{tails}</small>" if value else None
+    )
 
 
 def _rate(found: Found) -> str | None:
-    """The KL, and how it was had where it is not exact."""
-    value = number(found.get("kl"))
+    """The KL; where it is not exact its standard error, and how it was computed."""
+    exact = found.get("rate_kind") == "exact"
+    value = number(found.get("kl")) if exact else _with_error("kl", "kl_standard_error")(found)
     how = {"upper": "an upper bound", "monte-carlo": "by drawn codes"}.get(str(found.get("rate_kind")))
     return f"{value}<small>{how}</small>" if value and how else value
 
@@ -190,6 +209,13 @@ ROWS = (
         "sentences",
         "Different ones among greedy samples. Few: the model repeats itself.",
         _distinct,
+        optional=True,
+    ),
+    Row(
+        "Effective samples",
+        "of the IW-NLL, the median",
+        "How many codes of equal weight the estimate is worth. With few, or heavy tails, it may be too high.",
+        _effective,
         optional=True,
     ),
     Row(
