@@ -112,10 +112,10 @@ def _sensitivity(numbers: Mapping[str, Any]) -> str:
     rows = []
     for name, found in numbers["sensitivity"].items():
         for curve in found["curves"]:
-            at = [
-                f"{100 * share:.0f} %, {nats:+.1f}"
-                for share, nats in zip(curve["changed"], curve["loss"], strict=True)
-            ]
+            at = ["–"] * len(found["distances"])
+            if curve["changed"] is not None:  # no gradient where the decoder ignores the code
+                both = zip(curve["changed"], curve["loss"], strict=True)
+                at = [f"{100 * share:.0f} %, {nats:+.1f}" for share, nats in both]
             rows.append([name, curve["kind"], *at, shown(found["half"][curve["kind"]])])
     distances = next(iter(numbers["sensitivity"].values()))["distances"]
     heading = "## Sensitivity: share of changed texts, and nats of log p(x|z) lost, as codes move"

@@ -120,6 +120,30 @@ def test_a_single_text_has_no_standard_error_and_json_takes_it(vae):
     assert "loss_standard_error" in null and set(told["reasons"]) == null
 
 
+def test_a_decoder_that_ignores_the_code_has_no_gradient_to_go_along(vae, monkeypatch):
+    """And not a curve of zeros; a text without one is left out of the means of the others."""
+    real = module._gradients
+
+    def flat(model, ids, codes, dead):
+        gradients, values = real(model, ids, codes)
+        gradients[dead] = 0.0
+        return gradients, values
+
+    monkeypatch.setattr(module, "_gradients", lambda *given: flat(*given, slice(None)))
+    none = sensitivity(vae, TEXTS, [1.0], directions=2)
+    for kind in ("gradient", "against"):
+        assert curve(none, kind)[1:] == (0, *[None] * 6)
+        assert none.half[kind] is None
+        assert "the decoder ignores the code" in none.document()["reasons"][f"curves.{kind}"]
+    assert curve(none, "random").texts == 3
+    monkeypatch.setattr(module, "_gradients", lambda *given: flat(*given, slice(2, 3)))
+    some = sensitivity(vae, TEXTS, [1.0], directions=2)
+    monkeypatch.undo()
+    two = curve(sensitivity(vae, TEXTS[:2], [1.0], directions=2), "gradient")
+    assert curve(some, "gradient").texts == 2
+    assert curve(some, "gradient").loss == pytest.approx(two.loss, rel=1e-4)
+
+
 def test_what_cannot_be_measured(vae, lm):
     for distances in ([], [0.0], [1.0, 1.0], [2.0, 1.0], [-1.0], [float("nan")], [float("inf")]):
         with pytest.raises(RequestError, match="must be above 0, rise, and be finite"):

@@ -97,6 +97,7 @@ def test_separation_by_hand():
     b = np.stack([11 * unit, 9 * unit - 7 * across]).astype(np.float32)
     assert separation(a, b, np.array([3.0, 4.0], np.float32)) == pytest.approx(10, rel=1e-5)
     assert separation(a, a, np.array([3.0, 4.0], np.float32)) == pytest.approx(0, abs=1e-6)
+    assert separation(a[:1], b[:1], np.array([3.0, 4.0], np.float32)) is None  # and not 1e30
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,9 @@ def sensitivity(
     for curve in found.curves:
         of = {"random": f"{directions} random directions", "gradient": "along the gradient"}.get(curve.kind)
         of = of or "against the gradient"
+        if curve.changed is None or curve.edits is None or curve.loss is None:
+            table.append([f"{of}: there is none", *[DASH] * len(found.distances), "the decoder ignores the code"])
+            continue
         table.append([f"{of}: changed", *(f"{100 * share:.0f} %" for share in curve.changed), ""])
         table.append(["  words that differ", *(number(value, 1) for value in curve.edits), ""])
         table.append(["  log p lost", *(number(value) for value in curve.loss), "nats/sentence"])

@@ -193,7 +193,9 @@ def transfer_curve(
     }
     signed = curve_signature(moved, moves, judges, references, seed=seed)
     if as_json:
-        document({**about, "seed": seed, "rows": rows, "signature": signed})
+        why = "codes do not vary within the labels, as with one sentence of each"
+        reasons = {"separation": why} if about["separation"] is None else {}
+        document({**about, "seed": seed, "rows": rows, "signature": signed, "reasons": reasons})
     else:
         result("\n".join([*(plain(line) for line in _head(run, about)), table(rows), signed]))
 
@@ -222,7 +224,8 @@ def _head(run: Path, about: dict[str, Any]) -> list[str]:
     """What stands above the table."""
     apart = number(about["separation"])
     lines = [f"{run}: {about['sentences']:,} sentences from {about['from']} to {about['to']}"]
-    lines.append(f"the labels' codes are {apart} standard deviations apart along the direction")
+    if about["separation"] is not None:
+        lines.append(f"the labels' codes are {apart} standard deviations apart along the direction")
     judge = about["classifier"]
     if judge is not None:
         held = f"{judge['held_out']:,} sentences held out; the commonest label alone: {judge['majority']:.3f}"
@@ -255,7 +258,7 @@ def _from_labels(trained: "Trained", sides: tuple[list[str], list[str]]) -> "np.
     """A direction from labelled texts, and a note where it will not do much."""
     moves = trained.direction(*sides)
     apart = _apart(trained, sides, moves)
-    if apart < NEAR:
+    if apart is not None and apart < NEAR:
         note(
             f"the labels' codes are only {apart:.2f} standard deviations apart along the direction: "
             "this run's code hardly says the label"
@@ -263,7 +266,7 @@ def _from_labels(trained: "Trained", sides: tuple[list[str], list[str]]) -> "np.
     return moves
 
 
-def _apart(trained: "Trained", sides: tuple[list[str], list[str]], moves: "np.ndarray") -> float:
+def _apart(trained: "Trained", sides: tuple[list[str], list[str]], moves: "np.ndarray") -> float | None:
     from textvae.generate.transfer import separation
 
     return separation(trained.encode(sides[0]), trained.encode(sides[1]), moves)

@@ -34,13 +34,15 @@ class Curve(NamedTuple):
 
     `changed`: the share of decoded texts that are not the one decoded at distance 0. `edits`: how many words must
     be edited to get from that one to them. `loss`: by how many nats log p(x|z) of the given text x falls, below 0
-    where it rises. Standard errors are over texts, None for a single one.
+    where it rises. Standard errors are over texts, None for a single one. Along the gradient all are means over the
+    `texts` that have one: where the decoder ignores the code it is 0 and leads nowhere. None without such a text.
     """
 
     kind: str
-    changed: list[float]
-    edits: list[float]
-    loss: list[float]
+    texts: int
+    changed: list[float] | None
+    edits: list[float] | None
+    loss: list[float] | None
     changed_standard_error: list[float] | None
     edits_standard_error: list[float] | None
     loss_standard_error: list[float] | None
@@ -66,7 +68,15 @@ class Sensitivity(NamedTuple):
         reasons = {f"half.{kind}": farther for kind, value in self.half.items() if value is None}
         if len(self.texts) == 1:
             errors = (name for name in Curve._fields if name.endswith("_standard_error"))
-            reasons |= dict.fromkeys(errors, "of one text there is none")
+            reasons |= dict.fromkeys(errors, "one text has no deviation")
+        for curve in self.curves:
+            if not curve.texts:
+                nowhere = "the gradient is 0 for every text: the decoder ignores the code"
+                reasons |= dict.fromkeys((f"half.{curve.kind}", f"curves.{curve.kind}"), nowhere)
+            elif curve.texts == 1 < len(self.texts):
+                reasons[f"curves.{curve.kind}.standard_errors"] = (
+                    "one text alone has a gradient: it has no deviation"
+                )
         return {**self._asdict(), "curves": [curve._asdict() for curve in self.curves], "reasons": reasons}
 
 
@@ -111,7 +121,9 @@ def sensitivity(
     loss = (before[:, None, None] - log_px).numpy()
     values = (changed.reshape(shape), edits.reshape(shape), loss)
     rows = {"random": slice(directions), "gradient": slice(directions, directions + 1), "against": slice(-1, None)}
-    curves = [_curve(kind, *(value[:, rows[kind]] for value in values)) for kind in DIRECTIONS]
+    steep = (gradient.norm(dim=1) > 0).numpy()
+    told = {"random": np.ones(len(codes), dtype=bool), "gradient": steep, "against": steep}
+    curves = [_curve(kind, *(value[told[kind], rows[kind]] for value in values)) for kind in DIRECTIONS]
     return Sensitivity(
         distances=list(map(float, distances)),
         curves=curves,
@@ -195,14 +207,19 @@ def _edits(
 
 def _curve(kind: str, *values: Float64[np.ndarray, "n way distance"]) -> Curve:
     """Means over texts and ways, and standard errors over texts."""
+    texts = len(values[0])
+    if not texts:
+        return Curve(kind, 0, *[None] * 6)
     rows = [value.mean(axis=1) for value in values]
     means = [row.mean(axis=0).tolist() for row in rows]
     errors = [(row.std(axis=0, ddof=1) / math.sqrt(len(row))).tolist() if len(row) > 1 else None for row in rows]
-    return Curve(kind, *means, *errors)
+    return Curve(kind, texts, *means, *errors)
 
 
-def _half(distances: Sequence[float], changed: Sequence[float]) -> float | None:
+def _half(distances: Sequence[float], changed: Sequence[float] | None) -> float | None:
     """Where the share of changed texts first comes to a half, by lines between the measured distances."""
+    if changed is None:
+        return None
     last, share = 0.0, 0.0
     for distance, now in zip(distances, changed, strict=True):
         if now >= 0.5:

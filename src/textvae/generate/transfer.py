@@ -49,16 +49,16 @@ def direction(
 
 def separation(
     a: Float[np.ndarray, "n latent"], b: Float[np.ndarray, "m latent"], way: Float[np.ndarray, " latent"]
-) -> float:
+) -> float | None:
     """How far the means of two sets of codes are apart along a direction, in standard deviations within the sets.
 
     Near 0 the code does not say the attribute, and no step along the direction will change it; above 2 few codes of
-    one set lie among the other's.
+    one set lie among the other's. None where codes do not vary within the sets, as with one text on each side.
     """
     unit = way.astype(np.float64) / max(float(np.linalg.norm(way)), 1e-30)
     first, second = a @ unit, b @ unit
     within = np.concatenate([first - first.mean(), second - second.mean()]).std()
-    return float(abs(second.mean() - first.mean()) / max(float(within), 1e-30))
+    return float(abs(second.mean() - first.mean()) / within) if within > 0 else None
 
 
 def by_label(

@@ -129,4 +129,6 @@ def scores(
     # People's rewritten texts are none of the grammar's, but who has the grammar needs no such texts.
     if judges.grammar is not None:
         row["grammar"] = grammar_scores(before, after, judges.grammar, target)._asdict()
+        if row["grammar"]["kept"] is None:
+            row["grammar"]["reasons"] = {"kept": "no text is in the language"}
     return row
