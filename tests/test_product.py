@@ -64,6 +64,8 @@ FACTORS = {
         "mixture": {"posterior": {"name": "gaussian-mixture", "components": 2}},
         "semi-implicit": {"posterior": {"name": "semi-implicit", "samples": 2, "components": 3, "hidden": 8}},
         "iaf": {"posterior": {"name": "iaf", "flows": 1, "hidden": 8, "context": 4}},
+        "planar": {"posterior": {"name": "planar", "flows": 2}},
+        "radial": {"posterior": {"name": "radial", "flows": 2}},
         "vmf": {"posterior": {"name": "vmf"}, "prior": {"name": "uniform-sphere"}},
         "point": {"posterior": {"name": "point"}},
         "refined": {"inference": {"name": "refined", "steps": 2}},

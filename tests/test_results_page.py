@@ -54,6 +54,15 @@ def test_what_has_not_been_measured_cannot_be_filled(pages):
         pages.methods("| `free-bits` | old |\n", {GRAMMAR: SMALL, REVIEWS: SMALL})
 
 
+def test_what_is_still_to_be_measured_says_so(pages):
+    for method in pages.UNMEASURED:
+        (line,) = [line for line in METHODS.splitlines() if line.startswith(f"| `{method}` |")]
+        assert line.endswith("| to be measured |")
+    measured = SMALL.replace("| vanilla |", "| planar |")
+    with pytest.raises(AssertionError, match="planar has been measured: take it out of UNMEASURED"):
+        pages.methods("| `planar` | to be measured |\n", {GRAMMAR: measured, REVIEWS: SMALL})
+
+
 def test_cells_are_means_with_how_the_kl_was_had(pages):
     assert pages.cells(SMALL) == {
         "vanilla": "0.03 / 0.02 / 0.05 / +0.6 %",

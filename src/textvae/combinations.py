@@ -17,6 +17,9 @@ from textvae.settings import (
 )
 from textvae.terms import TERMS
 
+# Posteriors whose density of any code is known, each sentence's by itself: what a VampPrior is a mean of.
+MIXED = ("gaussian", "gaussian-mixture", "iaf", "planar", "radial")
+
 
 def combination_problems(settings: Settings) -> list[str]:
     """What does not fit together in settings that are each right by themselves, one line a problem."""
@@ -115,10 +118,10 @@ def _model_problems(settings: Settings) -> list[str]:
             f"model.posterior.name = {posterior!r}: keeps its KL up against the standard normal prior only; "
             "leave model.prior as it is"
         )
-    if prior == "vamp" and posterior not in ("gaussian", "gaussian-mixture", "iaf"):
+    if prior == "vamp" and posterior not in MIXED:
         problems.append(
             f"model.prior.name = 'vamp': is made of posteriors with a density, and {posterior} has none "
-            "that can be mixed; set model.posterior.name to 'gaussian', 'gaussian-mixture' or 'iaf'"
+            f"that can be mixed; set model.posterior.name to one of {', '.join(map(repr, MIXED))}"
         )
     if model.inference.name == "refined" and posterior != "gaussian":
         problems.append(

@@ -19,7 +19,7 @@ from textvae.metrics.latent import active_units
 from textvae.metrics.likelihood import perplexity
 from textvae.model import TextVAE
 from textvae.parts.noise import sentence_noise
-from textvae.parts.posteriors import BatchNormPosterior, Iaf, Posterior, RateKind, joined, mapped
+from textvae.parts.posteriors import BatchNormPosterior, Flowed, Posterior, RateKind, joined, mapped
 from textvae.parts.posteriors.semi_implicit import SemiImplicit, noise_of_means
 from textvae.parts.products import exactly
 
@@ -141,7 +141,7 @@ def information(scores: Scores, sentences: int, apart: bool = False) -> MutualIn
 
 def looked_at(scores: Scores, sentences: int) -> Int[Tensor, " n"]:
     """Which of the kept sentences `information` looks at, by their place among these."""
-    wanted = -(-sentences // 4) if isinstance(scores.posterior, Iaf) else sentences
+    wanted = -(-sentences // 4) if isinstance(scores.posterior, Flowed) else sentences
     return torch.from_numpy(spaced(len(scores.kept), wanted))
 
 

@@ -143,6 +143,22 @@ class IafPosterior(Strict):
     scale: Scale = "log-variance"
 
 
+class PlanarPosterior(Strict):
+    """A Gaussian sent through planar flows whose parameters come from x."""
+
+    name: Literal["planar"]
+    flows: PositiveInt = 10
+    scale: Scale = "log-variance"
+
+
+class RadialPosterior(Strict):
+    """A Gaussian sent through radial flows whose parameters come from x."""
+
+    name: Literal["radial"]
+    flows: PositiveInt = 10
+    scale: Scale = "log-variance"
+
+
 class VmfPosterior(Strict):
     """von Mises-Fisher on the unit sphere, of a fixed concentration; its prior is uniform on the sphere."""
 
@@ -163,6 +179,8 @@ Posterior = Annotated[
     | MixturePosterior
     | SemiImplicitPosterior
     | IafPosterior
+    | PlanarPosterior
+    | RadialPosterior
     | VmfPosterior
     | PointPosterior,
     Field(discriminator="name"),

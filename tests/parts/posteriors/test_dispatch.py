@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from textvae.batches import Batch
+from textvae.combinations import MIXED
 from textvae.model import build
 from textvae.parts import posteriors
 from textvae.parts.noise import sentence_noise
@@ -22,6 +23,8 @@ CLASSES = {
     "gaussian-mixture": (posteriors.MixturePosterior, posteriors.GaussianMixture),
     "semi-implicit": (posteriors.SemiImplicitPosterior, posteriors.SemiImplicit),
     "iaf": (posteriors.IafPosterior, posteriors.Iaf),
+    "planar": (posteriors.PlanarPosterior, posteriors.Flowed),
+    "radial": (posteriors.RadialPosterior, posteriors.Flowed),
     "vmf": (posteriors.VmfPosterior, posteriors.VonMisesFisher),
     "point": (posteriors.PointPosterior, posteriors.Point),
 }
@@ -97,7 +100,7 @@ def test_batches_are_put_together(name):
     torch.testing.assert_close(again.mean, posterior.mean)
 
 
-@pytest.mark.parametrize("name", ["gaussian", "gaussian-mixture", "iaf"])
+@pytest.mark.parametrize("name", MIXED)
 @pytest.mark.parametrize("prior", ["gaussian-mixture", "vamp"])
 def test_learned_priors_learn(name, prior):
     torch.manual_seed(0)

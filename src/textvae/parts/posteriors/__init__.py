@@ -5,11 +5,14 @@ from torch import nn
 from textvae.parts.posteriors.aggregate import aggregated_log_prob
 from textvae.parts.posteriors.batch_norm import BatchNormPosterior
 from textvae.parts.posteriors.delta import DeltaPosterior
+from textvae.parts.posteriors.flows import Flowed
 from textvae.parts.posteriors.gaussian import DiagonalGaussian, GaussianPosterior, gaussian_kl
 from textvae.parts.posteriors.iaf import Iaf, IafPosterior
 from textvae.parts.posteriors.mixture import GaussianMixture, MixturePosterior
+from textvae.parts.posteriors.planar import PlanarPosterior
 from textvae.parts.posteriors.point import Point, PointPosterior
 from textvae.parts.posteriors.posterior import Posterior, Rate, RateKind, joined, mapped
+from textvae.parts.posteriors.radial import RadialPosterior
 from textvae.parts.posteriors.semi_implicit import SemiImplicit, SemiImplicitPosterior
 from textvae.parts.posteriors.vmf import VmfPosterior, VonMisesFisher
 from textvae.settings import tables
@@ -18,14 +21,17 @@ __all__ = [
     "BatchNormPosterior",
     "DeltaPosterior",
     "DiagonalGaussian",
+    "Flowed",
     "GaussianMixture",
     "GaussianPosterior",
     "Iaf",
     "IafPosterior",
     "MixturePosterior",
+    "PlanarPosterior",
     "Point",
     "PointPosterior",
     "Posterior",
+    "RadialPosterior",
     "Rate",
     "RateKind",
     "SemiImplicit",
@@ -58,5 +64,9 @@ def posterior_of(settings: tables.Posterior, size: int, latent: int) -> nn.Modul
             return SemiImplicitPosterior(size, latent, *shape, settings.scale, round(settings.components.final))
         case tables.IafPosterior():
             return IafPosterior(size, latent, settings.flows, settings.hidden, settings.context, settings.scale)
+        case tables.PlanarPosterior():
+            return PlanarPosterior(size, latent, settings.flows, settings.scale)
+        case tables.RadialPosterior():
+            return RadialPosterior(size, latent, settings.flows, settings.scale)
         case _:
             return GaussianPosterior(size, latent, settings.scale)
