@@ -23,6 +23,7 @@ from textvae.batches import (
     build,
     collate,
     epoch_batches,
+    equal_length_batches,
     evaluation_batches,
     write_store,
 )
@@ -307,7 +308,31 @@ def test_every_sentence_is_in_one_batch_of_an_epoch(n, size):
     assert len(batches) == -(-n // size) and max(sizes) - min(sizes) <= 1 and max(sizes) <= size
 
 
-def test_epochs_differ_and_repeat_by_seed():
+@pytest.mark.parametrize("n, size", [(1, 32), (31, 32), (1000, 7), (10_007, 64), (500, 1)])
+def test_equal_lengths_alone_are_in_a_batch_and_every_sentence_once(n, size):
+    lengths = np.random.default_rng(n).geometric(0.1, n)  # some lengths are rare
+    batches = equal_length_batches(lengths, size, seed=1, epoch=0)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(n))
+    assert all(len(set(lengths[batch].tolist())) == 1 for batch in batches)
+    sizes = {}
+    for batch in batches:
+        sizes.setdefault(int(lengths[batch[0]]), []).append(len(batch))
+    for length, found in sizes.items():
+        assert len(found) == -(-int((lengths == length).sum()) // size)
+        assert max(found) <= size and max(found) - min(found) <= 1
+    assert len(equal_length_batches(lengths, size, seed=1, epoch=1)) == len(batches)
+
+
+def test_equal_lengths_come_in_random_order():
+    batches = equal_length_batches(PTB_LIKE, 32, 0, 0)
+    assert abs(np.corrcoef([PTB_LIKE[batch[0]] for batch in batches], range(len(batches)))[0, 1]) < 0.15
+    assert equal_length_batches(np.zeros(0, dtype=np.int64), 4, -1, 0) == []
+    with pytest.raises(RequestError, match="train.batch_size: 0 is too small"):
+        equal_length_batches(PTB_LIKE, 0, 0, 0)
+
+
+@pytest.mark.parametrize("epoch_batches", [epoch_batches, equal_length_batches])
+def test_epochs_differ_and_repeat_by_seed(epoch_batches):
     def batches(seed, epoch):
         return [batch.tolist() for batch in epoch_batches(PTB_LIKE[:3000], 32, seed, epoch)]
 
@@ -315,7 +340,10 @@ def test_epochs_differ_and_repeat_by_seed():
     different = [batches(0, 0), batches(0, 1), batches(1, 0)]
     assert all(a != b for i, a in enumerate(different) for b in different[:i])
     together = [{frozenset(batch) for batch in epoch} for epoch in different]
-    assert not together[0] & together[1]  # other sentences side by side, not only another order
+    # Other sentences side by side, not only another order, where there are others of their length.
+    alike = [np.flatnonzero(PTB_LIKE[:3000] == length).tolist() for length in np.unique(PTB_LIKE[:3000])]
+    few = set(map(frozenset, alike))
+    assert not (together[0] & together[1]) - (few if epoch_batches is equal_length_batches else set())
 
 
 def test_padding_is_a_small_share():

@@ -3,12 +3,15 @@
 import importlib
 import signal
 import tomllib
+from typing import ClassVar
 
 import pytest
 import torch
 
+from textvae.data import open_corpus
 from textvae.errors import RequestError
 from textvae.files import read_tensors
+from textvae.launch import check_trainable
 from textvae.objective import Objective, criterion, load_settings, methods
 from textvae.settings import Aggressive, parse
 from textvae.terms import TERMS
@@ -325,6 +328,56 @@ class TestDecay:
             trained(**tables, progress=stop)
         again = resume(tmp_path / "run2")
         assert self.rates(again) == self.rates(whole) and same(weights(again), weights(whole))
+
+
+class TestEqualLengths:
+    TABLE: ClassVar = {**TRAIN, "batch_size": 3, "epochs": 2, "batches": "equal-length", "log_every": 1}
+
+    @pytest.fixture
+    def uneven(self, tmp_path_factory):
+        """Seven sentences of two words, four of three, one of four: 3 + 2 + 1 batches of at most three."""
+        folder = tmp_path_factory.mktemp("uneven")
+        lines = ["a dog"] * 7 + ["the cat sat"] * 4 + ["no one came home"]
+        (folder / "train.txt").write_text("\n".join(lines) + "\n")
+        (folder / "valid.txt").write_text("\n".join(SENTENCES) + "\n")
+        return {"train": str(folder / "train.txt"), "valid": str(folder / "valid.txt")}
+
+    def test_epochs_schedules_and_a_resume_count_its_steps(self, trained, uneven, tmp_path, monkeypatch):
+        seen = []
+        joint = train_module.joint
+
+        def watched(fabric, model, objective, optimizer, batch, *rest):
+            seen.append(batch.lengths.tolist())
+            return joint(fabric, model, objective, optimizer, batch, *rest)
+
+        monkeypatch.setattr(train_module, "joint", watched)
+        rise = {"kl": {"weight": {"schedule": "linear", "steps": 1, "unit": "epochs"}}}
+        whole = trained(data=uneven, train=self.TABLE, objective=rise)
+        assert all(len(set(lengths)) == 1 for lengths in seen)
+        for epoch in (seen[:6], seen[6:]):  # every sentence once, its end mark counted
+            assert sorted(sum(epoch, [])) == [3] * 7 + [4] * 4 + [5]
+        assert [record["epoch"] for record in training(whole)] == [step / 6 for step in range(1, 13)]
+        expected = [min(1.0, step / 6) for step in range(12)]
+        assert [record["weights"]["kl"] for record in training(whole)] == pytest.approx(expected)
+
+        def stop(step, total, record):
+            assert total == 12
+            if step == 8:
+                signal.raise_signal(signal.SIGINT)
+
+        with pytest.raises(KeyboardInterrupt):
+            trained(data=uneven, train=self.TABLE, objective=rise, progress=stop)
+        assert same(weights(resume(tmp_path / "run2")), weights(whole))
+
+    def test_a_batch_smaller_than_the_processes_is_refused(self, uneven):
+        settings = load_settings(data=uneven, model=MODEL, train=self.TABLE)
+        check_trainable(settings, open_corpus(settings.data), 1)
+        with pytest.raises(RequestError, match="gives a batch of 1, less than a sentence for each of 2 processes"):
+            check_trainable(settings, open_corpus(settings.data), 2)
+
+    def test_batch_normalisation_is_refused(self):
+        with pytest.raises(RequestError, match="a rare length makes a batch of one"):
+            load_settings(None, "batch-norm", ["train.batches=equal-length"])
 
 
 class TestRefined:

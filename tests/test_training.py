@@ -282,7 +282,7 @@ class TestStopping:
 
     def test_planned_steps(self):
         def planned(**tables):
-            return planned_steps(Settings.model_validate({"train": {"epochs": 3, "batch_size": 8, **tables}}), 50)
+            return planned_steps(Settings.model_validate({"train": {"epochs": 3, "batch_size": 8, **tables}}), 7)
 
         assert planned() == 21
         assert planned(max_steps=20) == 20

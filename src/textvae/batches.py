@@ -30,6 +30,7 @@ __all__ = [
     "build",
     "collate",
     "epoch_batches",
+    "equal_length_batches",
     "evaluation_batches",
     "padded",
     "write_store",
@@ -147,6 +148,25 @@ def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -
         order[start:end] = pool[np.argsort(lengths[pool], kind="stable")]
     cuts = _pairs(edges)
     return [order[cuts[i][0] : cuts[i][1]] for i in random.permutation(batches).tolist()]
+
+
+def equal_length_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The batches of one epoch as sentence numbers, each of sentences of one length, shuffled by (seed, epoch).
+
+    The n sentences of a length come in ceil(n / batch_size) batches whose sizes differ by at most one, so a rare
+    length has a small batch. Every epoch has as many batches. They are those of the whole job.
+
+    Raises RequestError for a batch size below 1.
+    """
+    if batch_size < 1:
+        raise RequestError(f"train.batch_size: {batch_size} is too small; give 1 or more")
+    random = np.random.default_rng([seed % 2**64, epoch])
+    order = random.permutation(len(lengths))
+    order = order[np.argsort(lengths[order], kind="stable")]
+    batches: list[np.ndarray] = []
+    for same in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1) if len(order) else ():
+        batches += np.array_split(same, -(-len(same) // batch_size))
+    return [batches[i] for i in random.permutation(len(batches)).tolist()]
 
 
 def evaluation_batches(store: TokenStore, tokens: int, rows: np.ndarray | None = None) -> Iterator[Batch]:

@@ -109,6 +109,13 @@ def _model_problems(settings: Settings) -> list[str]:
         problems.append("model.posterior.name = 'vmf': its only prior is model.prior.name = 'uniform-sphere'")
     if prior == "uniform-sphere" and posterior != "vmf":
         problems.append("model.prior.name = 'uniform-sphere': codes must lie there: model.posterior.name = 'vmf'")
+    if settings.train.batches == "equal-length" and (
+        posterior == "batch-norm" or model.encoder.name == "convolutional" or model.decoder.name == "hybrid"
+    ):
+        problems.append(
+            "train.batches = 'equal-length': a rare length makes a batch of one, which has no statistics for batch "
+            "normalisation; leave it out"
+        )
     if posterior == "batch-norm" and settings.train.batch_size == 1:
         problems.append("train.batch_size = 1: a batch of one has no statistics for batch-norm; give 2 or more")
     if posterior == "vmf" and model.latent == 1:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from filelock import FileLock
 
-from textvae.batches import TokenStore, build, epoch_batches
+from textvae.batches import TokenStore, build, epoch_batches, equal_length_batches
 from textvae.corpora import grammar, registry
 from textvae.errors import RequestError
 from textvae.files import writing
@@ -103,6 +103,8 @@ def epoch_data(store: TokenStore, settings: Settings, epoch: int) -> tuple[Token
     """
     model, seed = settings.model, settings.train.seed
     store = store.drawn(seed, epoch)
+    if settings.train.batches == "equal-length":
+        return store, equal_length_batches(store.lengths, settings.train.batch_size, seed, epoch)
     fixed = model.decoder.name == "hybrid" or (model.latent > 0 and model.encoder.name == "convolutional")
     lengths = np.ones_like(store.lengths) if fixed else store.lengths
     return store, epoch_batches(lengths, settings.train.batch_size, seed, epoch)

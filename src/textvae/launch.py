@@ -1,7 +1,6 @@
 """What surrounds the training loop: processes, device and precision, what is planned, and Ctrl-C."""
 
 import logging
-import math
 import os
 import signal
 import threading
@@ -15,7 +14,7 @@ from typing import Any, Literal
 import torch
 from lightning_fabric import Fabric
 
-from textvae.data import Corpus
+from textvae.data import Corpus, epoch_data
 from textvae.errors import RequestError
 from textvae.objective import Objective
 from textvae.parts.products import exactly
@@ -90,9 +89,9 @@ def has_bf16_units() -> bool:
     return any(bool(getattr(torch.cpu, probe, lambda: False)()) for probe in probes)
 
 
-def planned_steps(settings: Settings, sentences: int) -> int:
-    """How many steps a run takes unless it stops early: schedules count in these."""
-    steps = settings.train.epochs * math.ceil(sentences / settings.train.batch_size)
+def planned_steps(settings: Settings, per_epoch: int) -> int:
+    """Number of steps of a run of so many an epoch unless it stops early: schedules count in these."""
+    steps = settings.train.epochs * per_epoch
     return min(steps, settings.train.max_steps or steps)
 
 
@@ -121,7 +120,12 @@ def check_trainable(settings: Settings, corpus: Corpus, processes: int) -> None:
             f"train.batch_size = {size}: the training split of {corpus.name} has only {sentences} sentences; "
             f"give more text, or --set train.batch_size={sentences} or less"
         )
-    smallest = sentences // math.ceil(sentences / size)
+    smallest = min(len(rows) for rows in epoch_data(corpus.split("train"), settings, 0)[1])
+    if smallest < processes and settings.train.batches == "equal-length":
+        raise RequestError(
+            f"train.batches = 'equal-length': a length that few sentences have gives a batch of {smallest}, less "
+            f"than a sentence for each of {processes} processes; train in one process, or with 'bucketed'"
+        )
     if smallest < processes:
         raise RequestError(f"train.batch_size = {size}: is less than a sentence for each of {processes} processes")
 

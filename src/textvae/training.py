@@ -109,8 +109,8 @@ class Loop:
         self.state, self.sums = State(), dict[str, Any]()
         self.batches_of, self.batches = -1, list[np.ndarray]()
         self.prepared: dict[int, Batch] = {}  # batches of the epoch that have been collated
-        self.steps_per_epoch = math.ceil(len(self.store) / settings.train.batch_size)
-        self.total = planned_steps(settings, len(self.store))
+        self.steps_per_epoch = len(epoch_data(self.store, settings, 0)[1])  # every epoch has as many
+        self.total = planned_steps(settings, self.steps_per_epoch)
         self.interval, self.saved, self.tokens_at = 0.0, 0.0, 0  # set when it runs
         self.log_path = run.folder / "log.jsonl"
         self.checkpoint = run.folder / "checkpoint" / "last.safetensors"

@@ -380,12 +380,15 @@ class Decay(Strict):
 class Train(Strict):
     """The training loop. Steps are decoder updates; `batch_size` is the whole job's; clipping at 0 is off.
 
-    Gradients are clipped by their norm unless `clip_value` alone is given, which clips them element by element.
+    Batches bring like lengths together, or with `batches = "equal-length"` only equal ones, as in the programs that
+    Fu et al. 2020 follow; a length that few sentences have then has a small batch. Gradients are clipped by their
+    norm unless `clip_value` alone is given, which clips them element by element.
     """
 
     epochs: PositiveInt = 20
     max_steps: PositiveInt | None = None
     batch_size: PositiveInt = 32
+    batches: Literal["bucketed", "equal-length"] = "bucketed"
     optimizer: Annotated[Optimizer, named("adam")] = Adam()
     update: Annotated[Update, named("joint")] = Joint()
     plateau: Plateau | None = None
