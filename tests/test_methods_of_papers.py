@@ -325,6 +325,12 @@ class TestSemeniuta2017:
                         assert weight.start == 0.0 and weight.settled(1000) == 700
                         assert decoder.word_keep == 1 - float(cell.row.partition("p = ")[2])
 
+    def test_figure_6_has_batch_normalisation_in_every_convolution(self, monkeypatch):
+        """Section 4: "Batch Normalization [...] in convolutional and deconvolutional layers"."""
+        for _, settings in self.runs("6", monkeypatch):
+            top = settings.model.decoder.top
+            assert (top.name, top.norm) == ("bytenet", "batch") and top.layers >= 1
+
     def test_hybrids_have_the_programs_floor(self, monkeypatch):
         for figure in ("4", "5", "6"):
             for cell, settings in self.runs(figure, monkeypatch):

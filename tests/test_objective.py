@@ -252,6 +252,10 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
             "train.batch_size = 1: convolutions are batch-normalised, and a batch of one has no statistics",
         ),
         (
+            {"model": {"decoder": {"name": "bytenet", "norm": "batch"}}, "train": {"batch_size": 1}},
+            "train.batch_size = 1: convolutions are batch-normalised, and a batch of one has no statistics",
+        ),
+        (
             {"data": {"window": 20, "max_length": 30}},
             "data.max_length = 30: has no use beside data.window, which cuts pieces of running text",
         ),

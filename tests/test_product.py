@@ -54,7 +54,11 @@ FACTORS = {
         "transformer": {"name": "transformer", "hidden": 8, "layers": 1, "heads": 2},
         "hybrid": {"name": "hybrid", "maps": [5, 4], "top": {"name": "lstm", "hidden": 6}},
         "hybrid-gru": {"name": "hybrid", "maps": [5], "top": {"name": "gru", "hidden": 6, "word_keep": 0.0}},
-        "hybrid-bytenet": {"name": "hybrid", "maps": [5], "top": {"name": "bytenet", "hidden": 6, "layers": 1}},
+        "hybrid-bytenet": {
+            "name": "hybrid",
+            "maps": [5],
+            "top": {"name": "bytenet", "hidden": 6, "layers": 1, "norm": "batch"},
+        },
         "feed-forward": {"name": "hybrid", "maps": [5, 4], "top": {"name": "feed-forward"}},
     },
     "posterior": {

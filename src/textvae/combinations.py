@@ -8,6 +8,7 @@ from textvae.data import vocabulary_problems, window_problems
 from textvae.parts.convolutions import each
 from textvae.settings import (
     Aggressive,
+    ByteNetDecoder,
     FeedForwardTop,
     HybridDecoder,
     RecurrentDecoder,
@@ -192,7 +193,9 @@ def _architecture_problems(settings: Settings) -> list[str]:
             "model.shared_embedding: a phase that resets the encoder or the decoder would reset both; "
             "set it to false"
         )
-    if settings.train.batch_size == 1 and (encoder.name == "convolutional" or isinstance(decoder, HybridDecoder)):
+    normalised = encoder.name == "convolutional" or isinstance(decoder, HybridDecoder)
+    normalised = normalised or (isinstance(top, ByteNetDecoder) and top.norm == "batch")
+    if settings.train.batch_size == 1 and normalised:
         problems.append(
             "train.batch_size = 1: convolutions are batch-normalised, and a batch of one has no statistics"
         )

@@ -30,6 +30,8 @@ def _each_or_all(value: Any, either: Callable[[Any], Any]) -> Any:
 
 # One number for all layers, or one for each.
 EachOrAll = Annotated[PositiveInt | Sizes, WrapValidator(_each_or_all)]
+# Normalisation of a masked convolution: over a position's channels, or over the positions of a batch.
+PositionNorm = Literal["layer", "batch"]
 # Layer normalisation of an LSTM's gates: all four jointly, or each by itself.
 Norm = Literal["none", "layer", "layer-per-gate"]
 # Below `embedding_dropout` is the dropout of input words' embeddings alone; None is as much as `dropout`.
@@ -121,6 +123,7 @@ class ByteNetDecoder(Strict):
     name: Literal["bytenet"]
     hidden: PositiveInt = 512
     layers: NonNegativeInt = 3
+    norm: PositionNorm = "layer"
     dropout: Fraction = 0.0
     embedding_dropout: Fraction | None = None
     word_keep: Probability = 1.0

@@ -6,7 +6,7 @@ from torch import nn
 
 from textvae.model import redraw
 from textvae.parts.decoders.convolutional import bytenet_decoder, gated_decoder
-from textvae.tokenizers import BOS, UNK
+from textvae.tokenizers import BOS, PAD, UNK
 
 V = 9
 
@@ -25,7 +25,16 @@ def bytenet(latent: int = 2, layers: int = 2, **options) -> nn.Module:
     return drawn(bytenet_decoder(V, 3, latent, 8, layers, **options))
 
 
-KINDS = [gated, bytenet]
+def batch_normed(latent: int = 2, layers: int = 2, **options) -> nn.Module:
+    """With running statistics of no text in particular."""
+    decoder = bytenet(latent, layers, norm="batch", **options)
+    for layer in decoder.layers:
+        layer.norm.running_mean.uniform_(-1, 1)
+        layer.norm.running_variance.uniform_(0.5, 2)
+    return decoder
+
+
+KINDS = [gated, bytenet, batch_normed]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -71,6 +80,10 @@ def seen(decoder: nn.Module, time: int = 24) -> set[int]:
 @pytest.mark.parametrize("layers", range(6))
 def test_the_receptive_field_of_n_masked_layers_is_n_plus_1_words(layers):
     assert seen(bytenet(layers=layers)) == set(range(1, layers + 2))
+
+
+def test_batch_normalisation_does_not_widen_it():
+    assert seen(batch_normed(layers=2), time=8) == {1, 2, 3}
 
 
 @pytest.mark.parametrize("width, blocks", [(1, 2), (3, 1), (4, 2), (2, 3)])
@@ -147,3 +160,22 @@ def test_gradients_and_word_dropout(kind):
     token = torch.tensor([5, UNK])
     state = decoder.start(z[0])
     torch.testing.assert_close(decoder.step(token, state)[0], decoder.step(torch.tensor([UNK, 6]), state)[0])
+
+
+def test_batch_statistics_are_of_the_words_and_not_of_the_padding():
+    """Semeniuta et al. 2017, section 4. One layer by hand: biased moments over all words of all texts and codes."""
+    decoder = batch_normed(layers=1).train()
+    ids = torch.tensor([[4, 5, 6, 3], [7, 3, PAD, PAD]])
+    z = torch.randn(2, 2, 2, dtype=torch.float64)
+    found = decoder.log_prob(ids, z)
+    words = decoder.embedding(torch.tensor([[BOS, 4, 5, 6], [BOS, 7, 3, PAD]]))
+    x = decoder.enter(torch.cat([words.expand(2, 2, 4, -1), z[:, :, None].expand(-1, -1, 4, -1)], dim=3))
+    channels = decoder.layers[0].causal(x.flatten(0, 1))
+    inside = (ids != PAD).repeat(2, 1)
+    assert inside.sum() == 2 * (4 + 2)
+    mean, variance = channels[inside].mean(0), channels[inside].var(0, correction=0)
+    outputs = ((channels - mean) / (variance + 1e-5).sqrt()).relu()
+    expected = decoder.words(outputs).log_softmax(-1).view(2, 2, 4, V).gather(3, ids.expand(2, 2, 4)[..., None])
+    torch.testing.assert_close(found, expected[..., 0])
+    longer = torch.cat([ids, torch.full((2, 3), PAD)], dim=1)
+    torch.testing.assert_close(decoder.log_prob(longer, z)[..., :4], found)

@@ -12,10 +12,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from textvae.parts.convolutions import BatchNorm
 from textvae.parts.decoders.inputs import along, at, dropped, previous
 from textvae.parts.decoders.stepping import Stepwise
 from textvae.parts.layers import words_log_prob
 from textvae.parts.products import linear
+from textvae.settings.architectures import PositionNorm
+from textvae.tokenizers import PAD
 
 
 class Past(NamedTuple):
@@ -73,8 +76,10 @@ class GatedBlock(nn.Module):
         for layer in (self.inwards, self.causal.kernel, self.outwards):
             _drawn(layer, 4.0)
 
-    def forward(self, x: Float[Tensor, "batch time hidden"]) -> Float[Tensor, "batch time hidden"]:
-        """All positions at once."""
+    def forward(
+        self, x: Float[Tensor, "batch time hidden"], text: Bool[Tensor, "batch 1 time"]
+    ) -> Float[Tensor, "batch time hidden"]:
+        """All positions at once, those of the `text` and those of the padding alike."""
         inside = F.glu(self.causal(F.glu(self.inwards(x))))
         return x + F.glu(self.outwards(inside))
 
@@ -85,26 +90,36 @@ class GatedBlock(nn.Module):
 
 
 class MaskedLayer(nn.Module):
-    """A causal convolution of kernel 2, layer-normalised, ReLU."""
+    """A causal convolution of kernel 2, normalised over its channels or over the batch's positions, ReLU."""
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, norm: PositionNorm = "layer") -> None:
         super().__init__()
         self.causal = Causal(hidden, hidden, 2)
-        self.norm = nn.LayerNorm(hidden)
+        self.norm: nn.LayerNorm | BatchNorm = nn.LayerNorm(hidden) if norm == "layer" else BatchNorm(hidden)
 
     def begin(self) -> None:
-        """Weights that keep the variance before a ReLU, He et al. 2015; the norm as it is."""
+        """Weights that keep the variance before a ReLU, He et al. 2015; a layer norm as it is."""
         _drawn(self.causal.kernel, 2.0)
-        self.norm.reset_parameters()
+        if isinstance(self.norm, nn.LayerNorm):
+            self.norm.reset_parameters()
 
-    def forward(self, x: Float[Tensor, "batch time hidden"]) -> Float[Tensor, "batch time hidden"]:
-        """All positions at once."""
-        return self.norm(self.causal(x)).relu()
+    def forward(
+        self, x: Float[Tensor, "batch time hidden"], text: Bool[Tensor, "batch 1 time"]
+    ) -> Float[Tensor, "batch time hidden"]:
+        """All positions at once; statistics of a batch norm are of those of the `text`."""
+        return self._normalised(self.causal(x), text).relu()
 
     def step(self, x: Float[Tensor, "row hidden"], past: Tensor) -> tuple[Float[Tensor, "row hidden"], Tensor]:
         """One position, and what is kept after it."""
         found, past = self.causal.step(x, past)
-        return self.norm(found).relu(), past
+        return self._normalised(found[:, None])[:, 0].relu(), past
+
+    def _normalised(
+        self, x: Float[Tensor, "batch time hidden"], text: Bool[Tensor, "batch 1 time"] | None = None
+    ) -> Float[Tensor, "batch time hidden"]:
+        if isinstance(self.norm, BatchNorm):
+            return self.norm(x.transpose(1, 2), text).transpose(1, 2)
+        return self.norm(x)
 
 
 class ConvolutionalDecoder(Stepwise):
@@ -149,8 +164,9 @@ class ConvolutionalDecoder(Stepwise):
         if z is not None:
             inputs = torch.cat([inputs, along(z, time)], dim=3)
         x = self.enter(inputs.flatten(0, 1))
+        text = (ids != PAD).repeat(samples, 1)[:, None]
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, text)
         x = F.dropout(x, self.dropout, self.training)
         return words_log_prob(x, self.words, ids)
 
@@ -207,15 +223,17 @@ def bytenet_decoder(
     dropout: float = 0.0,
     word_keep: float = 1.0,
     embedding_dropout: float | None = None,
+    norm: PositionNorm = "layer",
 ) -> ConvolutionalDecoder:
     """Masked convolutions of kernel 2, not dilated, without skips: a word sees the `layers` + 1 words before it.
 
-    Layer normalisation where the paper has batch normalisation: statistics over positions would mix in padding, and
-    a step of generation has none.
+    With `norm = "batch"` each channel is normalised over the batch's words, as in the paper: in training a word's
+    distribution then depends on other texts and on later words through the statistics, in evaluation on neither.
+    With `"layer"` it never does.
 
     Source: Semeniuta et al. 2017, section 4.2, "Receptive field"; Kalchbrenner et al. 2016.
     """
-    stack = [MaskedLayer(hidden) for _ in range(layers)]
+    stack = [MaskedLayer(hidden, norm) for _ in range(layers)]
     return ConvolutionalDecoder(vocabulary, embedding, latent, stack, hidden, dropout, word_keep, embedding_dropout)
 
 
