@@ -1,4 +1,5 @@
 import tomllib
+from datetime import date
 from typing import get_args
 
 import pytest
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 
 from textvae import settings as s
 from textvae.errors import RequestError
+from textvae.objective import methods
 from textvae.settings import Settings, merge, override, parse, read_document
 from textvae.settings.tables import Scale
 from textvae.terms import TERMS
@@ -64,10 +66,12 @@ def table(**optional):
 
 positive = st.integers(1, 10**12)
 natural = st.integers(0, 10**12)
-above = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
-amount = st.floats(min_value=0, allow_infinity=False)
-share = st.floats(0, 1, exclude_max=True)
-probability = st.floats(0, 1)
+size = st.integers(1, 2**20)
+depth = st.integers(1, 1000)
+above = st.floats(1e-38, 1e38)  # such as float32 has
+amount = st.just(0.0) | above
+share = st.just(0.0) | st.floats(1e-38, 1, exclude_max=True)
+probability = st.floats(1e-38, 1) | st.just(0.0)
 cell = st.sampled_from(["lstm", "gru"])
 schedules = (
     amount
@@ -82,7 +86,7 @@ schedules = (
     )
     | st.fixed_dictionaries(
         {"schedule": st.just("cyclical")},
-        optional={"cycles": positive, "ratio": st.floats(0, 1, exclude_min=True)},
+        optional={"cycles": positive, "ratio": st.floats(1e-38, 1)},
     )
 )
 adam = {"lr": above | positive, "betas": st.tuples(share, share).map(list), "eps": above}
@@ -107,9 +111,9 @@ documents = table(
         split=table(valid=share, test=share, seed=st.integers(-(2**40), 2**40)),
     ),
     model=table(
-        latent=natural,
-        embedding=positive,
-        encoder=table(name=cell, hidden=positive, layers=positive, bidirectional=st.booleans()),
+        latent=size | st.just(0),
+        embedding=size,
+        encoder=table(name=cell, hidden=size, layers=depth, bidirectional=st.booleans()),
         posterior=table(name=st.just("gaussian"), scale=st.sampled_from(get_args(Scale))),
         prior=table(name=st.just("standard-normal")),
         decoder=table(
@@ -133,7 +137,7 @@ documents = table(
         max_steps=positive,
         batch_size=positive,
         optimizer=optimizers,
-        plateau=table(factor=st.floats(0, 1, exclude_min=True, exclude_max=True), patience=positive, min_lr=above),
+        plateau=table(factor=st.floats(1e-38, 1, exclude_max=True), patience=positive, min_lr=above),
         clip_norm=amount,
         patience=positive,
         precision=st.sampled_from(["auto", "fp32", "bf16"]),
@@ -263,7 +267,7 @@ def test_the_optimizer_is_adam_unless_named():
         (
             "train.update",
             {"name": "aggressive", "inner": -3},
-            "train.update.inner = -3: give a number of updates, 0 or more, or 'converged'",
+            "train.update.inner = -3: give a number of updates, 0 to 100,000, or 'converged'",
         ),
         (
             "model.posterior",
@@ -298,6 +302,35 @@ def test_the_optimizer_is_adam_unless_named():
         ("objective.kl.weight", -1, "objective.kl.weight.value = -1: should be greater than or equal to 0"),
         ("objective.kl.weight", float("inf"), "objective.kl.weight.value = inf: should be a finite number"),
         ("objective.mu-forcing.margin", -2.0, "objective.mu-forcing.margin = -2.0: should be greater than or"),
+        # what no number of the machine is
+        ("train.epochs", 2**63, f"train.epochs = {2**63}: has more than 64 bits; give a smaller number"),
+        ("model.init", 1e308, "model.init = 1e+308: is not a number of float32; give one from 1e-38 to 1e+38"),
+        ("train.clip_value", 5e-324, "train.clip_value = 5e-324: is not a number of float32; give one from 1e-38"),
+        (
+            "train.optimizer.betas",
+            [0.9, 1e-300],
+            "train.optimizer.betas = [0.9, 1e-300]: is not a number of float32",
+        ),
+        ("objective.capacity.target", 1e39, "objective.capacity.target = 1e+39: is not a number of float32"),
+        (
+            "objective.kl.weight",
+            {"schedule": "linear", "start": 1e300},
+            "objective.kl.weight.start = 1e+300: is not a number of float32",
+        ),
+        # sizes that no model has
+        ("model.latent", 2**31, f"model.latent = {2**31}: should be less than or equal to 1048576"),
+        ("model.encoder.layers", 10**6, "model.encoder.layers = 1000000: should be less than or equal to 1000"),
+        (
+            "model.decoder",
+            {"name": "hybrid", "first_maps": 2**31},
+            f"model.decoder.first_maps = {2**31}: should be less than or equal to 4096",
+        ),
+        (
+            "model.posterior",
+            {"name": "semi-implicit", "components": {"schedule": "linear", "start": 1.0, "end": 1e9}},
+            "model.posterior.components = {'schedule': 'linear', 'start': 1.0, 'end': 1000000000.0}: "
+            "components are drawn for every sentence: give at most 100,000",
+        ),
         # missing
         (
             "objective.kl.weight",
@@ -309,7 +342,7 @@ def test_the_optimizer_is_adam_unless_named():
 def test_each_problem_has_its_place_its_value_and_what_would_do(path, value, message):
     found = problems(nested(path, value))
     assert found.startswith(message) and "\n" not in found
-    if not message.endswith((" ", "or")):
+    if not message.endswith((" ", "or", "float32", "1e-38")):
         assert found == message
 
 
@@ -538,7 +571,7 @@ def test_a_setting_of_another_kind_of_part_names_the_kind(path, message):
 
 
 CONVOLUTIONAL = {"name": "convolutional"}
-ONE_OR_MANY = "give one number above 0 for all layers, or a list of one for each"
+ONE_OR_MANY = "give one number, 1 to 1,024, for all layers, or a list of one for each"
 
 
 @pytest.mark.parametrize(
@@ -609,3 +642,70 @@ def test_clipping_element_by_element_switches_the_default_norm_off(assignments, 
     written = settings.document()["train"]
     assert (written["clip_norm"], written["clip_value"]) == (norm, value)  # spelled out, so that it is read back so
     assert parse(tomllib.loads(settings.toml()), TERMS) == settings
+
+
+TYPES = [
+    {},
+    [],
+    [1],
+    [{}],
+    True,
+    False,
+    "x",
+    5,
+    1.5,
+    date(1979, 5, 27),
+    {"name": {"schedule": "linear"}},
+    {"name": ["lstm"]},
+]
+TYPES += [{"schedule": ["linear"]}, {"schedule": {"a": 1}}, {"top": 5}, {"top": {"name": []}}, [[1]], "y" * 5000]
+
+
+@pytest.mark.parametrize("value", TYPES, ids=str)
+@pytest.mark.parametrize("method", ["kl-annealing-converged", "hybrid", "aggressive-semi-implicit"])
+def test_what_is_of_another_type_is_refused_wherever_it_stands(method, value):
+    """A kind that is a table or a list, a list of no tables, a date: one message of a length to be read."""
+    document = read_document(methods()[method])
+    places = {place for path in leaves(document) for place in prefixes(path)}
+    for place in sorted(
+        places | {"model.decoder", "model.decoder.name", "model.posterior.name", "train.update.name"}
+    ):
+        for below, above in ((document, nested(place, value)), (nested(place, value), document)):
+            try:
+                parse(merge(below, above), TERMS)
+            except RequestError as error:
+                assert len(str(error)) < 2000 and all(len(line) <= 600 for line in str(error).splitlines())
+
+
+@pytest.mark.parametrize("value", TYPES, ids=str)
+def test_a_phase_that_is_no_table_is_refused(value):
+    document = {"phase": [{"epochs": 1}, {}]}
+    try:
+        parse(merge(document, {"phase": {"0": value}}), TERMS)
+    except RequestError as error:
+        assert str(error).startswith("phase[0]")
+    with pytest.raises(RequestError, match=r"phase\[0\] = 3: a table is expected"):
+        parse(merge({"phase": [3]}, {"phase": {"0": 3}}), TERMS)
+    assert merge({"phase": [3]}, {"phase": {"0": {"epochs": 2}}}) == {"phase": [{"epochs": 2}]}
+
+
+def prefixes(path: str) -> list[str]:
+    parts = path.split(".")
+    return [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
+
+
+def test_long_messages_are_shortened():
+    many = problems({f"setting{number}": 1 for number in range(100)}).splitlines()
+    assert len(many) == 21 and many[0].startswith("setting0: unknown setting; known: ")
+    assert many[-1] == "and 80 more problems"
+    (line,) = problems(nested("train.epochs", "9" * 10_000)).splitlines()
+    assert line.startswith("train.epochs = '999") and line.endswith("999': should be a valid integer")
+    assert len(line) < 600
+
+
+def test_files_with_numbers_of_thousands_of_digits_and_endless_nesting_are_refused(tmp_path):
+    for text in ("x = " + "9" * 10_000, "x = " + "[" * 100_000 + "]" * 100_000):
+        (tmp_path / "settings.toml").write_text(text)
+        with pytest.raises(RequestError, match=r"settings\.toml: (holds a number or a table|not valid TOML)"):
+            read_document(tmp_path / "settings.toml")
+        assert override({}, [text]) == {"x": text[4:]}

@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 
 from textvae.data import Corpus, epoch_data
 from textvae.errors import RequestError
+from textvae.memory import check_memory
 from textvae.objective import Objective
 from textvae.parts.products import exactly
 from textvae.run import training_alone
@@ -107,8 +108,12 @@ def undisturbed(fabric: Fabric) -> Iterator[None]:
         yield
 
 
-def check_trainable(settings: Settings, corpus: Corpus, processes: int) -> None:
-    """Refuse a corpus without validation or smaller than a batch, and a batch smaller than there are processes."""
+def check_trainable(settings: Settings, corpus: Corpus, fabric: Fabric) -> None:
+    """Refuse what cannot be trained on these processes and their device.
+
+    A corpus without validation or smaller than a batch, a batch smaller than there are processes, and a model that
+    does not fit in memory.
+    """
     if "valid" not in corpus.splits:
         raise RequestError(
             f"data: {corpus.name} has no validation split, which says when a model is best; "
@@ -120,14 +125,19 @@ def check_trainable(settings: Settings, corpus: Corpus, processes: int) -> None:
             f"train.batch_size = {size}: the training split of {corpus.name} has only {sentences} sentences; "
             f"give more text, or --set train.batch_size={sentences} or less"
         )
-    smallest = min(len(rows) for rows in epoch_data(corpus.split("train"), settings, 0)[1])
-    if smallest < processes and settings.train.batches == "equal-length":
+    store, batches = epoch_data(corpus.split("train"), settings, 0)
+    smallest = min(len(rows) for rows in batches)
+    if smallest < fabric.world_size and settings.train.batches == "equal-length":
         raise RequestError(
             f"train.batches = 'equal-length': a length that few sentences have gives a batch of {smallest}, less "
-            f"than a sentence for each of {processes} processes; train in one process, or with 'bucketed'"
+            f"than a sentence for each of {fabric.world_size} processes; train in one process, or with 'bucketed'"
         )
-    if smallest < processes:
-        raise RequestError(f"train.batch_size = {size}: is less than a sentence for each of {processes} processes")
+    if smallest < fabric.world_size:
+        raise RequestError(
+            f"train.batch_size = {size}: is less than a sentence for each of {fabric.world_size} processes"
+        )
+    padded = max(len(rows) * int(store.lengths[rows].max()) for rows in batches)
+    check_memory(settings, len(corpus.tokenizer), padded, fabric.device)
 
 
 def check_schedules(objective: Objective, model: Model, planned: int, per_epoch: int, warn: bool = True) -> None:

@@ -191,9 +191,24 @@ def build(
 ) -> TextVAE:
     """The model that settings describe, with freshly drawn weights (from torch's global generator).
 
+    Every weight and bias is drawn from U(-init, init), as in Semeniuta et al. 2017 and Fu et al. 2020, but where a
+    part says otherwise. Arguments as those of `assemble`.
+    """
+    model = assemble(settings, vocabulary, terms, positions)
+    redraw(model, settings.init)
+    return model
+
+
+def assemble(
+    settings: Model,
+    vocabulary: int,
+    terms: Mapping[str, Any] | None = None,
+    positions: int = Data().positions,
+) -> TextVAE:
+    """The model that settings describe, its weights of no meaning yet.
+
     `terms` of the objective that predict something from z name their heads. `positions`: how many tokens the
-    longest text has, end mark included, which convolutions of fixed length need to know. Every weight and bias is
-    drawn from U(-init, init), as in Semeniuta et al. 2017 and Fu et al. 2020, but where a part says otherwise.
+    longest text has, end mark included, which convolutions of fixed length need to know.
     """
     decoder, latent = settings.decoder, settings.latent
     parts: dict[str, Any] = {}
@@ -220,9 +235,7 @@ def build(
         parts["encoder"].embedding = parts["decoder"].embedding
     if settings.tied:
         parts["decoder"].words.weight = parts["decoder"].embedding.weight
-    model = TextVAE(**parts)
-    redraw(model, settings.init)
-    return model
+    return TextVAE(**parts)
 
 
 def redraw(module: nn.Module, init: float) -> None:

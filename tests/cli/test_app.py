@@ -241,3 +241,38 @@ def test_the_documentation_of_methods_is_complete():
     page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
     for file in (Path(textvae.__file__).parent / "methods").glob("*.toml"):
         assert f"`{file.stem}`" in page or file.stem == "language-model", file.stem
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (MemoryError(), "error: out of memory: ask for less at once"),
+        (RuntimeError("[enforce fail at x.cpp:1] DefaultCPUAllocator: can't allocate memory: you tried to allocate "
+                      "137438953472 bytes. Error code 12"), "error: out of memory (137 GB at once): ask for less"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has"), "(2.50 GiB at once)"),
+    ],
+)  # fmt: skip
+def test_memory_that_runs_out_is_one_message(monkeypatch, failure, said):
+    def failing(*given, **options):
+        raise failure
+
+    monkeypatch.setattr("textvae.objective.load_settings", failing)
+    result = call("train", "--data", "grammar")
+    assert refused(result, said, code=1) and len(result.stderr.splitlines()) == 1
+
+
+def test_another_failure_of_the_program_is_not_taken_for_one_of_memory(monkeypatch):
+    def failing(*given, **options):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr("textvae.objective.load_settings", failing)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        call("train", "--data", "grammar")
+
+
+def test_a_model_that_no_machine_holds_is_refused_and_leaves_nothing(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"sentence {n} of many words\n" for n in range(80)))
+    huge = call("train", "--data", text, "--set", "model.latent=1000000", "--set", "model.encoder.hidden=1000000")
+    assert refused(huge, "1000000: needs ", " TB of memory to train, this machine has ")
+    assert not (tmp_path / "runs").exists()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -52,6 +53,14 @@ class Commands(_Helped, TyperGroup):
             code = _failed(str(error), 2)
         except WorkError as error:
             code = _failed(str(error), 1)
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            code = _failed(
+                f"out of memory{_wanted(str(error))}: ask for less at once: fewer sentences or samples, a smaller "
+                "train.batch_size, a smaller model",
+                1,
+            )
         for stream in (sys.stdout, sys.stderr):  # else the interpreter fails on what is left in them
             _can_be_written(stream)
         sys.exit(code if isinstance(code, int) else 0)
@@ -69,6 +78,20 @@ def _print_help(ctx: Any, option: Any, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
         result(ctx.get_help())
         ctx.exit()
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether it is Python's, NumPy's or Arrow's MemoryError, or what torch says in its place on CPU or GPU."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text
+
+
+def _wanted(text: str) -> str:
+    """How much the allocation that failed was of, where its message says so."""
+    found = re.search(r"allocate (\d+) bytes|allocate ([\d.]+ [KMGT]i?B)", text)
+    if found is None:
+        return ""
+    return f" ({found[2] or f'{int(found[1]) / 1e9:,.3g} GB'} at once)"
 
 
 def leading() -> bool:

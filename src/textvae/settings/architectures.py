@@ -6,8 +6,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BeforeValidator,
     Field,
-    NonNegativeInt,
-    PositiveInt,
     ValidationError,
     WrapValidator,
     model_validator,
@@ -17,7 +15,16 @@ from textvae.strict import Strict
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
-Sizes = Annotated[tuple[PositiveInt, ...], Field(strict=False, min_length=1)]
+# Of one layer: a million units make a matrix of 4 TB. And so many layers in a row that a model is still built.
+Size = Annotated[int, Field(gt=0, le=2**20)]
+SizeOrNone = Annotated[int, Field(ge=0, le=2**20)]
+Depth = Annotated[int, Field(gt=0, le=1000)]
+DepthOrNone = Annotated[int, Field(ge=0, le=1000)]
+# Of a convolution: from 8,192 maps on, transposed convolutions of oneDNN crash at some sizes of their outputs.
+Map = Annotated[int, Field(gt=0, le=2**12)]
+Maps = Annotated[tuple[Map, ...], Field(strict=False, min_length=1, max_length=100)]
+Width = Annotated[int, Field(gt=0, le=2**10)]
+Widths = Annotated[tuple[Width, ...], Field(strict=False, min_length=1, max_length=100)]
 
 
 def _each_or_all(value: Any, either: Callable[[Any], Any]) -> Any:
@@ -25,11 +32,11 @@ def _each_or_all(value: Any, either: Callable[[Any], Any]) -> Any:
     try:
         return either(value)
     except ValidationError:
-        raise ValueError("give one number above 0 for all layers, or a list of one for each") from None
+        raise ValueError("give one number, 1 to 1,024, for all layers, or a list of one for each") from None
 
 
 # One number for all layers, or one for each.
-EachOrAll = Annotated[PositiveInt | Sizes, WrapValidator(_each_or_all)]
+EachOrAll = Annotated[Width | Widths, WrapValidator(_each_or_all)]
 # Normalisation of a masked convolution: over a position's channels, or over the positions of a batch.
 PositionNorm = Literal["layer", "batch"]
 # Layer normalisation of an LSTM's gates: all four jointly, or each by itself.
@@ -50,8 +57,8 @@ class RecurrentEncoder(Strict):
     """Reads the sentence; its last states parametrise the posterior. Dropout falls on its input words."""
 
     name: Literal["lstm", "gru"] = "lstm"
-    hidden: PositiveInt = 512
-    layers: PositiveInt = 1
+    hidden: Size = 512
+    layers: Depth = 1
     bidirectional: bool = False
     norm: Norm = "none"
     dropout: Fraction = 0.0
@@ -61,7 +68,7 @@ class ConvolutionalEncoder(Strict):
     """Convolutions, each of a stride, over a text of fixed length, flattened; `maps` has one number a layer."""
 
     name: Literal["convolutional"]
-    maps: Sizes = (128, 256)
+    maps: Maps = (128, 256)
     kernel: EachOrAll = 3
     stride: EachOrAll = 2
     dropout: Fraction = 0.0
@@ -71,9 +78,9 @@ class TransformerEncoder(Strict):
     """Self-attention over the whole sentence, averaged over its tokens."""
 
     name: Literal["transformer"]
-    hidden: PositiveInt = 256
-    layers: PositiveInt = 4
-    heads: PositiveInt = 4
+    hidden: Size = 256
+    layers: Depth = 4
+    heads: Size = 4
     dropout: Fraction = 0.1
     embedding_dropout: Fraction | None = None
 
@@ -82,8 +89,8 @@ class RecurrentDecoder(Strict):
     """p(x|z): word by word; z as the initial state, at every step, or both."""
 
     name: Literal["lstm", "gru"] = "lstm"
-    hidden: PositiveInt = 512
-    layers: PositiveInt = 1
+    hidden: Size = 512
+    layers: Depth = 1
     inject: Annotated[tuple[Literal["state", "input"], ...], Field(strict=False)] = ("state", "input")
     norm: Norm = "none"
     dropout: Fraction = 0.3
@@ -95,10 +102,10 @@ class GatedConvolutionalDecoder(Strict):
     """Causal gated convolutions in residual blocks with a bottleneck; z at every position."""
 
     name: Literal["gated-convolutional"]
-    hidden: PositiveInt = 512
-    bottleneck: PositiveInt = 128
-    width: PositiveInt = 20
-    blocks: PositiveInt = 2
+    hidden: Size = 512
+    bottleneck: Size = 128
+    width: Width = 20
+    blocks: Depth = 2
     dropout: Fraction = 0.3
     embedding_dropout: Fraction | None = None
     word_keep: Probability = 1.0
@@ -108,9 +115,9 @@ class TransformerDecoder(Strict):
     """Causal self-attention; z as a prefix, added to every input, or both."""
 
     name: Literal["transformer"]
-    hidden: PositiveInt = 256
-    layers: PositiveInt = 4
-    heads: PositiveInt = 4
+    hidden: Size = 256
+    layers: Depth = 4
+    heads: Size = 4
     inject: Annotated[tuple[Literal["prefix", "input"], ...], Field(strict=False)] = ("prefix", "input")
     dropout: Fraction = 0.1
     embedding_dropout: Fraction | None = None
@@ -121,8 +128,8 @@ class ByteNetDecoder(Strict):
     """Masked convolutions of kernel 2: `layers` of them see the last `layers + 1` words; z at every position."""
 
     name: Literal["bytenet"]
-    hidden: PositiveInt = 512
-    layers: NonNegativeInt = 3
+    hidden: Size = 512
+    layers: DepthOrNone = 3
     norm: PositionNorm = "layer"
     dropout: Fraction = 0.0
     embedding_dropout: Fraction | None = None
@@ -133,8 +140,8 @@ class RecurrentTop(Strict):
     """The recurrent network on top of a hybrid decoder's features; a GRU has no norm unless one is asked for."""
 
     name: Literal["lstm", "gru"] = "lstm"
-    hidden: PositiveInt = 500
-    layers: PositiveInt = 1
+    hidden: Size = 500
+    layers: Depth = 1
     norm: Norm = "layer"
     dropout: Fraction = 0.0
     embedding_dropout: Fraction | None = None
@@ -165,8 +172,8 @@ class HybridDecoder(Strict):
     """z unfolded into features of every position by transposed convolutions; on top a decoder that sees them."""
 
     name: Literal["hybrid"]
-    first_maps: PositiveInt = 256
-    maps: Sizes = (128, 200)
+    first_maps: Map = 256
+    maps: Maps = (128, 200)
     kernel: EachOrAll = 3
     stride: EachOrAll = 2
     top: Annotated[Top, named("lstm")] = RecurrentTop()

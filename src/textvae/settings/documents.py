@@ -53,6 +53,8 @@ def read_document(path: Path) -> dict[str, Any]:
         raise RequestError(f"{path}: not UTF-8 text; a settings file in TOML is expected") from None
     except tomllib.TOMLDecodeError as error:
         raise RequestError(f"{path}: not valid TOML: {error}") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits; tables in tables in tables
+        raise RequestError(f"{path}: holds a number or a table that is no setting of any kind") from None
     except OSError as error:
         raise RequestError(f"{path}: cannot be read: {error.strerror}") from None
 
@@ -99,13 +101,14 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_word_keep(above: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str, Any]:
     """A decoder or top that replaces another, with that one's word dropout where it has words and says nothing."""
-    given = {**below.get("top", {}), **below}.get("word_keep")
-    name = above.get("name")
+    top = below.get("top")
+    given = {**(top if isinstance(top, Mapping) else {}), **below}.get("word_keep")
+    name, top = above.get("name"), above.get("top", {})
     if given is None or name == "feed-forward":
         return dict(above)
     if name != "hybrid":
         return {"word_keep": given, **above}
-    return {**above, "top": _with_word_keep(above.get("top", {}), below)}
+    return {**above, "top": _with_word_keep(top, below)} if isinstance(top, Mapping) else dict(above)
 
 
 def fitted(preset: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,7 +145,9 @@ def _merged_list(key: str, below: list[Any], above: Mapping[str, Any]) -> list[A
         if not number.isdecimal() or int(number) >= len(below):
             known = ", ".join(f"{key}.{n}" for n in range(len(below))) or "none"
             raise RequestError(f"{key}.{number}: is not in the list; there are {known}")
-        merged[int(number)] = merge(below[int(number)], value)
+        old = below[int(number)]
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[int(number)] = merge(old, value) if both else value
     return merged
 
 
@@ -150,7 +155,7 @@ def _kind(key: str, table: Mapping[str, Any], below: Mapping[str, Any] | None = 
     """What a table describes, where kinds differ in their settings; without a name it is of the kind below it."""
     if key in NAMED:
         name = table.get("name", _kind(key, below) if below is not None else NAMED[key])
-        return ALIKE.get(name, name)
+        return ALIKE.get(name, name) if isinstance(name, str) else name  # what is no name is refused later
     return table.get("schedule", None if below is None else below.get("schedule"))
 
 
@@ -175,7 +180,7 @@ def override(document: Mapping[str, Any], assignments: Iterable[str]) -> dict[st
             raise RequestError(f"--set {assignment}: expected path=value, such as train.epochs=3")
         try:
             (value,) = tomllib.loads(f"value = {text}").values()
-        except ValueError:  # not TOML, or more than one value
+        except (ValueError, RecursionError):  # not TOML, or more than one value
             value = text.strip()
         for key in reversed(keys):
             value = {key: value}

@@ -16,14 +16,22 @@ from pydantic import (
 from textvae.schedules import Constant, Schedule
 from textvae.settings.architectures import (
     Decoder,
+    Depth,
+    DepthOrNone,
     Encoder,
     Fraction,
     RecurrentDecoder,
     RecurrentEncoder,
+    Size,
+    SizeOrNone,
     named,
 )
 from textvae.strict import Strict
 
+# Of a semi-implicit posterior, beside each code of a sentence.
+MOST_COMPONENTS = 100_000
+# Updates of the encoder alone before one step.
+Updates = Annotated[int, Field(gt=0, le=100_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what torch's generators take
 
 
@@ -75,7 +83,7 @@ class Data(Strict):
 class Feedforward(Strict):
     """Layers around z: between the encoder and the posterior, and between z and the decoder; 0 is none."""
 
-    layers: NonNegativeInt = 0
+    layers: DepthOrNone = 0
     highway: bool = True
 
 
@@ -109,7 +117,7 @@ class MixturePosterior(Strict):
     """A mixture of diagonal Gaussians, weights and parameters from x."""
 
     name: Literal["gaussian-mixture"]
-    components: PositiveInt = 5
+    components: Size = 5
     scale: Scale = "log-variance"
 
 
@@ -117,11 +125,11 @@ class SemiImplicitPosterior(Strict):
     """z ~ N(lambda), lambda a network of x and noise; J `samples` of z a sentence, K `components` beside each."""
 
     name: Literal["semi-implicit"]
-    samples: PositiveInt = 5
+    samples: Size = 5
     components: Schedule = Constant(value=50)
-    noise: NonNegativeInt = 100
-    hidden: PositiveInt = 128
-    layers: NonNegativeInt = 1
+    noise: SizeOrNone = 100
+    hidden: Size = 128
+    layers: DepthOrNone = 1
     scale: Scale = "log-variance"
 
     @field_validator("components")
@@ -130,6 +138,8 @@ class SemiImplicitPosterior(Strict):
         """Refuses a fixed number that is not whole; a schedule's values are rounded."""
         if isinstance(given, Constant) and given.value % 1:
             raise ValueError("components are counted: give a whole number")
+        if max(getattr(given, "start", 0.0), given.final) > MOST_COMPONENTS:
+            raise ValueError(f"components are drawn for every sentence: give at most {MOST_COMPONENTS:,}")
         return given
 
 
@@ -137,9 +147,9 @@ class IafPosterior(Strict):
     """A Gaussian sent through inverse autoregressive flows that see x."""
 
     name: Literal["iaf"]
-    flows: PositiveInt = 2
-    hidden: PositiveInt = 64
-    context: PositiveInt = 32
+    flows: Depth = 2
+    hidden: Size = 64
+    context: Size = 32
     scale: Scale = "log-variance"
 
 
@@ -147,7 +157,7 @@ class PlanarPosterior(Strict):
     """A Gaussian sent through planar flows whose parameters come from x."""
 
     name: Literal["planar"]
-    flows: PositiveInt = 10
+    flows: Depth = 10
     scale: Scale = "log-variance"
 
 
@@ -155,7 +165,7 @@ class RadialPosterior(Strict):
     """A Gaussian sent through radial flows whose parameters come from x."""
 
     name: Literal["radial"]
-    flows: PositiveInt = 10
+    flows: Depth = 10
     scale: Scale = "log-variance"
 
 
@@ -197,15 +207,15 @@ class MixturePrior(Strict):
     """p(z) is a learned mixture of diagonal Gaussians."""
 
     name: Literal["gaussian-mixture"]
-    components: PositiveInt = 50
+    components: Size = 50
 
 
 class VampPrior(Strict):
     """p(z) is the mean of the posteriors of learned pseudo-sentences of `length` embeddings."""
 
     name: Literal["vamp"]
-    components: PositiveInt = 50
-    length: PositiveInt = 10
+    components: Size = 50
+    length: Size = 10
 
 
 class UniformSpherePrior(Strict):
@@ -227,7 +237,7 @@ class Refined(Strict):
     """Semi-amortized: the encoder's Gaussian is refined for each sentence by gradient steps on its bound."""
 
     name: Literal["refined"]
-    steps: NonNegativeInt = 5
+    steps: DepthOrNone = 5
     lr: PositiveFloat = 0.1
     momentum: Fraction = 0.5
     clip_norm: NonNegativeFloat = 5.0
@@ -243,8 +253,8 @@ class Model(Strict):
     weights of its softmax too.
     """
 
-    latent: NonNegativeInt = 32
-    embedding: PositiveInt = 256
+    latent: SizeOrNone = 32
+    embedding: Size = 256
     encoder: Annotated[Encoder, named("lstm")] = RecurrentEncoder()
     feedforward: Feedforward = Feedforward()
     posterior: Annotated[Posterior, named("gaussian")] = GaussianPosterior()
@@ -309,9 +319,9 @@ class Aggressive(Strict):
     """
 
     name: Literal["aggressive"]
-    inner: NonNegativeInt | Literal["converged"] = "converged"
-    check: PositiveInt = 15
-    most: PositiveInt = 100
+    inner: Annotated[int, Field(ge=0, le=100_000)] | Literal["converged"] = "converged"
+    check: Updates = 15
+    most: Updates = 100
     ramp_components: bool = False
     until: Literal["mi", "end"] = Field(default_factory=lambda given: _until(given))
 
@@ -319,9 +329,11 @@ class Aggressive(Strict):
     @classmethod
     def _one_message(cls, given: Any) -> Any:
         """Refuses here what is of neither kind, which otherwise each of the two would do."""
-        if given == "converged" or (isinstance(given, int) and not isinstance(given, bool) and given >= 0):
+        if given == "converged" or (
+            isinstance(given, int) and not isinstance(given, bool) and 0 <= given <= 100_000
+        ):
             return given
-        raise ValueError("give a number of updates, 0 or more, or 'converged'")
+        raise ValueError("give a number of updates, 0 to 100,000, or 'converged'")
 
     def share(self, number: int) -> float:
         """Share of K at update `number` of a loop, counted from 0; the last update of a loop has all of it.

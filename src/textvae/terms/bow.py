@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from jaxtyping import Float
-from pydantic import NonNegativeInt
 from torch import Tensor
 
 from textvae.model import Pass
 from textvae.parts.gather import gathered
 from textvae.parts.heads import BagOfWords
+from textvae.settings.architectures import SizeOrNone
 from textvae.terms.term import Term
 
 
@@ -23,7 +23,7 @@ class Bow(Term):
     Source: Zhao et al. 2017, the bag-of-word loss; Liu et al. 2019, section 5.4 (VRAE + BOW).
     """
 
-    hidden: NonNegativeInt = 400
+    hidden: SizeOrNone = 400
     needs_posterior: ClassVar[bool] = True
 
     def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:

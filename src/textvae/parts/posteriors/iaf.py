@@ -38,7 +38,10 @@ class Flow(nn.Module):
         self.outer_context = nn.Linear(context, 2 * latent, bias=False)
         degree = torch.arange(hidden) * latent // hidden
         dimension = torch.arange(latent)
-        self.units = [int((degree == i).sum()) for i in range(latent)]
+        # Units of each degree; counted on the CPU, as the model may be built of shapes alone.
+        self.units = torch.bincount(
+            torch.arange(hidden, device="cpu") * latent // hidden, minlength=latent
+        ).tolist()
         self.register_buffer("inner_mask", dimension < degree[:, None], persistent=False)
         self.register_buffer("outer_mask", (degree <= dimension[:, None]).repeat_interleave(2, 0), persistent=False)
 
