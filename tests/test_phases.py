@@ -401,6 +401,7 @@ def test_every_method_trains_logs_and_resumes_exactly(trained, method, tmp_path)
     small = {
         "semi-implicit": {"posterior": {"noise": 3, "hidden": 5}},
         "iaf": {"posterior": {"hidden": 5, "context": 4}},
+        "multi-step": {"posterior": {"steps": 2, "hidden": 5}},
         "semi-amortized": {"inference": {"steps": 2}},
         "vamp-prior": {"prior": {"components": 3, "length": 2}},
     }

@@ -70,6 +70,7 @@ FACTORS = {
         "iaf": {"posterior": {"name": "iaf", "flows": 1, "hidden": 8, "context": 4}},
         "planar": {"posterior": {"name": "planar", "flows": 2}},
         "radial": {"posterior": {"name": "radial", "flows": 2}},
+        "multi-step": {"posterior": {"name": "multi-step", "steps": 2, "hidden": 5}},
         "vmf": {"posterior": {"name": "vmf"}, "prior": {"name": "uniform-sphere"}},
         "point": {"posterior": {"name": "point"}},
         "refined": {"inference": {"name": "refined", "steps": 2}},

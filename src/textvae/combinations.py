@@ -11,6 +11,7 @@ from textvae.settings import (
     ByteNetDecoder,
     FeedForwardTop,
     HybridDecoder,
+    MultiStepPosterior,
     RecurrentDecoder,
     Settings,
     TransformerDecoder,
@@ -19,7 +20,7 @@ from textvae.settings import (
 from textvae.terms import TERMS
 
 # Posteriors whose density of any code is known, each sentence's by itself: what a VampPrior is a mean of.
-MIXED = ("gaussian", "gaussian-mixture", "iaf", "planar", "radial")
+MIXED = ("gaussian", "gaussian-mixture", "iaf", "planar", "radial", "multi-step")
 
 
 def combination_problems(settings: Settings) -> list[str]:
@@ -119,6 +120,11 @@ def _model_problems(settings: Settings) -> list[str]:
         )
     if posterior == "batch-norm" and settings.train.batch_size == 1:
         problems.append("train.batch_size = 1: a batch of one has no statistics for batch-norm; give 2 or more")
+    if isinstance(model.posterior, MultiStepPosterior) and 0 < model.latent < model.posterior.steps:
+        problems.append(
+            f"model.posterior.steps = {model.posterior.steps}: each step draws a part of the code, which has only "
+            f"model.latent = {model.latent} dimensions; give {model.latent} or less"
+        )
     if posterior == "vmf" and model.latent == 1:
         problems.append("model.latent = 1: a sphere needs 2 dimensions or more")
     if posterior in ("delta", "batch-norm") and prior != "standard-normal":

@@ -19,7 +19,7 @@ from textvae.metrics.latent import active_units
 from textvae.metrics.likelihood import perplexity
 from textvae.model import TextVAE
 from textvae.parts.noise import sentence_noise
-from textvae.parts.posteriors import BatchNormPosterior, Flowed, Posterior, RateKind, joined, mapped
+from textvae.parts.posteriors import BatchNormPosterior, Flowed, MultiStep, Posterior, RateKind, joined, mapped
 from textvae.parts.posteriors.semi_implicit import SemiImplicit, noise_of_means
 from textvae.parts.products import exactly
 
@@ -133,7 +133,8 @@ def information(scores: Scores, sentences: int, apart: bool = False) -> MutualIn
     """I(x; z) by the posteriors of up to `sentences` sentences, one code each; None for a point posterior.
 
     With `apart` the estimate from below of a semi-implicit posterior, None for all others (see `densities`). For a
-    flow a quarter of the sentences are used: every code is sent back through every sentence's flow, which is slow.
+    flow or a multi-step posterior a quarter of the sentences are used: every code goes through every posterior's
+    maps or steps, which is slow.
     """
     found = densities(scores, sentences, apart)
     return None if found is None else mutual_information(*found)
@@ -141,7 +142,7 @@ def information(scores: Scores, sentences: int, apart: bool = False) -> MutualIn
 
 def looked_at(scores: Scores, sentences: int) -> Int[Tensor, " n"]:
     """Which of the kept sentences `information` looks at, by their place among these."""
-    wanted = -(-sentences // 4) if isinstance(scores.posterior, Flowed) else sentences
+    wanted = -(-sentences // 4) if isinstance(scores.posterior, Flowed | MultiStep) else sentences
     return torch.from_numpy(spaced(len(scores.kept), wanted))
 
 

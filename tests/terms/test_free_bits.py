@@ -145,7 +145,7 @@ def test_defaults_and_registration():
 def test_free_bits_refuses_what_has_no_kl_per_dimension():
     for name in PER_DIMENSION:
         assert FreeBits(target=1).problems(settled(name)) == []
-    for name in ("gaussian-mixture", "semi-implicit", "iaf", "planar", "radial", "vmf"):
+    for name in ("gaussian-mixture", "semi-implicit", "iaf", "planar", "radial", "multi-step", "vmf"):
         assert FreeBits().problems(settled(name)) == [
             f": the {name} posterior has no KL per dimension; use objective.free-bits-total, or "
             "model.posterior.name = 'gaussian'"
@@ -158,7 +158,7 @@ def test_free_bits_refuses_what_has_no_kl_per_dimension():
 
 
 def test_free_bits_total_works_with_any_kl_but_masks_only_one_of_dimensions():
-    for name in ("gaussian-mixture", "semi-implicit", "iaf", "planar", "radial", "vmf"):
+    for name in ("gaussian-mixture", "semi-implicit", "iaf", "planar", "radial", "multi-step", "vmf"):
         assert FreeBitsTotal().problems(settled(name)) == []
         assert FreeBitsTotal(form="mask").problems(settled(name)) == [
             f".form = 'mask': the {name} posterior has no KL per dimension to mask; use form = 'clamp', or "

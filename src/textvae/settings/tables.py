@@ -169,6 +169,15 @@ class RadialPosterior(Strict):
     scale: Scale = "log-variance"
 
 
+class MultiStepPosterior(Strict):
+    """z drawn in `steps` parts, each a Gaussian whose parameters a GRU gives from x and the parts before it."""
+
+    name: Literal["multi-step"]
+    steps: PositiveInt = 4
+    hidden: PositiveInt = 64
+    scale: Scale = "log-variance"
+
+
 class VmfPosterior(Strict):
     """von Mises-Fisher on the unit sphere, of a fixed concentration; its prior is uniform on the sphere."""
 
@@ -191,6 +200,7 @@ Posterior = Annotated[
     | IafPosterior
     | PlanarPosterior
     | RadialPosterior
+    | MultiStepPosterior
     | VmfPosterior
     | PointPosterior,
     Field(discriminator="name"),

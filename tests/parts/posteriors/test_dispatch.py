@@ -25,6 +25,7 @@ CLASSES = {
     "iaf": (posteriors.IafPosterior, posteriors.Iaf),
     "planar": (posteriors.PlanarPosterior, posteriors.Flowed),
     "radial": (posteriors.RadialPosterior, posteriors.Flowed),
+    "multi-step": (posteriors.MultiStepPosterior, posteriors.MultiStep),
     "vmf": (posteriors.VmfPosterior, posteriors.VonMisesFisher),
     "point": (posteriors.PointPosterior, posteriors.Point),
 }

@@ -9,6 +9,7 @@ from textvae.parts.posteriors.flows import Flowed
 from textvae.parts.posteriors.gaussian import DiagonalGaussian, GaussianPosterior, gaussian_kl
 from textvae.parts.posteriors.iaf import Iaf, IafPosterior
 from textvae.parts.posteriors.mixture import GaussianMixture, MixturePosterior
+from textvae.parts.posteriors.multi_step import MultiStep, MultiStepPosterior
 from textvae.parts.posteriors.planar import PlanarPosterior
 from textvae.parts.posteriors.point import Point, PointPosterior
 from textvae.parts.posteriors.posterior import Posterior, Rate, RateKind, joined, mapped
@@ -27,6 +28,8 @@ __all__ = [
     "Iaf",
     "IafPosterior",
     "MixturePosterior",
+    "MultiStep",
+    "MultiStepPosterior",
     "PlanarPosterior",
     "Point",
     "PointPosterior",
@@ -68,5 +71,7 @@ def posterior_of(settings: tables.Posterior, size: int, latent: int) -> nn.Modul
             return PlanarPosterior(size, latent, settings.flows, settings.scale)
         case tables.RadialPosterior():
             return RadialPosterior(size, latent, settings.flows, settings.scale)
+        case tables.MultiStepPosterior():
+            return MultiStepPosterior(size, latent, settings.steps, settings.hidden, settings.scale)
         case _:
             return GaussianPosterior(size, latent, settings.scale)
