@@ -186,7 +186,9 @@ def by_processes(cells: Sequence[Cell], processes: int) -> list[dict[str, Any]]:
     """The numbers of all rows, measured side by side, or in this process where there is one."""
     if processes == 1:
         return [measured(cell) for cell in cells]
-    with multiprocessing.get_context("spawn").Pool(min(processes, len(cells))) as pool:
+    from textvae.launch import end_with_parent
+
+    with multiprocessing.get_context("spawn").Pool(min(processes, len(cells)), end_with_parent) as pool:
         return pool.map(measured, cells, chunksize=1)
 
 

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 import textvae
 from textvae.batches import Batch
 from textvae.files import write_json, write_text
+from textvae.launch import end_with_parent
 from textvae.model import TextVAE
 from textvae.objective import Objective
 from textvae.parts.decoders.recurrent import RecurrentDecoder
@@ -265,7 +266,7 @@ def runs(cells: list[Cell], jobs: int, *settings: int) -> list[tuple[dict[str, A
     repeated = [[value] * len(cells) for value in settings]
     if jobs == 1:
         return list(map(run, cells, *repeated))
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), end_with_parent) as pool:
         return list(pool.map(run, cells, *repeated))
 
 

@@ -6,6 +6,7 @@
 Nothing but these tables is touched; `tests/test_results_page.py` fails where a page says something else.
 """
 
+import argparse
 import re
 import tomllib
 from collections.abc import Mapping
@@ -92,6 +93,8 @@ def methods(page: str, tables: Mapping[str, str]) -> str:
 
 def main() -> None:
     """Fill both pages."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
     tables = measured()
     for name, filled in (("results", results), ("methods", methods)):
         path = ROOT / "docs" / f"{name}.md"

@@ -35,9 +35,11 @@ def done(jobs: Sequence[Job], processes: int, minutes: float | None = None) -> l
     Finished runs are used again, unfinished ones are gone on with. After so many `minutes` no run is begun: those
     that are left are named among what went wrong.
     """
+    from textvae.launch import end_with_parent
+
     until = None if minutes is None else time.time() + 60 * minutes
     context = multiprocessing.get_context("spawn")
-    with context.Pool(processes, maxtasksperchild=1) as pool:
+    with context.Pool(processes, end_with_parent, maxtasksperchild=1) as pool:
         found = pool.imap(_in_time, [(job, until) for job in jobs], chunksize=1)
         failed = [problem for problem in found if problem]
     for problem in failed:

@@ -69,8 +69,10 @@ def main() -> int:
     if failed:
         return 1
     tasks = [(name, rows, plan, scale, asked.runs / asked.scale / name) for name in corpora]
+    from textvae.launch import end_with_parent
+
     context = multiprocessing.get_context("spawn")
-    with context.Pool(min(asked.processes, len(tasks)), maxtasksperchild=1) as pool:
+    with context.Pool(min(asked.processes, len(tasks)), end_with_parent, maxtasksperchild=1) as pool:
         measured = pool.map(measure, tasks, chunksize=1)
 
     from textvae.files import write_json

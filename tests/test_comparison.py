@@ -18,7 +18,7 @@ import textvae
 from textvae.comparison import compare, figures
 from textvae.comparison.members import unique_names
 from textvae.comparison.rows import flattened, group_names, is_vanilla, method
-from textvae.comparison.tables import DASH, escaped, markdown
+from textvae.comparison.tables import DASH, escaped, inert, markdown
 from textvae.data import open_corpus
 from textvae.errors import RequestError, WorkError
 from textvae.evaluate import evaluate
@@ -626,3 +626,9 @@ def test_the_notes_of_chosen_scores_speak_of_their_columns_alone(make):
 
 def test_text_of_models_is_no_markup():
     assert escaped("a | <unk> *b* _c_ [d] &lt;") == r"a \| \<unk\> \*b\* \_c\_ \[d\] \&lt;"
+
+
+@pytest.mark.parametrize("name", ["=1+2", "+1", "-x", "@sum(a1)", " =1", "\tx"])
+def test_names_in_a_csv_are_no_formulas(name):
+    assert inert(name) == f"'{name}"
+    assert inert(f"vae {name}") == f"vae {name}"

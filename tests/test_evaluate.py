@@ -1,5 +1,6 @@
 import json
 import math
+import shutil
 from itertools import product
 
 import numpy as np
@@ -358,3 +359,13 @@ def test_wrong_requests_are_refused(tmp_path, text):
             evaluate(run.folder)
     finally:
         text.write_text(text_before)
+
+
+def test_scores_of_a_run_that_cannot_be_written_are_given_with_a_warning(text, tmp_path):
+    """As in a read-only folder; as root, which may write everywhere, a file stands in the folder's way."""
+    run = trained(tmp_path / "run", text).folder
+    kept = evaluate(run, "test", 2, 2)
+    shutil.rmtree(run / "evaluation")
+    (run / "evaluation").write_text("")
+    with pytest.warns(UserWarning, match="results are complete, but not kept in the run: .*cannot be written"):
+        assert evaluate(run, "test", 2, 2) == kept

@@ -1,4 +1,10 @@
+import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -71,3 +77,48 @@ def test_the_quickstart_tells_collapse_from_use(tmp_path):
     assert [report.log for report in again] == [vanilla.log, forced.log]
     with pytest.raises(RequestError, match="holds a run with other settings"):
         quickstart(out, seed=1)
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, though perhaps not been asked for yet."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def waited(condition, seconds):
+    """Whether a condition came true within so many seconds."""
+    end = time.monotonic() + seconds
+    while not (came := condition()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return came
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM], ids=lambda kind: kind.name)
+def test_the_processes_end_with_the_one_that_started_them(tmp_path, kind):
+    """Those that train save first, so that the quickstart can be gone on with."""
+    runs = [tmp_path / "out" / method for method in ("vanilla", "mu-forcing")]
+    command = [sys.executable, "-m", "textvae", "quickstart", "--out", str(tmp_path / "out")]
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    workers = []
+    try:
+        began = waited(lambda: all((run / "log.jsonl").exists() and (run / ".lock").exists() for run in runs), 400)
+        assert began, program.poll()
+        workers = [json.loads((run / ".lock").read_text())["pid"] for run in runs]
+        assert not any(map(gone, workers))
+        program.send_signal(kind)
+        code = program.wait(timeout=90)
+        assert waited(lambda: all(map(gone, workers)), 90)
+    finally:
+        for pid in (*workers, program.pid):
+            if not gone(pid):
+                os.kill(pid, signal.SIGKILL)
+        told = program.communicate()[1]
+    assert code == (130 if kind == signal.SIGTERM else -signal.SIGKILL)
+    assert "Traceback" not in told
+    assert ("go on with: textvae quickstart" in told) == (kind == signal.SIGTERM)
+    for run in runs:
+        assert (run / "checkpoint" / "last.safetensors").exists() and not (run / ".lock").exists()

@@ -4,6 +4,8 @@ import argparse
 import importlib.util
 import json
 import math
+import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -501,3 +503,16 @@ class Here:
 
     def map(self, function, tasks, chunksize):
         return list(map(function, tasks))
+
+
+@pytest.mark.parametrize(
+    "recipe", sorted(one.stem for one in RECIPES.glob("*.py") if "__main__" in one.read_text())
+)
+def test_help_of_every_recipe_does_nothing_else(recipe, tmp_path):
+    """It runs in a copy of the folders that recipes read and write, so that one which did more would be seen."""
+    shutil.copytree(RECIPES, tmp_path / "recipes")
+    before = sorted(tmp_path.rglob("*"))
+    command = [sys.executable, "-B", str(tmp_path / "recipes" / f"{recipe}.py"), "--help"]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (found.returncode, found.stderr) == (0, "") and found.stdout.startswith("usage: ")
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,3 +1,4 @@
+import re
 import tomllib
 from datetime import date
 from typing import get_args
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 
 from textvae import settings as s
 from textvae.errors import RequestError
-from textvae.objective import methods
+from textvae.objective import load_settings, methods
 from textvae.settings import Settings, merge, override, parse, read_document
 from textvae.settings.tables import Scale
 from textvae.terms import TERMS
@@ -709,3 +710,12 @@ def test_files_with_numbers_of_thousands_of_digits_and_endless_nesting_are_refus
         with pytest.raises(RequestError, match=r"settings\.toml: (holds a number or a table|not valid TOML)"):
             read_document(tmp_path / "settings.toml")
         assert override({}, [text]) == {"x": text[4:]}
+
+
+def test_settings_are_shown_without_what_steers_a_terminal():
+    """Those of a file from elsewhere are printed by `train --dry-run`."""
+    name = "a\x1b[31mb\x9bc\u202ed\u2028e\x85f\u200fg ü 你"
+    text = load_settings(None, None, (), data={"corpus": name}).toml()
+    assert text.isprintable() or all(line.isprintable() for line in text.split("\n"))
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u200e\u200f]", text)
+    assert tomllib.loads(text)["data"]["corpus"] == name

@@ -238,7 +238,7 @@ def remedies(settings: Settings, collapsed: bool, far: bool) -> Iterator[tuple[s
     if collapsed and isinstance(posterior, VmfPosterior):
         yield f"--set model.posterior.concentration={2 * posterior.concentration:g}", "more-concentrated"
     if collapsed and not settings.phase and any(name in terms for name in RESERVES):
-        yield "--method pretrained", "pretrained"  # the KL is paid and says nothing: the encoder must learn first
+        yield "--method mu-forcing", "mu-forcing"  # the KL is there and says nothing; `pretrained` collapsed again
     if collapsed and any(term.is_rate and term.pays for term in terms.values()):
         yield f"--set {where}.mu-forcing.margin=2", "mu-forcing"
     if collapsed:

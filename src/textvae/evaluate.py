@@ -17,7 +17,7 @@ import textvae
 from textvae.batches import TokenStore, collate, evaluation_batches, evaluation_places
 from textvae.corpora import grammar
 from textvae.errors import RequestError
-from textvae.files import write_json, writing
+from textvae.files import write_json
 from textvae.metrics import latent
 from textvae.metrics.discrepancy import SquaredMmd, squared_mmd
 from textvae.metrics.information import MutualInformation, information_bounds, mutual_information
@@ -34,7 +34,7 @@ from textvae.model import TextVAE
 from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.posteriors.semi_implicit import noise_of_means
 from textvae.parts.priors import StandardNormal, UniformSphere
-from textvae.run import Run, corpus_of
+from textvae.run import Run, corpus_of, keep
 from textvae.scores import KEPT, Both, Densities, Scores, both_densities, evaluating, looked_at, on, score
 from textvae.tokenizers import UNK, Tokenizer
 
@@ -132,6 +132,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """All scores of a run on a split, as the JSON contract has them; also written to `evaluation/SPLIT.json`.
 
+    Where the run's folder cannot be written, that is a warning.
+
     `iw_sentences` is the size of the seeded subset that importance weighting is done on, None for all. Scores that
     the model does not define are None. Nats per sentence unless a name says otherwise.
 
@@ -190,9 +192,7 @@ def evaluate(
     )
     report = {name: finite(value) for name, value in report.items()}
     report["reasons"] = _reasons(run, report) | ({"information_bounds": unbounded} if unbounded else {})
-    with writing(run.folder):
-        (run.folder / "evaluation").mkdir(exist_ok=True)
-    write_json(run.folder / "evaluation" / f"{split}.json", report)
+    keep(run.folder / "evaluation" / f"{split}.json", lambda path: write_json(path, report))
     return report
 
 

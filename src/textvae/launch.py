@@ -1,6 +1,7 @@
 """What surrounds the training loop: processes, device and precision, what is planned, and Ctrl-C."""
 
 import logging
+import multiprocessing
 import os
 import signal
 import threading
@@ -179,6 +180,30 @@ def _check_forcing(objective: Objective, model: Model) -> None:
                 f"pulls them together, so they may not come to its margin; give it a weight of {balance:g} or more",
                 stacklevel=3,
             )
+
+
+# Seconds that a process has to save and end after the one that started it is gone.
+GRACE = 30.0
+
+
+def end_with_parent() -> None:
+    """End this process of `multiprocessing` when the one that started it is gone, however that ended.
+
+    It gets SIGTERM, on which training saves and stops, and after `GRACE` seconds it ends in any case. To be called
+    first in the process; `initializer=end_with_parent` in those of a pool.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    watched = parent
+
+    def watch() -> None:
+        watched.join()  # a pipe that closes with the parent: nobody else's number can be taken for it
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end with parent", daemon=True).start()
 
 
 @contextmanager

@@ -1,9 +1,7 @@
 """`textvae quickstart`: a VAE that collapses and one that does not, side by side on the embedded corpus."""
 
 import multiprocessing
-import os
 import queue
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from textvae.errors import RequestError, WorkError
 from textvae.evaluate import evaluate
 from textvae.files import read_json
 from textvae.generate.trained import load
+from textvae.launch import end_with_parent, interruptible
 from textvae.objective import load_settings
 from textvae.report import RunReport, write_report
 from textvae.run import Run
@@ -51,7 +50,7 @@ def quickstart(out: Path, seed: int = 0, progress: Progress | None = None) -> li
     Raises:
         RequestError: when `out` holds runs with other settings.
         WorkError: when training diverges or the disk fails.
-        KeyboardInterrupt: after Ctrl-C, with checkpoints saved.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, with checkpoints saved.
     """
     corpus = open_corpus(settings_of(METHODS[0], seed).data)  # once, before both want it
     context = multiprocessing.get_context("spawn")
@@ -60,11 +59,11 @@ def quickstart(out: Path, seed: int = 0, progress: Progress | None = None) -> li
     for worker in workers:
         worker.start()
     try:
-        _listen(workers, messages, progress)
+        with interruptible() as interrupted:
+            _listen(workers, messages, progress, interrupted)
     except BaseException:
         for worker in workers:
-            if worker.pid and worker.is_alive():
-                os.kill(worker.pid, signal.SIGINT)  # saves, then stops
+            worker.terminate()  # by SIGTERM: saves, then stops
         raise
     finally:
         for worker in workers:
@@ -91,6 +90,7 @@ def quickstart(out: Path, seed: int = 0, progress: Progress | None = None) -> li
 
 def _work(out: Path, method: str, seed: int, messages: Any) -> None:
     """Train and evaluate one model; what happens goes into the queue: progress, an error, or None at the end."""
+    end_with_parent()
     torch.set_num_threads(1)
 
     def told(part: str) -> Callable[[int, int], None]:
@@ -102,14 +102,18 @@ def _work(out: Path, method: str, seed: int, messages: Any) -> None:
         messages.put(None)
     except (RequestError, WorkError) as error:
         messages.put(error)
-    except KeyboardInterrupt:
-        pass  # the checkpoint is saved, and whoever pressed Ctrl-C is told by the parent
+    except KeyboardInterrupt:  # the checkpoint is saved, and whoever pressed Ctrl-C is told by the parent
+        messages.cancel_join_thread()  # which reads no more of them, or is gone
 
 
-def _listen(workers: list[Any], messages: Any, progress: Progress | None) -> None:
+def _listen(
+    workers: list[Any], messages: Any, progress: Progress | None, interrupted: Callable[[], bool] = lambda: False
+) -> None:
     """Pass on progress until every worker has finished; raise what one of them raised."""
     finished = 0
     while finished < len(workers):
+        if interrupted():
+            raise KeyboardInterrupt
         try:
             message = messages.get(timeout=1.0)
         except queue.Empty:

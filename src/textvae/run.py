@@ -11,7 +11,8 @@ import platform
 import re
 import shutil
 import tomllib
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from torch import Tensor
 
 import textvae
 from textvae.data import Corpus, open_corpus
-from textvae.errors import RequestError
+from textvae.errors import RequestError, WorkError
 from textvae.files import file_digest, locked, read_json, read_tensors, sweep, write_json, write_text, writing
 from textvae.model import TextVAE, build
 from textvae.objective import TERMS
@@ -182,6 +183,16 @@ def training_alone(folder: Path, new: bool = False) -> Iterator[None]:
         for place in (folder, folder / "checkpoint"):
             sweep(place)
         yield
+
+
+def keep(path: Path, write: Callable[[Path], None]) -> None:
+    """Write what was found to a file of a run; warn where that cannot be, as in one that may only be read."""
+    try:
+        with writing(path.parent):
+            path.parent.mkdir(exist_ok=True)
+        write(path)
+    except WorkError as error:
+        warnings.warn(f"the results are complete, but not kept in the run: {error}", stacklevel=3)
 
 
 def value_digest(path: Path) -> str | None:

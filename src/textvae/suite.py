@@ -25,6 +25,7 @@ from textvae.metrics.signature import SOFTMAX, signature
 from textvae.metrics.truth import TrueDistance, true_distance
 from textvae.probing import own_labels, probes
 from textvae.report import RunReport, write_report
+from textvae.run import keep
 from textvae.run_report import attributes_of, best_told, described
 from textvae.scores import score as scores_of
 from textvae.tokenizers import EOS
@@ -91,9 +92,10 @@ def evaluate_all(
     for name in document["true_distance"] or ():
         if document["true_distance"][name] is None:
             document["reasons"][f"true_distance.{name}"] = ONE_SENTENCE
-    write_json(trained.run.folder / "evaluation" / f"{split}-all.json", document)
+    run = trained.run.folder
+    keep(run / "evaluation" / f"{split}-all.json", lambda path: write_json(path, document))
     report = page(trained, corpus, split, document, seed)
-    write_report(trained.run.folder / "report.html", f"{trained.run.folder.name}: all evaluations", [report])
+    keep(run / "report.html", lambda path: write_report(path, f"{run.name}: all evaluations", [report]))
     return document
 
 

@@ -105,6 +105,7 @@ def test_the_nearest_sentences_of_a_corpus_are_found_by_text_or_by_codes(run, re
         assert found["metric"] == "euclidean" and [row["text"] for row in found["results"]] == asked
         for row, near in zip(found["results"], expected, strict=True):
             assert [one["text"] for one in row["neighbours"]] == [texts[one.row] for one in near]
+            assert [one["row"] for one in row["neighbours"]] == [one.row + 1 for one in near]  # from 1, as the text
             np.testing.assert_allclose(
                 [one["distance"] for one in row["neighbours"]], [one.distance for one in near], atol=1e-4
             )

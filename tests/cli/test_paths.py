@@ -170,6 +170,9 @@ def test_decodings_in_a_word():
     assert decoding_of("sample:0.7") == Decoding("sample", temperature=0.7)
     assert decoding_of("beam:5") == Decoding("beam", beam=5)
     for text, message in (
+        ("nucleus", "--decode nucleus: give its number, for example nucleus:0.9"),
+        ("beam", "--decode beam: give its number, for example beam:5"),
+        ("top-k", "--decode top-k: give its number, for example top-k:40"),
         ("greedy:3", "--decode greedy:3: greedy decoding takes no number"),
         ("top-k:many", "--decode top-k:many: 'many' is no number; write for example top-k:15"),
         ("beam:0.5", "--decode beam:0.5: '0.5' is no number"),

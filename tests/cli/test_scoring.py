@@ -124,3 +124,8 @@ def test_requests_that_cannot_be(run, files, language_model, tmp_path):
     assert refused(call("score", "--run", run, "--split", "tset"), "--split tset")
     assert refused(call("score", "--run", run, "--metrics", "copied"), "--train FILE")
     assert refused(call("score", "--run", language_model), "language model", "no latent code")
+
+
+@pytest.mark.parametrize("option", ["--references", "--train"])
+def test_stdin_is_read_once(option):
+    assert refused(call("score", "-", option, "-", input="a b c\n"), "-: stdin can be read once")

@@ -188,7 +188,14 @@ def test_rounds_against_a_naive_iteration_of_modes(model):
     [
         (["the cat sat down"], r"texts\[0\]: has no gap; write ___ for a missing word, ___\*3 for three"),
         (["a ___", "___ ___*2"], r"texts\[1\]: is nothing but gaps; give some of its words"),
-        (["the ___ ___*0"], r"texts\[0\]: has ___\*0, which is no word; write ___ for one, ___\*3 for three"),
+        (
+            ["the ___ ___*0"],
+            r"texts\[0\]: has ___\*0, which is no number of words; write ___ for one",
+        ),
+        (["i ___*-1 it ."], r"texts\[0\]: has ___\*-1, which is no number of words"),
+        (["i ___*x it ."], r"has ___\*x, which"),
+        (["i ___*123456 it ."], r"has ___\*123456, which"),
+        (["i ___* it ."], r"has ___\*, which"),
         (["the ___*101"], r"texts\[0\]: has 102 tokens, and the model's texts have 100 at most"),
         (["a ___", " \n"], r"texts\[1\]: is empty; leave it out"),
         (["zebra ___ quagga"], r"texts\[0\]: the model knows none of its words; give some that it was trained on"),

@@ -112,7 +112,7 @@ def neighbours(
     """Find the sentences of a corpus whose codes are nearest.
 
     Exact: the code of each sentence is compared with every one of the corpus, piece by piece. A line has the
-    distance, the number of the corpus's sentence, from 1, and the sentence.
+    distance, the number of the corpus's sentence, from 1, and the sentence; so has the JSON, `row`.
 
     \b
     Examples:
@@ -139,7 +139,7 @@ def neighbours(
             found = nearest(queries, _counted(encoded(trained, corpus), bar), count, metric)
     if as_json:
         rows = [
-            {"text": text, "neighbours": [one._asdict() for one in near]}
+            {"text": text, "neighbours": [{**one._asdict(), "row": one.row + 1} for one in near]}
             for text, near in zip(given, found, strict=True)
         ]
         document({"metric": metric, "results": rows})

@@ -20,9 +20,18 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
         "greedy",
     ),
     "temperature": (Annotated[float, typer.Option(help="Divides the logits: below 1 is sharper.")], 1.0),
-    "top_k": (Annotated[int, typer.Option(help="top-k: how many of the likeliest words to draw from.")], 0),
-    "top_p": (Annotated[float, typer.Option(help="nucleus: the mass of likeliest words to draw from.")], 1.0),
-    "beam": (Annotated[int, typer.Option("--beam", help="beam: how many texts are kept side by side.")], 0),
+    "top_k": (
+        Annotated[int | None, typer.Option(help="top-k: how many of the likeliest words to draw from.")],
+        None,
+    ),
+    "top_p": (
+        Annotated[float | None, typer.Option(help="nucleus: the mass of words to draw from.")],
+        None,
+    ),
+    "beam": (
+        Annotated[int | None, typer.Option("--beam", help="beam: how many texts are kept.")],
+        None,
+    ),
     "normalisation": (
         Annotated[float, typer.Option(help="beam: the power of the length that log p is divided by.")],
         0.0,
@@ -31,6 +40,8 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
     "max_length": (MaxLength, 0),
     "no_unknown": (NoUnknown, False),
 }
+# What a way of decoding cannot do without, and a usual value.
+NEEDED = {"top-k": ("--top-k", "40"), "nucleus": ("--top-p", "0.9"), "beam": ("--beam", "5")}
 NBest = Annotated[
     int, typer.Option("--n-best", min=0, help="beam: so many texts of each code, log p(text|z) before each.")
 ]
@@ -73,6 +84,8 @@ def decoding_of(text: str) -> "Decoding":
 
     name, _, value = text.partition(":")
     options = {"sample": "temperature", "top-k": "top_k", "nucleus": "top_p", "beam": "beam"}
+    if name in NEEDED and not value:
+        raise RequestError(f"--decode {text}: give its number, for example {name}:{NEEDED[name][1]}")
     if not value or name not in options:
         plain = Decoding(name)  # refuses names that there are not
         if not value:
@@ -88,9 +101,9 @@ def decoding_of(text: str) -> "Decoding":
 def _decoding(
     decode: str,
     temperature: float,
-    top_k: int,
-    top_p: float,
-    beam: int,
+    top_k: int | None,
+    top_p: float | None,
+    beam: int | None,
     normalisation: float,
     min_length: int,
     max_length: int,
@@ -98,5 +111,15 @@ def _decoding(
 ) -> "Decoding":
     from textvae.generate.decoding import Decoding
 
+    given = {"top-k": top_k, "nucleus": top_p, "beam": beam}
+    if decode in NEEDED and given[decode] is None:
+        option, usual = NEEDED[decode]
+        raise RequestError(f"--decode {decode}: give {option} too, for example {option} {usual}")
+    for name, value in given.items():
+        if value is not None and name != decode and decode in (*NEEDED, "greedy", "sample"):
+            raise RequestError(f"{NEEDED[name][0]} {value}: is for --decode {name}, and --decode is {decode}")
+    if 0 < max_length < min_length:
+        raise RequestError(f"--min-length {min_length}: is more than --max-length {max_length}")
+    top_p = 1.0 if top_p is None else top_p
     allow = not no_unknown
-    return Decoding(decode, temperature, top_k, top_p, allow, beam, normalisation, min_length, max_length)
+    return Decoding(decode, temperature, top_k or 0, top_p, allow, beam or 0, normalisation, min_length, max_length)

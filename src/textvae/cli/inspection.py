@@ -42,10 +42,11 @@ def evaluate(
 ) -> None:
     """Score a run: likelihood, and what the code holds.
 
-    Nats per sentence, the end mark counted, every sentence once, dropout off, KL at weight 1. The scores are also
-    written to RUN/evaluation/SPLIT.json. With --all the run is also scored by what it writes (BLEU, Self-BLEU,
-    diversity, copies; on the corpus grammar the distance to the truth), by its reconstructions, and by what codes
-    tell of labels; that goes to RUN/evaluation/SPLIT-all.json and RUN/report.html.
+    Nats per sentence, the end mark counted, every sentence once, dropout off, KL at weight 1. The scores are
+    also written to RUN/evaluation/SPLIT.json; where RUN cannot be written, a warning says so. With --all the
+    run is also scored by what it writes (BLEU, Self-BLEU, diversity, copies; on the corpus grammar the distance
+    to the truth), by its reconstructions, and by what codes tell of labels; that goes to
+    RUN/evaluation/SPLIT-all.json and RUN/report.html.
     """
     if iw_sentences != "all" and not (iw_sentences.isascii() and iw_sentences.isdigit() and int(iw_sentences)):
         raise RequestError(f"--iw-sentences {iw_sentences}: give a number, 1 or more, or `all`")

@@ -75,6 +75,8 @@ def score(
         return
     if file is None:
         raise RequestError("no text given: FILE, - for stdin, or --run RUN")
+    if [file, str(references), str(train)].count("-") > 1:
+        raise RequestError("-: stdin can be read once; give the other text as a file")
     text = given(_read(file), _optional(references), _optional(train), how)
     about = {"file": file, "references": _name(references), "train": _name(train)}
     if by_length:

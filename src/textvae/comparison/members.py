@@ -117,10 +117,12 @@ def members(
         path = run.folder / "evaluation" / f"{split}.json"
         if again or not path.exists():
             told = _told(progress, f"evaluating {name}")
-            evaluate(run.folder, split, progress=told, **numbers)
+            scores = json.loads(json.dumps(evaluate(run.folder, split, progress=told, **numbers)))
+        else:
+            scores = read_scores(path, run, split)
         every = path.with_name(f"{split}-all.json")
         more = read_scores(every, run, split) if every.exists() else {}
-        found.append(Member(name, run, read_scores(path, run, split), more, run.log(), _finished(run)))
+        found.append(Member(name, run, scores, more, run.log(), _finished(run)))
     return found
 
 

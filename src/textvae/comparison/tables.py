@@ -238,8 +238,20 @@ def _different(members: Sequence[Member], of: Callable[[Member], dict[str, objec
     return ", ".join(f"{name} ({', '.join(map(str, found))})" for name, found in values.items() if len(found) > 1)
 
 
+def inert(cell: str) -> str:
+    """A text that no spreadsheet takes for a formula.
+
+    >>> inert("=1+2"), inert("vae")
+    ("'=1+2", 'vae')
+    """
+    return f"'{cell}" if cell.lstrip().startswith(("=", "+", "-", "@")) or cell[:1] in "\t\r\n" else cell
+
+
 def csv_text(rows: Sequence[Row], by_seed: bool) -> str:
-    """The rows as CSV: every column, numbers in full precision, empty where there is none."""
+    """The rows as CSV: every column, numbers in full precision, empty where there is none.
+
+    A name that a spreadsheet would take for a formula has an apostrophe before it.
+    """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     deviations = [f"{name}_deviation" for name in AVERAGED] if by_seed else []
@@ -252,7 +264,9 @@ def csv_text(rows: Sequence[Row], by_seed: bool) -> str:
         numbers += [row.chosen[name][0] for name in chosen]
         numbers += [row.deviations[name] for name in AVERAGED] if by_seed else []
         numbers += [row.chosen[name][1] for name in chosen] if by_seed else []
-        writer.writerow([row.name, row.method, len(row.members), " ".join(map(str, row.seeds)), *numbers])
+        writer.writerow(
+            [inert(row.name), inert(row.method), len(row.members), " ".join(map(str, row.seeds)), *numbers]
+        )
     return file.getvalue()
 
 

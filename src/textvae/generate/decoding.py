@@ -192,6 +192,8 @@ def generate(
     limits = (("max_length", max_length, 1), ("rows", rows, 0), ("chunk", chunk, 1))
     for name, value, least in (*limits, ("max_length", max_length, decoding.min_length)):
         if value < least:
+            if least == decoding.min_length and name == "max_length" and value > 0:
+                raise RequestError(f"min_length = {least}: no text has more than {value} words; give that or less")
             raise RequestError(f"{name} = {value}: must be {least} or more")
     if decoding.name == "beam":
         return [texts[0].ids for texts in beams(decoder, z, decoding, max_length, rows=rows, code=code, end=end)]

@@ -113,13 +113,17 @@ def template(trained: Trained, text: str, place: str, last: float | None = None)
     text, tokenizer = one_line(text), trained.tokenizer
     if not text:
         raise RequestError(f"{place}: is empty; leave it out")
-    gap = GAP if tokenizer.name == "word" else INNER_GAP
+    # Where tokens are not words, a star after a gap may be one of them.
+    gap, wrong = (GAP, re.compile(r"\*")) if tokenizer.name == "word" else (INNER_GAP, re.compile(r"\*[-+]?\d"))
     ids, units, read = list[int](), list[str | None](), 0
     for found in gap.finditer(text):
         _read(tokenizer, text[read : found.start()], ids, units)
         gaps = int(found[1] or 1)
-        if not gaps:
-            raise RequestError(f"{place}: has {found[0]}, which is no word; write ___ for one, ___*3 for three")
+        if not gaps or wrong.match(text, found.end()):
+            raise RequestError(
+                f"{place}: has {_whole(text, found)}, which is no number of words; "
+                "write ___ for one, ___*3 for three"
+            )
         ids += [BLANK] * gaps
         units += [None] * gaps
         read = found.end()
@@ -131,6 +135,11 @@ def template(trained: Trained, text: str, place: str, last: float | None = None)
         ids[-gaps:], units[-gaps:] = [BLANK] * gaps, [None] * gaps
     _check(ids, trained.max_length, place)
     return Template([*(ids[::-1] if tokenizer.right_to_left else ids), EOS], units)
+
+
+def _whole(text: str, found: re.Match[str]) -> str:
+    """A gap with what is written right after it."""
+    return found[0] + re.split(r"\s", text[found.end() :], maxsplit=1)[0]
 
 
 def _read(tokenizer: Tokenizer, part: str, ids: list[int], units: list[str | None]) -> None:

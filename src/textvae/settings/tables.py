@@ -1,5 +1,6 @@
 """The tables of a run's settings: frozen pydantic models with their defaults."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -447,6 +448,10 @@ class Phase(Strict):
     update: Annotated[Update, named("joint")] | None = None
 
 
+# What TOML takes as it is, and a terminal for a command or a turn of direction.
+_STEERING = re.compile("[\x80-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
 class Settings(Strict):
     """All settings of a run. `objective` maps a term's name to the term."""
 
@@ -480,8 +485,8 @@ class Settings(Strict):
         return found
 
     def toml(self) -> str:
-        """The settings as a TOML document that `parse` reads back to the same settings."""
-        return tomli_w.dumps(self.document())
+        """The settings as a TOML document that `parse` reads back to the same settings; safe to show."""
+        return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", tomli_w.dumps(self.document()))
 
 
 def _dumped(objective: Mapping[str, Any]) -> dict[str, Any]:
