@@ -176,7 +176,6 @@ def test_decodings_in_a_word():
         ("greedy:3", "--decode greedy:3: greedy decoding takes no number"),
         ("top-k:many", "--decode top-k:many: 'many' is no number; write for example top-k:15"),
         ("beam:0.5", "--decode beam:0.5: '0.5' is no number"),
-        ("top-k", "top_k = 0"),
         ("nukleus:0.9", "'nukleus': unknown; did you mean 'nucleus'"),
     ):
         with pytest.raises(RequestError, match=message):
