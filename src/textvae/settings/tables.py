@@ -174,8 +174,8 @@ class MultiStepPosterior(Strict):
     """z drawn in `steps` parts, each a Gaussian whose parameters a GRU gives from x and the parts before it."""
 
     name: Literal["multi-step"]
-    steps: PositiveInt = 4
-    hidden: PositiveInt = 64
+    steps: Depth = 4
+    hidden: Size = 64
     scale: Scale = "log-variance"
 
 
