@@ -11,12 +11,19 @@ import torch
 
 from textvae import settings as s
 from textvae.batches import TokenStore, build, collate
+from textvae.cli.inspection import measures
+from textvae.cli.progress import validation_line
 from textvae.diagnose import diagnose
-from textvae.evaluate import evaluate, importance_weighted, shuffle_gap
+from textvae.evaluate import evaluate, importance_weighted, latent_scores, shuffle_gap
 from textvae.generate.trained import load
+from textvae.metrics.latent import variance_of_means
 from textvae.metrics.signature import parse
 from textvae.model import build as build_model
 from textvae.objective import load_settings
+from textvae.parts.noise import sentence_noise
+from textvae.parts.posteriors.vmf import mean_length
+from textvae.report.table import _rate
+from textvae.run import corpus_of
 from textvae.scores import information, score
 from textvae.tokenizers import Tokenizer
 from textvae.training import train
@@ -38,7 +45,7 @@ CASES = {
     ),
     "mixture-prior": ({"prior": {"name": "gaussian-mixture", "components": 3}}, "monte-carlo"),
     "vamp": ({"prior": {"name": "vamp", "components": 3, "length": 2}}, "monte-carlo"),
-    "refined": ({"inference": {"name": "refined", "steps": 3, "lr": 0.05}}, "exact"),
+    "refined": ({"inference": {"name": "refined", "steps": 3, "lr": 0.05}}, "upper"),
     "highway": ({"feedforward": {"layers": 2}}, "exact"),
 }
 
@@ -135,7 +142,7 @@ def runs(tmp_path_factory):
     model = {"embedding": 8, "latent": 4, "encoder": {"hidden": 8}, "decoder": {"hidden": 8}}
     tables = {"data": {"corpus": "grammar"}, "train": {"max_steps": 4, "batch_size": 16}}
     found = {}
-    for name in ("semi-implicit", "vmf", "point", "mixture-prior", "iaf"):
+    for name in ("semi-implicit", "vmf", "point", "mixture-prior", "iaf", "semi-amortized"):
         own = {**model, "posterior": {"components": 6}} if name == "semi-implicit" else model
         found[name] = train(load_settings(None, name, model=own, **tables), place / name)
     return found
@@ -147,6 +154,60 @@ def evaluated(run):
     nulls = {name for name, value in found.items() if value is None}
     assert nulls == found["reasons"].keys()
     return found, parse(found["signature"])[1]
+
+
+def test_a_refined_evaluation_says_that_its_rate_and_information_are_from_above(runs):
+    found, signature = evaluated(runs["semi-amortized"])
+    assert (found["rate_kind"], signature["rate"], found["nll_iw_kind"]) == (
+        "upper",
+        "upper",
+        "importance-weighted",
+    )
+    assert math.isfinite(found["mutual_information_lower"]) and "mutual_information_lower" not in found["reasons"]
+    assert parse(found["latent_signature"])[1]["refinements"] == "2"
+    row = next(row for row in measures(found) if row[0] == "MI of sentence and code")
+    assert " to " in row[1]
+    record = [record for record in runs["semi-amortized"].log() if record.get("split") == "valid"][-1]
+    assert record["rate_kind"] == "upper" and "(upper)" in validation_line(record)
+    assert "an upper bound" in _rate(found)
+
+
+def test_active_units_are_those_of_the_expectation(runs):
+    """Directions on the sphere times the length of their expectation; of a flow by codes, as the signature says."""
+    run = runs["vmf"]
+    found, _ = evaluated(run)
+    store = corpus_of(run).split("test")
+    directions = load(run.folder).means_of(store.sentences(None)).double()
+    length = mean_length(4, run.settings.model.posterior.concentration)
+    variance = length**2 * directions.var(0, correction=0)
+    for threshold in (0.01, 0.2):
+        assert found["active_units"][str(threshold)] == int((variance > threshold).sum())
+    assert parse(found["latent_signature"])[1]["active"] == "variance-of-means"
+    run, rows = runs["iaf"], np.arange(20)
+    scores = score(run.model(), store, rows=rows)
+    found = latent_scores(run.model(), store, scores, 0, (None, None), rows)
+    assert parse(found["latent_signature"])[1]["active"] == "variance-of-means-of-50-codes"
+
+
+@pytest.mark.parametrize("case", ["vmf", "iaf", "semi-implicit", "refined"])
+def test_validation_and_evaluation_count_the_same_units(case, every_sentence):
+    """By the variance of E[z|x], known here by very many codes of each of 14 sentences."""
+    store, tokenizer = every_sentence
+    model = model_of(case, tokenizer)
+    with torch.no_grad():
+        for weight in model.posterior.parameters():
+            weight *= 10
+    index = torch.arange(14).repeat(1000)
+    batch = collate(store, index.numpy())
+    with torch.no_grad():
+        noise = sentence_noise(5, torch.arange(14_000))
+        codes = model.encode(batch, noise, 1, 1).rsample(noise)[0].double().view(1000, 14, -1)
+    noise = codes.var(0) / 1000
+    exact, of_it = variance_of_means(codes.mean(0), noise), noise.mean(0)
+    known = of_it * (2 / 14) ** 0.5 + 2 * (exact.clamp(min=0) * of_it / 14) ** 0.5
+    found = [variance_of_means(*score(model, store, seed).expectation(seed)) for seed in range(8)]
+    error = torch.stack(found).std(0) / 8**0.5
+    assert ((torch.stack(found).mean(0) - exact).abs() < 4 * (error + known) + 1e-6).all()
 
 
 def test_a_semi_implicit_evaluation_says_what_stands_for_the_density(runs):

@@ -32,7 +32,7 @@ from textvae.metrics.signature import SOFTMAX, signature
 from textvae.metrics.weights import LOW, SAMPLES, effective_samples, heavy, pareto_shape
 from textvae.model import TextVAE
 from textvae.parts.noise import mixed, sentence_noise
-from textvae.parts.posteriors.semi_implicit import noise_of_means
+from textvae.parts.posteriors.posterior import DRAWS as EXPECTED
 from textvae.parts.priors import StandardNormal, UniformSphere
 from textvae.run import Run, corpus_of, keep
 from textvae.scores import KEPT, Both, Densities, Scores, both_densities, evaluating, looked_at, on, score
@@ -353,7 +353,7 @@ def latent_scores(
     gap = shuffle_gap(model, store, scores, seed, rows) if several else None
     prior, dimensions = model.prior, scores.rate_per_dimension
     assert scores.z is not None
-    normal, noise = isinstance(prior, StandardNormal), noise_of_means(scores.posterior)
+    normal, (means, noise) = isinstance(prior, StandardNormal), scores.expectation(seed, rows)
     mmd = squared_mmd(scores.z) if normal and several else None
     flat = not isinstance(prior, UniformSphere)  # on a sphere a covariance says nothing
     values = (
@@ -361,13 +361,13 @@ def latent_scores(
         lowest and lowest.nats,
         mutual and mutual.sentences,
         mutual and mutual.ceiling,
-        {str(t): latent.active_units(scores.posterior.mean, t, noise) for t in (0.01, 0.2)} if several else None,
+        {str(t): latent.active_units(means, t, noise) for t in (0.01, 0.2)} if several else None,
         draws.shape[2],
         None if dimensions is None else dimensions.tolist(),
         *(_over_draws(latent.log_det_covariance, draws) if flat else (None, None)),
         *(_over_draws(latent.mean_squared_norm, draws) if flat else (None, None)),
         *(_over_draws(latent.kl_moment_matched, draws) if normal else (None, None)),
-        _latent_signature(model, mutual, store, len(scores.kept), seed),
+        _latent_signature(model, scores, mutual, store, seed),
         mmd and mmd.value,
         mmd and mmd.standard_error,
         mmd and mmd.prior_deviation,
@@ -392,18 +392,20 @@ def _components(model: TextVAE) -> int | None:
 
 
 def _latent_signature(
-    model: TextVAE, mutual: MutualInformation | None, store: TokenStore, sentences: int, seed: int
+    model: TextVAE, scores: Scores, mutual: MutualInformation | None, store: TokenStore, seed: int
 ) -> str:
-    components = _components(model)
+    components, drawn = _components(model), scores.posterior is not None and scores.posterior.expectation is None
+    refined = model.refinement is not None and model.refinement.steps > 0
     return signature(
         "latent",
         **({} if components is None else {"k": components}),
+        **({"refinements": 2} if refined else {}),
         unit="nats",
         split=store.fingerprint[:6],
-        active="variance-of-means",
+        active=f"variance-of-means-of-{EXPECTED}-codes" if drawn else "variance-of-means",
         draws=DRAWS,
         mi="none" if mutual is None else f"mixture-of-{mutual.sentences}",
-        sentences=sentences,
+        sentences=len(scores.kept),
         seed=seed,
         textvae=textvae.__version__,
     )

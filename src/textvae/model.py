@@ -15,7 +15,7 @@ from textvae.parts.layers import Feedforward, within
 from textvae.parts.noise import Noise, same_noise
 from textvae.parts.posteriors import DiagonalGaussian, Posterior, gaussian_kl, posterior_of
 from textvae.parts.priors import Prior, prior_of
-from textvae.parts.refinement import Nats, gaussian_of, parameters_of, refined_path, still
+from textvae.parts.refinement import Nats, RefinedGaussian, gaussian_of, parameters_of, refined_path, still
 from textvae.settings import Data, HybridDecoder, Model, Refined
 
 
@@ -100,10 +100,17 @@ class TextVAE(nn.Module):
 
         A posterior whose parameters are random draws them from `noise`, for `samples` codes and with `components`
         beside them, by default as many as it is evaluated with. A refined one draws the code that it is refined
-        by. Without noise every sentence gets the same numbers.
+        by, and unless `components` is 0 is refined a second time by another (`RefinedGaussian`). Without noise
+        every sentence gets the same numbers, and is refined once.
         """
         posterior = self.amortized(batch, noise, samples, components)
-        return None if posterior is None else self._refined(batch, posterior, noise)
+        if posterior is None or self.refinement is None or not self.refinement.steps:
+            return posterior
+        first = self._refined(batch, posterior, noise)
+        if noise is None or components == 0:
+            return first
+        second = self._refined(batch, posterior, noise)
+        return RefinedGaussian(first.mean, first.std, second.mean, second.std)
 
     def draws(self, batch: Batch, noises: Iterable[Noise]) -> Float[Tensor, "sample batch latent"]:
         """A code of every sentence for each noise, which draws what is random in the posterior itself first.
@@ -114,15 +121,15 @@ class TextVAE(nn.Module):
         hidden = self.hidden(batch)
         codes = []
         for noise in noises:
-            posterior = self._refined(batch, self.posterior(hidden, noise, 1, 1), noise)
+            posterior = self.posterior(hidden, noise, 1, 1)
+            if self.refinement is not None:
+                posterior = self._refined(batch, posterior, noise)
             codes.append(posterior.rsample(noise)[0])
         return torch.stack(codes)
 
-    def _refined(self, batch: Batch, posterior: Posterior, noise: Noise | None) -> Posterior:
-        """The posterior after its refinement, by a code drawn from `noise`; as it is where there is none."""
-        if self.refinement is None or not self.refinement.steps:
-            return posterior
-        assert isinstance(posterior, DiagonalGaussian)
+    def _refined(self, batch: Batch, posterior: Posterior, noise: Noise | None) -> DiagonalGaussian:
+        """The posterior after its refinement, by a code drawn from `noise`."""
+        assert self.refinement is not None and isinstance(posterior, DiagonalGaussian)
         size = posterior.mean.shape[1]
         draw = (noise or same_noise(posterior.mean))(1, size)
         with still((self.decoder, self.expansion), self.generative()):

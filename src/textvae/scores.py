@@ -18,9 +18,19 @@ from textvae.metrics.information import MutualInformation, mutual_information
 from textvae.metrics.latent import active_units
 from textvae.metrics.likelihood import perplexity
 from textvae.model import TextVAE
-from textvae.parts.noise import sentence_noise
-from textvae.parts.posteriors import BatchNormPosterior, Flowed, MultiStep, Posterior, RateKind, joined, mapped
-from textvae.parts.posteriors.semi_implicit import SemiImplicit, noise_of_means
+from textvae.parts.noise import mixed, sentence_noise
+from textvae.parts.posteriors import (
+    BatchNormPosterior,
+    Drawn,
+    Expectation,
+    Flowed,
+    MultiStep,
+    Posterior,
+    RateKind,
+    expected,
+    joined,
+    mapped,
+)
 from textvae.parts.products import exactly
 
 # Padded tokens scored at once.
@@ -31,6 +41,8 @@ KEPT = 10_000
 MI_SENTENCES = 2000
 # Training sentences that a batch-normalised posterior has its statistics of.
 STATISTICS = 2000
+# Keeps the codes that E[z|x] is estimated from apart from others of the same seed.
+_EXPECTED = 4
 
 
 # log q(z_n|x_n) of some sentences and codes, and log of the mixture of all of these posteriors at the same codes.
@@ -64,6 +76,12 @@ class Scores:
 
     def __len__(self) -> int:
         return len(self.reconstruction)
+
+    def expectation(self, seed: int, rows: np.ndarray | None = None) -> Expectation:
+        """E[z|x] of the kept sentences, by codes of their own where it has no closed form; `rows`: those scored."""
+        assert self.posterior is not None
+        index = self.kept if rows is None else torch.as_tensor(rows)[self.kept]
+        return expected(self.posterior, mixed(seed, _EXPECTED), index)
 
 
 @contextmanager
@@ -132,9 +150,9 @@ def score(
 def information(scores: Scores, sentences: int, apart: bool = False) -> MutualInformation | None:
     """I(x; z) by the posteriors of up to `sentences` sentences, one code each; None for a point posterior.
 
-    With `apart` the estimate from below of a semi-implicit posterior, None for all others (see `densities`). For a
-    flow or a multi-step posterior a quarter of the sentences are used: every code goes through every posterior's
-    maps or steps, which is slow.
+    With `apart` the estimate from below of a posterior that is random itself, None for all others (`densities`).
+    For a flow or a multi-step posterior a quarter of the sentences are used: every code goes through every
+    posterior's maps or steps, which is slow.
     """
     found = densities(scores, sentences, apart)
     return None if found is None else mutual_information(*found)
@@ -149,10 +167,10 @@ def looked_at(scores: Scores, sentences: int) -> Int[Tensor, " n"]:
 def densities(scores: Scores, sentences: int, apart: bool = False) -> Densities | None:
     """log q(z_n|x_n) and the mixture's ln (1/N) sum_m q(z_n|x_m) of the sentences of `looked_at`.
 
-    With `apart` both by components that no code was drawn from, of a semi-implicit posterior; None of all others.
-    Their I is one from below: whatever function of sentence and code, fixed before codes are drawn, stands for the
-    densities, the mean logarithm of its value over its average over sentences is at most I, and less the worse it
-    stands for them; it can be below 0.
+    With `apart` both by parameters that no code was drawn from, for a posterior that is random itself
+    (semi-implicit, refined); None for all others. Their I is one from below: whatever function of sentence and
+    code, fixed before codes are drawn, stands for the densities, the mean logarithm of its value over its average
+    over sentences is at most I, and less the worse it stands for them; it can be below 0.
 
     Source: Barber and Agakov 2003; Poole et al. 2019, "On variational bounds of mutual information", section 2.
     """
@@ -160,7 +178,7 @@ def densities(scores: Scores, sentences: int, apart: bool = False) -> Densities 
     place = looked_at(scores, sentences)
     posterior, z = mapped(scores.posterior, lambda rows: rows[place]), scores.z[place]
     if apart:
-        if not isinstance(posterior, SemiImplicit):
+        if not isinstance(posterior, Drawn):
             return None
         posterior = posterior.apart
     with torch.no_grad():
@@ -202,7 +220,8 @@ def validation(model: TextVAE, store: TokenStore, seed: int) -> dict[str, Any]:
             found |= {"mutual_information": mutual.nats, "mutual_information_sentences": mutual.sentences}
         if lower is not None:
             found["mutual_information_lower"] = lower.nats
-        found["active_units"] = active_units(scores.posterior.mean, 0.01, noise_of_means(scores.posterior))
+        means, noise = scores.expectation(seed)
+        found["active_units"] = active_units(means, 0.01, noise)
     return found
 
 

@@ -1,12 +1,25 @@
 """Refinement against its formula on a quadratic, and its gradient against one that is taken through every step."""
 
+import math
+
 import pytest
 import torch
 
 from textvae.batches import Batch
+from textvae.metrics.information import mutual_information
+from textvae.metrics.latent import variance_of_means
 from textvae.model import build
-from textvae.parts.posteriors import DiagonalGaussian
-from textvae.parts.refinement import gaussian_of, parameters_of, refined_path, still, through_refinement
+from textvae.parts.noise import sentence_noise
+from textvae.parts.posteriors import DiagonalGaussian, gaussian_kl
+from textvae.parts.priors import StandardNormal
+from textvae.parts.refinement import (
+    RefinedGaussian,
+    gaussian_of,
+    parameters_of,
+    refined_path,
+    still,
+    through_refinement,
+)
 from textvae.settings import Model, Refined
 
 torch_float64 = torch.float64
@@ -140,3 +153,38 @@ def test_stillness_is_undone(model):
         assert not model.decoder.training and model.decoder.network.network.training
         assert not any(parameter.requires_grad for parameter in model.decoder.parameters())
     assert model.decoder.training and all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_two_refinements_tell_what_the_first_ones_noise_adds(model):
+    """Of one text many times over: all variance of its means is by the draw, and none of it is activity."""
+    model.eval()
+    many = Batch(BATCH.ids[:1].expand(400, -1), BATCH.lengths[:1].expand(400), torch.arange(400))
+    found = model.encode(many, sentence_noise(0, many.index))
+    assert isinstance(found, RefinedGaussian)
+    value, noise = found.expectation
+    torch.testing.assert_close(value, (found.mean + found.beside_mean) / 2)
+    raw = variance_of_means(value)
+    assert (raw > 1e-6).all()
+    torch.testing.assert_close(noise.mean(0), raw, rtol=0.25, atol=0)
+    assert (variance_of_means(value, noise).abs() < 0.25 * raw).all()
+    between = torch.stack([found.mean[:, 0], found.beside_mean[:, 0]]).corrcoef()[0, 1]
+    assert abs(between.item()) < 0.2  # drawn apart
+    once = model.encode(many, sentence_noise(0, many.index), 1, 0)
+    assert type(once) is DiagonalGaussian and torch.equal(once.mean, found.mean)
+
+
+def test_the_information_of_refined_gaussians_lies_between_their_estimates():
+    """Means 2x + e/2 and a deviation of 1, x and e normal: I(x; z) = ln(1 + 4 / 1.25) / 2, with e ln 5.25 / 2."""
+    generator = torch.Generator().manual_seed(0)
+    x, e, other = torch.randn(3, 3000, 1, generator=generator, dtype=torch.float64)
+    one = torch.ones(3000, 1, dtype=torch.float64)
+    q = RefinedGaussian(2 * x + e / 2, one, 2 * x + other / 2, one)
+    z = q.rsample(sentence_noise(1, torch.arange(3000)))
+    above = mutual_information(q.log_prob(z)[0], q.mixture_log_prob(z[0])).nats
+    below = mutual_information(q.apart.log_prob(z)[0], q.apart.mixture_log_prob(z[0])).nats
+    truth = math.log(1 + 4 / 1.25) / 2
+    assert above == pytest.approx(math.log(5.25) / 2, abs=0.06)
+    assert truth - 0.3 < below < truth + 0.03 and truth < above
+    assert variance_of_means(*q.expectation).item() == pytest.approx(4 * x.var(correction=0).item(), rel=0.03)
+    rate = q.rate(z, StandardNormal(1))
+    assert rate.kind == "upper" and torch.equal(rate.nats, gaussian_kl(q.mean, q.std).sum(-1))

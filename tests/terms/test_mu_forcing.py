@@ -1,8 +1,12 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from textvae.parts.posteriors import IafPosterior, VonMisesFisher
+from textvae.settings import parse
 from textvae.terms import TERMS
 from textvae.terms.kl import Kl
 from textvae.terms.mu_forcing import MuForcing
@@ -131,3 +135,23 @@ def test_gradcheck(passed, reading):
 def test_it_adds_to_a_rate_and_needs_a_posterior():
     assert TERMS["mu-forcing"] is MuForcing and not MuForcing.is_rate and MuForcing.needs_posterior
     assert (MuForcing().margin, MuForcing().reading, MuForcing().weight(0, 1)) == (2.0, "paper", 1.0)
+
+
+def test_the_spread_of_vmf_is_that_of_its_expectation_inside_the_sphere(passed):
+    """Two opposite directions: a variance of A^2 along one axis, and half of that is the most there can be."""
+    directions = torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]])
+    out = passed(directions)._replace(posterior=VonMisesFisher(directions, 2.0))
+    length = 1 / math.tanh(2) - 1 / 2
+    assert MuForcing(margin=1)(out, 0).item() == pytest.approx(1 - length**2 / 2, rel=1e-5)
+    model = {"latent": 3, "posterior": {"name": "vmf", "concentration": 2.0}, "prior": {"name": "uniform-sphere"}}
+    for margin, fits in ((0.99 * length**2 / 2, True), (1.01 * length**2 / 2, False)):
+        settings = parse({"model": model, "objective": {"kl": {}, "mu-forcing": {"margin": margin}}}, TERMS)
+        assert (not MuForcing(margin=margin).problems(settings)) == fits
+
+
+def test_the_means_of_a_flow_are_where_the_base_goes(passed):
+    torch.manual_seed(0)
+    with torch.no_grad():
+        flow = IafPosterior(4, 3)(3 * torch.randn(6, 4))
+    out = passed(flow.mean)
+    assert torch.equal(MuForcing(margin=9)(out._replace(posterior=flow), 0), MuForcing(margin=9)(out, 0))

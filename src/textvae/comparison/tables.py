@@ -35,9 +35,13 @@ RATE_KINDS = {
     MIXED: "KL mixed: the runs of the row have rates of different kinds.",
 }
 BETWEEN = (
-    "MI from one number to another: by an estimate from below and one from above, of a semi-implicit posterior."
+    "MI from one number to another: by an estimate from below and one from above, of a posterior that is random "
+    "itself (semi-implicit, refined)."
 )
-ABOVE = "MI of a semi-implicit posterior is an estimate from above; mutual_information_lower is the one from below."
+ABOVE = (
+    "MI of a posterior that is random itself (semi-implicit, refined) is an estimate from above; "
+    "mutual_information_lower is the one from below."
+)
 SURROGATE = "NLL surrogate: the posterior has no density; a mixture of draws stands for it in the weights."
 
 

@@ -5,12 +5,14 @@ The parameters of a sentence's Gaussian are one row, its means and then the loga
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from textvae.parts.posteriors import DiagonalGaussian
+from textvae.parts.posteriors import DiagonalGaussian, Expectation, Rate
+from textvae.parts.priors import Prior
 from textvae.settings.tables import Refined
 
 # The negative bound of each sentence in nats for parameters of shape (sample, batch, 2 latent).
@@ -18,6 +20,33 @@ Nats = Callable[[Tensor], Tensor]
 
 # How far from a sentence's parameters a difference of gradients is taken, as a Euclidean distance.
 RADIUS = 3e-3
+
+
+@dataclass(frozen=True)
+class RefinedGaussian(DiagonalGaussian):
+    """q(z|x) = E over e of N(z; refined by e), where e is the noise of the code that the bound is estimated by.
+
+    Known by two of these, each with an e of its own, so that they differ by what e adds. Codes are of the first.
+    Its density is that given sentence and e: the rate by it is an upper bound on KL(q(z|x) || p), and an
+    information by it is one from above; `apart` gives one from below.
+    """
+
+    beside_mean: Float[Tensor, "batch latent"]
+    beside_std: Float[Tensor, "batch latent"]
+
+    @property
+    def expectation(self) -> Expectation:
+        """The average of both means, and its variance given x, without bias."""
+        return Expectation((self.mean + self.beside_mean) / 2, (self.mean - self.beside_mean).square() / 4)
+
+    @property
+    def apart(self) -> DiagonalGaussian:
+        """The Gaussians that no code was drawn from."""
+        return DiagonalGaussian(self.beside_mean, self.beside_std)
+
+    def rate(self, z: Float[Tensor, "sample batch latent"], prior: Prior) -> Rate:
+        """KL of the first Gaussian to the prior in nats: on average over e at least that of q(z|x)."""
+        return Rate(super().rate(z, prior).nats, "upper")
 
 
 def parameters_of(posterior: DiagonalGaussian) -> Float[Tensor, "batch parameters"]:

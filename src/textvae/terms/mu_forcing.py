@@ -9,7 +9,7 @@ from torch import Tensor
 from textvae.metrics.latent import less_noise
 from textvae.model import Pass
 from textvae.parts.gather import gathered
-from textvae.parts.posteriors.semi_implicit import noise_of_means
+from textvae.parts.posteriors.vmf import mean_length
 from textvae.settings import BatchNormPosterior, Settings, VmfPosterior
 from textvae.terms.term import Term
 
@@ -24,8 +24,10 @@ class MuForcing(Term):
     holds only with a weight near K / 2.
 
     The variance is the biased one over the global batch, and the gradient flows through the mean; a batch of one
-    gives the margin. Where means are averages of random draws (semi-implicit posteriors), what the draws' own
-    scatter adds on average is taken off: noise alone is no spread.
+    gives the margin. The means are E[z|x], for a vMF posterior inside the sphere; flows and multi-step posteriors
+    have no closed form of it, and theirs are `mean`, where the mean of the base is sent. Where means are averages
+    of random draws (semi-implicit posteriors), what the draws' own scatter adds on average is taken off: noise
+    alone is no spread.
 
     Source: Liu et al. 2019, section 4.
     """
@@ -37,8 +39,9 @@ class MuForcing(Term):
     def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
         """The hinge of the global batch."""
         assert out.posterior is not None
-        means, noise = gathered(out.posterior.mean), noise_of_means(out.posterior)
-        variance = less_noise(means.var(dim=0, correction=0), None if noise is None else gathered(noise))
+        means, noise = out.posterior.expectation or (out.posterior.mean, None)
+        variance = gathered(means).var(dim=0, correction=0)
+        variance = less_noise(variance, None if noise is None else gathered(noise))
         spread = variance.sum() / 2 if self.reading == "paper" else variance.mean()
         return (self.margin - spread).clamp(min=0)
 
@@ -56,7 +59,7 @@ class MuForcing(Term):
         if isinstance(posterior, BatchNormPosterior):
             variance = latent * posterior.gamma**2
         elif isinstance(posterior, VmfPosterior):
-            variance = 1.0
+            variance = mean_length(latent, posterior.concentration) ** 2
         if variance is not None:
             most = variance / 2 if self.reading == "paper" else variance / latent
             if self.margin > most:

@@ -122,3 +122,25 @@ def test_priors_that_settings_name():
     kinds = {"standard-normal": StandardNormal, "uniform-sphere": UniformSphere}
     for name, kind in kinds.items():
         assert type(build(model_settings("vmf", name), 12).prior_network) is kind
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_expectation_is_the_mean_of_the_draws(name):
+    """Of a long run in which what is random in the posterior itself is drawn anew; as far as it is known."""
+    torch.manual_seed(0)
+    module = posterior_of(model_settings(name).posterior, 5, 3).eval()
+    hidden = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).repeat_interleave(1500, 0)
+    index = torch.arange(4500)
+    with torch.no_grad():
+        noise = sentence_noise(1, index)
+        posterior = module(3 * hidden, noise, 1, 1)
+        draws = posterior.rsample(noise)[0].double().view(3, 1500, 3)
+        value, noises = posteriors.expected(posterior, 2, index, draws=4)
+    assert (noises is None) == (name not in ("semi-implicit", "iaf", "planar", "radial", "multi-step"))
+    of_each = value.double().view(3, 1500, 3)
+    error = (
+        draws.var(1) / 1500 + (0 if noises is None else noises.double().view(3, 1500, 3).mean(1) / 1500)
+    ).sqrt()
+    assert ((draws.mean(1) - of_each.mean(1)).abs() < 4.5 * error + 1e-6).all()
+    if noises is not None:  # the variance of the estimates is the one that they state
+        torch.testing.assert_close(of_each.var(1), noises.double().view(3, 1500, 3).mean(1), rtol=0.2, atol=1e-6)

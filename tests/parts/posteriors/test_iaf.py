@@ -9,8 +9,9 @@ from torch.distributions import Independent, Normal
 from torch.func import functional_call
 
 from textvae.metrics.information import mutual_information
+from textvae.metrics.latent import active_units, variance_of_means
 from textvae.parts.noise import sentence_noise
-from textvae.parts.posteriors import GaussianPosterior, joined, mapped
+from textvae.parts.posteriors import GaussianPosterior, expected, joined, mapped
 from textvae.parts.posteriors.iaf import OPEN, Flow, Iaf, IafPosterior
 from textvae.parts.priors import StandardNormal
 
@@ -250,3 +251,39 @@ def test_a_diverged_posterior_gives_nan_and_no_exception():
     z = q.rsample(noise_of(0, 3))
     for codes in (z, z.clone()):
         assert q.log_prob(codes)[0].isnan().tolist() == [False, True, False]
+
+
+def test_its_expectation_is_estimated_by_codes_without_their_noise():
+    """Strong flows: the mean code is not where the mean of the base goes; noise alone makes no unit active."""
+    q = strong_flow(1000)
+    assert q.expectation is None
+    value, noise = expected(q, 3, torch.arange(1000))
+    with torch.no_grad():
+        codes = q.rsample(sentence_noise(8, torch.arange(1000)), 400)
+    exact = codes.double().mean(0)
+    apart = value - exact
+    assert (apart.mean(0).abs() < 4.5 * (noise.mean(0) * (1 + 50 / 400) / 1000) ** 0.5).all()
+    torch.testing.assert_close(apart.square().mean(0), noise.mean(0) * (1 + 50 / 400), rtol=0.1, atol=1e-4)
+    assert (q.mean - exact).square().mean().sqrt() > 0.1
+    true = variance_of_means(exact, codes.double().var(0) / 400)
+    torch.testing.assert_close(variance_of_means(value, noise), true, rtol=0.05, atol=2e-3)
+    some = mapped(q, lambda rows: rows[700:720])
+    parts = expected(some, 3, torch.arange(700, 720), entries=50 * 3 * 7)  # whichever are drawn together
+    torch.testing.assert_close(parts.value, value[700:720], rtol=0, atol=1e-5)
+
+
+def test_a_flow_that_does_not_see_the_text_has_no_active_unit():
+    q = strong_flow(3000)
+    alike = Iaf(*(part[:1].expand(len(part), -1) for part in (q.base_mean, q.base_std, q.context)), q.flows)
+    value, noise = expected(alike, 0, torch.arange(3000))
+    assert active_units(value, 0.01) > 0 and active_units(value, 0.01, noise) == 0
+
+
+def strong_flow(batch: int) -> Iaf:
+    """Posteriors of two flows with large weights."""
+    torch.manual_seed(0)
+    module = IafPosterior(4, 3, flows=2, hidden=16, context=4)
+    with torch.no_grad():
+        for weight in module.flows.parameters():
+            weight.mul_(6)
+        return module(torch.randn(batch, 4))

@@ -13,7 +13,7 @@ from textvae.metrics.information import mutual_information
 from textvae.metrics.latent import active_units
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import GaussianPosterior, joined, mapped
-from textvae.parts.posteriors.semi_implicit import SemiImplicit, SemiImplicitPosterior, noise_of_means
+from textvae.parts.posteriors.semi_implicit import SemiImplicit, SemiImplicitPosterior
 from textvae.parts.priors import StandardNormal
 from textvae.terms.mu_forcing import MuForcing
 
@@ -128,12 +128,12 @@ def test_noise_alone_makes_no_unit_active(samples, beside):
         q = network(torch.randn(4000, 1).double(), noise_of(0, 4000), samples)
     n = q.means.shape[1]
     assert n == (51 if beside else 50)
-    noise = noise_of_means(q)
+    noise = q.expectation.noise
     torch.testing.assert_close(noise.mean(0), torch.full((8,), 0.81 / n).double(), rtol=0.1, atol=0)
     assert active_units(q.mean, 0.01) == 8
     assert active_units(q.mean, 0.01, noise) == 0
     moved = dataclasses.replace(q, means=q.means + torch.linspace(-1, 1, 4000)[:, None, None])  # by the text: 1/3
-    assert active_units(moved.mean, 0.2, noise_of_means(moved)) == 8
+    assert active_units(moved.mean, 0.2, moved.expectation.noise) == 8
 
 
 @pytest.mark.parametrize("reading", ["paper", "per-dimension"])

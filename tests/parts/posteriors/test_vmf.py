@@ -10,10 +10,11 @@ from scipy.special import ive, ndtr
 from scipy.stats import vonmises_fisher
 
 from textvae.errors import RequestError
+from textvae.metrics.latent import active_units, variance_of_means
 from textvae.objective import load_settings
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import VmfPosterior, VonMisesFisher, joined, mapped
-from textvae.parts.posteriors.vmf import angles, log_bessel, log_normaliser, rate_to_uniform
+from textvae.parts.posteriors.vmf import angles, log_bessel, log_normaliser, mean_length, rate_to_uniform
 from textvae.parts.priors import StandardNormal, UniformSphere, log_area
 
 seeds = st.integers(0, 2**31)
@@ -202,3 +203,31 @@ def test_full_precision_under_autocast():
 def test_a_concentration_beyond_what_float64_can_tell_is_refused():
     with pytest.raises(RequestError, match=r"model\.posterior"):
         load_settings(None, "vmf", ["model.posterior.concentration=1e7"])
+
+
+@pytest.mark.parametrize("latent", [2, 3, 16, 64, 200])
+@pytest.mark.parametrize("concentration", [0.01, 1.0, 20.0, 50.0, 2000.0])
+def test_the_length_of_the_expectation_is_scipys_ratio(latent, concentration):
+    order = latent / 2 - 1
+    if concentration == 0.01:  # to second order, where scipy's functions underflow
+        expected = concentration / latent * (1 - concentration**2 / (latent * (latent + 2)))
+    else:
+        expected = ive(order + 1, concentration) / ive(order, concentration)
+    assert mean_length(latent, concentration) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_expectation_is_that_of_the_draws_and_not_the_direction():
+    """At 64 dimensions and a concentration of 50 it is .549 long, and uniform directions make no unit active."""
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.randn(4000, 64, generator=generator, dtype=torch.float64)
+    q = VonMisesFisher(F.normalize(directions, dim=1), 50.0)
+    value, noise = q.expectation
+    assert noise is None
+    torch.testing.assert_close(value.norm(dim=1), torch.full((4000,), 0.549).double(), rtol=0, atol=5e-4)
+    few = VonMisesFisher(q.mean[:3], 50.0)
+    draws = few.rsample(sentence_noise(0, torch.arange(3)), 4000)
+    error = draws.std(0) / 4000**0.5
+    assert ((draws.mean(0) - few.expectation.value).abs() < 4.5 * error).all()
+    assert active_units(q.mean, 0.01) == 64  # the directions: 1/64 in each dimension
+    assert active_units(value, 0.01) == 0
+    assert variance_of_means(value).mean().item() == pytest.approx(0.549**2 / 64, rel=0.01)

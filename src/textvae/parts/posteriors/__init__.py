@@ -12,7 +12,16 @@ from textvae.parts.posteriors.mixture import GaussianMixture, MixturePosterior
 from textvae.parts.posteriors.multi_step import MultiStep, MultiStepPosterior
 from textvae.parts.posteriors.planar import PlanarPosterior
 from textvae.parts.posteriors.point import Point, PointPosterior
-from textvae.parts.posteriors.posterior import Posterior, Rate, RateKind, joined, mapped
+from textvae.parts.posteriors.posterior import (
+    Drawn,
+    Expectation,
+    Posterior,
+    Rate,
+    RateKind,
+    expected,
+    joined,
+    mapped,
+)
 from textvae.parts.posteriors.radial import RadialPosterior
 from textvae.parts.posteriors.semi_implicit import SemiImplicit, SemiImplicitPosterior
 from textvae.parts.posteriors.vmf import VmfPosterior, VonMisesFisher
@@ -22,6 +31,8 @@ __all__ = [
     "BatchNormPosterior",
     "DeltaPosterior",
     "DiagonalGaussian",
+    "Drawn",
+    "Expectation",
     "Flowed",
     "GaussianMixture",
     "GaussianPosterior",
@@ -42,6 +53,7 @@ __all__ = [
     "VmfPosterior",
     "VonMisesFisher",
     "aggregated_log_prob",
+    "expected",
     "gaussian_kl",
     "joined",
     "mapped",

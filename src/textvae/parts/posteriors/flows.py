@@ -52,6 +52,11 @@ class Flowed:
         """Where the base's mean is sent: a typical code, but not the mean of q(z|x), which has no closed form."""
         return self._sent(self.base_mean)[0]
 
+    @property
+    def expectation(self) -> None:
+        """None: there is no closed form, and `mean` is another point."""
+        return None
+
     def rsample(self, noise: Noise, samples: int = 1) -> Float[Tensor, "sample batch latent"]:
         """Reparametrised draws; their densities are kept for `log_prob` of the same tensor."""
         drawn = noise(samples, self.base_mean.shape[1]).to(self.base_mean)

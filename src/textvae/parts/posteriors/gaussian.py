@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from textvae.parts.noise import Noise
 from textvae.parts.posteriors.aggregate import aggregated_log_prob
-from textvae.parts.posteriors.posterior import ENTRIES, Rate
+from textvae.parts.posteriors.posterior import ENTRIES, Expectation, Rate
 from textvae.parts.priors import Prior, StandardNormal
 from textvae.settings.tables import Scale
 
@@ -29,6 +29,11 @@ class DiagonalGaussian:
 
     mean: Float[Tensor, "batch latent"]
     std: Float[Tensor, "batch latent"]
+
+    @property
+    def expectation(self) -> Expectation:
+        """The mean, exactly."""
+        return Expectation(self.mean)
 
     def rsample(self, noise: Noise, samples: int = 1) -> Float[Tensor, "sample batch latent"]:
         """Reparametrised draws: mean + std * noise."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from textvae.parts.noise import Noise
 from textvae.parts.posteriors.aggregate import aggregated_log_prob
 from textvae.parts.posteriors.gaussian import positive
-from textvae.parts.posteriors.posterior import ENTRIES, Rate
+from textvae.parts.posteriors.posterior import ENTRIES, Expectation, Rate
 from textvae.parts.priors import Prior, chosen
 from textvae.settings.tables import Scale
 
@@ -34,6 +34,11 @@ class GaussianMixture:
     def mean(self) -> Float[Tensor, "batch latent"]:
         """The mean of the mixture, which need not be a likely code."""
         return (self.log_weight.exp()[..., None] * self.means).sum(1)
+
+    @property
+    def expectation(self) -> Expectation:
+        """The mean of the mixture, exactly."""
+        return Expectation(self.mean)
 
     def rsample(self, noise: Noise, samples: int = 1) -> Float[Tensor, "sample batch latent"]:
         """Draws whose gradients to weights, means and scales are exact in expectation (first derivatives only).

@@ -89,6 +89,11 @@ class MultiStep:
                 parts.append(part)
             return torch.cat(parts, dim=-1)
 
+    @property
+    def expectation(self) -> None:
+        """None: there is no closed form, and `mean` is another point."""
+        return None
+
     def rsample(self, noise: Noise, samples: int = 1) -> Float[Tensor, "sample batch latent"]:
         """Reparametrised draws, part by part."""
         with torch.autocast(self.seen.device.type, enabled=False):

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from textvae.parts.noise import Noise
+from textvae.parts.posteriors.posterior import Expectation
 from textvae.parts.priors import Prior
 
 
@@ -15,6 +16,11 @@ class Point:
     """The code of each sentence, all of q(z|x) in one place: it has no density, and so no rate."""
 
     mean: Float[Tensor, "batch latent"]
+
+    @property
+    def expectation(self) -> Expectation:
+        """The code, exactly."""
+        return Expectation(self.mean)
 
     def rsample(self, noise: Noise, samples: int = 1) -> Float[Tensor, "sample batch latent"]:
         """The codes, `samples` times; no noise is drawn."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from textvae.parts.noise import Noise, same_noise
 from textvae.parts.posteriors.aggregate import aggregated_log_prob
 from textvae.parts.posteriors.gaussian import positive
-from textvae.parts.posteriors.posterior import ENTRIES, Posterior, Rate
+from textvae.parts.posteriors.posterior import ENTRIES, Expectation, Rate
 from textvae.parts.priors import Prior
 from textvae.settings.tables import Scale
 
@@ -34,13 +34,13 @@ class SemiImplicit:
 
     @property
     def mean(self) -> Float[Tensor, "batch latent"]:
-        """The average of all components' means: an estimate of the mean of q(z|x), with `mean_noise`."""
+        """The average of all components' means: an estimate of E[z|x], as `expectation` says."""
         return self.means.mean(1)
 
     @property
-    def mean_noise(self) -> Float[Tensor, "batch latent"]:
-        """The variance of `mean` given x, without bias: what it scatters by which components were drawn."""
-        return self.means.var(1, correction=1) / self.means.shape[1]
+    def expectation(self) -> Expectation:
+        """`mean` and its variance given x, without bias: what it scatters by which components were drawn."""
+        return Expectation(self.mean, self.means.var(1, correction=1) / self.means.shape[1])
 
     @property
     def apart(self) -> "SemiImplicit":
@@ -154,7 +154,7 @@ class SemiImplicitPosterior(nn.Module):
     ) -> SemiImplicit:
         """The posterior of each sentence: `samples` components to draw codes from and `components` beside them.
 
-        With none beside them there are at least two to draw from, in evaluation 50, for `mean` and `mean_noise`.
+        With none beside them there are at least two to draw from, in evaluation 50, for `expectation`.
 
         Without `noise` every text gets the same noise, always: its code is then a function of the text alone.
         """
@@ -171,11 +171,6 @@ class SemiImplicitPosterior(nn.Module):
                 raw = raw + self.from_noise(drawn.to(hidden).transpose(0, 1))
             mean, spread = self.rest(raw).chunk(2, dim=2)
             return SemiImplicit(mean, positive(spread, self.scale), own)
-
-
-def noise_of_means(posterior: Posterior) -> Float[Tensor, "batch latent"] | None:
-    """The variance that `mean` has given x where it is an average of draws; None where it is exact."""
-    return posterior.mean_noise if isinstance(posterior, SemiImplicit) else None
 
 
 def _log_normal(

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from textvae.parts.noise import Noise
-from textvae.parts.posteriors.posterior import ENTRIES, Rate
+from textvae.parts.posteriors.posterior import ENTRIES, Expectation, Rate
 from textvae.parts.priors import Prior, UniformSphere, log_area
 
 # Standard normal numbers beyond this are taken to be this: one draw in 10^18.
@@ -29,6 +29,11 @@ class VonMisesFisher:
 
     mean: Float[Tensor, "batch latent"]
     concentration: float
+
+    @property
+    def expectation(self) -> Expectation:
+        """E[z|x] = A(concentration) mean, inside the sphere; exact."""
+        return Expectation(mean_length(self.mean.shape[1], self.concentration) * self.mean)
 
     def rsample(self, noise: Noise, samples: int = 1) -> Float[Tensor, "sample batch latent"]:
         """Reparametrised draws: cos(angle) mean + sin(angle) v, v uniform among the directions orthogonal to it.
@@ -122,11 +127,24 @@ def log_normaliser(latent: int, concentration: float) -> float:
 def rate_to_uniform(latent: int, concentration: float) -> float:
     """KL(vMF || uniform on the sphere) in nats: concentration E[mean . z] + log C(concentration) + log area.
 
-    E[mean . z] is a ratio of Bessel functions. Source: Xu and Durrett 2018, section 3; Davidson et al. 2018, eq. 5.
+    Source: Xu and Durrett 2018, section 3; Davidson et al. 2018, eq. 5.
+    """
+    paid = concentration * mean_length(latent, concentration)
+    return max(0.0, paid + log_normaliser(latent, concentration) + log_area(latent))
+
+
+def mean_length(latent: int, concentration: float) -> float:
+    """A(concentration) = I_{d/2}(concentration) / I_{d/2-1}(concentration), d = latent: the length of E[z|x].
+
+    Also E[mean . z], the mean cosine of the angle between a code and its mean direction; below 1.
+
+    Source: Mardia and Jupp 2000, "Directional statistics", section 9.3.
+
+    >>> round(mean_length(3, 2.0) - (1 / math.tanh(2.0) - 1 / 2.0), 12) + 0
+    0.0
     """
     order = latent / 2 - 1
-    cosine = math.exp(log_bessel(order + 1, concentration) - log_bessel(order, concentration))
-    return max(0.0, concentration * cosine + log_normaliser(latent, concentration) + log_area(latent))
+    return math.exp(log_bessel(order + 1, concentration) - log_bessel(order, concentration))
 
 
 def angles(normal: Float64[Tensor, "*any"], latent: int, concentration: float) -> Float64[Tensor, "*any"]:
