@@ -292,6 +292,8 @@ def test_requests_that_cannot_be_met(tmp_path):
     refused("no such file", {"train": TRAIN, "valid": tmp_path / "none.txt"})
     refused("no sentence to learn a vocabulary from", {"train": []}, valid=0.0, test=0.0)
     refused("the valid split came out empty; .* data.split.valid", {"train": ["a"] * 9}, valid=0.01, test=0.0)
+    refused("of 500 sentences 1 are different, and equal ones share a split", {"train": ["A  b", "a b"] * 250})
+    refused("sentence 2: is a tuple, not a string", {"train": ["a", ("a", "b")]})
     refused(
         "data.max_length: 3 drops every sentence of valid, the shortest of which has 4 tokens; set at least 4",
         {"train": TRAIN, "valid": ["a b c d e", "a b c d"]},

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from textvae.errors import RequestError, WorkError
-from textvae.tokenizers import BOS, EOS, NAMES, PAD, SPECIALS, UNK, Tokenizer
+from textvae.tokenizers import BOS, EOS, LONGEST_WORD, NAMES, PAD, SPECIALS, UNK, Tokenizer
 
 LINES = ["the food was great .", "the staff was nice .", "we liked the food", "naïve café ☕ 寿司 !"]
 ANY = st.text(st.characters(exclude_categories=["Cs"]))
@@ -231,3 +231,44 @@ def test_a_full_disk_leaves_the_old_file(each, tmp_path, monkeypatch):
 
 def test_a_very_long_line(each):
     assert len(each.encode(["the food " * 100_000])[0]) >= 200_000
+
+
+@pytest.mark.parametrize("name", ["word", "character", "bpe"])
+def test_a_long_text_is_encoded_in_parts_as_in_one(name, monkeypatch):
+    words = ["a cat", "Ünï", "<eos>", "\u3000x", "don't", "  ", "12,5", "日本語", "\x85", "_UNK"]
+    text = " ".join(words[(i * i + i // 7) % len(words)] for i in range(3000))
+    learned = Tokenizer.train(name, [*words, text], 400, 1, lowercase=True)
+    whole, normalised = learned.encode([text]), learned.normalise(text)
+    assert learned.decode(whole[0]) == (normalised if name != "bpe" else text.lower())
+    monkeypatch.setattr("textvae.tokenizers._PART", 64)
+    assert learned.encode([text]) == whole and learned.normalise(text) == normalised
+    again = Tokenizer.train(name, [*words, text], 400, 1, lowercase=True)
+    assert again.tokens == learned.tokens
+
+
+def test_a_word_that_is_too_long_is_unknown_and_its_byte_pairs_are_those_of_its_pieces():
+    long = "ab" * LONGEST_WORD
+    words = Tokenizer.train("word", [f"a {long} b {long}"], None, 1)
+    assert words.tokens[4:] == ["a", "b"] and words.encode([f"a {long} b"]) == [[4, 1, 5]]
+    pairs = Tokenizer.train("bpe", ["ab abab ab abab", long], 300, 1)
+    (piece,) = pairs.encode([long[:LONGEST_WORD]])
+    assert pairs.encode([long]) == [piece * 2]
+    assert [pairs.decode(ids) for ids in pairs.encode([f"ab {long} ab"])] == [f"ab {long} ab"]
+
+
+def test_a_vocabulary_with_a_longer_word_keeps_it(tmp_path):
+    long = "x" * (LONGEST_WORD + 5)
+    words = Tokenizer.train("word", ["a b"], None, 1)
+    words.save(tmp_path / "tokenizer.json")
+    text = (tmp_path / "tokenizer.json").read_text().replace('"b"', f'"{long}"')
+    (tmp_path / "tokenizer.json").write_text(text)
+    assert Tokenizer.load(tmp_path / "tokenizer.json").encode([f"a {long} {long}x"]) == [[4, 5, 1]]
+
+
+def test_what_goes_wrong_while_byte_pairs_are_learned_is_raised():
+    def sentences():
+        yield "a"
+        raise RequestError("the file ended")
+
+    with pytest.raises(RequestError, match="the file ended"):
+        Tokenizer.train("bpe", sentences(), 300, 1)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from textvae.corpora.readers import Sentence, one_line, read
-from textvae.corpora.store import TokenStore, finished, write_store
+from textvae.corpora.store import EmptySplit, TokenStore, finished, write_store
 from textvae.errors import RequestError
 from textvae.files import file_digest
 from textvae.tokenizers import BOS, EOS, PAD, UNK, Tokenizer
@@ -110,7 +110,18 @@ def build(
         training = (sentence.text for split, sentence in rows() if split == "train" and sentence.text)
         trained = Tokenizer.train(tokenizer, training, vocabulary, min_count, lowercase, right_to_left)
     splits = list(given) if len(given) > 1 else ["train", *["valid"] * (valid > 0), *["test"] * (test > 0)]
-    return write_store(folder, rows(), trained, splits, max_length=max_length, too_long=too_long, key=key)
+    try:
+        return write_store(folder, rows(), trained, splits, max_length=max_length, too_long=too_long, key=key)
+    except EmptySplit as error:
+        if len(given) > 1:
+            raise
+        texts = [_as_split(sentence.text) for _, sentence in rows() if sentence.text]
+        different = len(set(texts))
+        if different == len(texts):
+            raise
+        raise RequestError(
+            f"{error}; of {len(texts):,} sentences {different:,} are different, and equal ones share a split"
+        ) from None
 
 
 def assigned_split(text: str, valid: float, test: float, seed: int) -> str:
@@ -119,10 +130,14 @@ def assigned_split(text: str, valid: float, test: float, seed: int) -> str:
     `valid` and `test` are the shares held out. Sentences equal apart from case and spacing share a split, and
     neither their order, the other sentences nor the tokenizer changes it.
     """
-    words = " ".join(text.lower().split()).encode(errors="surrogatepass")
-    digest = hashlib.blake2b(words, digest_size=8, key=str(seed).encode()[:64]).digest()
+    digest = hashlib.blake2b(_as_split(text), digest_size=8, key=str(seed).encode()[:64]).digest()
     at = int.from_bytes(digest, "big") / 2**64
     return "test" if at < test else "valid" if at < test + valid else "train"
+
+
+def _as_split(text: str) -> bytes:
+    """What of a sentence decides its split: its words, in lower case."""
+    return " ".join(text.lower().split()).encode(errors="surrogatepass")
 
 
 def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
@@ -235,10 +250,17 @@ def _sentences(source: Source, column: str | int | None, label: str | int | None
         yield from reading
         yield from repeat(Sentence("", None, 0), reading.blank)
         return
-    items: Sequence[str | Sentence] = source or ()
-    for number, item in enumerate(items, 1):
-        sentence = item if isinstance(item, Sentence) else Sentence(item, None, number)
+    for number, item in enumerate(source if source is not None else (), 1):
+        sentence = _given(item, number)
         yield sentence._replace(text=one_line(sentence.text))
+
+
+def _given(item: object, number: int) -> Sentence:
+    """A sentence of a list."""
+    text = item.text if isinstance(item, Sentence) else item
+    if not isinstance(text, str):
+        raise RequestError(f"sentence {number}: is a {type(text).__name__}, not a string")
+    return item if isinstance(item, Sentence) else Sentence(text, None, number)
 
 
 def _key(given: Mapping[str, Source], arguments: Mapping[str, Any]) -> str:
@@ -253,9 +275,8 @@ def _key(given: Mapping[str, Source], arguments: Mapping[str, Any]) -> str:
             parts[f"source {split}"] = [file_digest(Path(source)), Path(source).suffixes]
         else:
             hashed = hashlib.sha256()
-            for item in source or ():
-                fields = item[:2] if isinstance(item, Sentence) else (item, None)
-                hashed.update(json.dumps(fields).encode() + b"\n")
+            for number, item in enumerate(source if source is not None else (), 1):
+                hashed.update(json.dumps(_given(item, number)[:2]).encode() + b"\n")
             parts[f"source {split}"] = [hashed.hexdigest(), []]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

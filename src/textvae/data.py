@@ -145,13 +145,28 @@ def _given_tokenizer(data: Data) -> Path:
     return path
 
 
+def own_files(data: Data) -> dict[str, Path]:
+    """The files of text that settings name by their paths, by split: none for a known corpus.
+
+    Raises:
+        RequestError: for what is neither a file nor a known corpus.
+    """
+    if data.train is not None:
+        files = {"train": data.train, "valid": data.valid, "test": data.test}
+        return {split: Path(file) for split, file in files.items() if file is not None}
+    if data.corpus is None or data.corpus in registry.CORPORA:
+        return {}
+    path = Path(data.corpus)
+    if not os.path.exists(path) and path.name == data.corpus and not path.suffix:
+        registry.find(data.corpus)  # neither a file nor a corpus: says so, with the nearest name
+    return {"train": path}
+
+
 def _sources(data: Data) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """The corpus's name, where each split comes from, and which columns hold text and label."""
     columns: dict[str, Any] = {"column": data.column, "label": data.label}
     if data.train is not None:
-        files = {"train": data.train, "valid": data.valid, "test": data.test}
-        sources = {split: Path(file) for split, file in files.items() if file is not None}
-        return Path(data.train).name, sources, columns
+        return Path(data.train).name, dict(own_files(data)), columns
     if data.corpus is None:
         raise RequestError("data.corpus: no text given; name a corpus or a file, such as --data reviews.txt")
     if data.corpus == "grammar":
@@ -160,7 +175,4 @@ def _sources(data: Data) -> tuple[str, dict[str, Any], dict[str, Any]]:
         found = registry.files(data.corpus, label=data.label)
         column = None if data.label is None else registry.find(data.corpus).label_column(data.label)
         return data.corpus, dict(found), {"column": None, "label": column}
-    path = Path(data.corpus)
-    if not os.path.exists(path) and path.name == data.corpus and not path.suffix:
-        registry.find(data.corpus)  # neither a file nor a corpus: says so, with the nearest name
-    return path.name, {"train": path}, columns
+    return Path(data.corpus).name, dict(own_files(data)), columns

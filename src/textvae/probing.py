@@ -58,6 +58,7 @@ def probe_run(
     seed: int = 0,
     split: str = "test",
     progress: Progress | None = None,
+    tell: Callable[[readers.Reading], None] | None = None,
 ) -> dict[str, Any]:
     """Logistic regression from posterior means, and from a bag of words, to a label; accuracies on other sentences.
 
@@ -66,7 +67,8 @@ def probe_run(
     learned from, else `test_file`; of the run's own text its `split`. Test sentences with the same words as one
     that was learned from, of which the latter two may have some, are counted (`tested_in_training`). `sizes` are
     numbers of labels to learn from, None for all; without them 100, 1,000 and
-    all, those that there are. See `metrics.probe` for what is learned and how it is averaged.
+    all, those that there are. See `metrics.probe` for what is learned and how it is averaged. `tell` is given each
+    file's reader at its end, which says which columns were read.
 
     Raises:
         RequestError: by a language model or a model of windows; where the label is not there, has one value only,
@@ -82,7 +84,7 @@ def probe_run(
     given = (
         own_labels(trained, label, split)
         if file is None
-        else file_labels(trained, label, file, test_file, column, seed)
+        else file_labels(trained, label, file, test_file, column, seed, tell)
     )
     return {"run": str(folder), "probes": probes(trained, given, sizes, draws, seed, progress)}
 
@@ -143,6 +145,7 @@ def file_labels(
     test_file: Path | str | None = None,
     column: str | None = None,
     seed: int = 0,
+    tell: Callable[[readers.Reading], None] | None = None,
 ) -> Labelled:
     """The labelled sentences of a file, a drawn fifth of them to test on; or of two files.
 
@@ -156,7 +159,10 @@ def file_labels(
         raise RequestError(f"--file {file}: name the column of the label with --label")
     parts = []
     for path in (file,) if test_file is None else (file, test_file):
-        found = drawn(readers.read(path, column, label), MOST_LEARNED, seed)
+        reading = readers.read(path, column, label)
+        found = drawn(reading, MOST_LEARNED, seed)
+        if tell is not None:
+            tell(reading)
         ids, seen = trained.token_ids([sentence.text for sentence in found])
         trained.warn_of(seen)
         parts.append((ids, [sentence.label or "" for sentence in found]))

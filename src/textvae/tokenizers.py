@@ -1,17 +1,20 @@
 """Text to token ids and back: word, character and byte-pair vocabularies, each one Hugging Face JSON file."""
 
 import json
+import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from threading import Thread
 from typing import SupportsInt
 
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
+from textvae.corpora.readers import require_texts
 from textvae.errors import RequestError
 from textvae.files import replacing
 
@@ -19,14 +22,25 @@ PAD, UNK, BOS, EOS = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<unk>", "<bos>", "<eos>")
 NAMES = ("word", "character", "bpe")
 
+# Characters of the longest word: a longer one is the unknown word, and byte pairs are not merged across its pieces
+# of this length. Learning byte pairs takes time quadratic in it.
+LONGEST_WORD = 1000
+
 _BYTES = 256
-_CHUNK = 4096  # sentences handed to the encoder at once: enough to keep every core busy, little memory
+# Sentences, and about how many of their characters, are handed to the encoder at once: enough to keep every core
+# busy, little memory, of which the encoder takes some hundred bytes a character. Longer sentences come in parts.
+_CHUNK, _CHARACTERS, _PART = 4096, 1 << 18, 1 << 14
 
 # Words that must never be looked up: the spellings in which corpora print their unknown word, and the literal
 # spellings of the control tokens, which in somebody's text are only text. The white space is spelled out as
 # the set that WhitespaceSplit uses, because the regex engine's own \s is not the same set.
 _SPACE = r"\x09-\x0d\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}"
 _RESERVED = rf"(?i)(?<![^{_SPACE}])(?:<pad>|<unk>|<bos>|<eos>|_unk|\[unk\])(?![^{_SPACE}])"
+# The same in Python's notation: where a word begins, runs of white space or of all else, and one that is too long.
+_WHITE = re.sub(r"\\x\{(\w+)\}", lambda found: rf"\u{found[1]:0>4}", _SPACE)
+_WORD_END = re.compile(rf"(?<=[^{_WHITE}])(?=[{_WHITE}])")
+_RUN = re.compile(rf"[^{_WHITE}]{{1,{LONGEST_WORD}}}|[{_WHITE}]{{1,{LONGEST_WORD}}}")
+_LONG_RUN = re.compile(rf"[^{_WHITE}]{{{LONGEST_WORD + 1}}}|[{_WHITE}]{{{LONGEST_WORD + 1}}}")
 
 
 class Tokenizer:
@@ -58,6 +72,7 @@ class Tokenizer:
         self.name = _name(json.loads(inner.to_str()))
         ids = inner.get_vocab()
         self.tokens: list[str] = sorted(ids, key=ids.__getitem__)
+        self._longest = max(LONGEST_WORD, *map(len, self.tokens))
 
     @classmethod
     def train(
@@ -78,7 +93,7 @@ class Tokenizer:
         """
         _check(name, vocabulary, min_count)
         inner = _pipeline(name, lowercase)
-        counted = _Counted(sentences)
+        counted = _Counted(name, sentences)
         merges: list[tuple[str, str]] = []
         if name == "word":
             learned = _words(inner, counted, vocabulary, min_count)
@@ -132,18 +147,20 @@ class Tokenizer:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text in the model's order, without begin and end marks.
 
-        Raises RequestError for a text that is not valid Unicode.
+        A word of more than `LONGEST_WORD` characters is the unknown word; byte pairs of its pieces, which are that
+        long, are not merged.
+
+        Raises RequestError for what is not a list of strings, and for one that is not valid Unicode.
         """
-        if isinstance(texts, str):
-            raise RequestError("encode takes a list of sentences; wrap a single one: [sentence]")
         found: list[list[int]] = []
-        for start in range(0, len(texts), _CHUNK):
-            chunk = list(texts[start : start + _CHUNK])
+        for start, chunk in _chunks(require_texts(texts)):
             try:
-                encodings = self._inner.encode_batch_fast(chunk, add_special_tokens=False)
+                if all(len(text) <= LONGEST_WORD for text in chunk):
+                    found += self._ids(chunk)
+                else:
+                    found += map(self._ids_of_parts, chunk)
             except TypeError as error:
-                raise RequestError(_not_text(chunk, start)) from error
-            found.extend(encoding.ids for encoding in encodings)
+                raise RequestError(_not_unicode(chunk, start)) from error
         return [ids[::-1] for ids in found] if self.right_to_left else found
 
     def encode_lines(self, texts: Sequence[str]) -> list[list[int]]:
@@ -151,7 +168,8 @@ class Tokenizer:
 
         Raises RequestError as `encode`.
         """
-        self.encode(texts)  # refuses what is no text, by its number
+        texts = require_texts(texts)
+        self.encode(texts)  # refuses what is not Unicode, by its number
         lines = [text.split("\n") for text in texts]
         encoded = iter(self.encode([line for text in lines for line in text]))
         found: list[list[int]] = []
@@ -195,11 +213,24 @@ class Tokenizer:
         Words come back separated by single spaces and reserved ones as `<unk>`; lower case where the
         tokenizer was trained so; otherwise the text itself.
         """
+        parts = _parts(self.name, text, self._longest)
         if self._inner.normalizer is not None:
-            text = self._inner.normalizer.normalize_str(text)
-        if self.name == "word":
-            text = " ".join(word for word, _ in self._inner.pre_tokenizer.pre_tokenize_str(text))
-        return text
+            parts = map(self._inner.normalizer.normalize_str, parts)
+        if self.name != "word":
+            return "".join(parts)
+        return " ".join(word for part in parts for word, _ in self._inner.pre_tokenizer.pre_tokenize_str(part))
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        encodings = self._inner.encode_batch_fast(texts, add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def _ids_of_parts(self, text: str) -> list[int]:
+        """Token ids of a long text, in the order of reading."""
+        parts = _parts(self.name, text, self._longest)
+        found: list[int] = []
+        while some := list(islice(parts, _CHARACTERS // _PART)):
+            found.extend(chain.from_iterable(self._ids(some)))
+        return found
 
     def _text_ids(self, ids: Iterable[SupportsInt]) -> list[int]:
         values: list[int] = ids.tolist() if hasattr(ids, "tolist") else [int(i) for i in ids]
@@ -213,16 +244,61 @@ class Tokenizer:
 
 
 class _Counted:
-    """Sentences that are counted as they pass."""
+    """Sentences that are counted as they pass, long ones in parts."""
 
-    def __init__(self, sentences: Iterable[str]) -> None:
-        self._sentences = sentences
+    def __init__(self, name: str, sentences: Iterable[str]) -> None:
+        self._name, self._sentences = name, sentences
         self.seen = 0
 
     def __iter__(self) -> Iterator[str]:
         for sentence in self._sentences:
             self.seen += 1
-            yield sentence
+            yield from _parts(self._name, sentence, LONGEST_WORD)
+
+
+def _parts(name: str, text: str, longest: int) -> Iterator[str]:
+    """A text in parts that, encoded one after the other, give what the whole of it gives.
+
+    That holds for words of no more than `longest` characters. A longer one becomes the unknown word, and byte pairs
+    are not merged across the pieces of `LONGEST_WORD` characters that it comes in.
+    """
+    if len(text) <= LONGEST_WORD:
+        yield text
+    elif name == "character":
+        for start in range(0, len(text), _PART):
+            yield text[start : start + _PART]
+    else:
+        if name == "word":
+            text = re.sub(rf"[^{_WHITE}]{{{longest + 1},}}", SPECIALS[UNK], text)
+        start = 0
+        while start < len(text):
+            end = found.start() if (found := _WORD_END.search(text, start + _PART)) else len(text)
+            part = text[start:end]
+            yield from _pieces(part) if name == "bpe" and _LONG_RUN.search(part) else (part,)
+            start = end
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """A text cut behind every `LONGEST_WORD` characters of a word, or of white space."""
+    start = 0
+    for run in _RUN.finditer(text):
+        if run.end() - run.start() == LONGEST_WORD:
+            yield text[start : run.end()]
+            start = run.end()
+    if start < len(text):
+        yield text[start:]
+
+
+def _chunks(texts: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """Texts that are encoded at once, and the number of the first of them."""
+    start = characters = 0
+    for number, text in enumerate(texts):
+        if number - start == _CHUNK or characters > _CHARACTERS:
+            yield start, texts[start:number]
+            start, characters = number, 0
+        characters += len(text)
+    if texts:
+        yield start, texts[start:]
 
 
 def _check(name: str, vocabulary: int | None, min_count: int) -> None:
@@ -297,10 +373,27 @@ def _byte_pairs(
         show_progress=False,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
-    inner.train_from_iterator(sentences, trainer)
+    _interruptible(lambda: inner.train_from_iterator(sentences, trainer))
     learned = json.loads(inner.to_str())["model"]
     ids: dict[str, int] = learned["vocab"]
     return sorted(ids, key=ids.__getitem__), [(left, right) for left, right in learned["merges"]]
+
+
+def _interruptible(work: Callable[[], None]) -> None:
+    """Do work that does not notice Ctrl-C in a thread of its own; the thread ends with the program."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
 
 
 def _name(data: dict) -> str:
@@ -331,10 +424,8 @@ def _foreign(inner: HuggingFaceTokenizer) -> str | None:
     return "it takes text for special tokens" if {PAD, BOS, EOS} & set(probe) else None
 
 
-def _not_text(texts: list[str], start: int) -> str:
+def _not_unicode(texts: list[str], start: int) -> str:
     for i, text in enumerate(texts, start):
-        if not isinstance(text, str):
-            return f"encode: text {i} is a {type(text).__name__}, not a string"
         try:
             text.encode()
         except UnicodeEncodeError as error:

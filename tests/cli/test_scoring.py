@@ -5,6 +5,7 @@ import pytest
 
 import textvae
 from textvae.cli.scoring import _read
+from textvae.cli.texts import opened
 from textvae.data import open_corpus
 from textvae.generate.reconstruction import reconstruction_scores
 from textvae.metrics.scoring import given, score, score_by_length
@@ -71,12 +72,12 @@ def test_samples_can_be_piped(run, tmp_path, reviews):
 
 def test_blank_lines_are_empty_sentences_in_their_places(tmp_path):
     (tmp_path / "gaps.txt").write_text("\na b\n\n  \nc d\n\n")
-    assert _read("gaps.txt") == ["", "a b", "", "", "c d", ""]
+    assert _read(opened("gaps.txt")) == ["", "a b", "", "", "c d", ""]
     (tmp_path / "gaps.tsv").write_text("n\ttext\n1\ta b\n2\t \n3\tc d\n")
-    assert _read("gaps.tsv") == ["a b", "", "c d"]
+    assert _read(opened("gaps.tsv")) == ["a b", "", "c d"]
     for file, options in (("gaps.txt", {}), ("-", {"input": "\na b\n\n  \nc d\n\n"})):
         result = call("score", file, "--metrics", "length", **options)
-        assert result.stderr == f"{file}: 4 blank lines, each an empty sentence\n"
+        assert result.stderr == f"{'stdin' if file == '-' else file}: 4 blank lines, each an empty sentence\n"
         assert "0.6667  6 sentences" in result.stdout
 
 
@@ -112,6 +113,11 @@ def test_requests_that_cannot_be(run, files, language_model, tmp_path):
     assert refused(call("score", "-", input="\n\n"), "stdin", "no sentence")
     assert refused(call("score", "-", input=b"caf\xe9"), "stdin", "not UTF-8", "byte 3")
     assert refused(call("score", *files, "--metrics", "self-blue-4"), "did you mean 'self-bleu-4'?")
+    (tmp_path / "binary.txt").write_bytes(b"a\0b\n")  # is not come to
+    assert refused(call("score", "binary.txt", "--metrics", "self-blue-4"), "did you mean 'self-bleu-4'?")
+    assert refused(call("score", "binary.txt", "--metrics", "bleu-4"), "bleu-4: needs references")
+    assert refused(call("score", "binary.txt", "--tokenize", "chars"), "did you mean 'characters'?")
+    assert refused(call("score", "binary.txt", "--references", "none.txt"), "none.txt: no such file")
     assert refused(call("score", *files, "--metrics", ","), "--metrics", "names no metric")
     assert refused(call("score", "samples.txt", "--metrics", "bleu-4"), "bleu-4: needs references")
     assert refused(call("score", "samples.txt", "--metrics", "copied"), "copied: needs the training text")

@@ -321,3 +321,25 @@ def test_a_dry_run_prints_the_settings_and_trains_nothing(reviews, tmp_path):
     assert refused(
         call("train", "--resume", "runs/x", "--dry-run"), "--resume: a run goes on with its own settings"
     )
+
+
+def test_which_column_is_read_is_told(tmp_path):
+    words = ["good", "bad", "fine", "so so", "great", "awful", "nice", "ugly", "new", "old"]
+    rows = [f"the food was {one} and {other} .,{i % 5}" for i, one in enumerate(words) for other in words]
+    (tmp_path / "a.csv").write_text("comment,stars\n" + "\n".join(rows) + "\n")
+    result = call("train", "--data", "a.csv", "--out", "run", *assigned(SMALL))
+    assert result.exit_code == 0, result.stderr
+    told = 'a.csv: the text is column "comment" (0); first sentence: "the food was good and good ."'
+    assert result.stderr.splitlines()[0] == told
+    assert "comment" not in (tmp_path / "run" / "tokenizer.json").read_text()
+    numbered = call("train", "--data", "a.csv", "--out", "other", *assigned([*SMALL, "data.column=1"]))
+    assert numbered.exit_code in (0, 2), numbered.stderr  # five numbers may leave a split empty
+    assert 'a.csv: the text is column "stars" (1); first sentence: "0"' in numbered.stderr
+    assert 'a.csv: column "stars" (1) holds numbers; if it is not the text, name another column' in numbered.stderr
+
+
+def test_equal_sentences_are_named_as_the_reason(tmp_path):
+    (tmp_path / "a.txt").write_text("the food is good .\n" * 500)
+    assert refused(
+        call("train", "--data", "a.txt"), "of 500 sentences 1 are different, and equal ones share a split"
+    )

@@ -196,3 +196,30 @@ def test_reviews_are_judged_by_their_grammar(run, tmp_path):
     told = json.loads(call("transfer-curve", run, *files, *ends, "--strength", "1", "--json").stdout)
     assert told["classifier"] is None and told["rows"][0]["grammar"]["in_language"] == 1.0
     assert told["rows"][0]["grammar"]["wanted"] == 0.0 and told["rows"][1].keys() >= {"grammar", "bleu_input"}
+
+
+def test_labels_of_json_lines_may_be_null_missing_or_true(run, tmp_path):
+    rows = [
+        {"text": f"the {thing} is {word} .", "good": word == "good"}
+        for thing in ("food", "phone")
+        for word in ("good", "bad")
+    ]
+    rows += [{"text": "this coffee .", "good": None}, {"text": "this ."}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    options = ["--labels", "a.jsonl", "--label", "good", "--from", "false", "--to", "true"]
+    result = call("transfer", run, "the food is bad .", *options)
+    assert result.exit_code == 0, result.stderr
+    assert "a.jsonl: 2 sentences without a label left out" in result.stderr
+    assert "a.jsonl: the text is 'text', the label 'good'; first sentence" in result.stderr
+
+
+def test_references_belong_to_the_sentences_of_their_rows(run, tmp_path):
+    rows = ["text\tlabel\tother"]
+    rows += ["a food was bad .\t0\tthis food was good .", "\t0\ta phone is good .", "the coffee is bad .\t0\t"]
+    (tmp_path / "a.tsv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "b.tsv").write_text("text\tlabel\nthe phone is bad .\t0\nthe phone is good .\t1\n")
+    options = ["--label", "label", "--from", 0, "--to", 1, "--reference", "other", "--strength", "0", "--json"]
+    found = call("transfer-curve", run, "--file", "a.tsv", "--labels", "b.tsv", *options)
+    assert found.exit_code == 0, found.stderr
+    assert json.loads(found.stdout)["sentences"] == 1
+    assert "a.tsv: 1 sentences without a reference left out" in found.stderr

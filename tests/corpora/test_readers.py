@@ -3,11 +3,12 @@ import gzip
 import io
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textvae.corpora.readers import Sentence, read, read_pairs
+from textvae.corpora.readers import Sentence, read, read_pairs, read_stream, require_texts
 from textvae.errors import RequestError
 
 
@@ -90,7 +91,6 @@ def test_pairs_are_of_the_named_columns(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data", "columns", "message"),
     [
-        ("a.tsv", "one\ttwo\n\tfour\n", {}, ":2: has one sentence; two are needed, in two columns"),
         ("a.tsv", "one\n", {}, ":1: no column 1; the 1 columns are numbered 0 to 0"),
         ("a.tsv", "a\tb\n", {}, ": no pair in it"),
         ("a.tsv", "a\tb\none\ttwo\n", {"b": "a"}, ":1: both sentences are of column 0; name two columns"),
@@ -108,7 +108,7 @@ def test_pairs_that_cannot_be_read(tmp_path, name, data, columns, message):
 def test_json_lines_take_a_key(tmp_path):
     lines = [{"text": "one\ntwo", "y": 1}, {"text": "drei ß", "y": True}]
     path = written(tmp_path, "a.jsonl", "\n".join(map(json.dumps, lines)) + "\n\n")
-    assert list(read(path, label="y")) == [Sentence("one two", "1", 1), Sentence("drei ß", "True", 2)]
+    assert list(read(path, label="y")) == [Sentence("one two", "1", 1), Sentence("drei ß", "true", 2)]
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), min_size=1))
@@ -183,7 +183,9 @@ def test_json_lines_that_do_not_fit(tmp_path):
     assert "PATH:2: not valid JSON" in refused("[" * 100_000)
     assert "PATH:2: not a JSON object" in refused('["a"]')
     assert "PATH:2: column 'text' holds 3, not text" in refused('{"text": 3}')
-    assert "PATH:2: no column 'text'; the columns are 'test'; did you mean 'test'?" in refused('{"test": "a"}')
+    assert "PATH:1: no column 'test'; the columns are 'text', 'b'; did you mean 'text'?" in refused(
+        '{"text": "a", "b": 1}', column="test"
+    )
     assert "PATH:2: a lone surrogate (\\ud800)" in refused('{"text": "a\\ud800"}')
     assert "PATH:1: no label 'y'" in refused('{"text": "b"}', label="y")
 
@@ -192,3 +194,171 @@ def test_a_line_without_end_is_refused_and_not_read_into_memory(tmp_path, monkey
     monkeypatch.setattr("textvae.corpora.readers._LONGEST_LINE", 1000)
     path = written(tmp_path, "a.txt", b"fine\n" + b"x" * 5000)
     assert "PATH:2: the line is longer than" in refusal(path)
+
+
+LINES = {
+    "line separator": "the food\u2028was great .\nwe left .\n",
+    "paragraph separator": "the food\u2029was great .\nwe left .\n",
+    "next line": "the food\x85was great .\nwe left .\n",
+    "form feed": "my aunt\x0cliked it .\nwe left .\n",
+    "vertical tab": "my aunt\x0bliked it .\nwe left .\n",
+    "file separator": "my aunt\x1cliked it .\nwe left .\n",
+    "CRLF": "the food was great .\r\nwe left .\r\n",
+    "mark": "\ufeffthe food was great .\nwe left .\n",
+    "no end": "the food was great .\nwe left .",
+    "blank": "\nthe food was great .\n\u2028 \n\nwe left .\n\n",
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_only_lf_and_crlf_end_a_line_of_a_file_or_a_stream(tmp_path, name):
+    data = LINES[name].encode()
+    expected = [line.strip("\r\ufeff") for line in LINES[name].split("\n") if line.strip()]
+    found = read(written(tmp_path, "a.txt", data))
+    stream = read_stream(io.BytesIO(data), "stdin")
+    zipped = read(written(tmp_path, "a.txt.gz", gzip.compress(data)))
+    sentences = list(found)
+    assert [sentence.text for sentence in sentences] == expected and len(expected) == 2
+    assert sentences == list(stream) == list(zipped)
+    assert found.blank == stream.blank == zipped.blank == (4 if name == "blank" else 0)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\n \n", b"a\0b\n", b"fine\na\0b\n", b"\xff\xfea\0", b"a\xe9\n", b"x" * 2000, b"a\rb\n"]
+)
+def test_a_stream_is_refused_as_a_file_is(tmp_path, monkeypatch, data):
+    monkeypatch.setattr("textvae.corpora.readers._LONGEST_LINE", 1000)
+    with pytest.raises(RequestError) as error:
+        list(read_stream(io.BytesIO(data), "stdin"))
+    if data:
+        assert str(error.value).replace("stdin", "PATH") == refusal(written(tmp_path, "a.txt", data))
+
+
+def test_the_encoding_that_is_proposed_has_the_bytes(tmp_path):
+    windows = "he said \u201chi\u201d".encode("cp1252")
+    assert "byte 8 is 0x93" in refusal(written(tmp_path, "a.txt", windows))
+    assert "iconv -f CP1252" in refusal(written(tmp_path, "a.txt", windows))
+    assert "iconv -f LATIN1" in refusal(written(tmp_path, "a.txt", "caf\xe9".encode("latin-1")))
+    picture = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+    assert refusal(written(tmp_path, "a.txt", picture)) == "PATH: binary data, not text; give a text file"
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.tsv", "a.csv", "a.jsonl"])
+def test_lines_that_end_in_cr_alone_are_named_as_such(tmp_path, name):
+    data = '{"text": "a"}\r{"text": "b"}\r' if name == "a.jsonl" else "text\rone\rtwo\r"
+    assert "PATH:1: carriage returns (CR) within the line; lines end in LF or CRLF" in refusal(
+        written(tmp_path, name, data)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "columns", "expected", "note"),
+    [
+        ("a.csv", "mol,logP\nCCO,1.2\nCCN,-0.3\n", {}, ["CCO", "CCN"], 'the text is column "mol" (0); first'),
+        ("a.csv", "SMILES,logP\nCCO,1.2\nCCN,-0.3\n", {}, ["CCO", "CCN"], 'the text is column "SMILES" (0)'),
+        ("a.csv", "comment,stars\ngood,5\nbad,1\n", {}, ["good", "bad"], '"comment" (0); first sentence: "good"'),
+        ("a.csv", "id,Comment\n1,good\n2,bad\n", {}, ["good", "bad"], 'the text is column "Comment" (1)'),
+        ("a.csv", "words,kind\ngood,5\n", {}, ["kind", "5"], "the text is column 1, there is no header"),
+        ("a.csv", "Review Text,x\ngood,a\n", {}, ["good"], 'the text is column "Review Text" (0)'),
+        ("a.csv", "text;label\ngood, but;1\nbad;0\n", {}, ["good, but", "bad"], "semicolons part the columns"),
+        ("a.csv", "text\tlabel\ngood, but\t1\nbad\t0\n", {}, ["good, but", "bad"], "tabs part the columns"),
+        ("a.csv", "good; or not\nbad\n", {}, ["good; or not", "bad"], "the text is column 0, there is no header"),
+        ("a.tsv", "words\tlabel\ngood\tx\nbad\ty\n", {}, ["good", "bad"], 'the text is column "words" (0)'),
+        ("a.tsv", "good\tx\nbad\ty\n", {"label": 1}, ["good", "bad"], "the text is column 0, the label column 1"),
+        ("a.tsv", "title\tone\nbody\ttwo\ntitle\tthree\n", {}, ["one", "two", "three"], "the text is column 1"),
+        ("a.tsv", "n/a\tone\n4\ttwo\n5\tthree\n", {}, ["one", "two", "three"], "there is no header"),
+        ("a.tsv", "n\tm\n4\t1\n5\t2\n", {"column": "n"}, ["4", "5"], 'the text is column "n" (0)'),
+        ("a.csv", "12\n13\n", {}, ["12", "13"], "the text is column 0"),
+        (
+            "a.jsonl",
+            '{"id": 1, "Review": "good"}\n',
+            {},
+            ["good"],
+            "the text is 'Review'; first sentence: \"good\"",
+        ),
+    ],
+)
+def test_which_column_is_the_text_and_that_it_is_told(tmp_path, name, data, columns, expected, note):
+    reading = read(written(tmp_path, name, data), **columns)
+    assert [sentence.text for sentence in reading] == expected
+    assert note in reading.notes[0]
+    numbers = any("holds numbers; if it is not the text, name another column" in line for line in reading.notes)
+    assert numbers == (expected[0] in ("4", "12")) and len(reading.notes) == 1 + numbers
+
+
+def test_a_text_that_cannot_be_told_from_numbers_and_labels_is_asked_for(tmp_path):
+    path = written(tmp_path, "a.csv", "x,y,z\na,b,1\nc,d,2\n")
+    assert refusal(path) == (
+        'PATH:1: which column is the text? The last one, column "z" (2), looks like numbers or labels; name one of '
+        'column "x" (0), column "y" (1), column "z" (2) (--column or data.column)'
+    )
+    assert texts(path, column="y") == ["b", "d"]
+    assert "is one cell; name the file by what parts its columns" in refusal(
+        written(tmp_path, "a.tsv", "text,label\ngood,1\n")
+    )
+
+
+def test_plain_text_that_looks_like_a_table_is_told(tmp_path):
+    tabs = read(written(tmp_path, "a.txt", "neg\tbad food\npos\tgood food\nplain\n"))
+    assert len(list(tabs)) == 3 and "lines hold tabs, and plain text has no columns" in tabs.notes[0]
+    header = read(written(tmp_path, "b.txt", "id,comment\n1,good\n"))
+    assert len(list(header)) == 2 and 'the first line, "id,comment", looks like a table' in header.notes[0]
+    plain = read(written(tmp_path, "c.txt", "a review, text\nwith one\ttab\nnone\n"))
+    assert len(list(plain)) == 3 and not plain.notes
+
+
+def test_null_and_missing_values_of_json_are_blank_cells(tmp_path):
+    rows = [{"text": "a", "y": True}, {"text": "b", "y": None}, {"text": "c"}, {"text": None, "y": 1}]
+    reading = read(written(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows))), label="y")
+    assert list(reading) == [Sentence("a", "true", 1), Sentence("b", "", 2), Sentence("c", "", 3)]
+    assert (reading.blank, reading.unlabelled) == (1, 2)
+    table = read(written(tmp_path, "a.csv", "text,y\na,true\nb,\nc,\n,1\n"), label="y")
+    assert [sentence[:2] for sentence in table] == [("a", "true"), ("b", ""), ("c", "")]
+    assert (table.blank, table.unlabelled) == (1, 2)
+
+
+class Table:
+    """As pandas has it: iterating gives the names of the columns."""
+
+    ndim = 2
+
+    def __iter__(self):
+        return iter(["text", "label"])
+
+
+class Column(list):
+    """As pandas has it: one dimension, and the values when it is iterated over."""
+
+    ndim = 1
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["a", "b c"], ("a", "b c"), np.array(["a", "b c"]), np.array(["a", "b c"], object), Column(["a", "b c"])],
+)
+def test_texts_are_any_sequence_of_strings(given):
+    found = require_texts(given)
+    assert found == ["a", "b c"] and {type(text) for text in found} == {str}
+    assert require_texts(iter(given)) == found
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("a b", "texts = 'a b': a list of texts is expected; wrap a single one: [text]"),
+        ([("i hate it .", "i love")], "texts[0]: is a tuple, not a string: ('i hate it .', 'i love')"),
+        (["a", None], "texts[1]: is a NoneType, not a string: None"),
+        (["a", b"b"], "texts[1]: is a bytes, not a string: b'b'"),
+        (b"ab", "texts: is a bytes, not a list of texts"),
+        ({"text": "a"}, "texts: is a dict, not a list of texts; give one column, such as table"),
+        ({"a", "b"}, "texts: is a set, not a list of texts"),
+        (Table(), "texts: is a Table, not a list of texts; give one column, such as table"),
+        (np.array([["a", "b"]]), "texts: is a ndarray, not a list of texts; give one column"),
+        (Column(["a", float("nan")]), "texts[1]: is a float, not a string: nan"),
+        (3, "texts: is a int, not a list of texts"),
+    ],
+)
+def test_what_is_no_list_of_strings_is_refused_by_place_and_type(given, message):
+    with pytest.raises(RequestError) as error:
+        require_texts(given)
+    assert str(error.value).startswith(message)

@@ -105,12 +105,28 @@ def test_a_path_between_unknown_texts_says_that_they_are(model):
         (["we", "great", " \n\t"], r"texts\[2\]: is empty"),
         ("the food", r"texts = 'the food': a list of texts is expected; wrap a single one: \[text\]"),
         (["we", "\ud800"], "text 1 is not valid Unicode"),
+        ([("i hate it .", "i love")], r"texts\[0\]: is a tuple, not a string"),
+        (["we", 3], r"texts\[1\]: is a int, not a string: 3"),
+        ({"text": ["we"]}, "texts: is a dict, not a list of texts; give one column"),
+        (np.array([["we", "great"]]), "texts: is a ndarray, not a list of texts"),
     ],
 )
 def test_texts_that_are_none_are_refused(model, texts, message):
     for use in (model.encode, model.posterior, model.reconstruct):
         with pytest.raises(RequestError, match=message):
             use(texts)
+    if "not a" in message:
+        for use in (model.impute, lambda given: model.transfer(given, np.ones(4))):
+            with pytest.raises(RequestError, match=message):
+                use(texts)
+        with pytest.raises(RequestError, match=message.replace("texts", "targets", 1)):
+            model.direction(["we"], texts)
+
+
+def test_texts_may_be_an_array_or_a_generator(model):
+    codes = model.encode(["we", "the food"])
+    np.testing.assert_array_equal(model.encode(np.array(["we", "the food"])), codes)
+    np.testing.assert_array_equal(model.encode(text for text in ("we", "the food")), codes)
 
 
 def test_decoding_gives_the_texts_of_the_generated_ids(model):

@@ -27,5 +27,7 @@ def test_each_different_sentence_counts_once(samples):
 
 
 def test_one_string_is_not_a_list_of_sentences():
-    with pytest.raises(RequestError, match=r"one string given \('the food'\); a list of sentences is needed"):
+    with pytest.raises(
+        RequestError, match=r"sentences = 'the food': a list of texts is expected; wrap a single one"
+    ):
         distinct("the food")

@@ -54,5 +54,5 @@ def test_without_jieba_its_name_says_how_to_get_it(monkeypatch):
 def test_what_cannot_be_tokenized():
     with pytest.raises(RequestError, match="'word' is not one of words, characters, jieba; did you mean 'words'"):
         tokenized(["a"], "word")
-    with pytest.raises(RequestError, match=r"one string given \('the food'\); a list of texts is needed"):
+    with pytest.raises(RequestError, match=r"texts = 'the food': a list of texts is expected; wrap a single one"):
         tokenized("the food")

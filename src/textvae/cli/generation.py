@@ -9,7 +9,7 @@ from textvae.cli.decoding import NBest, decoding_options, described
 from textvae.cli.inspection import AsJson, RunFolder, Seed
 from textvae.cli.output import document, note, plain, result, sentences
 from textvae.cli.progress import Bar
-from textvae.cli.texts import Column, File, Texts, broken, given_texts, shown
+from textvae.cli.texts import Column, File, Strict, Texts, broken, given_rows, given_texts, shown, usable
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:
@@ -151,12 +151,14 @@ def impute(
         float | None,
         typer.Option(metavar="SHARE", help="Instead of gaps: so much of each sentence's end is missing."),
     ] = None,
+    strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
     """Fill the gaps of sentences.
 
     ___ stands for one missing word (or character), ___*3 for three. Words on both sides of a gap count. The code is
-    the mean of the posterior, the words are the likeliest that a beam finds, and so on in turn.
+    the mean of the posterior, the words are the likeliest that a beam finds, and so on in turn. Rows of FILE that
+    cannot be imputed (without a gap, too long, of unknown words) are named, left out and counted.
 
     \b
     Examples:
@@ -165,10 +167,15 @@ def impute(
       textvae impute RUN --last 0.2 --file sentences.txt > completed.txt
     """  # noqa: D301
     from textvae.generate.imputation import impute as imputed
+    from textvae.generate.imputation import require_share, unusable
     from textvae.generate.trained import load
 
-    given = given_texts(texts, file, column)
+    require_share(last)
+    rows = list(given_rows(texts, file, column))
     trained = load(run)
+    if file is not None:
+        rows = usable(rows, unusable(trained, rows, last), strict, file)
+    given = [row.text for row in rows]
     with Bar("imputing", "sentence") as bar:
         found = imputed(trained, given, beam, rounds, last, bar.update)
     if as_json:

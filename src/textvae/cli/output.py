@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -34,7 +35,16 @@ class _Helped:
 
 
 class Command(_Helped, TyperCommand):
-    """One command."""
+    """A command that refuses an option given twice, unless it is one of several values."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse arguments as ever; of an option given twice the last value would win without a word."""
+        given = self.make_parser(ctx).parse_args(args=list(args))[2]
+        for option, count in Counter(given).items():
+            single = option.param_type_name == "option" and not getattr(option, "multiple", False)
+            if count > 1 and single and not option.is_eager:
+                raise UsageError(f"Option {option.opts[0]!r} is given {count} times; it takes one value", ctx)
+        return super().parse_args(ctx, args)
 
 
 class Commands(_Helped, TyperGroup):
@@ -147,7 +157,12 @@ def sentences(texts: Iterable[str]) -> None:
     if sys.stdout.isatty():
         result("\n".join(map(plain, texts)))
     else:
-        result("\n".join(" ".join(text.splitlines()) for text in texts))
+        result("\n".join(map(on_one_line, texts)))
+
+
+def on_one_line(text: str) -> str:
+    """A text without the characters that end a line for a reader of text: `corpora.readers` knows no others."""
+    return text.replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -8,8 +8,8 @@ import typer
 
 from textvae.cli.decoding import MaxLength, NoUnknown, decoding_of, decoding_options, described
 from textvae.cli.inspection import AsJson, RunFolder, Seed
-from textvae.cli.output import DASH, columns, document, note, number, plain, result
-from textvae.cli.texts import broken, shown
+from textvae.cli.output import DASH, columns, document, note, number, on_one_line, plain, result
+from textvae.cli.texts import Strict, broken, shown, tell_notes, usable
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def interpolate(
     ] = None,
     steps: Annotated[int, typer.Option(min=2, help="How many sentences, both ends among them.")] = 9,
     kind: Kind = None,
+    strict: Strict = False,
     language_model: LanguageModel = None,
     *,
     decoding: "Decoding",
@@ -63,7 +64,8 @@ def interpolate(
 ) -> None:
     """Write the sentences on a path between two codes.
 
-    The columns of --pairs are a and b, first and second, or source and target of a header, else the first two.
+    The columns of --pairs are a and b, first and second, or source and target of a header, else the first two. Rows
+    between which there is no path (one sentence, equal ones or codes) are named, left out and counted.
     On a terminal = stands before a sentence that came before on the path. How smooth each path is goes to stderr:
     how many sentences are different, how many words change at a step, and with a language model the NLL of the
     sentences between the ends against that of the ends.
@@ -81,10 +83,11 @@ def interpolate(
 
     trained = load(run)
     scorer = None if language_model is None else load(language_model)
-    sentences = [(a, b)] if a is not None and b is not None else []
     if pairs is not None:
-        sentences = _pairs(pairs, column_a, column_b)
-    ends, given = _ends(trained, sentences, count if prior else 0, codes, seed)
+        ends, given = _ends_of_rows(trained, pairs, column_a, column_b, strict)
+    else:
+        sentences = (a, b) if a is not None and b is not None else None
+        ends, given = _ends(trained, sentences, count if prior else 0, codes, seed)
     found = homotopies(trained, ends, steps, kind, decoding, seed, scorer)
     if as_json:
         rows = [
@@ -246,7 +249,7 @@ def _check_ends(
 
 
 def _ends(
-    trained: "Trained", pairs: list[tuple[str, str]], draws: int, codes: Path | None, seed: int
+    trained: "Trained", pair: tuple[str, str] | None, draws: int, codes: Path | None, seed: int
 ) -> "tuple[Ends, list[tuple[str, str] | None]]":
     """The ends of paths as codes, and as the texts that were given, if they were."""
     from textvae.generate.codes import load_codes
@@ -260,22 +263,31 @@ def _ends(
         trained.draw(0)  # a language model is refused before its codes are
         ends = code_ends(load_codes(codes, trained.latent, trained.identity).codes)
         return ends, [None] * len(ends)
-    given = [(first, last) for first, last in (broken(trained, [*pair]) for pair in pairs)]
-    return text_ends(trained, given), [*given]
+    first, last = broken(trained, [*(pair or ())])
+    return text_ends(trained, [(first, last)]), [(first, last)]
 
 
-def _pairs(file: str, a: str | None, b: str | None) -> list[tuple[str, str]]:
-    """Pairs of sentences out of a file, of the columns that are named."""
+def _ends_of_rows(
+    trained: "Trained", file: str, a: str | None, b: str | None, strict: bool
+) -> "tuple[Ends, list[tuple[str, str] | None]]":
+    """The ends of paths as codes and as texts, of the rows of a file that can be used."""
     from textvae.corpora.readers import read_pairs
+    from textvae.generate.paths import usable_ends
 
-    return [(first, last) for first, last, _ in read_pairs(file, a, b)]
+    reading = read_pairs(file, a, b)
+    rows = list(reading)
+    tell_notes(reading)
+    given = [(first, last) for first, last in (broken(trained, [one, other]) for one, other, _ in rows)]
+    ends, reasons = usable_ends(trained, given)
+    places = {number: f"{file}:{rows[number][2]}: {reason}" for number, reason in reasons.items()}
+    return ends, [*usable(given, places, strict, file)]
 
 
 def _block(trained: "Trained", one: "Homotopy", numbered: bool = False) -> str:
     """The texts of a path, a line each; on a terminal those that came before are marked."""
     lines = shown(trained, one.texts)
     if not sys.stdout.isatty() and not numbered:
-        return "\n".join(" ".join(line.splitlines()) for line in lines)
+        return "\n".join(on_one_line(line) for line in lines)
     marks = [REPEATED if again else " " for again in one.repeated]
     numbers = [f"{place:>2} " if numbered else "" for place in range(1, len(lines) + 1)]
     return "\n".join(

@@ -8,7 +8,7 @@ import typer
 from textvae.cli.inspection import AsJson, RunFolder, Seed
 from textvae.cli.output import columns, document, note, number, plain, result
 from textvae.cli.progress import Bar
-from textvae.cli.texts import Column
+from textvae.cli.texts import Column, tell_notes
 from textvae.errors import RequestError
 
 
@@ -50,7 +50,7 @@ def probe(
     from textvae.probing import probe_run
 
     with Bar(f"probing {run}", "fit") as bar:
-        found = probe_run(run, label, file, test_file, column, sizes, draws, seed, split, bar.update)
+        found = probe_run(run, label, file, test_file, column, sizes, draws, seed, split, bar.update, tell_notes)
     if test_file is not None and (again := max(one["tested_in_training"] for one in found["probes"].values())):
         tested = next(iter(found["probes"].values()))["tested"]
         note(f"{test_file}: {again:,} of {tested:,} sentences have the same words as one that was learned from")

@@ -1,7 +1,6 @@
 """`textvae score`: quality and diversity of any text."""
 
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,9 +8,11 @@ import typer
 
 from textvae.cli.inspection import AsJson, Seed
 from textvae.cli.output import DASH, columns, document, note, number, plain, result
+from textvae.cli.texts import opened, tell_notes
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:
+    from textvae.corpora.readers import Reading
     from textvae.metrics.scoring import Score
 
 Metrics = Annotated[str | None, typer.Option(metavar="NAME,...", help="Which scores; default: all that can be.")]
@@ -61,23 +62,39 @@ def score(
       textvae score samples.txt --train train.txt --metrics self-bleu-4,copied,overlap-4
       textvae score --run RUN --split test --json
     """  # noqa: D301
-    from textvae.metrics.scoring import RECONSTRUCTION, How, available, given, score, score_by_length
+    from textvae.metrics.scoring import (
+        RECONSTRUCTION,
+        How,
+        available,
+        given,
+        require_metrics,
+        score,
+        score_by_length,
+    )
 
     how = How(tokenize, lowercase, smoothing, at_most, draws, seed)
     names = None if metrics is None else _names(metrics)
+    wanted = names or (RECONSTRUCTION if by_length else ())
+    require_metrics(wanted, references is not None or run is not None, train is not None)  # before files are read
     if run is not None:
         if file is not None or references is not None:
             raise RequestError(f"--run {run}: its own split is what is scored; leave out FILE and --references")
         from textvae.generate.reconstruction import reconstruction_scores
 
-        buckets = reconstruction_scores(run, split, names or RECONSTRUCTION, how, _optional(train))
+        buckets = reconstruction_scores(
+            run, split, names or RECONSTRUCTION, how, None if train is None else _read(opened(str(train)))
+        )
         _print_buckets({"run": str(run), "split": split}, buckets, as_json)
         return
     if file is None:
         raise RequestError("no text given: FILE, - for stdin, or --run RUN")
     if [file, str(references), str(train)].count("-") > 1:
         raise RequestError("-: stdin can be read once; give the other text as a file")
-    text = given(_read(file), _optional(references), _optional(train), how)
+    # Paths that cannot be read are refused before any file is read.
+    known = None if references is None else opened(str(references))
+    learned = None if train is None else opened(str(train))
+    texts = _read(opened(file))
+    text = given(texts, None if known is None else _read(known), None if learned is None else _read(learned), how)
     about = {"file": file, "references": _name(references), "train": _name(train)}
     if by_length:
         _print_buckets(about, score_by_length(text, names or RECONSTRUCTION), as_json)
@@ -128,43 +145,24 @@ def _names(metrics: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _optional(path: Path | None) -> list[str] | None:
-    return None if path is None else _read(str(path))
-
-
 def _name(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _read(file: str) -> list[str]:
+def _read(reading: "Reading") -> list[str]:
     """The sentences of a file or of stdin in their places: a blank line is an empty sentence.
 
     Raises RequestError as `readers.read`.
     """
-    texts = list(_lines() if file == "-" else _placed(file))
-    empty = texts.count("")
-    if empty == len(texts):
-        raise RequestError("stdin: no sentence in it; give text, one sentence a line")
-    if empty:
-        lines = "line, an empty sentence" if empty == 1 else "lines, each an empty sentence"
-        note(f"{plain(file)}: {empty:,} blank {lines}")
-    return texts
-
-
-def _placed(file: str) -> Iterable[str]:
-    from textvae.corpora.readers import read
-
-    reading, blank = read(file), 0
+    texts, blank = list[str](), 0
     for sentence in reading:
-        yield from [""] * (reading.blank - blank)
+        if not texts:
+            tell_notes(reading)
+        texts += [""] * (reading.blank - blank)
         blank = reading.blank
-        yield sentence.text
-    yield from [""] * (reading.blank - blank)
-
-
-def _lines() -> Iterable[str]:
-    try:
-        text = sys.stdin.buffer.read().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RequestError(f"stdin: not UTF-8 text (byte {error.start}); convert it first, with iconv") from None
-    return (line.strip() for line in text.removesuffix("\n").split("\n"))
+        texts.append(sentence.text)
+    texts += [""] * (reading.blank - blank)
+    if reading.blank:
+        lines = "line, an empty sentence" if reading.blank == 1 else "lines, each an empty sentence"
+        note(f"{plain(reading.name)}: {reading.blank:,} blank {lines}")
+    return texts

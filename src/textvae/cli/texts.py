@@ -1,8 +1,9 @@
 """Sentences that commands are given: as arguments, in a file, or on stdin; and how texts are shown."""
 
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
 import typer
 
@@ -10,7 +11,12 @@ from textvae.cli.output import note, plain
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:
+    from textvae.corpora.readers import Pairs, Reading, Sentence
     from textvae.generate.trained import Trained
+
+# Unusable rows that are named; the others are only counted.
+NAMED = 5
+STDIN = "-"
 
 # Stands for a line break within a text, of which a model of windows writes several lines.
 BREAK = "⏎"
@@ -25,6 +31,18 @@ File = Annotated[
 Column = Annotated[
     str | None, typer.Option(metavar="NAME|NUMBER", help="The file's column of the text; a name needs a header.")
 ]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse a row that cannot be used, instead of leaving it out.")
+]
+
+Item = TypeVar("Item")
+
+
+class Row(NamedTuple):
+    """A text that was given, and the place that messages call it by, such as `reviews.txt:3`."""
+
+    text: str
+    place: str
 
 
 def given_texts(texts: list[str] | None, file: str | None, column: str | None) -> list[str]:
@@ -41,15 +59,73 @@ def streamed_texts(texts: list[str] | None, file: str | None, column: str | None
 
     What can be seen before the first sentence is refused at once.
     """
+    rows = given_rows(texts, file, column)
+    return (row.text for row in rows)
+
+
+def given_rows(texts: list[str] | None, file: str | None, column: str | None) -> Iterator[Row]:
+    """The same with their places, one at a time."""
     if texts and file is not None:
         raise RequestError(f"--file {file}: give sentences as arguments or in a file, not both")
-    if column is not None and file in (None, "-"):
+    if column is not None and file in (None, STDIN):
         raise RequestError(f"--column {column}: only a file has columns; give --file FILE")
     if texts:
-        return iter(texts)
+        return (Row(text, f"texts[{number}]") for number, text in enumerate(texts))
     if file is None:
         raise RequestError('no text given: put sentences in quotes, or --file FILE, or "--file -" for stdin')
-    return _stdin() if file == "-" else _file(file, column)
+    sentences = read_noted(file, column)
+    name = "stdin" if file == STDIN else file
+    return (Row(sentence.text, f"{name}:{sentence.line}") for sentence in sentences)
+
+
+def opened(file: str, column: str | None = None, label: str | None = None) -> "Reading":
+    """The sentences of a file, or of stdin for `-`, by the one reader that there is."""
+    from textvae.corpora.readers import read, read_stream
+
+    if file != STDIN:
+        return read(file, column, label)
+    if sys.stdin is None:
+        raise RequestError("stdin: is closed; give text on it, or a file")
+    return read_stream(sys.stdin.buffer, "stdin")
+
+
+def read_noted(file: str | Path, column: str | None = None, label: str | None = None) -> "Iterator[Sentence]":
+    """The sentences of a file or of stdin; notes say which column is read, and at the end how many were blank."""
+    reading = opened(str(file), column, label)
+
+    def sentences() -> "Iterator[Sentence]":
+        for number, sentence in enumerate(reading):
+            if not number:
+                tell_notes(reading)
+            yield sentence
+        if reading.blank:
+            note(f"{plain(reading.name)}: {reading.blank:,} blank lines left out")
+
+    return sentences()
+
+
+def tell_notes(reading: "Reading | Pairs") -> None:
+    """What a reader, once at its first sentence, has to say of the columns that it reads."""
+    for line in reading.notes:
+        note(plain(line))
+
+
+def usable(rows: Sequence[Item], reasons: Mapping[int, str], strict: bool, source: str) -> list[Item]:
+    """The rows but those, by their number, that there are reasons against; these are named, a few, and counted.
+
+    Raises:
+        RequestError: for the first row that cannot be used if `strict`, and where none is left.
+    """
+    first = next(iter(reasons.values()), "")
+    if reasons and strict:
+        raise RequestError(first)
+    if len(reasons) == len(rows):
+        raise RequestError(f"{first}; none of the {len(rows):,} rows can be used" if len(rows) > 1 else first)
+    for reason in list(reasons.values())[:NAMED]:
+        note(plain(f"left out: {reason}"))
+    if reasons:
+        note(f"{plain(source)}: {len(reasons):,} of {len(rows):,} rows left out; --strict refuses them")
+    return [row for number, row in enumerate(rows) if number not in reasons]
 
 
 def broken(trained: "Trained", texts: list[str]) -> list[str]:
@@ -60,41 +136,3 @@ def broken(trained: "Trained", texts: list[str]) -> list[str]:
 def shown(trained: "Trained", texts: list[str]) -> list[str]:
     """Texts of a model of windows on one line each."""
     return texts if trained.window is None else [text.replace("\n", BREAK) for text in texts]
-
-
-def _file(file: str, column: str | None) -> Iterator[str]:
-    """The sentences of a file; how many lines were blank is said at its end."""
-    from textvae.corpora.readers import Reading, read
-
-    def sentences(reading: Reading) -> Iterator[str]:
-        for sentence in reading:
-            yield sentence.text
-        _tell_blank(file, reading.blank)
-
-    return sentences(read(file, column))
-
-
-def _stdin() -> Iterator[str]:
-    """The sentences on stdin, one a line; how many lines were blank is said at its end."""
-    found, blank, offset = False, 0, 0
-    for line in sys.stdin.buffer:
-        try:
-            text = line.decode("utf-8" if offset else "utf-8-sig")
-        except UnicodeDecodeError as error:
-            at = offset + error.start
-            raise RequestError(f"stdin: not UTF-8 text (byte {at}); convert it first, with iconv") from None
-        offset += len(line)
-        for part in text.splitlines():
-            if part.strip():
-                found = True
-                yield part.strip()
-            else:
-                blank += 1
-    if not found:
-        raise RequestError("stdin: no sentence in it; give text, one sentence a line")
-    _tell_blank("-", blank)
-
-
-def _tell_blank(file: str, blank: int) -> None:
-    if blank:
-        note(f"{plain(file)}: {blank:,} blank lines left out")

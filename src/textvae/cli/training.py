@@ -117,11 +117,28 @@ def train(
     if dry_run:
         result(loaded.toml().rstrip())
         return
+    _tell_columns(loaded)
     if out is None:
         name = method or (settings.stem if settings else "vanilla")
         out = _new_folder(loaded.data.train or loaded.data.corpus or "text", name)
     folder = out
     _train(folder, lambda progress: _started(loaded, folder, progress), new=True)
+
+
+def _tell_columns(settings: "Settings") -> None:
+    """Which columns of the user's own files are read, with the first sentence of each.
+
+    Raises:
+        RequestError: for a file that cannot be used, as far as its first rows say that.
+    """
+    from textvae.cli.texts import tell_notes
+    from textvae.corpora.readers import read
+    from textvae.data import own_files
+
+    for path in own_files(settings.data).values():
+        reading = read(path, settings.data.column, settings.data.label)
+        next(reading, None)
+        tell_notes(reading)
 
 
 def _one(methods: list[str] | None) -> str | None:

@@ -8,12 +8,13 @@ import typer
 from textvae.cli.decoding import decoding_options, described
 from textvae.cli.inspection import AsJson, RunFolder, Seed
 from textvae.cli.output import DASH, columns, document, note, number, plain, result, sentences
-from textvae.cli.texts import Column, File, Texts, broken, given_texts, shown
+from textvae.cli.texts import Column, File, Texts, broken, read_noted, shown, streamed_texts
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from textvae.corpora.readers import Sentence
     from textvae.generate.decoding import Decoding
     from textvae.generate.trained import Trained
     from textvae.metrics.attributes import Classifier
@@ -104,9 +105,8 @@ def transfer(
     from textvae.generate.trained import load
     from textvae.generate.transfer import save_direction as save
 
-    given = given_texts(texts, file, column)
+    rows_given = streamed_texts(texts, file, column)  # read once the direction is there
     trained = load(run)
-    given = broken(trained, given)
     if direction is not None:
         moves = _from_file(trained, direction, {"--from": source, "--to": target, "--labels": labels})
     elif (source is None) != (target is None):
@@ -120,6 +120,7 @@ def transfer(
         moves = _from_labels(trained, _sides(labels, label, label_text, source, target))
     if save_direction is not None:
         save(save_direction, moves, trained.identity)
+    given = broken(trained, list(rows_given))
     found = [shown(trained, trained.transfer(given, moves, each, decoding, seed)) for each in strengths]
     if as_json:
         rows = [
@@ -171,8 +172,17 @@ def transfer_curve(
     from textvae.generate.transfer_curve import transfer_curve as curve
 
     tokenization = "characters" if characters else "words"
-    moved = _of_label(file, label, label_text, source)
-    references = None if reference is None else _of_label(file, label, reference, source)
+    rows_moved = _of_label(file, label, label_text, source)
+    references = None
+    if reference is not None:
+        by_line = {row.line: row.text for row in _of_label(file, label, reference, source)}
+        both = [row for row in rows_moved if row.line in by_line]
+        if not both:
+            raise RequestError(f"--reference {reference}: {file} has no text labelled {source!r} with a reference")
+        if len(both) < len(rows_moved):
+            note(plain(f"{file}: {len(rows_moved) - len(both):,} sentences without a reference left out"))
+        rows_moved, references = both, [by_line[row.line] for row in both]
+    moved = [row.text for row in rows_moved]
     sides = _sides(labels, label, label_text, source, target)
     classifier = None
     if judge is not None:
@@ -272,14 +282,15 @@ def _apart(trained: "Trained", sides: tuple[list[str], list[str]], moves: "np.nd
     return separation(trained.encode(sides[0]), trained.encode(sides[1]), moves)
 
 
-def _labelled(path: Path, label: str | None, column: str | None) -> tuple[list[str], list[str]]:
-    """The texts of a file and their labels."""
-    from textvae.corpora.readers import read
-
+def _labelled(path: Path, label: str | None, column: str | None) -> "list[Sentence]":
+    """The sentences of a file that have a label."""
     if label is None:
         raise RequestError(f"{path}: which column is the label? Give --label NAME or NUMBER")
-    found = [(sentence.text, sentence.label or "") for sentence in read(path, column, label)]
-    return [text for text, _ in found], [mark for _, mark in found]
+    found = list(read_noted(path, column, label))
+    kept = [sentence for sentence in found if sentence.label]
+    if len(kept) < len(found):
+        note(plain(f"{path}: {len(found) - len(kept):,} sentences without a label left out"))
+    return kept
 
 
 def _sides(
@@ -288,16 +299,18 @@ def _sides(
     """The texts of a file labelled `source` and those labelled `target`."""
     from textvae.generate.transfer import by_label
 
-    return by_label(*_labelled(path, label, column), source, target, str(path))
+    rows = _labelled(path, label, column)
+    return by_label([row.text for row in rows], [row.label or "" for row in rows], source, target, str(path))
 
 
-def _of_label(path: Path, label: str | None, column: str | None, wanted: str) -> list[str]:
-    """The texts of a file with one label."""
-    texts, marks = _labelled(path, label, column)
-    if wanted not in marks:
-        known = ", ".join(map(repr, dict.fromkeys(marks)))
+def _of_label(path: Path, label: str | None, column: str | None, wanted: str) -> "list[Sentence]":
+    """The sentences of a file with one label."""
+    rows = _labelled(path, label, column)
+    kept = [row for row in rows if row.label == wanted]
+    if not kept:
+        known = ", ".join(map(repr, dict.fromkeys(row.label for row in rows)))
         raise RequestError(f"{path}: no text has the label {wanted!r}; the labels are {known[:200]}")
-    return [text for text, mark in zip(texts, marks, strict=True) if mark == wanted]
+    return kept
 
 
 def _note_overlap(file: Path, moved: list[str], labels: Path, sides: list[str], tokenization: str) -> None:
@@ -321,10 +334,11 @@ def _classifier(
     """A classifier trained on the texts of a file that are not known already, whatever their spacing."""
     from textvae.metrics.attributes import train_classifier
 
-    texts, marks = _labelled(path, label, column)
+    rows = _labelled(path, label, column)
     used = set(_keys(known, tokenization))
-    pairs = list(zip(texts, marks, strict=True))
-    others = [pair for pair, key in zip(pairs, _keys(texts, tokenization), strict=True) if key not in used]
+    pairs = [(row.text, row.label or "") for row in rows]
+    keys = _keys([row.text for row in rows], tokenization)
+    others = [pair for pair, key in zip(pairs, keys, strict=True) if key not in used]
     if not others:
         raise RequestError(
             f"--judge {path}: all of its {len(pairs):,} sentences are in the other files, so none is left to learn "

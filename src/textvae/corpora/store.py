@@ -194,6 +194,10 @@ def finished(folder: Path | str, key: str) -> dict[str, TokenStore] | None:
         return None
 
 
+class EmptySplit(RequestError):
+    """A split that came out without a sentence, though there are sentences."""
+
+
 class _SplitWriter:
     """Appends the sentences of one split to its files, which appear under their names when `files` closes."""
 
@@ -253,7 +257,7 @@ class _SplitWriter:
                 f"{self.shortest} tokens; set at least {self.shortest}, or data.too_long = 'cut'"
             )
         remedy = "" if split == "train" else f", a larger data.split.{split}, or a file of its own"
-        raise RequestError(f"data: the {split} split came out empty; give more sentences{remedy}")
+        raise EmptySplit(f"data: the {split} split came out empty; give more sentences{remedy}")
 
     def finish(self, rank: np.ndarray) -> dict[str, Any]:
         """The split's entry of `meta.json`; its labels are written, numbered in alphabetical order."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 import textvae
-from textvae.corpora.readers import one_line
+from textvae.corpora.readers import one_line, require_texts
 from textvae.errors import RequestError
 from textvae.generate.imputation import impute, missing, usual_beam
 from textvae.generate.trained import Trained
@@ -186,7 +186,7 @@ def usable(
     left_out = {"too short": 0, f"longer than {longest} tokens": 0, "with an unknown word at the end": 0}
     left_out["without a known word before it"] = 0
     short, long, unknown, nothing = left_out
-    lines = [tokenizer.normalise(one_line(text)) for text in texts]
+    lines = [tokenizer.normalise(one_line(text)) for text in require_texts(texts)]
     kept, begun = [], []
     for line, ids in zip(lines, tokenizer.encode(lines), strict=True):
         ids = ids[::-1] if tokenizer.right_to_left else ids

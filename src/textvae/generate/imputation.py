@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from textvae.corpora.readers import one_line
+from textvae.corpora.readers import one_line, require_texts
 from textvae.errors import RequestError
 from textvae.generate.beam import BLANK, Hypothesis
 from textvae.generate.decoding import Decoding, beams, side_by_side
@@ -72,9 +72,9 @@ def impute(
     for name, value in (("beam", size), ("rounds", rounds)):
         if value < 1:
             raise RequestError(f"{name} = {value}: must be 1 or more")
-    if last is not None and not 0 < last < 1:
-        raise RequestError(f"last = {last}: must be a share between 0 and 1, such as 0.2")
-    templates = [template(trained, text, f"texts[{number}]", last) for number, text in enumerate(texts)]
+    require_share(last)
+    given = enumerate(require_texts(texts))
+    templates = [template(trained, text, f"texts[{number}]", last) for number, text in given]
     order = sorted(range(len(templates)), key=lambda number: len(templates[number].ids))
     together = side_by_side(trained.model.device, size)
     found: dict[int, Imputation] = {}
@@ -86,6 +86,28 @@ def impute(
         if progress is not None:
             progress(len(found), len(order))
     return [found[number] for number in range(len(order))]
+
+
+def unusable(trained: Trained, rows: Sequence[tuple[str, str]], last: float | None = None) -> dict[int, str]:
+    """Return why texts cannot be imputed, by their number; each comes with the place that reasons call it by."""
+    trained.require_whole_texts()
+    reasons = {}
+    for number, (text, place) in enumerate(rows):
+        try:
+            template(trained, text, place, last)
+        except RequestError as error:
+            reasons[number] = str(error)
+    return reasons
+
+
+def require_share(last: float | None) -> None:
+    """Refuse what is no share of a text.
+
+    Raises:
+        RequestError: outside of 0 to 1.
+    """
+    if last is not None and not 0 < last < 1:
+        raise RequestError(f"last = {last}: must be a share between 0 and 1, such as 0.2")
 
 
 def usual_beam(trained: Trained) -> int:
@@ -108,16 +130,15 @@ def template(trained: Trained, text: str, place: str, last: float | None = None)
     Raises:
         RequestError: as `impute`.
     """
-    if not isinstance(text, str):
-        raise RequestError(f"{place}: is a {type(text).__name__}, not a text")
     text, tokenizer = one_line(text), trained.tokenizer
     if not text:
         raise RequestError(f"{place}: is empty; leave it out")
+    longest = trained.max_length
     # Where tokens are not words, a star after a gap may be one of them.
     gap, wrong = (GAP, re.compile(r"\*")) if tokenizer.name == "word" else (INNER_GAP, re.compile(r"\*[-+]?\d"))
     ids, units, read = list[int](), list[str | None](), 0
     for found in gap.finditer(text):
-        _read(tokenizer, text[read : found.start()], ids, units)
+        _read(tokenizer, text[read : found.start()], ids, units, place, longest)
         gaps = int(found[1] or 1)
         if not gaps or wrong.match(text, found.end()):
             raise RequestError(
@@ -127,13 +148,13 @@ def template(trained: Trained, text: str, place: str, last: float | None = None)
         ids += [BLANK] * gaps
         units += [None] * gaps
         read = found.end()
-    _read(tokenizer, text[read:], ids, units)
+    _read(tokenizer, text[read:], ids, units, place, longest)
     if last is not None:
         if BLANK in ids:
             raise RequestError(f"{place}: has a gap, ___, and the share that is missing at the end is given too")
         gaps = missing(len(ids), last)
         ids[-gaps:], units[-gaps:] = [BLANK] * gaps, [None] * gaps
-    _check(ids, trained.max_length, place)
+    _check(ids, place)
     return Template([*(ids[::-1] if tokenizer.right_to_left else ids), EOS], units)
 
 
@@ -142,15 +163,19 @@ def _whole(text: str, found: re.Match[str]) -> str:
     return found[0] + re.split(r"\s", text[found.end() :], maxsplit=1)[0]
 
 
-def _read(tokenizer: Tokenizer, part: str, ids: list[int], units: list[str | None]) -> None:
-    """Add the tokens of a part of a text, and what they stand for, in reading order."""
+def _read(
+    tokenizer: Tokenizer, part: str, ids: list[int], units: list[str | None], place: str, longest: int
+) -> None:
+    """Add the tokens of a part of a text, and what they stand for, in reading order; refuse too many of them."""
     (found,) = tokenizer.encode([part])
     ids += found[::-1] if tokenizer.right_to_left else found
+    if len(ids) > longest:
+        raise RequestError(f"{place}: has more than {longest} tokens, the most that the model's texts have")
     text = tokenizer.normalise(part)
     units += list(text) if tokenizer.name == "character" else text.split(" ") if text else []
 
 
-def _check(ids: list[int], max_length: int, place: str) -> None:
+def _check(ids: list[int], place: str) -> None:
     """Refuse a text in which there is nothing to find, or nothing to go by."""
     known = [word for word in ids if word != BLANK]
     if len(known) == len(ids):
@@ -159,8 +184,6 @@ def _check(ids: list[int], max_length: int, place: str) -> None:
         raise RequestError(f"{place}: is nothing but gaps; give some of its words")
     if set(known) == {UNK}:
         raise RequestError(f"{place}: the model knows none of its words; give some that it was trained on")
-    if len(ids) > max_length:
-        raise RequestError(f"{place}: has {len(ids)} tokens, and the model's texts have {max_length} at most")
 
 
 def _filled(trained: Trained, templates: list[list[int]], size: int, rounds: int) -> list[tuple[list[int], float]]:

@@ -14,6 +14,7 @@ from textvae.metrics.edits import edit_distance
 from textvae.metrics.text import distinct
 from textvae.parts.priors import StandardNormal
 
+EQUAL_ENDS = "both ends have the same code, so there is no path; give other ends"
 Ends = Float32[np.ndarray, "pair 2 latent"]
 
 
@@ -103,7 +104,7 @@ def homotopies(
     """
     for number, (a, b) in enumerate(ends, 1):
         if np.array_equal(a, b):
-            raise RequestError(f"pair {number}: both ends have the same code, so there is no path; give other ends")
+            raise RequestError(f"pair {number}: {EQUAL_ENDS}")
     codes = [trained.path(a, b, steps, kind) for a, b in ends]
     if not codes:
         return []
@@ -132,15 +133,33 @@ def text_ends(trained: Trained, pairs: Sequence[tuple[str, str]]) -> Ends:
     Raises:
         RequestError: as `Trained.encode`, for two texts that are the same, and for equal codes of unknown words.
     """
-    for number, (a, b) in enumerate(pairs):
-        if a == b:
-            raise RequestError(f"pair {number + 1}: both ends are {a!r}; give two different sentences")
-    texts = [text for pair in pairs for text in pair]
-    ends = trained.encode(texts).reshape(len(pairs), 2, trained.latent)
-    for number, ((a, b), (first, last)) in enumerate(zip(pairs, ends, strict=True), 1):
-        if np.array_equal(first, last) and not trained.knows(a) and not trained.knows(b):
-            raise RequestError(f"pair {number}: {a!r} and {b!r}: {UNKNOWN_ENDS}")
+    ends, reasons = usable_ends(trained, pairs)
+    for number, reason in reasons.items():
+        raise RequestError(f"pair {number + 1}: {reason}")
     return ends
+
+
+def usable_ends(trained: Trained, pairs: Sequence[tuple[str, str]]) -> tuple[Ends, dict[int, str]]:
+    """The codes of pairs of texts between which there is a path, and why there is none between others, by number.
+
+    Raises:
+        RequestError: as `Trained.encode`.
+    """
+    reasons = {}
+    for number, (a, b) in enumerate(pairs):
+        if not a or not b:
+            reasons[number] = "has one sentence; two are needed"
+        elif a == b:
+            reasons[number] = f"both ends are {a!r}; give two different sentences"
+    numbers = [number for number in range(len(pairs)) if number not in reasons]
+    texts = [text for number in numbers for text in pairs[number]]
+    ends = trained.encode(texts).reshape(len(numbers), 2, trained.latent)
+    equal = (ends[:, 0] == ends[:, 1]).all(1)
+    for number in (numbers[row] for row in np.flatnonzero(equal)):
+        a, b = pairs[number]
+        unknown = not trained.knows(a) and not trained.knows(b)
+        reasons[number] = f"{a!r} and {b!r}: {UNKNOWN_ENDS if unknown else EQUAL_ENDS}"
+    return ends[~equal], dict(sorted(reasons.items()))
 
 
 def code_ends(codes: Float32[np.ndarray, "n latent"]) -> Ends:

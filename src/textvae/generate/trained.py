@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32, Float64
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from textvae.corpora.readers import one_line
+from textvae.corpora.readers import one_line, require_texts
 from textvae.errors import RequestError
 from textvae.evaluate import model_of
 from textvae.files import file_digest
@@ -176,7 +176,7 @@ class Trained:
         """
         from textvae.generate.imputation import impute  # not above: it works on this class
 
-        given = [texts] if isinstance(texts, str) else texts
+        given = [texts] if isinstance(texts, str) else texts  # impute refuses what is no list of texts
         return [found.text for found in impute(self, given, size, rounds, last)]
 
     def nll(self, texts: Sequence[str]) -> Float64[np.ndarray, " n"]:
@@ -190,8 +190,7 @@ class Trained:
         """
         self.require_likelihood()
         self.require_whole_texts()
-        if isinstance(texts, str):
-            raise RequestError(f"texts = {texts!r}: a list of texts is expected; wrap a single one: [text]")
+        texts = require_texts(texts)
         found = torch.zeros(len(texts), dtype=torch.float64)
         with evaluating(self.model):
             for batch in batches([[*ids, EOS] for ids in self._sentences(texts)], SCORED):
@@ -410,8 +409,7 @@ class Trained:
         Raises:
             RequestError: for an empty text, and one that is no text.
         """
-        if isinstance(texts, str):
-            raise RequestError(f"texts = {texts!r}: a list of texts is expected; wrap a single one: [text]")
+        texts = require_texts(texts)
         sentences = self._sentences(texts) if self.window is None else self._pieces(texts)
         for number, ids in enumerate(sentences):
             if not ids:
@@ -427,12 +425,10 @@ class Trained:
         seen.warn(self.max_length, f"data.{'max_length' if self.window is None else 'window'}", level + 1)
 
     def _sentences(self, texts: Sequence[str]) -> list[list[int]]:
-        lines = [one_line(text) if isinstance(text, str) else text for text in texts]
-        return self.tokenizer.encode(lines)  # refuses what is no text
+        return self.tokenizer.encode([one_line(text) for text in texts])
 
     def _pieces(self, texts: Sequence[str]) -> list[list[int]]:
-        pieces = [_LINE_BREAK.sub("\n", text) if isinstance(text, str) else text for text in texts]
-        return self.tokenizer.encode_lines(pieces)
+        return self.tokenizer.encode_lines([_LINE_BREAK.sub("\n", text) for text in texts])
 
     def _codes(self, z: ArrayLike | Tensor, name: str = "z") -> Float[Tensor, "n latent"]:
         """Codes as a tensor of their own, once they are found to be codes of this model."""

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 from numpy.typing import ArrayLike
 
+from textvae.corpora.readers import require_texts
 from textvae.errors import RequestError
 from textvae.files import replacing
 from textvae.generate import arrays, origin
@@ -31,8 +32,9 @@ def direction(
 
     Source: Liu et al. 2019, section 5.6 "Sentiment Transformation", z_b = z_a + z_q - z_p.
     """
-    sides = [[side] if isinstance(side, str) else list(side) for side in (sources, targets)]
-    for name, side in zip(("sources", "targets"), sides, strict=True):
+    given = {"sources": sources, "targets": targets}
+    sides = [[side] if isinstance(side, str) else require_texts(side, name) for name, side in given.items()]
+    for name, side in zip(given, sides, strict=True):
         if not side:
             raise RequestError(f"{name}: no text; a direction needs one or more on either side")
     if set(sides[0]) == set(sides[1]):

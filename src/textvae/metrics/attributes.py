@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from textvae.corpora.grammar import reviews
+from textvae.corpora.readers import require_texts
 from textvae.errors import RequestError
 from textvae.metrics.bleu import corpus_bleu
 from textvae.metrics.signature import digest
@@ -59,6 +60,8 @@ def train_classifier(
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
+
+    texts, labels = require_texts(texts), require_texts(labels, "labels")
 
     def grams(text: str) -> list[str]:
         words = tokenized([text], tokenization)[0]

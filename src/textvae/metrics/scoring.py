@@ -27,7 +27,7 @@ from textvae.metrics.bleu import (
 from textvae.metrics.ngrams import Text, Tokens
 from textvae.metrics.rouge import rouge, rouge_set
 from textvae.metrics.signature import digest, parse, signature
-from textvae.metrics.words import tokenized
+from textvae.metrics.words import require_tokenization, tokenized
 
 # Of references, in tokens: the buckets of prokhorov2019, Table 1. "all" has longer ones too.
 BUCKETS = {"1-10": (0, 10), "11-20": (11, 20), "21-30": (21, 30), "all": (0, math.inf)}
@@ -47,7 +47,7 @@ class How:
     BLEU and Self-BLEU use `at_most` references, drawn by the seed, and are the mean over `draws` such draws, of the
     seeds `seed`, `seed` + 1, ...; with None they use all references, and nothing is random.
 
-    Raises RequestError for a number below 1 and an unknown smoothing.
+    Raises RequestError for a number below 1, an unknown smoothing, and as `require_tokenization`.
     """
 
     tokenization: str = "words"
@@ -63,6 +63,7 @@ class How:
                 raise RequestError(f"{name} = {count}: must be 1 or more")
         if self.smoothing not in SMOOTHINGS:
             raise RequestError(f"smoothing: {self.smoothing!r} is not one of {', '.join(SMOOTHINGS)}")
+        require_tokenization(self.tokenization)
 
     def seeds(self, available: int) -> range | None:
         """The seeds of the draws from so many references; None where all are used."""
@@ -225,19 +226,30 @@ def asked(text: Given, names: Sequence[str]) -> dict[str, Metric]:
 
     Raises RequestError as `score`.
     """
+    require_metrics(names, text.references is not None, text.training is not None)
+    for name in names:
+        if METRICS[name].needs == "pairs":
+            _paired(text, name)
+    return {name: METRICS[name] for name in names}
+
+
+def require_metrics(names: Sequence[str], references: bool, training: bool) -> None:
+    """Refuse names of metrics that can be known to fail before any text is read.
+
+    Raises RequestError for an unknown metric, and one that needs references or training text which are not given.
+    """
     for name in names:
         if name not in METRICS:
             close = get_close_matches(name, METRICS, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise RequestError(f"metrics: {name!r} is not one of {', '.join(METRICS)}{hint}")
         needs = METRICS[name].needs
-        if needs == "references" and text.references is None:
+        if needs == "references" and not references:
             raise RequestError(f"{name}: needs references; give --references FILE")
-        if needs == "training" and text.training is None:
+        if needs == "pairs" and not references:
+            raise RequestError(f"{name}: needs a reference for each sentence; give --references FILE")
+        if needs == "training" and not training:
             raise RequestError(f"{name}: needs the training text; give --train FILE")
-        if needs == "pairs":
-            _paired(text, name)
-    return {name: METRICS[name] for name in names}
 
 
 def _paired(text: Given, name: str) -> Sequence[Tokens]:

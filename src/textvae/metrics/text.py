@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from textvae.errors import RequestError
+from textvae.corpora.readers import require_texts
 
 
 def distinct(sentences: Sequence[str]) -> int:
@@ -11,10 +11,4 @@ def distinct(sentences: Sequence[str]) -> int:
     >>> distinct(["good food", "bad food", "good food"])
     2
     """
-    _require_list("distinct", sentences)
-    return len(set(sentences))
-
-
-def _require_list(place: str, sentences: Sequence[str]) -> None:
-    if isinstance(sentences, str):  # a string is a sequence of strings too: its characters
-        raise RequestError(f"{place}: one string given ({sentences[:40]!r}); a list of sentences is needed")
+    return len(set(require_texts(sentences, "sentences")))

@@ -6,9 +6,11 @@ import warnings
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from functools import cache
+from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from textvae.corpora.readers import each_text
 from textvae.errors import RequestError
 from textvae.metrics.ngrams import Text
 
@@ -27,19 +29,15 @@ def tokenized(texts: Iterable[str], tokenization: str = "words", lowercase: bool
     `jieba` cuts Chinese text into words, white space left out. In the last two `<unk>` stays one token. Texts are
     taken one at a time, and only the numbers of their tokens are kept.
 
-    Raises RequestError for another name, or where jieba is asked for and not installed.
+    Raises RequestError for what is not a list of strings, and as `require_tokenization`.
 
     >>> list(tokenized(["A cat  sat", ""], lowercase=True))
     [['a', 'cat', 'sat'], []]
     >>> list(tokenized(["吃<unk> 了"], "characters"))
     [['吃', '<unk>', '了']]
     """
-    if isinstance(texts, str):
-        raise RequestError(f"texts: one string given ({texts[:40]!r}); a list of texts is needed")
-    if tokenization not in TOKENIZATIONS:
-        close = get_close_matches(tokenization, TOKENIZATIONS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise RequestError(f"tokenize: {tokenization!r} is not one of {', '.join(TOKENIZATIONS)}{hint}")
+    require_tokenization(tokenization)
+    texts = each_text(texts)
     given = (text.lower() for text in texts) if lowercase else texts
     if tokenization == "words":
         return Text.of(text.split() for text in given)
@@ -56,6 +54,22 @@ def _chinese(texts: Iterable[str]) -> Iterator[list[str]]:
         yield [word for words in parts for word in words if word.strip()]
 
 
+def require_tokenization(name: str) -> None:
+    """Refuse a tokenization that there is not.
+
+    Raises RequestError for another name, or where jieba is asked for and not installed.
+    """
+    if name not in TOKENIZATIONS:
+        close = get_close_matches(name, TOKENIZATIONS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise RequestError(f"tokenize: {name!r} is not one of {', '.join(TOKENIZATIONS)}{hint}")
+    if name == "jieba" and find_spec("jieba") is None:
+        raise RequestError(
+            "tokenize: jieba is not installed; install it with pip install 'textvae[chinese]', "
+            "or use --tokenize characters"
+        )
+
+
 def unknown(token: str) -> bool:
     """Whether the token stands for an unknown word: `<unk>`, `_UNK` or `[UNK]`, in any case."""
     return token.lower() in UNKNOWN
@@ -64,15 +78,9 @@ def unknown(token: str) -> bool:
 @cache
 def _jieba() -> Any:
     """Jieba's cutter with its own dictionary, and never with a cached one that lies in a folder of everybody's."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its old way to write patterns
-            import jieba
-    except ImportError:
-        raise RequestError(
-            "tokenize: jieba is not installed; install it with pip install 'textvae[chinese]', "
-            "or use --tokenize characters"
-        ) from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its old way to write patterns
+        import jieba
     jieba.setLogLevel(logging.WARNING)  # it tells stderr how long it took
     cutter = jieba.Tokenizer()
     with TemporaryDirectory() as folder:

@@ -75,6 +75,12 @@ class Data(Strict):
     right_to_left: bool = False
     split: Split = Split()
 
+    @field_validator("column", "label", mode="before")
+    @classmethod
+    def _place(cls, given: Any) -> Any:
+        """A number that names a column by its place, as text."""
+        return str(given) if isinstance(given, int) and not isinstance(given, bool) and given >= 0 else given
+
     @property
     def positions(self) -> int:
         """How many tokens the longest text can have, end mark included."""
