@@ -1,5 +1,6 @@
 import os
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -30,11 +31,21 @@ def call(*arguments, **options):
     return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False, **options)
 
 
+def beside_columns(result):
+    """What stands on stderr beside which columns of a table were read."""
+    lines = result.stderr.splitlines(keepends=True)
+    return "".join(line for line in lines if not re.search("; first (sentence|pair): ", line))
+
+
 def refused(result, *fragments, code=2):
-    """The command must have ended with one plain message that has the fragments, and nothing on stdout."""
+    """The command must have ended with one plain message that has the fragments, and nothing on stdout.
+
+    Before it may stand which columns of a table were read.
+    """
     assert result.exit_code == code, result.stderr
     assert result.stdout == ""
-    assert all(line.startswith("error: ") for line in result.stderr.splitlines()), result.stderr
+    lines = beside_columns(result).splitlines()
+    assert lines and all(line.startswith("error: ") for line in lines), result.stderr
     assert "Traceback" not in result.stderr
     for fragment in fragments:
         assert str(fragment) in result.stderr, result.stderr

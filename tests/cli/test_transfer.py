@@ -7,7 +7,7 @@ import textvae
 from textvae.corpora.grammar import reviews
 from textvae.metrics.signature import parse
 
-from .conftest import call, refused
+from .conftest import beside_columns, call, refused
 from .test_generation import lines
 
 BAD, GOOD = "the food was bad .", "the food was good ."
@@ -121,7 +121,7 @@ def curve(run, labelled, tmp_path):
 def test_a_curve_is_scored_by_classifier_references_and_language_model(curve, run, labelled, language_model):
     found = call(*curve, "--language-model", language_model, "--reference", "rewritten", "--json")
     told = json.loads(found.stdout)
-    assert found.stderr == "judge.tsv: 1 sentences left out that are in the other files\n"
+    assert beside_columns(found) == "judge.tsv: 1 sentences left out that are in the other files\n"
     assert (told["from"], told["to"], told["sentences"]) == ("bad", "good", 12)
     assert told["classifier"]["accuracy"] > 0.5
     assert told["classifier"]["trained_on"] + told["classifier"]["held_out"] == 96
@@ -149,11 +149,11 @@ def test_sentences_that_are_known_are_told_whatever_their_spaces(curve, run, lab
     with (tmp_path / "judge.tsv").open("a") as judge:
         judge.write(f"bad\tthat  {texts[0]}\nbad\t{texts[1].replace('bad', 'good').replace(' ', '   ')}\n")
     found = call(*curve, "--reference", "rewritten")
-    assert found.stderr == "judge.tsv: 3 sentences left out that are in the other files\n"
+    assert beside_columns(found) == "judge.tsv: 3 sentences left out that are in the other files\n"
     path, _ = labelled
     sides = ("--file", path, "--labels", path, "--label", "mood", "--from", "bad", "--to", "good")
     note = f"{path}: 12 of 12 sentences are also in {path}, which makes the direction\n"
-    assert call("transfer-curve", run, *sides, "--strength", "0").stderr == note
+    assert beside_columns(call("transfer-curve", run, *sides, "--strength", "0")) == note
 
 
 def test_curves_that_cannot_be(curve, run, tmp_path):
