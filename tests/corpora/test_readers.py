@@ -191,7 +191,7 @@ def test_json_lines_that_do_not_fit(tmp_path):
 
 
 def test_a_line_without_end_is_refused_and_not_read_into_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("textvae.corpora.readers._LONGEST_LINE", 1000)
+    monkeypatch.setattr("textvae.corpora.lines.LONGEST_LINE", 1000)
     path = written(tmp_path, "a.txt", b"fine\n" + b"x" * 5000)
     assert "PATH:2: the line is longer than" in refusal(path)
 
@@ -227,7 +227,7 @@ def test_only_lf_and_crlf_end_a_line_of_a_file_or_a_stream(tmp_path, name):
     "data", [b"", b"\n \n", b"a\0b\n", b"fine\na\0b\n", b"\xff\xfea\0", b"a\xe9\n", b"x" * 2000, b"a\rb\n"]
 )
 def test_a_stream_is_refused_as_a_file_is(tmp_path, monkeypatch, data):
-    monkeypatch.setattr("textvae.corpora.readers._LONGEST_LINE", 1000)
+    monkeypatch.setattr("textvae.corpora.lines.LONGEST_LINE", 1000)
     with pytest.raises(RequestError) as error:
         list(read_stream(io.BytesIO(data), "stdin"))
     if data:

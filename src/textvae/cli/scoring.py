@@ -1,6 +1,6 @@
 """`textvae score`: quality and diversity of any text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,12 +8,12 @@ import typer
 
 from textvae.cli.inspection import AsJson, Seed
 from textvae.cli.output import DASH, columns, document, note, number, plain, result
-from textvae.cli.texts import opened, tell_notes
+from textvae.cli.texts import STDIN, opened, tell_notes
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:
     from textvae.corpora.readers import Reading
-    from textvae.metrics.scoring import Score
+    from textvae.metrics.scoring import How, Score
 
 Metrics = Annotated[str | None, typer.Option(metavar="NAME,...", help="Which scores; default: all that can be.")]
 
@@ -79,22 +79,11 @@ def score(
     if run is not None:
         if file is not None or references is not None:
             raise RequestError(f"--run {run}: its own split is what is scored; leave out FILE and --references")
-        from textvae.generate.reconstruction import reconstruction_scores
-
-        buckets = reconstruction_scores(
-            run, split, names or RECONSTRUCTION, how, None if train is None else _read(opened(str(train)))
-        )
-        _print_buckets({"run": str(run), "split": split}, buckets, as_json)
+        _score_run(run, split, names or RECONSTRUCTION, how, train, as_json)
         return
     if file is None:
         raise RequestError("no text given: FILE, - for stdin, or --run RUN")
-    if [file, str(references), str(train)].count("-") > 1:
-        raise RequestError("-: stdin can be read once; give the other text as a file")
-    # Paths that cannot be read are refused before any file is read.
-    known = None if references is None else opened(str(references))
-    learned = None if train is None else opened(str(train))
-    texts = _read(opened(file))
-    text = given(texts, None if known is None else _read(known), None if learned is None else _read(learned), how)
+    text = given(*_texts(file, references, train), how)
     about = {"file": file, "references": _name(references), "train": _name(train)}
     if by_length:
         _print_buckets(about, score_by_length(text, names or RECONSTRUCTION), as_json)
@@ -104,6 +93,30 @@ def score(
         document({**about, "scores": {name: found.document() for name, found in scores.items()}})
     else:
         result(columns([_row(name, found) for name, found in scores.items()]))
+
+
+def _score_run(
+    run: Path, split: str, names: "Sequence[str]", how: "How", train: Path | None, as_json: bool
+) -> None:
+    """Score the reconstructions of a run's split."""
+    from textvae.generate.reconstruction import reconstruction_scores
+
+    learned = None if train is None else _read(opened(str(train)))
+    _print_buckets(
+        {"run": str(run), "split": split}, reconstruction_scores(run, split, names, how, learned), as_json
+    )
+
+
+def _texts(
+    file: str, references: Path | None, train: Path | None
+) -> tuple[list[str], list[str] | None, list[str] | None]:
+    """The texts, references and training text; paths that cannot be read are refused before any file is read."""
+    if [file, str(references), str(train)].count(STDIN) > 1:
+        raise RequestError("-: stdin can be read once; give the other text as a file")
+    known = None if references is None else opened(str(references))
+    learned = None if train is None else opened(str(train))
+    texts = _read(opened(file))
+    return texts, None if known is None else _read(known), None if learned is None else _read(learned)
 
 
 def _print_buckets(about: dict[str, Any], buckets: Mapping[str, Mapping[str, "Score"]], as_json: bool) -> None:

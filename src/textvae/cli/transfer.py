@@ -172,17 +172,7 @@ def transfer_curve(
     from textvae.generate.transfer_curve import transfer_curve as curve
 
     tokenization = "characters" if characters else "words"
-    rows_moved = _of_label(file, label, label_text, source)
-    references = None
-    if reference is not None:
-        by_line = {row.line: row.text for row in _of_label(file, label, reference, source)}
-        both = [row for row in rows_moved if row.line in by_line]
-        if not both:
-            raise RequestError(f"--reference {reference}: {file} has no text labelled {source!r} with a reference")
-        if len(both) < len(rows_moved):
-            note(plain(f"{file}: {len(rows_moved) - len(both):,} sentences without a reference left out"))
-        rows_moved, references = both, [by_line[row.line] for row in both]
-    moved = [row.text for row in rows_moved]
+    moved, references = _moved(file, label, label_text, reference, source)
     sides = _sides(labels, label, label_text, source, target)
     classifier = None
     if judge is not None:
@@ -311,6 +301,22 @@ def _of_label(path: Path, label: str | None, column: str | None, wanted: str) ->
         known = ", ".join(map(repr, dict.fromkeys(row.label for row in rows)))
         raise RequestError(f"{path}: no text has the label {wanted!r}; the labels are {known[:200]}")
     return kept
+
+
+def _moved(
+    file: Path, label: str | None, column: str | None, reference: str | None, source: str
+) -> tuple[list[str], list[str] | None]:
+    """The texts of a file labelled `source`, and the references in their rows if a column of them is named."""
+    rows = _of_label(file, label, column, source)
+    if reference is None:
+        return [row.text for row in rows], None
+    by_line = {row.line: row.text for row in _of_label(file, label, reference, source)}
+    both = [row for row in rows if row.line in by_line]
+    if not both:
+        raise RequestError(f"--reference {reference}: {file} has no text labelled {source!r} with a reference")
+    if len(both) < len(rows):
+        note(plain(f"{file}: {len(rows) - len(both):,} sentences without a reference left out"))
+    return [row.text for row in both], [by_line[row.line] for row in both]
 
 
 def _note_overlap(file: Path, moved: list[str], labels: Path, sides: list[str], tokenization: str) -> None:

@@ -1,0 +1,111 @@
+"""Lines of text out of files and streams, as all readers have them."""
+
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from textvae.errors import RequestError
+
+LONGEST_LINE = 1 << 24  # bytes; a longer line is no sentence, and reading on would fill the memory
+# Rows, and characters of them, that are looked at to tell a header, numbers and separators.
+SAMPLE, _SAMPLE_CHARACTERS = 100, 1 << 20
+_LOOKED_AT = 8192  # bytes behind text that is not UTF-8
+
+Item = TypeVar("Item")
+
+
+def file_lines(path: Path) -> Iterator[tuple[str, int]]:
+    """Decoded lines of a file with their numbers, from 1."""
+    try:
+        raw = path.open("rb")
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be read: {error.strerror or error}") from error
+    with raw:
+        gzipped = path.suffix.lower() == ".gz"
+        yield from decoded_lines(str(path), io.BufferedReader(gzip.GzipFile(fileobj=raw)) if gzipped else raw)
+
+
+def decoded_lines(name: str, stream: BinaryIO) -> Iterator[tuple[str, int]]:
+    """Decoded lines of a stream with their numbers, from 1; a line ends in LF or CRLF, the last one perhaps not."""
+    try:
+        yield from _decoded(name, stream)
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise RequestError(f"{name}: not a sound gzip file ({error}); compress it again or drop .gz") from error
+    except EOFError as error:
+        raise RequestError(f"{name}: the gzip file is cut short; copy or compress it again") from error
+    except OSError as error:
+        raise RequestError(f"{name}: cannot be read: {error.strerror or error}") from error
+
+
+def _decoded(name: str, stream: BinaryIO) -> Iterator[tuple[str, int]]:
+    offset = number = 0
+    while line := stream.readline(LONGEST_LINE + 1):
+        number += 1
+        if number == 1:
+            _refuse_other_data(name, line)
+        if len(line) > LONGEST_LINE:
+            raise RequestError(
+                f"{name}:{number}: the line is longer than {LONGEST_LINE >> 20} MiB; put one sentence on a line"
+            )
+        if b"\0" in line:
+            at = offset + line.index(0)
+            raise RequestError(f"{name}:{number}: binary data, not text (NUL at byte {at}); give a text file")
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8"), number
+        except UnicodeDecodeError as error:
+            if b"\0" in stream.read(_LOOKED_AT):
+                raise RequestError(f"{name}: binary data, not text; give a text file") from error
+            mark = 3 if number == 1 and line.startswith(b"\xef\xbb\xbf") else 0
+            raise RequestError(
+                f"{name}:{number}: not UTF-8 (byte {offset + error.start + mark} is "
+                f"0x{error.object[error.start]:02x}); convert it: {_conversion(line)}"
+            ) from error
+        offset += len(line)
+
+
+def _conversion(line: bytes) -> str:
+    """How to convert text of unknown encoding that has this line."""
+    # What Latin-1 has from 0x80 to 0x9f are control characters; Windows has quotes, dashes and the euro there, and
+    # else the same.
+    likely = "CP1252" if any(0x80 <= byte <= 0x9F for byte in line) else "LATIN1"
+    return f"if it is Western European text, iconv -f {likely} -t UTF-8 IN > OUT"
+
+
+def _refuse_other_data(name: str, line: bytes) -> None:
+    """Refuse what its first line shows to be no UTF-8 text."""
+    if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise RequestError(f"{name}: is UTF-16; convert it: iconv -f UTF-16 -t UTF-8 IN > OUT")
+    if line[:2] == b"\x1f\x8b":
+        raise RequestError(f"{name}: is gzip data; let its name end in .gz, or decompress it: gzip -dc")
+    if b"\0" in line:
+        raise RequestError(f"{name}: is binary data, not text (a NUL at byte {line.index(0)}); give a text file")
+
+
+def ahead(items: Iterator[Item], size: Callable[[Item], int]) -> tuple[list[Item], Iterator[Item]]:
+    """The first items, as many as are looked at, and all items from the first one."""
+    sample: list[Item] = []
+    characters = 0
+    for item in items:
+        sample.append(item)
+        characters += size(item)
+        if len(sample) == SAMPLE or characters > _SAMPLE_CHARACTERS:
+            break
+    return sample, chain(sample, items)
+
+
+def refuse_returns(name: str, line: int, text: str) -> None:
+    """Refuse a carriage return within a line."""
+    if "\r" in text and "\r" in text.strip():
+        raise RequestError(returns(f"{name}:{line}"))
+
+
+def returns(place: str) -> str:
+    """What is said of carriage returns within a line, at its place."""
+    return (
+        f"{place}: carriage returns (CR) within the line; lines end in LF or CRLF. If CR ends the lines, convert "
+        "them: tr '\\r' '\\n' < IN > OUT"
+    )
