@@ -62,33 +62,27 @@ def score(
       textvae score samples.txt --train train.txt --metrics self-bleu-4,copied,overlap-4
       textvae score --run RUN --split test --json
     """  # noqa: D301
-    from textvae.metrics.scoring import (
-        RECONSTRUCTION,
-        How,
-        available,
-        given,
-        require_metrics,
-        score,
-        score_by_length,
-    )
+    from textvae.metrics import scoring
 
-    how = How(tokenize, lowercase, smoothing, at_most, draws, seed)
+    how = scoring.How(tokenize, lowercase, smoothing, at_most, draws, seed)
     names = None if metrics is None else _names(metrics)
-    wanted = names or (RECONSTRUCTION if by_length else ())
-    require_metrics(wanted, references is not None or run is not None, train is not None)  # before files are read
+    wanted = names or (scoring.RECONSTRUCTION if by_length else ())
+    scoring.require_metrics(
+        wanted, references is not None or run is not None, train is not None
+    )  # before files are read
     if run is not None:
         if file is not None or references is not None:
             raise RequestError(f"--run {run}: its own split is what is scored; leave out FILE and --references")
-        _score_run(run, split, names or RECONSTRUCTION, how, train, as_json)
+        _score_run(run, split, names or scoring.RECONSTRUCTION, how, train, as_json)
         return
     if file is None:
-        raise RequestError("no text given: FILE, - for stdin, or --run RUN")
-    text = given(*_texts(file, references, train), how)
+        raise RequestError("no text scoring.given: FILE, - for stdin, or --run RUN")
+    text = scoring.given(*_texts(file, references, train), how)
     about = {"file": file, "references": _name(references), "train": _name(train)}
     if by_length:
-        _print_buckets(about, score_by_length(text, names or RECONSTRUCTION), as_json)
+        _print_buckets(about, scoring.score_by_length(text, names or scoring.RECONSTRUCTION), as_json)
         return
-    scores = score(text, names or available(text))
+    scores = scoring.score(text, names or scoring.available(text))
     if as_json:
         document({**about, "scores": {name: found.document() for name, found in scores.items()}})
     else:
