@@ -86,7 +86,10 @@ def test_blank_lines_are_left_out_and_said(run, tmp_path):
     for arguments in ({"file": "gaps.txt"}, {"file": "-", "input": "the food\n\n  \na phone\n"}):
         file = arguments.pop("file")
         result = call("reconstruct", run, "--file", file, **arguments)
-        assert len(lines(result)) == 2 and result.stderr == f"{file}: 2 blank lines left out\n"
+        assert (
+            len(lines(result)) == 2
+            and result.stderr == f"{'stdin' if file == '-' else file}: 2 blank lines left out\n"
+        )
 
 
 def test_text_that_cannot_be_used(run, tmp_path):

@@ -162,7 +162,7 @@ def sentences(texts: Iterable[str]) -> None:
 
 def on_one_line(text: str) -> str:
     """A text without the characters that end a line for a reader of text: `corpora.readers` knows no others."""
-    return text.replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
+    return text.rstrip("\r\n").replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
 
 
 def number(value: float | None, digits: int = 2) -> str:

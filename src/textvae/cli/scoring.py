@@ -76,7 +76,7 @@ def score(
         _score_run(run, split, names or scoring.RECONSTRUCTION, how, train, as_json)
         return
     if file is None:
-        raise RequestError("no text scoring.given: FILE, - for stdin, or --run RUN")
+        raise RequestError("no text given: FILE, - for stdin, or --run RUN")
     text = scoring.given(*_texts(file, references, train), how)
     about = {"file": file, "references": _name(references), "train": _name(train)}
     if by_length:
