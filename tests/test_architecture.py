@@ -19,7 +19,7 @@ ROWS = [
     {"model"},
     {"metrics", "scores"},
     {"terms", "combinations", "objective"},
-    {"updates", "memory", "launch", "checkpoint", "training", "run"},
+    {"updates", "memory", "launch", "checkpoint", "training", "records", "run"},
     {"generate", "evaluate", "probing", "diagnose", "comparison", "report", "run_report", "suite", "quickstart"},
     {"cli", "__main__"},
 ]

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import random
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 import textvae
 from textvae.comparison import compare, figures
 from textvae.comparison.members import unique_names
-from textvae.comparison.rows import flattened, group_names, is_vanilla, method
+from textvae.comparison.rows import SCORED, flattened, group_names, is_vanilla, method
 from textvae.comparison.tables import DASH, escaped, inert, markdown
 from textvae.data import open_corpus
 from textvae.errors import RequestError, WorkError
@@ -25,6 +26,7 @@ from textvae.evaluate import evaluate
 from textvae.files import write_json, write_tensors, write_text
 from textvae.model import build
 from textvae.objective import load_settings
+from textvae.records import Evaluation
 from textvae.run import Run
 
 SMALL = {
@@ -403,10 +405,17 @@ def test_wrong_requests_are_refused_in_one_line(make, tmp_path):
         ("{", "not JSON"),
         ("[]", "a table is expected"),
         (json.dumps({**SCORES, "split": "valid"}), "does not say that it is of the test split"),
-        (json.dumps({**SCORES, "kl": "3"}), "kl is no number"),
-        (json.dumps({**SCORES, "nll_iw": math.nan}), "nll_iw is no number"),
-        (json.dumps({**SCORES, "active_units": [1]}), "active_units are no numbers"),
-        (json.dumps({**SCORES, "reconstruction": None}), "has no reconstruction"),
+        (json.dumps({**SCORES, "kl": "3"}), "kl = .3.: should be a valid number"),
+        (json.dumps({**SCORES, "nll_iw": math.nan}), "nll_iw = NaN: is no number that can be"),
+        (json.dumps({**SCORES, "active_units": [1]}), r"active_units = \[1\]: should be a valid dictionary"),
+        (json.dumps({**SCORES, "reconstruction": None}), "reconstruction = null: should be a valid number"),
+        (json.dumps({**SCORES, "kl": 10**400}), "kl = a number|kl = 1000.*: is no number"),
+        (json.dumps({**SCORES, "rate_kind": ["exact"]}), "rate_kind = .*exact.*: should be a valid string"),
+        (json.dumps({**SCORES, "sentences": -3}), "sentences = -3: should be greater than or equal to 0"),
+        (
+            json.dumps({**SCORES, "generated": {"x": [1, -(2**70)]}}),
+            r"generated\.x\[1\] = -1180591620717411303.*: is no",
+        ),
         (json.dumps({**SCORES, "signature": "nll|split:zzzzzz"}), "another split's sentences"),
     ],
 )
@@ -632,3 +641,53 @@ def test_text_of_models_is_no_markup():
 def test_names_in_a_csv_are_no_formulas(name):
     assert inert(name) == f"'{name}"
     assert inert(f"vae {name}") == f"vae {name}"
+
+
+def test_every_score_that_a_comparison_reads_is_checked():
+    assert set(SCORED) <= Evaluation.model_fields.keys()
+
+
+WRONG = (10**400, -(2**70), -1, 1.5, math.inf, math.nan, "x", True, None, [], [1], {}, {"a": 1}, 0)
+
+
+def places(table, path=()):
+    """The path of every value of a document, tables among them."""
+    for key, value in (
+        table.items() if isinstance(table, dict) else enumerate(table) if isinstance(table, list) else ()
+    ):
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+def changed(document, path, value):
+    copy = json.loads(json.dumps(document))
+    here = copy
+    for key in path[:-1]:
+        here = here[key]
+    here[path[-1]] = value
+    return copy
+
+
+@pytest.mark.parametrize("name", ["evaluation/test.json", "environment.json", "log.jsonl"])
+def test_whatever_a_file_of_a_run_says_it_is_read_or_refused_by_its_name(make, name):
+    """Every value of the files that a comparison reads, by values of other types and out of range."""
+    folder, other = make("vae"), make("other")
+    path = folder / name
+    whole = path.read_text()
+    records = [json.loads(line) for line in whole.splitlines()] if name == "log.jsonl" else None
+    document = json.loads(whole) if records is None else records[0]
+    refused = 0
+    generator = random.Random(0)
+    cases = [(place, value) for place in places(document) for value in WRONG]
+    for place, value in generator.sample(cases, min(len(cases), 120)):
+        new = changed(document, place, value)
+        lines = [new] if records is None else [new, *records[1:]]
+        path.write_text("\n".join(map(json.dumps, lines)) + "\n")
+        try:
+            found = compare([folder, other])
+            json.dumps(found.document(), allow_nan=False)
+            assert found.markdown() and found.csv()
+        except RequestError as error:
+            refused += 1
+            assert len(str(error)) < 600 + len(str(path)) and str(folder) in str(error)
+    assert refused > 10

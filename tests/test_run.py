@@ -211,11 +211,48 @@ def test_weights_that_are_not_there_yet_are_said_so(run):
         run.model()
 
 
-def test_weights_of_another_model_are_refused(run, tmp_path):
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"weight": torch.zeros(2, 2)}, "does not fit the run's settings.toml: it has in another shape weight"),
+        ({"bias": None}, "does not fit the run's settings.toml: it lacks bias"),
+        (
+            {f"x{n}": torch.zeros(1) for n in range(9)},
+            "it has, and the model has not, x0, x1, x2 and 6 more",
+        ),
+        ({"bias": torch.zeros(3, dtype=torch.int64)}, "it has as another type than numbers with a fraction bias"),
+        ({"bias": torch.zeros(3, dtype=torch.bool)}, "it has as another type than numbers with a fraction bias"),
+        (
+            {"bias": torch.zeros(3, dtype=torch.complex64)},
+            "it has as another type than numbers with a fraction bias",
+        ),
+        (
+            {"bias": torch.tensor([0, torch.nan, 0])},
+            "damaged: holds numbers that are not finite in bias; put an intact",
+        ),
+        ({"weight": torch.full((3, 2), torch.inf)}, "damaged: holds numbers that are not finite in weight"),
+        (
+            {"bias": torch.full((3,), 1e300, dtype=torch.float64)},
+            "damaged: holds numbers that are not finite in bias",
+        ),
+    ],
+)
+def test_weights_that_are_not_those_of_the_model_are_refused(tmp_path, changed, message):
     model = torch.nn.Linear(2, 3)
-    for wrong in ({"weight": torch.zeros(2, 2), "bias": torch.zeros(3)}, {"weight": torch.zeros(3, 2)}):
-        with pytest.raises(RequestError, match=r"m\.safetensors: does not fit the run's settings\.toml: Error"):
-            load_weights(model, wrong, tmp_path / "m.safetensors")
+    before = model.bias.clone()
+    tensors = {"weight": torch.zeros(3, 2), "bias": torch.zeros(3), **changed}
+    with pytest.raises(RequestError, match=r"m\.safetensors: ") as caught:
+        load_weights(model, {name: t for name, t in tensors.items() if t is not None}, tmp_path / "m.safetensors")
+    assert message in str(caught.value)
+    assert torch.equal(model.bias, before)  # nothing is half loaded
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64])
+def test_weights_of_another_precision_are_converted(tmp_path, kind):
+    model = torch.nn.Linear(2, 3)
+    tensors = {"weight": torch.full((3, 2), 0.5, dtype=kind), "bias": torch.full((3,), -2.0, dtype=kind)}
+    load_weights(model, tensors, tmp_path / "m.safetensors")
+    assert model.weight.dtype == torch.float32 and model.weight.eq(0.5).all() and model.bias.eq(-2).all()
 
 
 def test_the_log_leaves_out_a_last_line_cut_short_and_refuses_other_damage(run):
@@ -224,7 +261,14 @@ def test_the_log_leaves_out_a_last_line_cut_short_and_refuses_other_damage(run):
         run.log()
     path.write_text('{"step": 1}\n{"step": 2}\n{"st')
     assert run.log() == [{"step": 1}, {"step": 2}]
-    for wrong in ("{", "3", "[1]"):
+    for wrong in (
+        "{",
+        "3",
+        "[1]",
+        '{"step": "2"}',
+        '{"step": 2, "kl": "x"}',
+        '{"step": 2, "kl": 1' + "0" * 400 + "}",
+    ):
         path.write_text('{"step": 1}\n' + wrong + '\n{"step": 2}\n')
         with pytest.raises(RequestError, match=r"log\.jsonl, line 2: damaged"):
             run.log()
@@ -358,3 +402,31 @@ def forget_values(run):
     environment = json.loads(path.read_text())
     del environment["values"]
     path.write_text(json.dumps(environment))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["device"], {"a": 1}, 'device = {"a": 1}: should be a valid string'),
+        (["cores"], "two", 'cores = "two": should be a valid integer'),
+        (["cores"], 2**70, "cores = 11805916207174113034...: is no number that can be computed with"),
+        (["data", "splits"], [1], "data.splits = [1]: should be a valid dictionary"),
+        (
+            ["data", "splits", "train", "fingerprint"],
+            7,
+            "data.splits.train.fingerprint = 7: should be a valid string",
+        ),
+        (["data", "splits", "train", "dropped"], -1, "data.splits.train.dropped = -1: should be greater than or"),
+        (["files", "settings.toml"], 3, "files.settings.toml = 3: should be a valid string"),
+    ],
+)
+def test_an_environment_of_other_types_is_refused(run, path, value, message):
+    file = run.folder / "environment.json"
+    document = here = json.loads(file.read_text())
+    for name in path[:-1]:
+        here = here[name]
+    here[path[-1]] = value
+    file.write_text(json.dumps(document))
+    with pytest.raises(RequestError, match=r"environment\.json: damaged: .*; put an intact copy back") as caught:
+        Run.open(run.folder)
+    assert message in str(caught.value)

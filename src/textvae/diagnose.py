@@ -146,7 +146,7 @@ def collapsed_since(log: list[dict[str, Any]]) -> int | None:
     """The first step of the log from which on the KL stayed below `LITTLE_KL`; None where it did not."""
     since = None
     for record in log:
-        if "kl" in record:
+        if record.get("kl") is not None:
             if record["kl"] >= LITTLE_KL:
                 since = None
             elif since is None:

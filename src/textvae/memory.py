@@ -94,7 +94,7 @@ def total_memory(device: torch.device | None = None) -> int:
     return min(found)
 
 
-def said(count: float) -> str:
+def said(count: int | float) -> str:
     """A number of bytes for reading.
 
     >>> said(2.7e12), said(23e9), said(4e5)

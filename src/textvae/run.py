@@ -26,6 +26,7 @@ from textvae.errors import RequestError, WorkError
 from textvae.files import file_digest, locked, read_json, read_tensors, sweep, write_json, write_text, writing
 from textvae.model import TextVAE, build
 from textvae.objective import TERMS
+from textvae.records import Environment, problem, read_log
 from textvae.settings import Settings, parse, read_document
 from textvae.tokenizers import Tokenizer
 
@@ -101,6 +102,8 @@ class Run:
             )
         if written_in != FORMAT or not isinstance(files, dict):
             raise RequestError(f"{path}: not one that textvae wrote; put an intact copy back, or train anew")
+        if (wrong := problem(Environment, environment)) is not None:
+            raise RequestError(f"{path}: damaged: {wrong}; put an intact copy back, or train anew")
         values = environment.get("values")
         for name in FIXED:
             said = values.get(name) if isinstance(values, dict) else None
@@ -130,19 +133,7 @@ class Run:
 
     def log(self) -> list[dict[str, Any]]:
         """The records of `log.jsonl`; a last line cut short by a crash is left out."""
-        path = self.folder / "log.jsonl"
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError):
-            raise RequestError(f"{path}: cannot be read; is {self.folder} a run folder?") from None
-        records = []
-        for number, line in enumerate(lines, 1):
-            try:
-                records.append(dict(json.loads(line)))
-            except (ValueError, TypeError, RecursionError):
-                if number < len(lines):
-                    raise RequestError(f"{path}, line {number}: damaged; delete the line") from None
-        return records
+        return read_log(self.folder / "log.jsonl")
 
 
 def half_made(folder: Path) -> bool:
@@ -256,16 +247,38 @@ def processor() -> str:
 
 
 def load_weights(model: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Put tensors into a model of the same shape.
+    """Put tensors into a model of the same shape; floats of another precision are converted.
 
     Raises:
-        RequestError: when names or shapes differ from what the run's settings say.
+        RequestError: when names, shapes or types differ from what the run's settings say, or a number is not
+            finite; names the first tensors.
     """
-    try:
-        model.load_state_dict(dict(tensors))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise RequestError(f"{path}: does not fit the run's settings.toml: {reason}") from None
+    own = model.state_dict()
+    both = [name for name in own if name in tensors]
+    wrong = {
+        "lacks": [name for name in own if name not in tensors],
+        "has, and the model has not,": [name for name in tensors if name not in own],
+        "has in another shape": [name for name in both if tensors[name].shape != own[name].shape],
+        "has as another type than numbers with a fraction": [
+            name
+            for name in both
+            if own[name].is_floating_point() != tensors[name].is_floating_point() or tensors[name].is_complex()
+        ],
+    }
+    for what, names in wrong.items():
+        if names:
+            raise RequestError(f"{path}: does not fit the run's settings.toml: it {what} {_first(names)}")
+    if infinite := [name for name in both if not tensors[name].to(own[name].dtype).isfinite().all()]:
+        raise RequestError(
+            f"{path}: damaged: holds numbers that are not finite in {_first(infinite)}; put an intact copy back"
+        )
+    model.load_state_dict(dict(tensors))
+
+
+def _first(names: list[str]) -> str:
+    """The first of some names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def corpus_of(run: Run) -> Corpus:

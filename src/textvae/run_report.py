@@ -37,7 +37,7 @@ def described(
             **evaluation,
             "distinct_samples": distinct(trained.sample(SAMPLES, seed=seed)),
             "prior_samples": SAMPLES,
-            "hardware": f"{run.environment['device']}, {run.environment['cores']} cores",
+            "hardware": f"{run.environment.get('device')}, {run.environment.get('cores')} cores",
         },
         means=means_of(scores),
         codes=None if scores.z is None else scores.z.numpy(),

@@ -1,3 +1,4 @@
+import json
 import random
 from dataclasses import replace
 from statistics import fmean, stdev
@@ -266,3 +267,22 @@ def test_runs_without_a_common_word_are_refused(runs, tmp_path, monkeypatch):
 def test_bad_plans_are_refused(wrong, message):
     with pytest.raises(RequestError, match=message):
         Plan(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"nats_per_sentence": "x"}, "nats_per_sentence: should be a valid number"),
+        ({"text": 3}, "text: should be a tuple"),
+        ({"text": {"sentences": []}}, r"text\.sentences: should be a valid integer"),
+    ],
+)
+def test_a_damaged_result_of_an_earlier_draw_is_refused(tmp_path, changed, message):
+    draw = forward.Draw(1.5, 0.1, forward.Text(3, 0.0, 5, 4.0, None, "few"))
+    whole = {**draw._asdict(), "text": draw.text._asdict()}
+    path = tmp_path / "forward.json"
+    path.write_text(json.dumps(whole))
+    assert forward._read(path) == draw
+    path.write_text(json.dumps(whole | changed))
+    with pytest.raises(RequestError, match=rf"forward\.json: damaged: {message}.*delete it"):
+        forward._read(path)

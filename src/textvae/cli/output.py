@@ -84,7 +84,7 @@ class Commands(_Helped, TyperGroup):
             raise typer.Exit(130) from None
 
 
-def _print_help(ctx: Any, option: Any, asked: bool) -> None:
+def _print_help(ctx: Any, option: Any, asked: bool | None) -> None:
     if asked and not ctx.resilient_parsing:
         result(ctx.get_help())
         ctx.exit()

@@ -214,7 +214,7 @@ def _train(folder: Path, work: Callable[[TrainingProgress | None], "Run"], new: 
         raise typer.Exit(130) from None
     if not leading():
         return
-    records = [record for record in run.log() if record["split"] == "valid"]
+    records = [record for record in run.log() if record.get("split") == "valid"]
     if progress is not None and progress.step is None:
         note(f"{plain(str(folder))}: finished already; there was nothing left to do")
     if new:

@@ -11,39 +11,12 @@ from safetensors import SafetensorError, safe_open
 
 from textvae.errors import RequestError
 from textvae.evaluate import evaluate
+from textvae.records import Evaluation, problem
 from textvae.run import Run
 
 # Called with what is under way ("evaluating vanilla"), how far it is and how far it goes.
 Progress = Callable[[str, int, int], None]
 
-# Scores that a comparison reads, and that must be numbers or null where they are there.
-SCORES = (
-    "sentences",
-    "tokens",
-    "reconstruction",
-    "kl",
-    "bound",
-    "nll_iw",
-    "nll_iw_standard_error",
-    "iw_samples",
-    "iw_sentences",
-    "iw_effective_samples",
-    "iw_effective_samples_low",
-    "iw_heavy_tailed",
-    "bound_iw_sentences",
-    "kl_standard_error",
-    "mutual_information",
-    "mutual_information_lower",
-    "mutual_information_sentences",
-    "mutual_information_ceiling",
-    "shuffle_gap",
-    "shuffle_gap_standard_error",
-    "log_det_covariance",
-    "mean_squared_norm",
-    "kl_moment_matched",
-    "mmd_squared",
-    "latent",
-)
 # What a number depends on beside its data, of what `environment.json` knows.
 MACHINE = ("textvae", "python", "torch", "lightning_fabric", "numpy", "system", "device", "cores", "threads")
 
@@ -200,19 +173,10 @@ def read_scores(path: Path, run: Run, split: str) -> dict[str, Any]:
         raise RequestError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise _damaged(path, "not JSON") from None
-    if not isinstance(scores, dict):
-        raise _damaged(path, "a table is expected")
-    if scores.get("split") != split:
+    if (wrong := problem(Evaluation, scores)) is not None:
+        raise _damaged(path, wrong)
+    if scores["split"] != split:
         raise _damaged(path, f"it does not say that it is of the {split} split")
-    for name in SCORES:
-        value = scores.get(name)
-        if value is not None and not is_number(value):
-            raise _damaged(path, f"{name} is no number")
-    units = scores.get("active_units")
-    if units is not None and not (isinstance(units, dict) and all(map(is_number, units.values()))):
-        raise _damaged(path, "active_units are no numbers")
-    if scores.get("reconstruction") is None:
-        raise _damaged(path, "it has no reconstruction")
     fingerprint = str(run.environment["data"]["splits"][split]["fingerprint"])
     said = [part[6:] for part in str(scores.get("signature")).split("|") if part.startswith("split:")]
     if said and not fingerprint.startswith(said[0]):
@@ -222,7 +186,7 @@ def read_scores(path: Path, run: Run, split: str) -> dict[str, Any]:
 
 def is_number(value: Any) -> bool:
     """Whether a value from JSON is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def _damaged(path: Path, reason: str) -> RequestError:

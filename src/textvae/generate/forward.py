@@ -10,6 +10,7 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 import textvae
 from textvae.batches import TokenStore
@@ -375,8 +376,19 @@ def _trained(
         nats = found.reconstruction.sum().item()
         text = _statistics(corpus.split("train"), corpus.tokenizer)
         write_json(result, Draw(nats / len(found), nats / found.tokens, text)._asdict() | {"text": text._asdict()})
-    read = read_json(result)
-    return Draw(**{**read, "text": Text(**read["text"])})
+    return _read(result)
+
+
+def _read(path: Path) -> Draw:
+    """What was measured earlier; RequestError where the file is damaged."""
+    try:
+        return TypeAdapter(Draw).validate_python(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise RequestError(
+            f"{path}: damaged: {place}: {first['msg'].removeprefix('Input ')}; delete it, and it is measured again"
+        ) from None
 
 
 def _statistics(store: TokenStore, tokenizer: Tokenizer) -> Text:

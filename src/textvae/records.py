@@ -1,0 +1,168 @@
+"""What the files of a run folder say, parsed like settings: its environment, its log, its evaluations."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from textvae.errors import RequestError
+
+# Characters of a wrong value that a message shows.
+SHOWN = 60
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Error = Annotated[float, Field(ge=0)]
+
+
+class Stored(BaseModel):
+    """A table of a file: strict about the types of what it knows, tolerant of names that it does not."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class SplitData(Stored):
+    """What a run was trained on, of one split."""
+
+    fingerprint: str
+    sentences: Count = 0
+    tokens: Count = 0
+    dropped: Count = 0
+    cut: Count = 0
+    blank: Count = 0
+
+
+class RunData(Stored):
+    """What a run was trained on."""
+
+    splits: dict[str, SplitData] | None = None
+    corpus: str | None = None
+    vocabulary: Count | None = None
+
+
+class Environment(Stored):
+    """`environment.json`."""
+
+    format: int
+    files: dict[str, str]
+    values: dict[str, str] | None = None
+    textvae: str | None = None
+    python: str | None = None
+    torch: str | None = None
+    lightning_fabric: str | None = None
+    numpy: str | None = None
+    system: str | None = None
+    device: str | None = None
+    cores: Count | None = None
+    threads: Count | None = None
+    seed: Count | None = None
+    data: RunData | None = None
+
+
+class Record(Stored):
+    """A line of `log.jsonl`; every name that is not here is of a number."""
+
+    __pydantic_extra__: dict[str, float | None]
+
+    step: Count
+    split: str | None = None
+    epoch: Error | None = None
+    rate_kind: str | None = None
+    weights: dict[str, float] | None = None
+
+
+class Evaluation(Stored):
+    """What `evaluate` wrote of a split."""
+
+    split: str
+    signature: str | None = None
+    reasons: dict[str, Any] | None = None
+    sentences: Count | None = None
+    tokens: Count | None = None
+    reconstruction: float
+    kl: float | None = None
+    rate_kind: str | None = None
+    kl_standard_error: Error | None = None
+    bound: float | None = None
+    bound_iw_sentences: float | None = None
+    nll_iw: float | None = None
+    nll_iw_kind: str | None = None
+    nll_iw_standard_error: Error | None = None
+    iw_samples: Count | None = None
+    iw_sentences: Count | None = None
+    mutual_information: float | None = None
+    mutual_information_lower: float | None = None
+    mutual_information_sentences: Count | None = None
+    mutual_information_ceiling: Error | None = None
+    shuffle_gap: float | None = None
+    shuffle_gap_standard_error: Error | None = None
+    active_units: dict[str, Error] | None = None
+    log_det_covariance: float | None = None
+    mean_squared_norm: float | None = None
+    kl_moment_matched: float | None = None
+    mmd_squared: float | None = None
+    latent: Count | None = None
+
+
+def problem(kind: type[Stored], document: Any) -> str | None:
+    """The first thing that is wrong with a document from JSON, with its place and value; None if nothing is."""
+    if not isinstance(document, dict):
+        return "a table is expected"
+    for place, number in _numbers(document):
+        if not (abs(number) < 2**63 if isinstance(number, int) else math.isfinite(number)):
+            return f"{place} = {_shown(number)}: is no number that can be computed with"
+    try:
+        kind.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        if first["type"] == "missing":
+            return f"{place}: is missing"
+        return f"{place} = {_shown(first['input'])}: {first['msg'].removeprefix('Input ')}"
+    return None
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The records of a `log.jsonl`; a last line cut short by a crash is left out.
+
+    Raises:
+        RequestError: naming the file, the line and what is wrong there.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise RequestError(f"{path}: cannot be read; is {path.parent} a run folder?") from None
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            if number == len(lines):
+                break
+            raise RequestError(f"{path}, line {number}: damaged; delete the line") from None
+        if (wrong := problem(Record, record)) is not None:
+            raise RequestError(f"{path}, line {number}: damaged: {wrong}; delete the line")
+        records.append(record)
+    return records
+
+
+def _numbers(value: Any, place: str = "") -> Iterator[tuple[str, int | float]]:
+    """Every number of a document with its place; JSON's nesting is bounded, so this is too."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield place, value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _numbers(inner, f"{place}.{name}" if place else name)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _numbers(inner, f"{place}[{number}]")
+
+
+def _shown(value: Any) -> str:
+    """A wrong value in a message."""
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return f"{str(value)[:20]}..." if abs(value) < 10**4000 else "a number of thousands of digits"
+    text = json.dumps(value, default=str)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
