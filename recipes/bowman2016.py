@@ -257,8 +257,9 @@ def _measures(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _error(found: Mapping[str, float]) -> str:
-    return f"{100 * found['error']:.1f} ± {100 * found['standard_error']:.1f}"
+def _error(found: Mapping[str, Any]) -> str:
+    error = found["standard_error"]  # None where all tested pairs have texts in common
+    return f"{100 * found['error']:.1f} ± " + ("–" if error is None else f"{100 * error:.1f}")
 
 
 def _named(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:

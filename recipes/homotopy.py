@@ -13,6 +13,7 @@ nats per token tell more than nats per sentence. Standard errors are over paths,
 """
 
 import argparse
+import math
 import sys
 import time
 import tomllib
@@ -141,14 +142,17 @@ def of_text(scorer: "Trained", texts: Sequence[str], seed: int) -> dict[str, Any
     return {"test sentences": likelihood(scorer, texts), "their words shuffled": likelihood(scorer, shuffled)}
 
 
-def likelihood(scorer: "Trained", texts: Sequence[str]) -> dict[str, Any]:
-    """NLL by the language model, per sentence and per token, and the share that is grammatical if that is known."""
+def likelihood(scorer: "Trained", texts: Sequence[str], groups: np.ndarray | None = None) -> dict[str, Any]:
+    """NLL by the language model, per sentence and per token, and the share that is grammatical if that is known.
+
+    `groups` numbers texts that depend on each other, for the standard errors.
+    """
     nll = scorer.nll(texts)
     right = grammatical(scorer, texts)
     return {
-        "nats_per_sentence": summary(nll),
-        "nats_per_token": summary(nll / tokens(texts)),
-        "grammatical": None if right is None else summary(right),
+        "nats_per_sentence": summary(nll, groups),
+        "nats_per_token": summary(nll / tokens(texts), groups),
+        "grammatical": None if right is None else summary(right, groups),
     }
 
 
@@ -167,11 +171,19 @@ def tokens(texts: Sequence[str]) -> np.ndarray:
     return np.array([len(text.split()) + 1.0 for text in texts])
 
 
-def summary(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
-    """Mean, standard error and number."""
+def summary(values: Sequence[float] | np.ndarray, groups: np.ndarray | None = None) -> dict[str, Any]:
+    """Mean, standard error (over independent `groups` of values, where given) and number."""
+    import torch
+
+    from textvae.metrics.likelihood import standard_error
+
     found = np.asarray(values, dtype=np.float64)
-    error = float(found.std(ddof=1) / len(found) ** 0.5) if len(found) > 1 else None
-    return {"mean": float(found.mean()), "standard_error": error, "n": len(found)}
+    error = standard_error(torch.from_numpy(found), groups)
+    return {
+        "mean": float(found.mean()),
+        "standard_error": error if math.isfinite(error) else None,
+        "n": len(found),
+    }
 
 
 def paths_between_sentences(model: "Trained", scorer: "Trained", texts: Sequence[str]) -> dict[str, Any]:
@@ -299,18 +311,19 @@ def tail_samples(model: "Trained", scorer: "Trained", samples: int, seed: int) -
     stretch = [float(np.linalg.norm(tail_map(model.latent, one).numpy(), 2)) for one in maps]
     small = np.concatenate([tail_draws(model, part, one, 0.1) for one in maps])
     codes = {"ordinary": model.draw(len(tails), seed), "tail": tails, "c = 0.1": small}
+    of_map = np.repeat(np.arange(MAPS), part)  # codes of one map depend on each other
     rows = {}
     for name, z in codes.items():
-        texts = model.decode(z)
+        texts, groups = model.decode(z), None if name == "ordinary" else of_map
         words = [word for text in texts for word in text.split()]
         rows[name] = {
-            **likelihood(scorer, texts),
+            **likelihood(scorer, texts, groups),
             "different": len(set(texts)),
             "texts": len(texts),
             "vocabulary": len(set(words)),
             "unknown": words.count("<unk>") / max(1, len(words)),
-            "words": summary(tokens(texts) - 1),
-            "squared_norm": summary((z.astype(np.float64) ** 2).sum(axis=1)),
+            "words": summary(tokens(texts) - 1, groups),
+            "squared_norm": summary((z.astype(np.float64) ** 2).sum(axis=1), groups),
         }
     return {**rows, "bound": volume_preserving_bound(model.latent), "stretch": summary(stretch)}
 
@@ -329,8 +342,9 @@ def same_codes(
         for decoding in decodings:
             found = next(cells).homotopies
             texts = [text for path in found for text in path.texts]
+            of_path = np.repeat(np.arange(len(found)), 7)
             repeats = [sum(path.repeated) for path in found]
-            score = {**likelihood(scorer, texts), "repeats": summary(repeats)}
+            score = {**likelihood(scorer, texts, of_path), "repeats": summary(repeats)}
             rows.setdefault(model, {})[decoding] = score
     return rows
 

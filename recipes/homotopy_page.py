@@ -36,7 +36,10 @@ def shown(value: Mapping[str, Any] | float | None, digits: int = 2) -> str:
 
 def share(value: Mapping[str, Any] | None) -> str:
     """A share in per cent, with its standard error."""
-    return "–" if value is None else f"{100 * value['mean']:.0f} ± {100 * (value['standard_error'] or 0):.0f} %"
+    if value is None:
+        return "–"
+    error = value["standard_error"]
+    return f"{100 * value['mean']:.0f}" + ("" if error is None else f" ± {100 * error:.0f}") + " %"
 
 
 def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

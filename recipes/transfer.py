@@ -4,10 +4,10 @@
 
 A corpus's training text is halved. One half trains the models, and its first sentences of each label make the
 directions; the other half trains the judges, a classifier of words and a language model of the models' size. What
-is moved was seen by none of them, and on `grammar` the grammar itself judges too. Corpora, pairs and sizes are in
-`transfer.toml`. Files and runs go to `runs/transfer/SCALE/CORPUS`, with sentences to read in `ROW.txt`; the numbers
-to `results/transfer/CORPUS.json`, `transfer.md` and `transfer.png`. Corpora other than `grammar` are read from the
-folder that TEXTVAE_DATA names.
+is moved, and what people made of it, was seen by none of them, and on `grammar` the grammar itself judges too.
+Corpora, pairs and sizes are in `transfer.toml`. Files and runs go to `runs/transfer/SCALE/CORPUS`, with sentences
+to read in `ROW.txt`; the numbers to `results/transfer/CORPUS.json`, `transfer.md` and `transfer.png`. Corpora other
+than `grammar` are read from the folder that TEXTVAE_DATA names.
 """
 
 import argparse
@@ -35,7 +35,10 @@ Pairs = list[tuple[str, str]]  # label and text
 
 
 class Parts(NamedTuple):
-    """A corpus cut up. No text is in two parts, but for those of `direction`, which are in `own` too."""
+    """A corpus cut up. No text is in two parts, but for those of `direction`, which are in `own` too.
+
+    What people made of `moved` is in no part.
+    """
 
     own: Pairs
     valid: Pairs
@@ -135,8 +138,8 @@ def cut(name: str, corpus: dict[str, Any], scale: dict[str, Any]) -> Parts:
     chosen = [at for label in corpus["labels"] for at in firsts(moved, label, scale["moved"])]
     moved = [moved[at] for at in chosen]
     references = None if references is None else [references[at] for at in chosen]
-    used = {text for _, text in moved}
-    valid = [pair for pair in unseen(valid, used)][:VALID]
+    used = {text for _, text in moved} | set(references or ())
+    valid = unseen(valid, used)[:VALID]
     used |= {text for _, text in valid}
     train = unseen(train, used)[: 2 * scale["train"][name]]
     own, judges = train[: len(train) // 2], train[len(train) // 2 :]

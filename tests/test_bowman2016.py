@@ -54,6 +54,11 @@ def test_no_held_out_sentence_is_in_a_split_or_comes_twice(recipe):
     assert not set(held_out) & {text for split in ("train", "valid", "test") for text in found[split]}
 
 
+def test_an_error_of_one_group_of_pairs_has_no_deviation(recipe):
+    assert recipe._error({"error": 0.25, "standard_error": 0.031}) == "25.0 ± 3.1"
+    assert recipe._error({"error": 0.25, "standard_error": None}) == "25.0 ± –"
+
+
 @pytest.mark.slow
 def test_both_tables_from_end_to_end(recipe, monkeypatch, tmp_path):
     """Every number of the tables is what the library gives for the runs; nothing is trained twice."""

@@ -374,6 +374,18 @@ def test_homotopys_path_scores_by_hand(homotopy):
     assert found["grammatical"] is None
 
 
+def test_homotopys_standard_errors_are_over_what_is_independent(homotopy):
+    """Texts of one path or map are one group: with all of a group equal, the error is that of the groups' means."""
+    values, groups = np.repeat([1.0, 3.0, 8.0], 7), np.repeat([0, 1, 2], 7)
+    found = homotopy.summary(values, groups)
+    assert found == {"mean": 4.0, "standard_error": pytest.approx(np.std([1, 3, 8], ddof=1) / 3**0.5), "n": 21}
+    assert homotopy.summary(values)["standard_error"] == pytest.approx(np.std(values, ddof=1) / 21**0.5)
+    alone = homotopy.summary(values[:7], groups[:7])
+    assert alone["standard_error"] is None
+    page = importlib.import_module("homotopy_page")
+    assert page.share(alone) == "100 %" and page.share({"mean": 0.5, "standard_error": 0.1}) == "50 ± 10 %"
+
+
 @pytest.mark.parametrize("scale", ["smoke", "grammar", "cpu", "gpu"])
 def test_every_run_of_homotopy_is_one_that_can_be_trained(homotopy, scale, tmp_path):
     plan = tomllib.loads((RECIPES / "homotopy.toml").read_text())
@@ -448,6 +460,19 @@ def test_nobody_who_judges_a_transfer_has_seen_what_is_judged(transfer):
         assert not a & b
     assert set(parts.direction) <= set(parts.own)
     assert {label for label, _ in parts.moved} == {"negative", "positive"}
+
+
+def test_nobody_who_judges_a_transfer_has_seen_what_people_made_of_it(transfer, monkeypatch):
+    sides = [(label, f"{label} w{n}") for n in range(40) for label in ("negative", "positive")]
+    moved = [(label, f"moved {text}") for label, text in sides[:8]]
+    references = [f"made {text}" for _, text in moved]
+    train = [*sides, *(("positive", text) for text in references[:4])]
+    valid = [("negative", "valid"), ("negative", references[5])]
+    monkeypatch.setattr(transfer, "registered", lambda name, corpus: (train, valid, moved, references))
+    scale = {"train": {"yelp": 100}, "moved": 4, "direction": 4}
+    parts = transfer.cut("yelp", {"labels": ["negative", "positive"]}, scale)
+    assert len(parts.own) + len(parts.judges) == 80 and parts.valid == valid[:1] and len(parts.references) == 8
+    assert not set(references) & {text for part in parts[:5] for _, text in part}
 
 
 def test_what_people_rewrote_is_brought_to_the_form_of_the_corpora(transfer):
