@@ -1,4 +1,5 @@
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -113,9 +114,11 @@ def test_what_is_known_is_the_beginning(name, turned):
 def test_what_cannot_be_evaluated(runs, tmp_path):
     vae, lm, scorer = runs["vae"], runs["lm"], runs["scorer"]
     texts = sentences(20, 3)
+    copied = load(shutil.copytree(lm.run.folder, tmp_path / "copied"))
     for wrong, message in [
         (lambda: adversarial([], texts, scorer), "no run given"),
         (lambda: adversarial([vae, lm], texts, lm), "lm: is also the language model that measures likelihood"),
+        (lambda: adversarial([lm], texts, copied), "lm: is also the language model that measures likelihood"),
         (lambda: adversarial([lm], texts, vae), "vae: has latent codes, so the likelihood of a text is not known"),
         (lambda: adversarial([vae], texts, scorer, last=1.2), r"last = 1\.2: must be a share between 0 and 1"),
         (lambda: adversarial([vae], texts, scorer, rounds=0), "rounds = 0: must be 1 or more"),

@@ -260,7 +260,7 @@ def _check(runs: Sequence[Trained], language_model: Trained) -> None:
                 f"{run.run.folder}: has another vocabulary than {runs[0].run.folder}; "
                 "completions are compared between models of the same words"
             )
-        if run.run.folder.resolve() == language_model.run.folder.resolve():
+        if run.identity == language_model.identity:
             raise RequestError(
                 f"{run.run.folder}: is also the language model that measures likelihood; give one trained apart"
             )

@@ -27,9 +27,9 @@ FEWEST = 10
 class Classifier:
     """Tells the label of a text by its words and pairs of words.
 
-    `accuracy` is that on `held_out` texts which it was not trained on, `majority` what always the commonest label
-    gives on them. `fingerprint` identifies the labelled texts that it was made
-    from, and names what made it.
+    `accuracy` is that on `held_out` texts which it was not trained on, `majority` what always the label that is
+    commonest in training gives on them, of equals the first by name. `fingerprint` identifies the labelled texts
+    that it was made from, and names what made it.
     """
 
     labels: tuple[str, ...]
@@ -101,7 +101,8 @@ def train_classifier(
     truth = [pairs[at][1] for at in held]
     found = predict([pairs[at][0] for at in held])
     right = sum(a == b for a, b in zip(found, truth, strict=True))
-    majority = Counter(truth).most_common(1)[0][1] / len(truth)
+    commonest = Counter(sorted(pairs[at][1] for at in kept)).most_common(1)[0][0]
+    majority = truth.count(commonest) / len(truth)
     made_from = f"sklearn-{version('scikit-learn')}-{digest(map(chr(9).join, pairs))}"
     return Classifier(tuple(sorted(counts)), len(kept), len(held), right / len(held), majority, predict, made_from)
 
