@@ -183,6 +183,45 @@ def test_uneven_weights_an_estimated_rate_and_what_is_null_are_told(make):
     assert first["mmd_squared"] == "the evaluation does not have it; evaluate again (--again)"
 
 
+def test_reasons_of_scores_by_name_are_those_that_stand_beside_them(make):
+    """A reason beside a score, one in a table of reasons, and one of the part that a score would be in."""
+    some = {"accuracy": 0.5, "standard_deviation": 0.1, "reasons": {}}
+    one = {
+        "accuracy": 0.5,
+        "standard_deviation": None,
+        "reasons": {"standard_deviation": "of one draw there is none"},
+    }
+    bleu = {"value": None, "reason": "no sentence has 4 tokens"}
+    folders = []
+    for name, probe, greedy in (
+        ("first", some, {"scores": {"self-bleu-4": {"value": 0.5}}}),
+        ("second", one, {"scores": {"self-bleu-4": bleu}}),
+        ("third", one, {"scores": None, "reason": "it writes one sentence"}),
+    ):
+        scores = SCORES if name != "third" else {**SCORES, "active_units": None}
+        folder = make(name, scores=scores)
+        more = {"generated": {"greedy": greedy}, "probes": {"mood": {"sizes": [{"code": probe}]}}}
+        more["reasons"] = {"active_units": "the mean of one sentence does not vary"}
+        write_json(folder / "evaluation" / "test-all.json", {**scores, **more})
+        folders.append(folder)
+    names = (
+        "probes.mood.sizes[0].code.standard_deviation",
+        "generated.greedy.scores.self-bleu-4",
+        "active_units.0.01",
+    )
+    found = compare(folders, scores=names).document()
+    probe, self_bleu, units = (f"scores.{name}.value" for name in names)
+    reasons = [row["reasons"] for row in found["rows"]]
+    assert not {probe, self_bleu, units} & reasons[0].keys()
+    assert reasons[1][probe] == reasons[2][probe] == "of one draw there is none"
+    assert reasons[1][self_bleu] == "no sentence has 4 tokens" and reasons[2][self_bleu] == "it writes one sentence"
+    assert units not in reasons[1] and reasons[2][units] == "the mean of one sentence does not vary"
+    assert found["baseline"] is None and "--baseline was not given" in found["reasons"]["baseline"]
+    assert found["speed_of"] == "first" and "speed_of" not in found["reasons"]
+    told = found["runs"]["first"]
+    assert told["finished"] is None and "no checkpoint" in told["reasons"]["finished"]
+
+
 def test_the_baseline_can_be_any_run_and_joins_the_others(three):
     forced, vanilla, lm = three
     found = compare([forced, lm], baseline=vanilla)
@@ -299,7 +338,8 @@ def test_a_point_posterior_and_old_evaluations_have_dashes(make, tmp_path):
     first, second = found.table()[1:]
     assert first[1:7] == [DASH, DASH, DASH, DASH, "17.00", DASH]
     assert second[1:12] == [DASH, DASH, DASH, DASH, "18.00", *[DASH] * 6]
-    assert found.document()["runs"]["point"]["reasons"] == point["reasons"]
+    unfinished = {"finished": "there is no checkpoint, which would tell"}
+    assert found.document()["runs"]["point"]["reasons"] == point["reasons"] | unfinished
     assert sorted(path.name for path in found.write(tmp_path / "out")) == [
         "comparison.csv", "comparison.json", "comparison.md", "curves.png",
     ]  # fmt: skip

@@ -72,6 +72,27 @@ def test_a_healthy_run_is_called_healthy(healthy):
     assert found.command.startswith("textvae ") and str(healthy.folder) in shlex.split(found.command)[2]
 
 
+def test_too_few_sentences_for_a_covariance_are_no_singular_one(healthy, monkeypatch):
+    """Two sentences have no covariance of two dimensions: neither a far posterior nor a direction without use."""
+    monkeypatch.setattr("textvae.diagnose.SENTENCES", 2)
+    found = diagnose(healthy.folder)
+    json.dumps(found.document(), allow_nan=False)
+    few = "2 sentences are too few for a covariance of 2 dimensions"
+    assert found.kl_moment_matched is None and found.reasons["kl_moment_matched"] == few
+    assert f"How far the aggregated posterior is from the prior is not known: {few}." in found.sentences
+    assert "smaller" not in found.command
+
+
+def test_every_null_of_a_diagnosis_has_its_reason(healthy, tmp_path):
+    found = diagnose(healthy.folder).document()
+    assert set(found["reasons"]) == {name for name, value in found.items() if value is None}
+    assert found["reasons"]["collapsed_since_step"] == "the posterior has not collapsed"
+    assert "one estimate" in found["reasons"]["mutual_information_lower"]
+    deaf = diagnose(with_weights(healthy, tmp_path / "deaf", deafen)).document()
+    assert deaf["collapsed"] and deaf["kl"] > 0.5 and deaf["collapsed_since_step"] is None
+    assert deaf["reasons"]["collapsed_since_step"] == "the KL at the end of the log is 0.5 nats or more"
+
+
 def test_a_posterior_that_is_the_prior_is_called_collapsed(healthy, tmp_path):
     folder = with_weights(healthy, tmp_path / "run", collapse)
     found = diagnose(folder)
@@ -115,6 +136,8 @@ def test_a_language_model_cannot_collapse(tmp_path, text):
     found = diagnose(train(settings, tmp_path / "run").folder)
     assert found.collapsed is None and found.kl is None and found.distinct_samples == 1
     assert "language model" in found.sentences[0]
+    nulls = [name for name, value in found.document().items() if value is None]
+    assert found.reasons == dict.fromkeys(nulls, "a language model has no code") and len(nulls) == 15
     assert "--method mu-forcing" in found.command
 
 
@@ -159,6 +182,8 @@ def test_an_autoencoder_is_sent_from_a_sentence_to_another(tmp_path):
     )
     run = train(settings, tmp_path / "run")
     found = diagnose(run.folder)
+    assert found.reasons["kl"] == found.reasons["dimensions_off"] == "the point posterior has no density"
+    assert found.decoder_uses_code or found.reasons["collapsed_since_step"] == "the log has no KL"
     words = shlex.split(found.command)
     lines = text.read_text().splitlines()
     assert words[:3] == ["textvae", "interpolate", str(run.folder)]

@@ -307,7 +307,7 @@ def test_of_one_sentence_every_null_has_its_own_reason_and_nothing_undefined_is_
     for name in ("mutual_information", "mutual_information_ceiling", "shuffle_gap", "shuffle_gap_standard_error"):
         assert reasons[name] == ONE
     assert reasons["active_units"] == "the mean of one sentence does not vary"
-    assert reasons["log_det_covariance"] == "1 sentences are too few for a covariance of 3 dimensions"
+    assert reasons["log_det_covariance"] == "1 sentence is too few for a covariance of 3 dimensions"
     assert reasons["mmd_squared"] == reasons["mmd_squared_standard_error"] == "there is one code only"
     assert "nothing to be weighed against" in reasons["iw_effective_samples"]
     if method == "semi-implicit":

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,15 @@ import numpy as np
 from textvae.batches import TokenStore
 from textvae.corpora.store import spaced
 from textvae.errors import RequestError
-from textvae.evaluate import MI_SENTENCES, finite, latent_scores, model_of
+from textvae.evaluate import (
+    MI_SENTENCES,
+    finite,
+    first_reasons,
+    latent_scores,
+    model_of,
+    reasons_of_code,
+    too_few,
+)
 from textvae.generate.trained import Trained
 from textvae.metrics.likelihood import standard_error
 from textvae.metrics.text import distinct
@@ -39,7 +47,10 @@ SENTENCES = 2000
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found. `collapsed` is None for a language model; numbers in nats unless the name says otherwise."""
+    """What was found. `collapsed` is None for a language model; numbers in nats unless the name says otherwise.
+
+    `reasons` say of each number that is None why it is.
+    """
 
     run: str
     split: str
@@ -62,6 +73,7 @@ class Diagnosis:
     samples: int
     sentences: list[str]
     command: str
+    reasons: dict[str, str] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """The diagnosis as plain values for JSON."""
@@ -93,7 +105,8 @@ def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, differ
         )
     scores = score(trained.model, store, seed, rows=rows)
     found = latent_scores(trained.model, store, scores, seed, both_densities(scores, MI_SENTENCES), rows)
-    found |= {name: finite(found[name]) for name in ("mutual_information", "mutual_information_lower")}
+    names = ("mutual_information", "mutual_information_lower", "kl_moment_matched")
+    found |= {name: finite(found[name]) for name in names}
     kl = None if scores.rate is None else scores.rate.mean().item()
     gap, dimensions = found["shuffle_gap"], found["kl_per_dimension"]
     off = None if dimensions is None else sum(nats < DIMENSION_OFF for nats in dimensions)
@@ -113,11 +126,11 @@ def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, differ
         + f"{active} of {found['latent']} are active units (variance of their means above 0.01).",
         f"Exchanging codes between sentences raises reconstruction by {round(gap, 2) + 0.0:.2f} nats a sentence: "
         + ("the decoder uses the code." if uses else "the decoder does not use the code."),
-        _aggregate(moment, expected) if flat else "",
+        _aggregate(moment, expected, too_few(len(rows), found["latent"])) if flat else "",
         f"{different} of {SAMPLES} greedy samples from the prior are different sentences"
         + (": the same ones come again and again." if different < SAMPLES // 2 else "."),
     ]
-    return Diagnosis(
+    diagnosis = Diagnosis(
         run=str(run.folder),
         split=split,
         collapsed=collapsed,
@@ -140,6 +153,15 @@ def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, differ
         sentences=[sentence for sentence in sentences if sentence],
         command=_next_command(run, remedies(run.settings, collapsed, far), _ends(run, store, rows)),
     )
+    low = f"the KL at the end of the log is {LITTLE_KL} nats or more"
+    if not any("kl" in record for record in run.log()):
+        low = "the log has no KL"
+    told = [{"collapsed_since_step": low if collapsed else "the posterior has not collapsed"}]
+    told += reasons_of_code(run, len(rows), kl is not None)
+    same = {"dimensions_off": "kl_per_dimension", "kl_moment_matched_of_prior_codes": "kl_moment_matched"}
+    told += [{name: own[score]} for name, score in same.items() for own in told if score in own]
+    nulls = [name for name, value in vars(diagnosis).items() if value is None]
+    return replace(diagnosis, reasons=first_reasons(told, nulls))
 
 
 def collapsed_since(log: list[dict[str, Any]]) -> int | None:
@@ -207,9 +229,11 @@ def _told(found: dict[str, Any]) -> str:
     return f"It tells {least}{most:.2f} nats of which sentence it is ({among})."
 
 
-def _aggregate(moment: float | None, expected: float) -> str:
-    """Whether the aggregated posterior is where the prior is."""
-    if moment is None or not np.isfinite(moment):
+def _aggregate(moment: float | None, expected: float, few: str | None) -> str:
+    """Whether the aggregated posterior is where the prior is; `few` says that sentences are too few to know."""
+    if few is not None:
+        return f"How far the aggregated posterior is from the prior is not known: {few}."
+    if moment is None:
         return "The aggregated posterior has a singular covariance: some directions of the code are never used."
     far, near = moment > FAR + expected, moment <= NEAR + 2 * expected
     place = "far from" if far else "close to" if near else "somewhat apart from"
@@ -316,6 +340,7 @@ def _language_model(run: Run, split: str, different: int) -> Diagnosis:
     out = _next_folder(run.folder, "mu-forcing")
     return Diagnosis(
         **none,
+        reasons=dict.fromkeys(none, "a language model has no code"),
         run=str(run.folder),
         split=split,
         distinct_samples=different,

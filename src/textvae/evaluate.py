@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, stdev
@@ -192,25 +192,55 @@ def evaluate(
     )
     report = {name: finite(value) for name, value in report.items()}
     report["reasons"] = _reasons(run, report) | ({"information_bounds": unbounded} if unbounded else {})
+    for name, value in (report.get("information_bounds") or {}).items():
+        if value is None and name != "reason":  # which is that of `holds`
+            why = report["information_bounds"]["reason"] if name == "holds" else report["reasons"].get(name)
+            report["reasons"][f"information_bounds.{name}"] = why or "not finite"
     keep(run.folder / "evaluation" / f"{split}.json", lambda path: write_json(path, report))
     return report
 
 
 def _reasons(run: Run, report: dict[str, Any]) -> dict[str, str]:
     """Why a score is null, for every score that is; of several reasons the one that alone suffices."""
+    weighed, samples = report["iw_sentences"], report["iw_samples"]
+    told = reasons_of_code(run, report["sentences"], report["rate_kind"] is not None)
+    if report["shuffle_gap"] is not None:
+        why = "neighbours depend on each other so much that their variance comes out below 0; take more sentences"
+        told.append({"shuffle_gap_standard_error": why})
+    told.append({"iw_components": "only a semi-implicit posterior is a mixture of draws"})
+    if weighed == 1:
+        names = ("nll_iw_standard_error", "gap_to_surprisal_standard_error")
+        told.append(dict.fromkeys(names, "one sentence has no deviation"))
+    if samples == 1:
+        told.append(dict.fromkeys(WEIGHTS, "one sample a sentence has nothing to be weighed against"))
+    if samples < SAMPLES:
+        why = f"{samples} samples a sentence are too few for the tail of their weights; it takes {SAMPLES}"
+        told.append({"iw_heavy_tailed": why})
+    told += [_without_perplexity(report, name) for name in ("bound", "nll_iw")]
+    told.append(dict.fromkeys(SURPRISAL, "a sentence is none of the grammar's"))
+    return first_reasons(told, [name for name, value in report.items() if value is None])
+
+
+def first_reasons(told: Sequence[Mapping[str, str]], nulls: Iterable[str]) -> dict[str, str]:
+    """For each of the names that are null the first reason that is told of it."""
+    return {name: next((own[name] for own in told if name in own), "not finite") for name in nulls}
+
+
+def reasons_of_code(run: Run, sentences: int, rated: bool) -> list[dict[str, str]]:
+    """Why scores of the code or the bound may be null, from the most special reason to the most general.
+
+    The first one that speaks of a score holds. `sentences` is how many were scored, `rated` whether there is a KL.
+    """
     model = run.settings.model
     posterior, prior, latent = model.posterior.name, model.prior.name, model.latent
-    sentences, weighed, samples = (report[name] for name in ("sentences", "iw_sentences", "iw_samples"))
-    # From the most special to the most general: the first one that says something of a score holds.
     told: list[dict[str, str]] = []
     density = f"the {posterior} posterior has no density"
     if not latent:
         told.append(dict.fromkeys((*LATENT, *RATE), "a language model has no code"))
         told.append(dict.fromkeys(WEIGHTS, "a language model's likelihood is exact: nothing is weighted"))
-    elif report["kl"] is None and report["rate_kind"] is None:
+    elif not rated:
         scores = (*RATE, *BOUND, *IMPORTANCE, *WEIGHTS, *INFORMATION)
         told.append(dict.fromkeys((*scores, "mutual_information_lower", "kl_per_dimension"), density))
-    told.append({"iw_components": "only a semi-implicit posterior is a mixture of draws"})
     if prior != "standard-normal":
         why = f"it is the distance to a standard normal, and the prior is {prior}"
         told.append(dict.fromkeys((*MOMENTS, *MMD), why))
@@ -226,28 +256,21 @@ def _reasons(run: Run, report: dict[str, Any]) -> dict[str, str]:
         told.append(dict.fromkeys((*INFORMATION, "mutual_information_lower", *GAP), why))
         told.append({"active_units": "the mean of one sentence does not vary"})
         told.append(dict.fromkeys(MMD, "there is one code only"))
-    if weighed == 1:
-        names = ("nll_iw_standard_error", "gap_to_surprisal_standard_error")
-        told.append(dict.fromkeys(names, "one sentence has no deviation"))
-    if samples == 1:
-        told.append(dict.fromkeys(WEIGHTS, "one sample a sentence has nothing to be weighed against"))
-    if samples < SAMPLES:
-        why = f"{samples} samples a sentence are too few for the tail of their weights; it takes {SAMPLES}"
-        told.append({"iw_heavy_tailed": why})
     if sentences < 4:
         told.append({"shuffle_gap_standard_error": "neighbours depend on each other; it takes four sentences"})
-    elif report["shuffle_gap"] is not None:
-        why = "neighbours depend on each other so much that their variance comes out below 0; take more sentences"
-        told.append({"shuffle_gap_standard_error": why})
     if sentences < 5:
         told.append({"mmd_squared_standard_error": "it takes five codes"})
-    few = min(sentences, KEPT) <= latent
-    why = f"{sentences:,} sentences are too few for a covariance of {latent} dimensions"
-    told.append(dict.fromkeys((*COVARIANCE, *MOMENTS), why if few else "the covariance of the codes is singular"))
-    told += [_without_perplexity(report, name) for name in ("bound", "nll_iw")]
-    told.append(dict.fromkeys(SURPRISAL, "a sentence is none of the grammar's"))
-    nulls = [name for name, value in report.items() if value is None]
-    return {name: next((own[name] for own in told if name in own), "not finite") for name in nulls}
+    few = too_few(sentences, latent)
+    told.append(dict.fromkeys((*COVARIANCE, *MOMENTS), few or "the covariance of the codes is singular"))
+    return told
+
+
+def too_few(sentences: int, latent: int) -> str | None:
+    """Say that so many sentences have no covariance of full rank; None if they may have."""
+    kept = min(sentences, KEPT)
+    if kept > latent:
+        return None
+    return f"{kept:,} sentence{' is' if kept == 1 else 's are'} too few for a covariance of {latent} dimensions"
 
 
 def _without_perplexity(report: dict[str, Any], nats: str) -> dict[str, str]:

@@ -59,7 +59,9 @@ def test_a_path_is_scored_on_stderr_and_in_json(run, language_model):
         "nats/sentence\n"
     )
     told = json.loads(call("interpolate", run, *way, "--json").stdout)
-    assert told["path"] == "spherical" and told["paths"][0]["repeated"] == expected.repeated
+    assert told["path"] == "spherical" and told["paths"][0]["repeated"] == expected.repeated and not told["reasons"]
+    own = json.loads(call("interpolate", run, "--prior", "--steps", 2, "--json").stdout)
+    assert own["path"] is None and own["reasons"]["path"].endswith("the path is the prior's own")
     assert told["paths"][0]["smoothness"]["nll_between"] == pytest.approx(score.nll_between)
 
 

@@ -140,6 +140,9 @@ def test_a_curve_is_scored_by_classifier_references_and_language_model(curve, ru
     other = parse(json.loads(call(*curve, "--json").stdout)["signature"])[
         1
     ]  # without references and language model
+    assert "classifier" not in json.loads(call(*curve, "--json").stdout)["reasons"]
+    without = json.loads(call(*curve[:6], *curve[8:], "--json").stdout)
+    assert without["classifier"] is None and without["reasons"]["classifier"] == "--judge was not given"
     assert {part for part in parts if parts[part] != other[part]} == {"against", "nll"} and other["nll"] == "none"
 
 

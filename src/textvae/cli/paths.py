@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -94,7 +94,7 @@ def interpolate(
             {**({} if texts is None else {"a": texts[0], "b": texts[1]}), **one.document()}
             for texts, one in zip(given, found, strict=True)
         ]
-        document({"decoding": described(decoding), "seed": seed, "path": kind, "paths": rows})
+        document({"decoding": described(decoding), "seed": seed, **_path(kind), "paths": rows})
         return
     result("\n\n".join(_block(trained, one) for one in found))
     for place, one in enumerate(found, 1):
@@ -144,7 +144,7 @@ def homotopy(
             {"run": run, "decoding": described(cell.decoding), "paths": [one.document() for one in cell.homotopies]}
             for (run, _), cell in zip(labels, cells, strict=True)
         ]
-        document({"seed": seed, "path": kind, "cells": rows})
+        document({"seed": seed, **_path(kind), "cells": rows})
         return
     blocks, table = [], [["", "", "different", "words a step", "most", "NLL ends", "between", ""]]
     for (run, name), cell in zip(labels, cells, strict=True):
@@ -281,6 +281,12 @@ def _ends_of_rows(
     ends, reasons = usable_ends(trained, given)
     places = {number: f"{file}:{rows[number][2]}: {reason}" for number, reason in reasons.items()}
     return ends, [*usable(given, places, strict, file)]
+
+
+def _path(kind: str | None) -> dict[str, Any]:
+    """The path that was asked for, as JSON has it; why it is null where none was."""
+    reasons = {} if kind is not None else {"path": "--path was not given: the path is the prior's own"}
+    return {"path": kind, "reasons": reasons}
 
 
 def _block(trained: "Trained", one: "Homotopy", numbered: bool = False) -> str:

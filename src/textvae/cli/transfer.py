@@ -195,6 +195,8 @@ def transfer_curve(
     if as_json:
         why = "codes do not vary within the labels, as with one sentence of each"
         reasons = {"separation": why} if about["separation"] is None else {}
+        if classifier is None:
+            reasons["classifier"] = "--judge was not given"
         document({**about, "seed": seed, "rows": rows, "signature": signed, "reasons": reasons})
     else:
         result("\n".join([*(plain(line) for line in _head(run, about)), table(rows), signed]))

@@ -50,11 +50,21 @@ class Comparison:
             "by_seed": self.by_seed,
             "baseline": self.baseline,
             "speed_of": self.speed_of,
+            "reasons": self._reasons(),
             "rows": [row.document() for row in self.rows],
             "notes": list(self.notes),
             "runs": {member.name: member.document() for member in self.members},
             "differences": differences(self.members),
         }
+
+    def _reasons(self) -> dict[str, str]:
+        """Why there is no row that others are relative to, where there is none."""
+        found = {}
+        if self.baseline is None:
+            found["baseline"] = "no run is a language model, and --baseline was not given, or its NLL is null"
+        if self.speed_of is None:
+            found["speed_of"] = "the training log of the run that speeds would be relative to has none"
+        return found
 
     def csv(self) -> str:
         """The rows as CSV with a head, numbers in full precision, empty where there is none."""

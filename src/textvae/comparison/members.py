@@ -38,12 +38,15 @@ class Member:
     def document(self) -> dict[str, Any]:
         """What identifies the run and its evaluation, as plain values for JSON."""
         environment = self.run.environment
+        reasons = dict(self.scores.get("reasons") or {})
+        if self.finished is None:
+            reasons["finished"] = "there is no checkpoint, which would tell"
         return {
             "folder": str(self.run.folder),
             "seed": self.run.settings.train.seed,
             "finished": self.finished,
             "signature": self.scores.get("signature"),
-            "reasons": self.scores.get("reasons") or {},
+            "reasons": reasons,
             "environment": {name: environment.get(name) for name in MACHINE},
             "precision": self.run.settings.train.precision,
         }

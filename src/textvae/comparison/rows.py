@@ -62,6 +62,8 @@ SCORED = (
     *DESCRIBED[1:],
 )
 MIXED = "mixed"
+# Where an evaluation says why a number is null: in a table of reasons beside it, or in its own reason.
+REASON = re.compile(r"(?P<part>.*\.)?(?:reasons\.(?P<name>.+)|reason)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,10 +127,9 @@ class Row:
             return "the runs of the row differ in it"
         column = {"nll": "nll_iw", "nll_standard_error": "nll_iw_standard_error", "nll_kind": "nll_iw_kind"}
         for member in self.members:
-            known = {**(member.more.get("reasons") or {}), **(member.scores.get("reasons") or {})}
             for path in (column.get(name, name), name.split("_0.")[0]):
-                if path in known:
-                    return str(known[path])
+                if (why := reason_of(member, path)) is not None:
+                    return why
         if name == "nll_relative_percent":
             return "there is no NLL, or none of a run that it would be relative to"
         if name in ("tokens_per_second", "relative_speed"):
@@ -229,6 +230,19 @@ def _every_score(member: Member) -> dict[str, Any]:
     """Every number of a run's evaluations by its path, and what is null; `evaluate`'s before those of `--all`."""
     flat = flattened(member.more) | flattened(member.scores)
     return {_path(path): value for path, value in flat.items() if value is None or is_number(value)}
+
+
+def reason_of(member: Member, path: str) -> str | None:
+    """Why the number of that path is null in a run's evaluations, or the part that it would be in."""
+    flat = flattened(member.more) | flattened(member.scores)
+    told: dict[str, str] = {}
+    for place, value in flat.items():
+        if isinstance(value, str) and (found := REASON.fullmatch(place)):
+            told[f"{found['part'] or ''}{found['name'] or ''}".removesuffix(".")] = value
+    if path in told or any(_path(place) == path for place in flat):
+        return told.get(path)
+    above = [path[: found.start()] for found in re.finditer(r"[.[]", path)]
+    return next((told[part] for part in reversed(above) if part in told), None)
 
 
 def evaluated_paths(scores: Mapping[str, Any]) -> set[str]:
