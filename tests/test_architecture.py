@@ -17,10 +17,11 @@ ROWS = [
     {"corpora", "tokenizers", "batches", "data"},
     {"parts"},
     {"model"},
-    {"metrics", "scores"},
+    {"metrics", "scores", "code_scores"},
     {"terms", "combinations", "objective"},
     {"updates", "memory", "launch", "checkpoint", "training", "records", "run"},
-    {"generate", "evaluate", "probing", "diagnose", "comparison", "report", "run_report", "suite", "quickstart"},
+    {"generate", "evaluate", "nulls", "probing", "diagnose"}
+    | {"comparison", "report", "run_report", "suite", "quickstart"},
     {"cli", "__main__"},
 ]
 ROW = {name: number for number, row in enumerate(ROWS) for name in row}

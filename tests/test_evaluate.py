@@ -9,11 +9,12 @@ import torch
 
 from textvae import settings as s
 from textvae.batches import TokenStore, build, collate
+from textvae.code_scores import shuffle_gap
 from textvae.comparison.rows import evaluated_paths
 from textvae.corpora import grammar
 from textvae.diagnose import diagnose
 from textvae.errors import RequestError
-from textvae.evaluate import NUMBERS, evaluate, importance_weighted, shuffle_gap, subset, true_distance
+from textvae.evaluate import NUMBERS, evaluate, importance_weighted, subset, true_distance
 from textvae.metrics.discrepancy import squared_mmd
 from textvae.metrics.signature import parse
 from textvae.model import build as build_model

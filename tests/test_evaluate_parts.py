@@ -13,8 +13,9 @@ from textvae import settings as s
 from textvae.batches import TokenStore, build, collate
 from textvae.cli.inspection import measures
 from textvae.cli.progress import validation_line
+from textvae.code_scores import latent_scores, shuffle_gap
 from textvae.diagnose import diagnose
-from textvae.evaluate import evaluate, importance_weighted, latent_scores, shuffle_gap
+from textvae.evaluate import evaluate, importance_weighted
 from textvae.generate.trained import load
 from textvae.metrics.latent import variance_of_means
 from textvae.metrics.signature import parse

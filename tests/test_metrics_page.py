@@ -4,7 +4,8 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from textvae.evaluate import LATENT, NUMBERS
+from textvae.code_scores import LATENT
+from textvae.evaluate import NUMBERS
 from textvae.generate.adversarial import Completed
 from textvae.generate.forward import Draw, ForwardCrossEntropy, Text
 from textvae.generate.paths import Homotopy, Smoothness

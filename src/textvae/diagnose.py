@@ -9,20 +9,14 @@ from typing import Any
 import numpy as np
 
 from textvae.batches import TokenStore
+from textvae.code_scores import MI_SENTENCES, latent_scores
 from textvae.corpora.store import spaced
 from textvae.errors import RequestError
-from textvae.evaluate import (
-    MI_SENTENCES,
-    finite,
-    first_reasons,
-    latent_scores,
-    model_of,
-    reasons_of_code,
-    too_few,
-)
+from textvae.evaluate import finite, model_of
 from textvae.generate.trained import Trained
 from textvae.metrics.likelihood import standard_error
 from textvae.metrics.text import distinct
+from textvae.nulls import first_reasons, reasons_of_code, too_few
 from textvae.objective import load_settings
 from textvae.parts.priors import StandardNormal
 from textvae.run import Run, corpus_of
