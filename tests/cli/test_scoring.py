@@ -72,9 +72,9 @@ def test_samples_can_be_piped(run, tmp_path, reviews):
 
 def test_blank_lines_are_empty_sentences_in_their_places(tmp_path):
     (tmp_path / "gaps.txt").write_text("\na b\n\n  \nc d\n\n")
-    assert _read(opened("gaps.txt")) == ["", "a b", "", "", "c d", ""]
+    assert list(_read(opened("gaps.txt"))) == ["", "a b", "", "", "c d", ""]
     (tmp_path / "gaps.tsv").write_text("n\ttext\n1\ta b\n2\t \n3\tc d\n")
-    assert _read(opened("gaps.tsv")) == ["a b", "", "c d"]
+    assert list(_read(opened("gaps.tsv"))) == ["a b", "", "c d"]
     for file, options in (("gaps.txt", {}), ("-", {"input": "\na b\n\n  \nc d\n\n"})):
         result = call("score", file, "--metrics", "length", **options)
         assert result.stderr == f"{'stdin' if file == '-' else file}: 4 blank lines, each an empty sentence\n"

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from textvae.cli.generation import Column, File, given_texts
 from textvae.cli.inspection import AsJson, Seed
 from textvae.cli.output import DASH, columns, document, number, plain, result
 from textvae.cli.progress import Bars
+from textvae.cli.texts import Column, File, given_texts
 
 if TYPE_CHECKING:
     from textvae.generate.adversarial import Adversarial

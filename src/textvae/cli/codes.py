@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from textvae.cli.decoding import NBest, decoding_options, described
-from textvae.cli.generation import write_n_best
+from textvae.cli.generation import write_n_best, write_texts
 from textvae.cli.inspection import AsJson, RunFolder, Seed
-from textvae.cli.output import document, plain, result, sentences
+from textvae.cli.output import document, plain, result
 from textvae.cli.progress import Bar
 from textvae.cli.texts import Column, File, Texts, broken, shown, streamed_texts
 from textvae.errors import RequestError
@@ -73,21 +73,25 @@ def decode(
       textvae decode RUN --codes codes.npy
       textvae decode RUN --codes codes.parquet --decode nucleus --top-p 0.9
     """  # noqa: D301
-    from textvae.generate.codes import load_codes
+    from textvae.generate.codes import read_codes
     from textvae.generate.trained import load
 
     trained = load(run)
     trained.draw(0)  # a language model is refused before its codes are
-    z = load_codes(codes, trained.latent, trained.identity).codes
+    read = read_codes(codes, trained.latent, run=trained.identity)
     told: dict[str, Any] = {"decoding": described(decoding), "seed": seed}
     if n_best:
-        write_n_best(trained, trained.n_best(z, decoding, n_best), told, as_json)
+        best = ((None, trained.n_best(piece.codes, decoding, n_best)) for piece in read)
+        write_n_best(trained, best, told, as_json)
         return
-    found = trained.decode(z, decoding, seed)
-    if as_json:
-        document({**told, "texts": found})
-    else:
-        sentences(shown(trained, found))
+
+    def texts() -> Iterator[list[str]]:
+        begin = 0
+        for piece in read:
+            yield trained.decode(piece.codes, decoding, seed, begin)
+            begin += len(piece.codes)
+
+    write_texts(trained, texts(), told, "texts", as_json)
 
 
 def neighbours(

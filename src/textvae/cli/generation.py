@@ -1,18 +1,22 @@
 """`textvae sample`, `reconstruct` and `impute`: new sentences, and sentences anew."""
 
 import math
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from textvae.cli.decoding import NBest, decoding_options, described
 from textvae.cli.inspection import AsJson, RunFolder, Seed
-from textvae.cli.output import document, note, plain, result, sentences
+from textvae.cli.output import blocks, long_document, note, plain, sentences
 from textvae.cli.progress import Bar
-from textvae.cli.texts import Column, File, Strict, Texts, broken, given_rows, given_texts, shown, usable
+from textvae.cli.texts import Column, File, LeftOut, Strict, Texts, broken, given_rows, shown, streamed_texts
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from textvae.generate.decoding import Decoding
     from textvae.generate.trained import Trained
 
@@ -47,6 +51,8 @@ def sample(
       textvae sample RUN --tail auto
       textvae sample RUN -n 3 --decode beam --beam 5 --n-best 5
     """  # noqa: D301
+    from textvae.generate.codes import ROWS
+    from textvae.generate.sources import tail_draws, volume_preserving_bound
     from textvae.generate.trained import load
 
     bound = _bound(tail)
@@ -58,22 +64,24 @@ def sample(
         )
     told: dict[str, Any] = {"decoding": described(decoding), "seed": seed}
     if tail is not None:
-        from textvae.generate.sources import tail_draws, volume_preserving_bound
-
-        codes = tail_draws(trained, count, seed, bound)
         told["tail"] = volume_preserving_bound(trained.latent) if bound is None else bound
-    elif n_best and trained.model.prior is not None:
-        codes = trained.draw(count, seed)
-    else:
-        codes = None
+
+    def drawn(begin: int, n: int) -> "np.ndarray":
+        return trained.draw(n, seed, begin) if tail is None else tail_draws(trained, n, seed, bound, begin)
+
+    parts = [(begin, min(ROWS, count - begin)) for begin in range(0, count, ROWS)]
     if n_best:
-        write_n_best(trained, trained.n_best(codes, decoding, n_best, count), told, as_json)
+        coded = trained.model.prior is not None or tail is not None
+        best = (
+            (None, trained.n_best(drawn(*part) if coded else None, decoding, n_best, part[1])) for part in parts
+        )
+        write_n_best(trained, best, told, as_json)
         return
-    texts = trained.sample(count, seed, decoding) if codes is None else trained.decode(codes, decoding, seed)
-    if as_json:
-        document({**told, "samples": texts})
+    if tail is None:
+        texts = (trained.sample(n, seed, decoding, begin) for begin, n in parts)
     else:
-        sentences(shown(trained, texts))
+        texts = (trained.decode(drawn(begin, n), decoding, seed, begin) for begin, n in parts)
+    write_texts(trained, texts, told, "samples", as_json)
 
 
 @decoding_options
@@ -101,41 +109,49 @@ def reconstruct(
       textvae reconstruct RUN "the food was great ." --samples 3
       textvae reconstruct RUN --file reviews.txt > reconstructed.txt
     """  # noqa: D301
+    from textvae.generate.codes import ROWS, encoded, in_pieces
+    from textvae.generate.sources import posterior_draws
     from textvae.generate.trained import load
 
     if samples and n_best:
         raise RequestError(f"--samples {samples}: texts of samples or the n best of the mean, not both")
-    given = given_texts(texts, file, column)
+    given = streamed_texts(texts, file, column)
     trained = load(run)
-    given = broken(trained, given)
     told: dict[str, Any] = {"decoding": described(decoding), "seed": seed}
+    read = encoded(trained, (broken(trained, [text])[0] for text in given), ROWS)
     if n_best:
-        write_n_best(trained, trained.n_best(trained.encode(given), decoding, n_best), told, as_json, given)
+        best = ((piece.texts, trained.n_best(piece.codes, decoding, n_best)) for piece in read)
+        write_n_best(trained, best, told, as_json)
         return
-    found = trained.reconstruct(given, decoding=decoding, seed=seed)
-    if not samples:
-        drawn: list[list[str]] = []
-    else:
-        from textvae.generate.sources import posterior_draws
 
-        codes = posterior_draws(trained, given, samples, seed)
-        flat = trained.decode(codes.reshape(-1, trained.latent), decoding, seed)
-        drawn = [flat[start : start + samples] for start in range(0, len(flat), samples)]
+    def rows() -> Iterator[dict[str, Any]]:
+        begin = 0
+        for codes, given in read:
+            found = trained.decode(codes, decoding, seed, begin)
+            drawn = posterior_draws(trained, given or (), samples, seed, begin) if samples else None
+            for place, (text, new) in enumerate(zip(given or (), found, strict=True)):
+                row: dict[str, Any] = {"text": text, "reconstruction": new}
+                if drawn is not None:
+                    row["samples"] = trained.decode(drawn[place], decoding, seed, (begin + place) * samples)
+                yield row
+            begin += len(codes)
+
     if as_json:
-        rows: list[dict[str, Any]] = [
-            {"text": text, "reconstruction": new} for text, new in zip(given, found, strict=True)
-        ]
-        rows = [{**row, "samples": own} for row, own in zip(rows, drawn, strict=True)] if samples else rows
-        document({**told, "reconstructions": rows})
+        long_document(told, "reconstructions", rows())
     elif samples:
-        blocks = []
-        for text, new, own in zip(given, found, drawn, strict=True):
-            names = ["input", "mean", *(f"sample {number}" for number in range(1, samples + 1))]
-            lines = zip(names, shown(trained, [text, new, *own]), strict=True)
-            blocks.append("\n".join(f"{name:<10}{plain(line)}".rstrip() for name, line in lines))
-        result("\n\n".join(blocks))
+        names = ["input", "mean", *(f"sample {number}" for number in range(1, samples + 1))]
+        blocks(
+            "\n".join(
+                f"{name:<10}{plain(line)}".rstrip()
+                for name, line in zip(
+                    names, shown(trained, [row["text"], row["reconstruction"], *row["samples"]]), strict=True
+                )
+            )
+            for row in rows()
+        )
     else:
-        sentences(shown(trained, found))
+        for some in in_pieces((row["reconstruction"] for row in rows()), ROWS):
+            sentences(shown(trained, some))
 
 
 def impute(
@@ -166,51 +182,74 @@ def impute(
       textvae impute RUN "the ___*2 was great ." --beam 10
       textvae impute RUN --last 0.2 --file sentences.txt > completed.txt
     """  # noqa: D301
+    from textvae.generate.codes import ROWS, in_pieces
+    from textvae.generate.imputation import Imputation, require_share, unusable
     from textvae.generate.imputation import impute as imputed
-    from textvae.generate.imputation import require_share, unusable
     from textvae.generate.trained import load
 
     require_share(last)
-    rows = list(given_rows(texts, file, column))
+    read = given_rows(texts, file, column)
     trained = load(run)
-    if file is not None:
-        rows = usable(rows, unusable(trained, rows, last), strict, file)
-    given = [row.text for row in rows]
-    with Bar("imputing", "sentence") as bar:
-        found = imputed(trained, given, beam, rounds, last, bar.update)
+    left_out = LeftOut(strict, file or "")
+
+    def made() -> Iterator[tuple[str, Imputation]]:
+        done = 0
+        with Bar("imputing", "sentence") as bar:
+            for rows in in_pieces(read, ROWS):
+                if file is not None:
+                    rows = left_out.usable(rows, unusable(trained, rows, last))
+                given = [row.text for row in rows]
+                so_far, done = done, done + len(given)
+                told = lambda now, _, so_far=so_far: bar.update(so_far + now, None)  # noqa: E731
+                yield from zip(given, imputed(trained, given, beam, rounds, last, told), strict=True)
+        left_out.tell()
+
     if as_json:
-        pairs = [
-            {"text": text, "imputation": new.text, "log_prob": new.log_prob}
-            for text, new in zip(given, found, strict=True)
-        ]
-        document({"beam": beam, "rounds": rounds, "last": last, "imputations": pairs})
+        pairs = ({"text": text, "imputation": new.text, "log_prob": new.log_prob} for text, new in made())
+        long_document({"beam": beam, "rounds": rounds, "last": last}, "imputations", pairs)
     else:
-        sentences(new.text for new in found)
+        for some in in_pieces((new.text for _, new in made()), ROWS):
+            sentences(some)
+
+
+def write_texts(
+    trained: "Trained", pieces: Iterable[list[str]], told: dict[str, Any], name: str, as_json: bool
+) -> None:
+    """Texts as they are made, some at a time: one a line, or in JSON under a name."""
+    if as_json:
+        long_document(told, name, (text for texts in pieces for text in texts))
+        return
+    for texts in pieces:
+        sentences(shown(trained, texts))
 
 
 def write_n_best(
     trained: "Trained",
-    found: list[list[tuple[str, float]]],
+    pieces: Iterable[tuple[list[str] | None, list[list[tuple[str, float]]]]],
     told: dict[str, Any],
     as_json: bool,
-    given: list[str] | None = None,
 ) -> None:
-    """The best texts of each code, with log p(text|z) in nats before each; blocks are parted by a blank line."""
+    """The best texts of each code as they are found, with log p(text|z) in nats before each.
+
+    Some codes at a time, with the texts that they are of, if they are. Blocks are parted by a blank line.
+    """
     if as_json:
-        rows: list[dict[str, Any]] = [
-            {"n_best": [{"text": text, "log_prob": nats} for text, nats in texts]} for texts in found
-        ]
-        if given is not None:
-            rows = [{"text": text, **row} for text, row in zip(given, rows, strict=True)]
-        document({**told, "codes": rows})
-        return
-    blocks = []
-    for texts in found:
-        lines = shown(trained, [text for text, _ in texts])
-        blocks.append(
-            "\n".join(f"{nats:8.2f}  {plain(line)}" for line, (_, nats) in zip(lines, texts, strict=True))
+        rows = (
+            ({} if text is None else {"text": text})
+            | {"n_best": [{"text": new, "log_prob": nats} for new, nats in texts]}
+            for given, found in pieces
+            for text, texts in zip_longest(given or (), found)
         )
-    result("\n\n".join(blocks))
+        long_document(told, "codes", rows)
+        return
+    blocks(
+        "\n".join(
+            f"{nats:8.2f}  {plain(line)}"
+            for line, (_, nats) in zip(shown(trained, [text for text, _ in texts]), texts, strict=True)
+        )
+        for _, found in pieces
+        for texts in found
+    )
 
 
 def _bound(tail: str | None) -> float | None:

@@ -6,7 +6,8 @@ import re
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from textwrap import indent
 from typing import Any, NoReturn
 
 import typer
@@ -127,7 +128,16 @@ def note(message: str) -> None:
 
 
 def result(text: str) -> None:
-    """A result on stdout, from the leading process.
+    """A result on stdout, from the leading process, as a line or several.
+
+    Raises:
+        WorkError: as `written`.
+    """
+    written(text + "\n")
+
+
+def written(text: str) -> None:
+    """A part of a result on stdout, as it is, from the leading process.
 
     A reader that has closed the pipe has all that it wanted, so the program then ends, quietly and well.
 
@@ -137,7 +147,7 @@ def result(text: str) -> None:
     if not leading():
         return
     try:
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         _discard(sys.stdout)
@@ -150,6 +160,27 @@ def result(text: str) -> None:
 def document(value: Any) -> None:
     """A result as JSON."""
     result(json.dumps(value, indent=2, allow_nan=False))
+
+
+def long_document(about: Mapping[str, Any], name: str, rows: Iterable[Any]) -> None:
+    """A result as JSON, `about` and a last field of any number of rows, which are written as they come.
+
+    The text is that of `document`. Where making a row fails, what was written before is no whole document.
+    """
+    head = json.dumps({**about, name: []}, indent=2, allow_nan=False).removesuffix("]\n}")
+    before = head + "\n"
+    for row in rows:
+        written(before + indent(json.dumps(row, indent=2, allow_nan=False), "    "))
+        before = ",\n"
+    result(head + "]\n}" if before != ",\n" else "\n  ]\n}")
+
+
+def blocks(texts: Iterable[str]) -> None:
+    """Results of some lines each, as they come, with a blank line between them."""
+    between = ""
+    for text in texts:
+        result(between + text)
+        between = "\n"
 
 
 def sentences(texts: Iterable[str]) -> None:

@@ -1,6 +1,7 @@
 """`textvae interpolate`, `homotopy` and `sensitivity`: ways through the space of codes."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,8 +9,8 @@ import typer
 
 from textvae.cli.decoding import MaxLength, NoUnknown, decoding_of, decoding_options, described
 from textvae.cli.inspection import AsJson, RunFolder, Seed
-from textvae.cli.output import DASH, columns, document, note, number, on_one_line, plain, result
-from textvae.cli.texts import Strict, broken, shown, tell_notes, usable
+from textvae.cli.output import DASH, columns, document, long_document, note, number, on_one_line, plain, result
+from textvae.cli.texts import LeftOut, Strict, broken, shown, tell_notes
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from textvae.generate.paths import Ends, Homotopy
     from textvae.generate.trained import Trained
 
+# Paths between rows of a file that are decoded at once.
+PAIRS = 1000
 # Stands in a terminal before a text that came before on its path.
 REPEATED = "="
 
@@ -84,21 +87,30 @@ def interpolate(
     trained = load(run)
     scorer = None if language_model is None else load(language_model)
     if pairs is not None:
-        ends, given = _ends_of_rows(trained, pairs, column_a, column_b, strict)
+        pieces = _ends_of_rows(trained, pairs, column_a, column_b, strict)
     else:
         sentences = (a, b) if a is not None and b is not None else None
-        ends, given = _ends(trained, sentences, count if prior else 0, codes, seed)
-    found = homotopies(trained, ends, steps, kind, decoding, seed, scorer)
+        pieces = iter([_ends(trained, sentences, count if prior else 0, codes, seed)])
+
+    def paths() -> "Iterator[tuple[tuple[str, str] | None, Homotopy]]":
+        begin = 0
+        for ends, given in pieces:
+            yield from zip(
+                given, homotopies(trained, ends, steps, kind, decoding, seed, scorer, begin), strict=True
+            )
+            begin += len(ends)
+
     if as_json:
-        rows = [
+        rows = (
             {**({} if texts is None else {"a": texts[0], "b": texts[1]}), **one.document()}
-            for texts, one in zip(given, found, strict=True)
-        ]
-        document({"decoding": described(decoding), "seed": seed, **_path(kind), "paths": rows})
+            for texts, one in paths()
+        )
+        long_document({"decoding": described(decoding), "seed": seed, **_path(kind)}, "paths", rows)
         return
-    result("\n\n".join(_block(trained, one) for one in found))
-    for place, one in enumerate(found, 1):
-        note(f"{f'path {place}: ' if len(found) > 1 else ''}{smooth(one)}")
+    several = pairs is not None or codes is not None or count > 1
+    for place, (_, one) in enumerate(paths(), 1):
+        result(("\n" if place > 1 else "") + _block(trained, one))
+        note(f"{f'path {place}: ' if several else ''}{smooth(one)}")
 
 
 def homotopy(
@@ -269,18 +281,23 @@ def _ends(
 
 def _ends_of_rows(
     trained: "Trained", file: str, a: str | None, b: str | None, strict: bool
-) -> "tuple[Ends, list[tuple[str, str] | None]]":
-    """The ends of paths as codes and as texts, of the rows of a file that can be used."""
+) -> "Iterator[tuple[Ends, list[tuple[str, str] | None]]]":
+    """The ends of paths as codes and as texts, of the rows of a file that can be used: some rows at a time."""
     from textvae.corpora.readers import read_pairs
+    from textvae.generate.codes import in_pieces
     from textvae.generate.paths import usable_ends
 
-    reading = read_pairs(file, a, b)
-    rows = list(reading)
-    tell_notes(reading)
-    given = [(first, last) for first, last in (broken(trained, [one, other]) for one, other, _ in rows)]
-    ends, reasons = usable_ends(trained, given)
-    places = {number: f"{file}:{rows[number][2]}: {reason}" for number, reason in reasons.items()}
-    return ends, [*usable(given, places, strict, file)]
+    reading, left_out = read_pairs(file, a, b), LeftOut(strict, file)
+    told = False
+    for rows in in_pieces(reading, PAIRS):
+        if not told:
+            tell_notes(reading)
+            told = True
+        given = [(first, last) for first, last in (broken(trained, [one, other]) for one, other, _ in rows)]
+        ends, reasons = usable_ends(trained, given)
+        places = {row: f"{file}:{rows[row][2]}: {reason}" for row, reason in reasons.items()}
+        yield ends, [*left_out.usable(given, places)]
+    left_out.tell()
 
 
 def _path(kind: str | None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`textvae score`: quality and diversity of any text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,7 +104,7 @@ def _score_run(
 
 def _texts(
     file: str, references: Path | None, train: Path | None
-) -> tuple[list[str], list[str] | None, list[str] | None]:
+) -> tuple[Iterator[str], Iterator[str] | None, Iterator[str] | None]:
     """The texts, references and training text; paths that cannot be read are refused before any file is read."""
     if [file, str(references), str(train)].count(STDIN) > 1:
         raise RequestError("-: stdin can be read once; give the other text as a file")
@@ -156,20 +157,20 @@ def _name(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _read(reading: "Reading") -> list[str]:
-    """The sentences of a file or of stdin in their places: a blank line is an empty sentence.
+def _read(reading: "Reading") -> Iterator[str]:
+    """The sentences of a file or of stdin in their places, one at a time: a blank line is an empty sentence.
 
     Raises RequestError as `readers.read`.
     """
-    texts, blank = list[str](), 0
+    blank, told = 0, False
     for sentence in reading:
-        if not texts:
+        if not told:
             tell_notes(reading)
-        texts += [""] * (reading.blank - blank)
+            told = True
+        yield from repeat("", reading.blank - blank)
         blank = reading.blank
-        texts.append(sentence.text)
-    texts += [""] * (reading.blank - blank)
+        yield sentence.text
+    yield from repeat("", reading.blank - blank)
     if reading.blank:
         lines = "line, an empty sentence" if reading.blank == 1 else "lines, each an empty sentence"
         note(f"{plain(reading.name)}: {reading.blank:,} blank {lines}")
-    return texts

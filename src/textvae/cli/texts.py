@@ -110,22 +110,41 @@ def tell_notes(reading: "Reading | Pairs") -> None:
         note(plain(line))
 
 
-def usable(rows: Sequence[Item], reasons: Mapping[int, str], strict: bool, source: str) -> list[Item]:
-    """The rows but those, by their number, that there are reasons against; these are named, a few, and counted.
+class LeftOut:
+    """Rows that cannot be used, piece by piece: a few are named, all are counted, or the first is refused."""
 
-    Raises:
-        RequestError: for the first row that cannot be used if `strict`, and where none is left.
-    """
-    first = next(iter(reasons.values()), "")
-    if reasons and strict:
-        raise RequestError(first)
-    if len(reasons) == len(rows):
-        raise RequestError(f"{first}; none of the {len(rows):,} rows can be used" if len(rows) > 1 else first)
-    for reason in list(reasons.values())[:NAMED]:
-        note(plain(f"left out: {reason}"))
-    if reasons:
-        note(f"{plain(source)}: {len(reasons):,} of {len(rows):,} rows left out; --strict refuses them")
-    return [row for number, row in enumerate(rows) if number not in reasons]
+    def __init__(self, strict: bool, source: str) -> None:
+        self.strict, self.source = strict, source
+        self.rows, self.reasons, self.first = 0, 0, ""
+
+    def usable(self, rows: Sequence[Item], reasons: Mapping[int, str]) -> list[Item]:
+        """The rows but those, by their number, that there are reasons against.
+
+        Raises:
+            RequestError: for the first row that cannot be used if `strict`.
+        """
+        self.rows += len(rows)
+        for reason in reasons.values():
+            if self.strict:
+                raise RequestError(reason)
+            self.first = self.first or reason
+            self.reasons += 1
+            if self.reasons <= NAMED:
+                note(plain(f"left out: {reason}"))
+        return [row for number, row in enumerate(rows) if number not in reasons]
+
+    def tell(self) -> None:
+        """Note how many rows were left out, once all have been seen.
+
+        Raises:
+            RequestError: where none is left.
+        """
+        if self.reasons and self.reasons == self.rows:
+            raise RequestError(
+                f"{self.first}; none of the {self.rows:,} rows can be used" if self.rows > 1 else self.first
+            )
+        if self.reasons:
+            note(f"{plain(self.source)}: {self.reasons:,} of {self.rows:,} rows left out; --strict refuses them")
 
 
 def broken(trained: "Trained", texts: list[str]) -> list[str]:

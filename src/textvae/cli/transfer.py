@@ -1,5 +1,6 @@
 """`textvae transfer` and `transfer-curve`: texts moved along a direction of the latent space, and what that did."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,7 +8,7 @@ import typer
 
 from textvae.cli.decoding import decoding_options, described
 from textvae.cli.inspection import AsJson, RunFolder, Seed
-from textvae.cli.output import DASH, columns, document, note, number, plain, result, sentences
+from textvae.cli.output import DASH, columns, document, long_document, note, number, plain, result, sentences
 from textvae.cli.texts import Column, File, Texts, broken, read_noted, shown, streamed_texts
 from textvae.errors import RequestError
 
@@ -102,7 +103,9 @@ def transfer(
     """  # noqa: D301
     strengths = _strengths(strength)
 
+    from textvae.generate.codes import ROWS, encoded, in_pieces
     from textvae.generate.trained import load
+    from textvae.generate.transfer import moved
     from textvae.generate.transfer import save_direction as save
 
     rows_given = streamed_texts(texts, file, column)  # read once the direction is there
@@ -120,21 +123,34 @@ def transfer(
         moves = _from_labels(trained, _sides(labels, label, label_text, source, target))
     if save_direction is not None:
         save(save_direction, moves, trained.identity)
-    given = broken(trained, list(rows_given))
-    found = [shown(trained, trained.transfer(given, moves, each, decoding, seed)) for each in strengths]
+
+    def made() -> "Iterator[tuple[str, list[str]]]":
+        """Each text, and what it becomes at each strength."""
+        begin = 0
+        for codes, given in encoded(trained, (broken(trained, [text])[0] for text in rows_given), ROWS):
+            changed = [
+                trained.decode(moved(trained, codes, moves, each), decoding, seed, begin) for each in strengths
+            ]
+            yield from zip(given or (), map(list, zip(*changed, strict=True)), strict=True)
+            begin += len(codes)
+
     if as_json:
-        rows = [
-            {"text": text, "strength": each, "transfer": new}
-            for text, *made in zip(given, *found, strict=True)
-            for each, new in zip(strengths, made, strict=True)
-        ]
+        rows = (
+            {"text": text, "strength": each, "transfer": shown(trained, [new])[0]}
+            for text, changed in made()
+            for each, new in zip(strengths, changed, strict=True)
+        )
         about = {"decoding": described(decoding), "seed": seed, "direction_norm": _norm(moves)}
-        document({**about, "transfers": rows})
-    elif len(strengths) == 1:
-        sentences(found[0])
-    else:
-        made = zip(*found, strict=True)
-        sentences(f"{each:>4g}  {new}" for row in made for each, new in zip(strengths, row, strict=True))
+        long_document(about, "transfers", rows)
+        return
+    one = len(strengths) == 1
+    lines = (
+        shown(trained, [new])[0] if one else f"{each:>4g}  {shown(trained, [new])[0]}"
+        for _, changed in made()
+        for each, new in zip(strengths, changed, strict=True)
+    )
+    for some in in_pieces(lines, ROWS):
+        sentences(some)
 
 
 def transfer_curve(
@@ -274,33 +290,46 @@ def _apart(trained: "Trained", sides: tuple[list[str], list[str]], moves: "np.nd
     return separation(trained.encode(sides[0]), trained.encode(sides[1]), moves)
 
 
-def _labelled(path: Path, label: str | None, column: str | None) -> "list[Sentence]":
-    """The sentences of a file that have a label."""
+def _labelled(path: Path, label: str | None, column: str | None) -> "Iterator[Sentence]":
+    """The sentences of a file that have a label, one at a time."""
     if label is None:
         raise RequestError(f"{path}: which column is the label? Give --label NAME or NUMBER")
-    found = list(read_noted(path, column, label))
-    kept = [sentence for sentence in found if sentence.label]
-    if len(kept) < len(found):
-        note(plain(f"{path}: {len(found) - len(kept):,} sentences without a label left out"))
-    return kept
+    sentences = read_noted(path, column, label)
+
+    def kept() -> "Iterator[Sentence]":
+        left_out = 0
+        for sentence in sentences:
+            left_out += not sentence.label
+            if sentence.label:
+                yield sentence
+        if left_out:
+            note(plain(f"{path}: {left_out:,} sentences without a label left out"))
+
+    return kept()
 
 
 def _sides(
     path: Path, label: str | None, column: str | None, source: str, target: str
 ) -> tuple[list[str], list[str]]:
-    """The texts of a file labelled `source` and those labelled `target`."""
+    """The texts of a file labelled `source` and those labelled `target`; of a long file those of a sample."""
     from textvae.generate.transfer import by_label
+    from textvae.probing import MOST_LEARNED, drawn
 
-    rows = _labelled(path, label, column)
+    rows = drawn(_labelled(path, label, column), MOST_LEARNED, 0)
+    if len(rows) == MOST_LEARNED:
+        note(plain(f"{path}: {MOST_LEARNED:,} labelled sentences, drawn from all, make the direction"))
     return by_label([row.text for row in rows], [row.label or "" for row in rows], source, target, str(path))
 
 
 def _of_label(path: Path, label: str | None, column: str | None, wanted: str) -> "list[Sentence]":
     """The sentences of a file with one label."""
-    rows = _labelled(path, label, column)
-    kept = [row for row in rows if row.label == wanted]
+    kept, labels = list["Sentence"](), dict[str | None, None]()
+    for row in _labelled(path, label, column):
+        labels[row.label] = None
+        if row.label == wanted:
+            kept.append(row)
     if not kept:
-        known = ", ".join(map(repr, dict.fromkeys(row.label for row in rows)))
+        known = ", ".join(map(repr, labels))
         raise RequestError(f"{path}: no text has the label {wanted!r}; the labels are {known[:200]}")
     return kept
 
@@ -342,7 +371,7 @@ def _classifier(
     """A classifier trained on the texts of a file that are not known already, whatever their spacing."""
     from textvae.metrics.attributes import train_classifier
 
-    rows = _labelled(path, label, column)
+    rows = list(_labelled(path, label, column))
     used = set(_keys(known, tokenization))
     pairs = [(row.text, row.label or "") for row in rows]
     keys = _keys([row.text for row in rows], tokenization)

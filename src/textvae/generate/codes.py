@@ -43,7 +43,7 @@ def encoded(trained: Trained, texts: Iterable[str], rows: int = ROWS) -> Iterato
         RequestError: as `Trained.encode`.
     """
     total = Seen()
-    for some in _pieces(texts, rows):
+    for some in in_pieces(texts, rows):
         codes, seen = trained.encode_counted(some)
         total += seen
         yield Piece(codes, some)
@@ -240,7 +240,7 @@ def _npy_header(file: Any, rows: int, latent: int) -> None:
     npy.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (rows, latent)})
 
 
-def _pieces(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+def in_pieces(items: Iterable[Item], size: int = ROWS) -> Iterator[list[Item]]:
     """Lists of `size` items, the last of what is left; no item is taken before its list is asked for."""
     some: list[Item] = []
     for item in items:

@@ -91,8 +91,9 @@ def homotopies(
     decoding: Decoding = GREEDY,
     seed: int = 0,
     language_model: Trained | None = None,
+    begin: int = 0,
 ) -> list[Homotopy]:
-    """The path between each pair of codes, decoded side by side.
+    """The path between each pair of codes, decoded side by side; the first pair is number `begin`, from 0.
 
     `kind` as in `Trained.path`. With a `language_model` the texts' NLL is measured too.
 
@@ -102,13 +103,13 @@ def homotopies(
 
     Source: Bowman et al. 2016, section 6.3.
     """
-    for number, (a, b) in enumerate(ends, 1):
+    for number, (a, b) in enumerate(ends, begin + 1):
         if np.array_equal(a, b):
             raise RequestError(f"pair {number}: {EQUAL_ENDS}")
     codes = [trained.path(a, b, steps, kind) for a, b in ends]
     if not codes:
         return []
-    texts = trained.decode(np.concatenate(codes), decoding, seed)
+    texts = trained.decode(np.concatenate(codes), decoding, seed, begin * steps)
     nll = None if language_model is None else language_model.nll(texts)
     found = []
     for number, path in enumerate(codes):

@@ -1,6 +1,6 @@
 """How well a model reconstructs the sentences of a split from their codes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,7 +41,7 @@ def reconstruction_scores(
     split: str = "test",
     metrics: Sequence[str] = RECONSTRUCTION,
     how: How = PLAIN,
-    training: Sequence[str] | None = None,
+    training: Iterable[str] | None = None,
 ) -> dict[str, dict[str, Score]]:
     """The scores of greedy reconstructions from the posterior means, by the length of the sentence, and of all.
 

@@ -46,18 +46,18 @@ def posterior_draws(
 
 
 def tail_draws(
-    trained: Trained, n: int, seed: int = 0, bound: float | None = None
+    trained: Trained, n: int, seed: int = 0, bound: float | None = None, begin: int = 0
 ) -> Float32[np.ndarray, "n latent"]:
     """`n` draws of a standard normal prior, all sent by one random linear map towards its tails.
 
-    The draws are those of `Trained.draw`, the map is `tail_map` of the same seed.
+    The draws are those of `Trained.draw`, numbers `begin` and up, the map is `tail_map` of the same seed.
 
     Raises:
         RequestError: for another prior, a negative n, and as `tail_map`.
 
     Source: Bowman et al. 2016, section 6.1 and Table 6.
     """
-    codes = trained.draw(n, seed)  # refuses a language model
+    codes = trained.draw(n, seed, begin)  # refuses a language model
     if not isinstance(trained.model.prior, StandardNormal):
         name = trained.run.settings.model.prior.name
         raise RequestError(
