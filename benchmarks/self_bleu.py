@@ -36,7 +36,7 @@ def ours(texts: list[str]) -> np.ndarray:
 
 def brute(texts: list[str], rows: int) -> np.ndarray:
     """Self-BLEU-4 of the first sentences."""
-    sentences = tokenized(texts)
+    sentences = list(tokenized(texts))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = [nltk_sentence_bleu(sentences[:i] + sentences[i + 1 :], sentences[i]) for i in range(rows)]
