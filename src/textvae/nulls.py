@@ -63,8 +63,8 @@ def reasons(run: Run, report: dict[str, Any], unbounded: str | None) -> dict[str
     found = first_reasons(told, [name for name, value in report.items() if value is None])
     bounds = report.get("information_bounds") or {}
     for name in (name for name, value in bounds.items() if value is None and name != "reason"):
-        why = bounds["reason"] if name == "holds" else found.get(name)  # its own reason is that of `holds`
-        found[f"information_bounds.{name}"] = why or "not finite"
+        known = bounds["reason"] if name == "holds" else found.get(name)  # its own reason is that of `holds`
+        found[f"information_bounds.{name}"] = known or "not finite"
     return found | ({"information_bounds": unbounded} if unbounded else {})
 
 
