@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 
 from textvae.batches import (
     EOS,
@@ -293,7 +294,6 @@ def test_requests_that_cannot_be_met(tmp_path):
     refused("no sentence to learn a vocabulary from", {"train": []}, valid=0.0, test=0.0)
     refused("the valid split came out empty; .* data.split.valid", {"train": ["a"] * 9}, valid=0.01, test=0.0)
     refused("of 500 sentences 1 are different, and equal ones share a split", {"train": ["A  b", "a b"] * 250})
-    refused("sentence 2: is a tuple, not a string", {"train": ["a", ("a", "b")]})
     refused(
         "data.max_length: 3 drops every sentence of valid, the shortest of which has 4 tokens; set at least 4",
         {"train": TRAIN, "valid": ["a b c d e", "a b c d"]},
@@ -422,3 +422,9 @@ def test_penn_treebank_has_its_published_counts(tmp_path):
     assert len(Tokenizer.load(tmp_path / "tokenizer.json")) == 9_998 + 4
     assert round(stores["test"].lengths.mean(), 2) == 21.92
     assert stores["train"].lengths.sum() == 929_589
+
+
+def test_a_pair_is_no_sentence(tmp_path):
+    with pytest.raises((RequestError, TypeCheckError)) as error:  # the latter where every call's types are checked
+        build(tmp_path / "store", {"train": ["a", ("a", "b")]})
+    assert isinstance(error.value, TypeCheckError) or str(error.value) == "sentence 2: is a tuple, not a string"

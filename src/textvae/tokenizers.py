@@ -144,7 +144,7 @@ class Tokenizer:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode(self, texts: Iterable[str]) -> list[list[int]]:
         """Token ids of each text in the model's order, without begin and end marks.
 
         A word of more than `LONGEST_WORD` characters is the unknown word; byte pairs of its pieces, which are that
@@ -163,7 +163,7 @@ class Tokenizer:
                 raise RequestError(_not_unicode(chunk, start)) from error
         return [ids[::-1] for ids in found] if self.right_to_left else found
 
-    def encode_lines(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode_lines(self, texts: Iterable[str]) -> list[list[int]]:
         """Token ids of pieces of running text: each line of a piece as `encode` gives it, end marks between them.
 
         Raises RequestError as `encode`.

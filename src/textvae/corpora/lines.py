@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from textvae.errors import RequestError
 
@@ -16,6 +16,19 @@ SAMPLE, _SAMPLE_CHARACTERS = 100, 1 << 20
 _LOOKED_AT = 8192  # bytes behind text that is not UTF-8
 
 Item = TypeVar("Item")
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """What lines are read from: an open binary file, a pipe, bytes in memory."""
+
+    def readline(self, size: int, /) -> bytes:
+        """The next line, or as much of it as the size allows; nothing at the end."""
+        ...
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes."""
+        ...
 
 
 def file_lines(path: Path) -> Iterator[tuple[str, int]]:
@@ -29,7 +42,7 @@ def file_lines(path: Path) -> Iterator[tuple[str, int]]:
         yield from decoded_lines(str(path), io.BufferedReader(gzip.GzipFile(fileobj=raw)) if gzipped else raw)
 
 
-def decoded_lines(name: str, stream: BinaryIO) -> Iterator[tuple[str, int]]:
+def decoded_lines(name: str, stream: Stream) -> Iterator[tuple[str, int]]:
     """Decoded lines of a stream with their numbers, from 1; a line ends in LF or CRLF, the last one perhaps not."""
     try:
         yield from _decoded(name, stream)
@@ -41,7 +54,7 @@ def decoded_lines(name: str, stream: BinaryIO) -> Iterator[tuple[str, int]]:
         raise RequestError(f"{name}: cannot be read: {error.strerror or error}") from error
 
 
-def _decoded(name: str, stream: BinaryIO) -> Iterator[tuple[str, int]]:
+def _decoded(name: str, stream: Stream) -> Iterator[tuple[str, int]]:
     offset = number = 0
     while line := stream.readline(LONGEST_LINE + 1):
         number += 1

@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from difflib import get_close_matches
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
-from textvae.corpora.lines import ahead, decoded_lines, file_lines, refuse_returns
+from textvae.corpora.lines import Stream, ahead, decoded_lines, file_lines, refuse_returns
 from textvae.corpora.tables import Row, cells_of, is_header, json_rows, no_column, other_width, short, table_rows
 from textvae.errors import RequestError
 
@@ -86,7 +86,7 @@ def read(path: Path | str, column: str | int | None = None, label: str | int | N
     return Reading(str(path), lambda told: _rows(path, column, label, told))
 
 
-def read_stream(stream: BinaryIO, name: str) -> Reading:
+def read_stream(stream: Stream, name: str) -> Reading:
     """The sentences of a stream of plain text, one a line, read as those of a file; errors call it by its `name`.
 
     Raises RequestError as `read`.
@@ -235,7 +235,7 @@ def _neighbour(path: Path) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def require_texts(texts: Iterable[str], name: str = "texts") -> list[str]:
+def require_texts(texts: object, name: str = "texts") -> list[str]:
     """Return texts, of a list, an array, a column of a table or the like, once they are found to be strings.
 
     Raises:
@@ -244,7 +244,7 @@ def require_texts(texts: Iterable[str], name: str = "texts") -> list[str]:
     return list(each_text(texts, name))
 
 
-def each_text(texts: Iterable[str], name: str = "texts") -> Iterator[str]:
+def each_text(texts: object, name: str = "texts") -> Iterator[str]:
     """Return an iterator over texts that refuses what is no string when it is reached.
 
     Raises:

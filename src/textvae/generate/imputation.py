@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -45,7 +45,7 @@ class Template(NamedTuple):
 
 def impute(
     trained: Trained,
-    texts: Sequence[str],
+    texts: Iterable[str],
     size: int | None = None,
     rounds: int = 3,
     last: float | None = None,

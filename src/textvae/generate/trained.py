@@ -1,7 +1,7 @@
 """A trained model as people use it: texts to codes, codes to texts, samples, and paths between sentences."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -69,7 +69,7 @@ class Trained:
         """The SHA-256 of the weights, which files of codes and directions carry."""
         return file_digest(self.run.folder / "model.safetensors")
 
-    def posterior(self, texts: Sequence[str]) -> Posterior | None:
+    def posterior(self, texts: Iterable[str]) -> Posterior | None:
         """q(z|x) of each text, in their order, on the CPU; its `mean` is (n, latent). None without texts.
 
         What is random in a posterior itself, such as the components of a semi-implicit one, is drawn once, the same
@@ -83,7 +83,7 @@ class Trained:
         """
         return self._posterior(self.read(texts))
 
-    def encode(self, texts: Sequence[str]) -> Float32[np.ndarray, "n latent"]:
+    def encode(self, texts: Iterable[str]) -> Float32[np.ndarray, "n latent"]:
         """The code of each text, in their order: the mean of its posterior.
 
         Raises:
@@ -91,7 +91,7 @@ class Trained:
         """
         return self._means(texts).numpy()
 
-    def encode_counted(self, texts: Sequence[str]) -> tuple[Float32[np.ndarray, "n latent"], Seen]:
+    def encode_counted(self, texts: Iterable[str]) -> tuple[Float32[np.ndarray, "n latent"], Seen]:
         """The codes of texts as `encode` gives them, and what is to be warned of, without a warning.
 
         Raises:
@@ -151,7 +151,7 @@ class Trained:
 
     def reconstruct(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str],
         decoding: Decoding = GREEDY,
         sample_posterior: bool = False,
         seed: int = 0,
@@ -163,11 +163,12 @@ class Trained:
         """
         from textvae.generate.sources import posterior_draws  # not above: it works on this class
 
+        texts = require_texts(texts)
         z = torch.tensor(posterior_draws(self, texts, 1, seed)[:, 0]) if sample_posterior else self._means(texts)
         return self._texts(z, decoding, seed)
 
     def impute(
-        self, texts: str | Sequence[str], size: int | None = None, rounds: int = 3, last: float | None = None
+        self, texts: str | Iterable[str], size: int | None = None, rounds: int = 3, last: float | None = None
     ) -> list[str]:
         """Texts with their gaps filled: `___` is one missing word, `___*3` three; or of each its `last` share.
 
@@ -179,7 +180,7 @@ class Trained:
         given = [texts] if isinstance(texts, str) else texts  # impute refuses what is no list of texts
         return [found.text for found in impute(self, given, size, rounds, last)]
 
-    def nll(self, texts: Sequence[str]) -> Float64[np.ndarray, " n"]:
+    def nll(self, texts: Iterable[str]) -> Float64[np.ndarray, " n"]:
         """-log p(text) of each text by a language model, in nats, end mark counted: exact, and finite.
 
         Texts are scored as a whole, also those longer than the ones that the model was trained on. Words that it
@@ -199,7 +200,7 @@ class Trained:
         return found.numpy()
 
     def direction(
-        self, sources: str | Sequence[str], targets: str | Sequence[str]
+        self, sources: str | Iterable[str], targets: str | Iterable[str]
     ) -> Float32[np.ndarray, " latent"]:
         """The mean code of `targets` less that of `sources`, one text or many on either side.
 
@@ -212,7 +213,7 @@ class Trained:
 
     def transfer(
         self,
-        texts: str | Sequence[str],
+        texts: str | Iterable[str],
         direction: ArrayLike,
         strength: float = 1.0,
         decoding: Decoding = GREEDY,
@@ -322,7 +323,7 @@ class Trained:
                 assert posterior is not None
                 yield batch.index, posterior
 
-    def _means(self, texts: Sequence[str]) -> Float[Tensor, "n latent"]:
+    def _means(self, texts: Iterable[str]) -> Float[Tensor, "n latent"]:
         """The posterior means of texts."""
         return self.means_of(self.read(texts))
 
@@ -382,7 +383,7 @@ class Trained:
     def _written(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids) if self.window is None else self.tokenizer.decode_lines(ids)
 
-    def read(self, texts: Sequence[str]) -> list[list[int]]:
+    def read(self, texts: Iterable[str]) -> list[list[int]]:
         """The tokens of texts to be encoded, with a warning if texts were cut or are unknown.
 
         Raises:
@@ -401,7 +402,7 @@ class Trained:
         """
         return not self.token_ids([text])[1].unknown
 
-    def token_ids(self, texts: Sequence[str]) -> tuple[list[list[int]], Seen]:
+    def token_ids(self, texts: Iterable[str]) -> tuple[list[list[int]], Seen]:
         """The tokens of texts as the model reads them, brought to the form that the training text had.
 
         Then how many were too long and cut, and how many have no known word. End marks are among the tokens.

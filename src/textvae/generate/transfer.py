@@ -1,7 +1,7 @@
 """Attribute transfer: directions in the latent space that stand for an attribute, and texts moved along them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def direction(
-    trained: "Trained", sources: str | Sequence[str], targets: str | Sequence[str]
+    trained: "Trained", sources: str | Iterable[str], targets: str | Iterable[str]
 ) -> Float32[np.ndarray, " latent"]:
     """What has to be added to a code to turn what `sources` are into what `targets` are.
 

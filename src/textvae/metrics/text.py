@@ -1,11 +1,11 @@
 """How many sentences are different, compared as they are written; what counts words is in `diversity.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from textvae.corpora.readers import require_texts
 
 
-def distinct(sentences: Sequence[str]) -> int:
+def distinct(sentences: Iterable[str]) -> int:
     """Number of different sentences.
 
     >>> distinct(["good food", "bad food", "good food"])
