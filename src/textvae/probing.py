@@ -158,9 +158,9 @@ def file_labels(
     if label is None:
         raise RequestError(f"--file {file}: name the column of the label with --label")
     parts = []
-    for path in (file,) if test_file is None else (file, test_file):
+    for number, path in enumerate((file,) if test_file is None else (file, test_file)):
         reading = readers.read(path, column, label)
-        found = drawn(reading, MOST_LEARNED, seed)
+        found = drawn(reading, MOST_LEARNED, seed, number)
         if tell is not None:
             tell(reading)
         ids, seen = trained.token_ids([sentence.text for sentence in found])
@@ -182,12 +182,14 @@ def file_labels(
     return _labelled(label, *parts[0], *parts[1])
 
 
-def drawn(sentences: Iterable[Sentence], most: int, seed: int) -> list[Sentence]:
+def drawn(sentences: Iterable[Sentence], most: int, seed: int, number: int = 0) -> list[Sentence]:
     """All sentences, or of more than `most` that many, each as likely as any other, in their order.
+
+    Draws of several files, each of its `number`, are independent.
 
     Source: Vitter 1985, "Random sampling with a reservoir", algorithm R.
     """
-    random, kept = np.random.default_rng([seed, 9]), list[tuple[int, Sentence]]()
+    random, kept = np.random.default_rng([seed, 9, number]), list[tuple[int, Sentence]]()
     for number, sentence in enumerate(sentences):
         if number < most:
             kept.append((number, sentence))

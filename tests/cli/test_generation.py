@@ -6,6 +6,7 @@ import textvae
 from textvae.cli.decoding import OPTIONS
 from textvae.generate.decoding import Decoding
 from textvae.generate.sources import posterior_draws, tail_draws, volume_preserving_bound
+from textvae.parts.noise import mixed
 
 from .conftest import call, refused
 
@@ -166,6 +167,22 @@ def test_posterior_samples_stand_under_their_sentence(run):
     assert shown[5] == "" and shown[6] == f"input     {texts[1]}" and len(shown) == 11
 
 
+def test_texts_of_posterior_samples_have_random_numbers_of_their_own(run):
+    """Not those that the means are decoded with; and fewer texts of a sentence are the first of more."""
+    texts, way = ["the food was very good .", "a phone"], Decoding("sample")
+
+    def rows(samples: int) -> list[dict]:
+        asked = ("--samples", samples, "--seed", 2, "--decode", "sample", "--json")
+        return json.loads(call("reconstruct", run, *texts, *asked).stdout)["reconstructions"]
+
+    trained, three, two = textvae.load(run), rows(3), rows(2)
+    codes = posterior_draws(trained, texts, 3, seed=2)
+    for i, row in enumerate(three):
+        assert row["samples"] == trained.decode(codes[i], way, mixed(2, i)) != trained.decode(codes[i], way, 2)
+        assert two[i]["samples"] == row["samples"][:2]
+    assert [row["reconstruction"] for row in three] == trained.reconstruct(texts, way, seed=2)
+
+
 def test_tail_samples_are_those_of_the_library(run):
     trained = textvae.load(run)
     found = lines(call("sample", run, "-n", 30, "--tail", "0.7", "--seed", 4))
@@ -196,6 +213,14 @@ def test_the_n_best_of_each_code(run, language_model):
         call("sample", run, "--decode", "beam", "--beam", 2, "--n-best", 3), "n_best = 3: must be 1 to 2"
     )
     assert refused(call("reconstruct", run, "a", "--samples", 2, *way), "--samples 2", "not both")
+
+
+@pytest.mark.parametrize("command", ["sample", "reconstruct", "evaluate", "sensitivity", "probe"])
+def test_seeds_that_no_generator_takes(run, command):
+    for seed in (-1, 2**63, 10**45):
+        done = call(command, run, "--seed", seed)
+        assert done.exit_code == 2 and "Invalid value for '--seed'" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_every_command_that_decodes_has_the_same_options(run):

@@ -7,7 +7,7 @@ import torch
 
 from textvae import probing
 from textvae.corpora import readers
-from textvae.generate.trained import Trained
+from textvae.generate.trained import Trained, load
 
 from .conftest import SMALL, _trained, assigned, call, refused
 
@@ -124,6 +124,15 @@ def test_of_a_long_file_some_sentences_are_drawn_each_as_likely_as_another(run, 
         assert chosen == sorted(set(chosen)) and len(chosen) == 4
         times[chosen] += 1
     assert abs(times / 2000 - 0.4).max() < 4 * (0.4 * 0.6 / 2000) ** 0.5
+
+
+def test_what_is_tested_on_is_drawn_apart_from_what_is_learned_from(run, labelled, monkeypatch):
+    """Of a file and itself both draws have as many lines in common as chance makes."""
+    monkeypatch.setattr(probing, "MOST_LEARNED", 40)
+    total = len(labelled.read_text().splitlines()) - 1
+    given = probing.file_labels(load(run), "number", labelled, labelled)
+    train, test = map(set, given.labels["number"])
+    assert len(train) == len(test) == 40 and len(train & test) < 2 * 40 * 40 / total
 
 
 def test_the_attributes_of_the_grammar(tmp_path, monkeypatch):

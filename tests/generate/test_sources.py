@@ -38,6 +38,16 @@ def test_tail_draws_are_the_priors_draws_through_one_map(vae):
     assert np.linalg.matrix_rank(codes) == 4 and not np.array_equal(there, tail_map(4, 4, 0.1))
 
 
+def test_the_map_into_the_tails_is_independent_of_every_draw_that_it_maps():
+    """Over seeds, the codes of one number have a mean of 0 and the deviation c root(latent / 3)."""
+    latent, codes = 32, []
+    for seed in range(200):
+        codes.append(sentence_noise(seed, torch.arange(5))(1, latent)[0] @ tail_map(latent, seed, 1.0).T)
+    standard = torch.stack(codes) / (latent / 3) ** 0.5
+    assert standard.mean(0).abs().max() < 5 / 200**0.5
+    torch.testing.assert_close(standard.std(0), torch.ones(5, latent), rtol=0, atol=0.25)
+
+
 @pytest.mark.parametrize("latent", [2, 16, 64])
 def test_the_chosen_bound_keeps_volumes_on_average_and_stretches_some_directions(latent):
     """The paper: approximately volume-preserving, some eigenspaces stretched by up to a factor of 4."""

@@ -57,7 +57,7 @@ def describe(
 def make(
     file: Annotated[Path, typer.Argument(metavar="FILE.tsv", help="The table to write.", show_default=False)],
     count: Annotated[int, typer.Option("-n", min=1, help="How many reviews.")] = 24_000,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, other reviews.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Another seed, other reviews.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE where it is there already.")] = False,
 ) -> None:
     """Write made-up product reviews with their attributes, a table to try things on.

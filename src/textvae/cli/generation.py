@@ -112,6 +112,7 @@ def reconstruct(
     from textvae.generate.codes import ROWS, encoded, in_pieces
     from textvae.generate.sources import posterior_draws
     from textvae.generate.trained import load
+    from textvae.parts.noise import mixed
 
     if samples and n_best:
         raise RequestError(f"--samples {samples}: texts of samples or the n best of the mean, not both")
@@ -132,7 +133,8 @@ def reconstruct(
             for place, (text, new) in enumerate(zip(given or (), found, strict=True)):
                 row: dict[str, Any] = {"text": text, "reconstruction": new}
                 if drawn is not None:
-                    row["samples"] = trained.decode(drawn[place], decoding, seed, (begin + place) * samples)
+                    # By a seed of the text's own: not by the random numbers that the means are decoded with.
+                    row["samples"] = trained.decode(drawn[place], decoding, mixed(seed, begin + place))
                 yield row
             begin += len(codes)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from textvae.cli.inspection import table
+from textvae.cli.inspection import Seed, table
 from textvae.cli.output import leading, note, plain, result
 from textvae.cli.progress import Bar, Bars, TrainingProgress, validation_line
 from textvae.errors import RequestError
@@ -155,7 +155,7 @@ def quickstart(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the runs and the report go.")] = Path(
         "runs/quickstart"
     ),
-    seed: Annotated[int, typer.Option(min=0, help="The seed of everything random.")] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Train a VAE that collapses and one that does not.
 

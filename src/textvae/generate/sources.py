@@ -15,8 +15,8 @@ from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.priors import StandardNormal
 from textvae.scores import evaluating, on
 
-# Keeps the map into the tails apart from the codes that it maps, which are drawn from (seed, number).
-_STREAM = 2
+# Keeps the map into the tails apart from the codes that it maps, drawn from (seed, number): no number is below 0.
+_STREAM = -2
 
 
 def posterior_draws(
