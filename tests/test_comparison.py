@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 import textvae
 from textvae.comparison import compare, figures
 from textvae.comparison.members import unique_names
-from textvae.comparison.rows import SCORED, flattened, group_names, is_vanilla, method
+from textvae.comparison.methods import flattened, is_vanilla, method
+from textvae.comparison.rows import SCORED, group_names
 from textvae.comparison.tables import DASH, escaped, inert, markdown
 from textvae.data import open_corpus
 from textvae.errors import RequestError, WorkError

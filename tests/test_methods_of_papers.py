@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from textvae.combinations import combination_problems
-from textvae.comparison.rows import method as described
+from textvae.comparison.methods import method as described
 from textvae.model import build
 from textvae.objective import load_settings, methods
 from textvae.schedules import Constant, Cyclical, Linear

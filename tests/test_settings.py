@@ -12,7 +12,7 @@ from textvae import settings as s
 from textvae.errors import RequestError
 from textvae.objective import load_settings, methods
 from textvae.settings import Settings, merge, override, parse, read_document
-from textvae.settings.tables import Scale
+from textvae.settings.posteriors import Scale
 from textvae.terms import TERMS
 
 # The example of the design document: names that are a contract.

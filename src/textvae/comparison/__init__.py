@@ -10,7 +10,8 @@ from typing import Any
 
 from textvae.comparison import figures, tables
 from textvae.comparison.members import Member, Progress, members, opened, same_folder
-from textvae.comparison.rows import Row, check_names, differences, rows_of
+from textvae.comparison.methods import differences
+from textvae.comparison.rows import Row, check_names, rows_of
 from textvae.errors import RequestError
 from textvae.files import replacing, write_json, write_text, writing
 

@@ -1,7 +1,6 @@
 """A trained model as people use it: texts to codes, codes to texts, samples, and paths between sentences."""
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -11,12 +10,12 @@ from jaxtyping import Float, Float32, Float64
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from textvae.corpora.readers import one_line, require_texts
+from textvae.corpora.readers import require_texts
 from textvae.errors import RequestError
 from textvae.evaluate import model_of
 from textvae.files import file_digest
 from textvae.generate.decoding import Decoding, beams, generate
-from textvae.generate.reading import Seen, batches, encoded_together, unknown
+from textvae.generate.reading import Reader, Seen, batches, codes_of, encoded_together, one_code
 from textvae.model import TextVAE
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import Posterior, joined, mapped
@@ -32,9 +31,6 @@ SCORED = 4096
 GREEDY = Decoding()
 PATHS = ("linear", "spherical")
 UNKNOWN_ENDS = "the model knows no word of either, so there is no path; give sentences with words that it knows"
-# A line break with all white space around it, since lines of training text have none outside and are never blank.
-# It begins where the white space does, so that long stretches of it take no longer than other text.
-_LINE_BREAK = re.compile(r"(?<!\s)\s*[\r\n]\s*")
 
 
 def load(folder: Path | str) -> "Trained":
@@ -63,6 +59,7 @@ class Trained:
         self.latent = run.settings.model.latent
         self.window = run.settings.data.window
         self.max_length = self.window or run.settings.data.max_length
+        self._reader = Reader(self.tokenizer, self.max_length, windows=self.window is not None)
 
     @cached_property
     def identity(self) -> str:
@@ -113,7 +110,7 @@ class Trained:
             RequestError: for codes of another shape or not finite, and by a language model, which has none.
         """
         self._prior()
-        return self._texts(self._codes(z), decoding, seed, begin=begin)
+        return self._texts(codes_of(z, self.latent), decoding, seed, begin=begin)
 
     def n_best(
         self, z: ArrayLike | Tensor | None, decoding: Decoding, n: int, rows: int = 1
@@ -129,7 +126,7 @@ class Trained:
             raise RequestError(f"n_best = {n}: {decoding.name} decoding finds one text; decode by 'beam'")
         if not 1 <= n <= decoding.beam:
             raise RequestError(f"n_best = {n}: must be 1 to {decoding.beam}, the size of the beam")
-        codes = None if z is None or self.model.prior is None else self._codes(z)
+        codes = None if z is None or self.model.prior is None else codes_of(z, self.latent)
         with evaluating(self.model):
             model, end, length = self.model, self.window is None, decoding.max_length or self.max_length
             found = beams(model.decoder, codes, decoding, length, rows=rows, code=model.code, end=end)
@@ -194,7 +191,7 @@ class Trained:
         texts = require_texts(texts)
         found = torch.zeros(len(texts), dtype=torch.float64)
         with evaluating(self.model):
-            for batch in batches([[*ids, EOS] for ids in self._sentences(texts)], SCORED):
+            for batch in batches([[*ids, EOS] for ids in self._reader.lines(texts)], SCORED):
                 log_px = self.model.log_px(on(self.model.device, batch), None)
                 found[batch.index] = -log_px.double().sum(-1)[0].cpu()
         return found.numpy()
@@ -410,36 +407,11 @@ class Trained:
         Raises:
             RequestError: for an empty text, and one that is no text.
         """
-        texts = require_texts(texts)
-        sentences = self._sentences(texts) if self.window is None else self._pieces(texts)
-        for number, ids in enumerate(sentences):
-            if not ids:
-                raise RequestError(f"texts[{number}]: is empty; leave it out")
-        cut = sum(len(ids) > self.max_length for ids in sentences)
-        seen = Seen(len(sentences), cut, sum(map(unknown, sentences)))
-        if self.window is not None:
-            return [ids[: self.window] for ids in sentences], seen
-        return [[*self.tokenizer.beginning(ids, self.max_length), EOS] for ids in sentences], seen
+        return self._reader.read(texts)
 
     def warn_of(self, seen: Seen, level: int = 3) -> None:
         """Warn, `level` calls up, if some texts were cut because they are too long, or have no known word."""
         seen.warn(self.max_length, f"data.{'max_length' if self.window is None else 'window'}", level + 1)
-
-    def _sentences(self, texts: Sequence[str]) -> list[list[int]]:
-        return self.tokenizer.encode([one_line(text) for text in texts])
-
-    def _pieces(self, texts: Sequence[str]) -> list[list[int]]:
-        return self.tokenizer.encode_lines([_LINE_BREAK.sub("\n", text) for text in texts])
-
-    def _codes(self, z: ArrayLike | Tensor, name: str = "z") -> Float[Tensor, "n latent"]:
-        """Codes as a tensor of their own, once they are found to be codes of this model."""
-        codes = _array(z, name)
-        if codes.ndim != 2 or codes.shape[1] != self.latent:
-            raise RequestError(f"{name}: has shape {codes.shape}; codes of shape (n, {self.latent}) are expected")
-        bad = np.flatnonzero(~np.isfinite(codes).all(axis=1))
-        if len(bad):
-            raise RequestError(f"{name}[{bad[0]}]: holds a number that is not finite")
-        return torch.tensor(codes)
 
     def end(self, end: str | ArrayLike | Tensor, name: str) -> Float[Tensor, " latent"]:
         """One end of a path: the code itself, alone or as the only one of an array, or that of a text.
@@ -449,14 +421,4 @@ class Trained:
         """
         if isinstance(end, str):
             return self._means([end])[0]
-        code = _array(end, name)
-        if code.shape not in ((self.latent,), (1, self.latent)):
-            raise RequestError(f"{name}: has shape {code.shape}; a text or one code of {self.latent} is expected")
-        return self._codes(code.reshape(1, -1), name)[0]
-
-
-def _array(value: ArrayLike | Tensor, name: str) -> Float32[np.ndarray, "..."]:
-    try:
-        return np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=np.float32)
-    except (TypeError, ValueError):
-        raise RequestError(f"{name}: is not an array of numbers") from None
+        return one_code(end, self.latent, name)

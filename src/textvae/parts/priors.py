@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from textvae.parts.noise import Noise
-from textvae.settings import tables
+from textvae.settings import posteriors as tables
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from textvae.parts.posteriors import DiagonalGaussian, Expectation, Rate
 from textvae.parts.priors import Prior
-from textvae.settings.tables import Refined
+from textvae.settings.posteriors import Refined
 
 # The negative bound of each sentence in nats for parameters of shape (sample, batch, 2 latent).
 Nats = Callable[[Tensor], Tensor]

@@ -1,4 +1,4 @@
-"""Settings of a run: `tables` says what there is, `documents` reads TOML into it."""
+"""Settings of a run: `tables`, `architectures` and `posteriors` say what there is, `documents` reads TOML."""
 
 from textvae.settings.architectures import (
     ByteNetDecoder,
@@ -15,44 +15,46 @@ from textvae.settings.architectures import (
     TransformerEncoder,
 )
 from textvae.settings.documents import did_you_mean, fitted, merge, override, parse, read_document
-from textvae.settings.tables import (
-    Adam,
-    AdamW,
-    Aggressive,
+from textvae.settings.posteriors import (
     Amortized,
     BatchNormPosterior,
-    Data,
-    Decay,
     DeltaPosterior,
-    Feedforward,
     GaussianPosterior,
     IafPosterior,
     Inference,
-    Joint,
     MixturePosterior,
     MixturePrior,
-    Model,
     MultiStepPosterior,
-    Optimizer,
-    Phase,
     PlanarPosterior,
-    Plateau,
     PointPosterior,
     Posterior,
     Prior,
     RadialPosterior,
     Refined,
     SemiImplicitPosterior,
+    StandardNormalPrior,
+    UniformSpherePrior,
+    VampPrior,
+    VmfPosterior,
+)
+from textvae.settings.tables import (
+    Adam,
+    AdamW,
+    Aggressive,
+    Data,
+    Decay,
+    Feedforward,
+    Joint,
+    Model,
+    Optimizer,
+    Phase,
+    Plateau,
     Settings,
     Sgd,
     Split,
-    StandardNormalPrior,
     Tokenizer,
     Train,
-    UniformSpherePrior,
     Update,
-    VampPrior,
-    VmfPosterior,
 )
 
 __all__ = [

@@ -14,7 +14,7 @@ from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import DiagonalGaussian, GaussianPosterior, gaussian_kl, joined, mapped
 from textvae.parts.posteriors.gaussian import positive
 from textvae.parts.priors import StandardNormal
-from textvae.settings.tables import Scale
+from textvae.settings.posteriors import Scale
 
 seeds = st.integers(0, 2**31)
 

@@ -25,7 +25,7 @@ from textvae.parts.posteriors.posterior import (
 from textvae.parts.posteriors.radial import RadialPosterior
 from textvae.parts.posteriors.semi_implicit import SemiImplicit, SemiImplicitPosterior
 from textvae.parts.posteriors.vmf import VmfPosterior, VonMisesFisher
-from textvae.settings import tables
+from textvae.settings import posteriors as tables
 
 __all__ = [
     "BatchNormPosterior",

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from textvae.parts.gather import gathered
 from textvae.parts.noise import Noise
 from textvae.parts.posteriors.gaussian import DiagonalGaussian, positive
-from textvae.settings.tables import Scale
+from textvae.settings.posteriors import Scale
 
 # Added to variances. The usual 1e-5 of batch normalisation would take the bound on the KL away: an encoder of small
 # first weights gives means of a variance of 1e-8, which then stay collapsed below it.

@@ -12,7 +12,7 @@ from textvae.parts.noise import Noise
 from textvae.parts.posteriors.aggregate import aggregated_log_prob
 from textvae.parts.posteriors.posterior import ENTRIES, Expectation, Rate
 from textvae.parts.priors import Prior, StandardNormal
-from textvae.settings.tables import Scale
+from textvae.settings.posteriors import Scale
 
 
 def gaussian_kl(mean: Float[Tensor, "*any"], std: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from textvae.parts.noise import Noise
 from textvae.parts.posteriors.flows import Flowed
 from textvae.parts.posteriors.gaussian import positive
-from textvae.settings.tables import Scale
+from textvae.settings.posteriors import Scale
 
 # Added to the gates' inputs: at first a flow changes its code little. The paper says +1 or +2.
 OPEN = 1.5

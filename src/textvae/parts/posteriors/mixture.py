@@ -13,7 +13,7 @@ from textvae.parts.posteriors.aggregate import aggregated_log_prob
 from textvae.parts.posteriors.gaussian import positive
 from textvae.parts.posteriors.posterior import ENTRIES, Expectation, Rate
 from textvae.parts.priors import Prior, chosen
-from textvae.settings.tables import Scale
+from textvae.settings.posteriors import Scale
 
 # Standard deviation of what is added to the components' first means, so that they differ from the start.
 SPREAD = 0.3

@@ -11,7 +11,7 @@ from textvae.parts.noise import Noise
 from textvae.parts.posteriors.gaussian import gaussian_kl, positive
 from textvae.parts.posteriors.posterior import Rate
 from textvae.parts.priors import Prior, StandardNormal
-from textvae.settings.tables import Scale
+from textvae.settings.posteriors import Scale
 
 # Pairs of a code and a posterior whose steps a mixture takes at once.
 PAIRS, PAIRS_GPU = 1 << 13, 1 << 18

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from textvae.parts.noise import Noise
 from textvae.parts.posteriors.flows import Flowed
 from textvae.parts.posteriors.gaussian import positive
-from textvae.settings.tables import Scale
+from textvae.settings.posteriors import Scale
 
 # Newton steps at most: each takes off a third at least, where the slope nearly vanishes.
 STEPS = 100

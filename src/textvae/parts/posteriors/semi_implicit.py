@@ -12,7 +12,7 @@ from textvae.parts.posteriors.aggregate import aggregated_log_prob
 from textvae.parts.posteriors.gaussian import positive
 from textvae.parts.posteriors.posterior import ENTRIES, Expectation, Rate
 from textvae.parts.priors import Prior
-from textvae.settings.tables import Scale
+from textvae.settings.posteriors import Scale
 
 # Components of a sentence in evaluation where K = 0: the mean of its posterior is told from all of them.
 ALONE = 50
