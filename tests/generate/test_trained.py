@@ -267,7 +267,7 @@ def test_texts_are_cut_at_the_greatest_length_that_is_asked_for(model, decoding)
     assert max(len(text.split()) for text in longer) > model.max_length
     cut = [" ".join(text.split()[: model.max_length]) for text in longer]
     assert model.sample(40, seed=3) == cut
-    with pytest.raises(RequestError, match="max_length = 3: must be 5 or more"):
+    with pytest.raises(RequestError, match="min_length = 5: no text has more than 3 words"):
         model.sample(1, decoding=Decoding(min_length=5, max_length=3))
 
 

@@ -90,25 +90,21 @@ def interpolate(
         pieces = _ends_of_rows(trained, pairs, column_a, column_b, strict)
     else:
         sentences = (a, b) if a is not None and b is not None else None
-        pieces = iter([_ends(trained, sentences, count if prior else 0, codes, seed)])
+        pieces = iter([(0, *_ends(trained, sentences, count if prior else 0, codes, seed))])
 
-    def paths() -> "Iterator[tuple[tuple[str, str] | None, Homotopy]]":
-        begin = 0
-        for ends, given in pieces:
-            yield from zip(
-                given, homotopies(trained, ends, steps, kind, decoding, seed, scorer, begin), strict=True
-            )
-            begin += len(ends)
-
+    found = (
+        pair
+        for begin, ends, given in pieces
+        for pair in zip(given, homotopies(trained, ends, steps, kind, decoding, seed, scorer, begin), strict=True)
+    )
     if as_json:
         rows = (
-            {**({} if texts is None else {"a": texts[0], "b": texts[1]}), **one.document()}
-            for texts, one in paths()
+            {**({} if texts is None else {"a": texts[0], "b": texts[1]}), **one.document()} for texts, one in found
         )
         long_document({"decoding": described(decoding), "seed": seed, **_path(kind)}, "paths", rows)
         return
     several = pairs is not None or codes is not None or count > 1
-    for place, (_, one) in enumerate(paths(), 1):
+    for place, (_, one) in enumerate(found, 1):
         result(("\n" if place > 1 else "") + _block(trained, one))
         note(f"{f'path {place}: ' if several else ''}{smooth(one)}")
 
@@ -281,22 +277,25 @@ def _ends(
 
 def _ends_of_rows(
     trained: "Trained", file: str, a: str | None, b: str | None, strict: bool
-) -> "Iterator[tuple[Ends, list[tuple[str, str] | None]]]":
-    """The ends of paths as codes and as texts, of the rows of a file that can be used: some rows at a time."""
+) -> "Iterator[tuple[int, Ends, list[tuple[str, str] | None]]]":
+    """The ends of paths as codes and as texts, of the rows of a file that can be used: some rows at a time.
+
+    Before them stands how many came before.
+    """
     from textvae.corpora.readers import read_pairs
     from textvae.generate.codes import in_pieces
     from textvae.generate.paths import usable_ends
 
     reading, left_out = read_pairs(file, a, b), LeftOut(strict, file)
-    told = False
+    begin = 0
     for rows in in_pieces(reading, PAIRS):
-        if not told:
+        if not left_out.rows:
             tell_notes(reading)
-            told = True
         given = [(first, last) for first, last in (broken(trained, [one, other]) for one, other, _ in rows)]
         ends, reasons = usable_ends(trained, given)
         places = {row: f"{file}:{rows[row][2]}: {reason}" for row, reason in reasons.items()}
-        yield ends, [*left_out.usable(given, places)]
+        yield begin, ends, [*left_out.usable(given, places)]
+        begin += len(ends)
     left_out.tell()
 
 

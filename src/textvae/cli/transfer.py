@@ -110,17 +110,7 @@ def transfer(
 
     rows_given = streamed_texts(texts, file, column)  # read once the direction is there
     trained = load(run)
-    if direction is not None:
-        moves = _from_file(trained, direction, {"--from": source, "--to": target, "--labels": labels})
-    elif (source is None) != (target is None):
-        given_one, missing = ("--from", "--to") if target is None else ("--to", "--from")
-        raise RequestError(f"transfer: {given_one} alone is no direction; give {missing} too")
-    elif source is None or target is None:
-        raise RequestError("transfer: no direction; give --from and --to, with or without --labels, or --direction")
-    elif labels is None:
-        moves = trained.direction(*broken(trained, [source, target]))
-    else:
-        moves = _from_labels(trained, _sides(labels, label, label_text, source, target))
+    moves = _direction(trained, direction, source, target, labels, label, label_text)
     if save_direction is not None:
         save(save_direction, moves, trained.identity)
 
@@ -259,6 +249,28 @@ def _strengths(given: str) -> list[float]:
         raise RequestError(
             f"--strength {given}: give a number, or several parted by commas, like 0.5,1,2"
         ) from None
+
+
+def _direction(
+    trained: "Trained",
+    direction: Path | None,
+    source: str | None,
+    target: str | None,
+    labels: Path | None,
+    label: str | None,
+    label_text: str | None,
+) -> "np.ndarray":
+    """The direction that texts are moved along, from a file, two sentences or labelled ones."""
+    if direction is not None:
+        return _from_file(trained, direction, {"--from": source, "--to": target, "--labels": labels})
+    if (source is None) != (target is None):
+        given_one, missing = ("--from", "--to") if target is None else ("--to", "--from")
+        raise RequestError(f"transfer: {given_one} alone is no direction; give {missing} too")
+    if source is None or target is None:
+        raise RequestError("transfer: no direction; give --from and --to, with or without --labels, or --direction")
+    if labels is None:
+        return trained.direction(*broken(trained, [source, target]))
+    return _from_labels(trained, _sides(labels, label, label_text, source, target))
 
 
 def _from_file(trained: "Trained", path: Path, beside: dict[str, Any]) -> "np.ndarray":
