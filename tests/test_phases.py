@@ -23,6 +23,7 @@ train_module = importlib.import_module("textvae.training")
 MODEL = {"latent": 3, "embedding": 6, "encoder": {"hidden": 8}, "decoder": {"hidden": 10, "dropout": 0.2}}
 TRAIN = {"batch_size": 8, "log_every": 2, "optimizer": {"lr": 0.02}, "checkpoint_seconds": 1e9, "epochs": 4}
 SENTENCES = ["the cat sat", "a dog ran", "birds sing songs", "no one came"]
+CPU = torch.device("cpu")
 # 26 sentences: 4 steps of at most 8 an epoch.
 PER_EPOCH = 4
 
@@ -371,9 +372,9 @@ class TestEqualLengths:
 
     def test_a_batch_smaller_than_the_processes_is_refused(self, uneven):
         settings = load_settings(data=uneven, model=MODEL, train=self.TABLE)
-        check_trainable(settings, open_corpus(settings.data), 1)
+        check_trainable(settings, open_corpus(settings.data), 1, CPU)
         with pytest.raises(RequestError, match="gives a batch of 1, less than a sentence for each of 2 processes"):
-            check_trainable(settings, open_corpus(settings.data), 2)
+            check_trainable(settings, open_corpus(settings.data), 2, CPU)
 
     def test_batch_normalisation_is_refused(self):
         with pytest.raises(RequestError, match="a rare length makes a batch of one"):

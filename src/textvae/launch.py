@@ -109,8 +109,8 @@ def undisturbed(fabric: Fabric) -> Iterator[None]:
         yield
 
 
-def check_trainable(settings: Settings, corpus: Corpus, fabric: Fabric) -> None:
-    """Refuse what cannot be trained on these processes and their device.
+def check_trainable(settings: Settings, corpus: Corpus, processes: int, device: torch.device) -> None:
+    """Refuse what cannot be trained by so many processes on such a device.
 
     A corpus without validation or smaller than a batch, a batch smaller than there are processes, and a model that
     does not fit in memory.
@@ -128,17 +128,15 @@ def check_trainable(settings: Settings, corpus: Corpus, fabric: Fabric) -> None:
         )
     store, batches = epoch_data(corpus.split("train"), settings, 0)
     smallest = min(len(rows) for rows in batches)
-    if smallest < fabric.world_size and settings.train.batches == "equal-length":
+    if smallest < processes and settings.train.batches == "equal-length":
         raise RequestError(
             f"train.batches = 'equal-length': a length that few sentences have gives a batch of {smallest}, less "
-            f"than a sentence for each of {fabric.world_size} processes; train in one process, or with 'bucketed'"
+            f"than a sentence for each of {processes} processes; train in one process, or with 'bucketed'"
         )
-    if smallest < fabric.world_size:
-        raise RequestError(
-            f"train.batch_size = {size}: is less than a sentence for each of {fabric.world_size} processes"
-        )
+    if smallest < processes:
+        raise RequestError(f"train.batch_size = {size}: is less than a sentence for each of {processes} processes")
     padded = max(len(rows) * int(store.lengths[rows].max()) for rows in batches)
-    check_memory(settings, len(corpus.tokenizer), padded, fabric.device)
+    check_memory(settings, len(corpus.tokenizer), padded, device)
 
 
 def check_schedules(objective: Objective, model: Model, planned: int, per_epoch: int, warn: bool = True) -> None:

@@ -67,7 +67,7 @@ def train(settings: Settings, out: Path | str, progress: Progress | None = None)
     precision = precision_for(settings, len(corpus.tokenizer))
     settings = settings.model_copy(update={"train": settings.train.model_copy(update={"precision": precision})})
     fabric = launched(settings)
-    check_trainable(settings, corpus, fabric)
+    check_trainable(settings, corpus, fabric.world_size, fabric.device)
     with alone(fabric, Path(out), new=True):
         if fabric.is_global_zero:
             Run.create(Path(out), settings, corpus.tokenizer, corpus.description())
@@ -87,7 +87,7 @@ def resume(folder: Path | str, progress: Progress | None = None) -> Run:
     run = Run.open(folder)
     corpus = corpus_of(run)
     fabric = launched(run.settings)
-    check_trainable(run.settings, corpus, fabric)
+    check_trainable(run.settings, corpus, fabric.world_size, fabric.device)
     with alone(fabric, run.folder):
         Loop(run, corpus, fabric).run(progress)
     return run

@@ -91,7 +91,6 @@ def interpolate(
     else:
         sentences = (a, b) if a is not None and b is not None else None
         pieces = iter([(0, *_ends(trained, sentences, count if prior else 0, codes, seed))])
-
     found = (
         pair
         for begin, ends, given in pieces

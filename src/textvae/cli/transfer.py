@@ -1,6 +1,6 @@
 """`textvae transfer` and `transfer-curve`: texts moved along a direction of the latent space, and what that did."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,9 +103,8 @@ def transfer(
     """  # noqa: D301
     strengths = _strengths(strength)
 
-    from textvae.generate.codes import ROWS, encoded, in_pieces
+    from textvae.generate.codes import ROWS, in_pieces
     from textvae.generate.trained import load
-    from textvae.generate.transfer import moved
     from textvae.generate.transfer import save_direction as save
 
     rows_given = streamed_texts(texts, file, column)  # read once the direction is there
@@ -114,20 +113,11 @@ def transfer(
     if save_direction is not None:
         save(save_direction, moves, trained.identity)
 
-    def made() -> "Iterator[tuple[str, list[str]]]":
-        """Each text, and what it becomes at each strength."""
-        begin = 0
-        for codes, given in encoded(trained, (broken(trained, [text])[0] for text in rows_given), ROWS):
-            changed = [
-                trained.decode(moved(trained, codes, moves, each), decoding, seed, begin) for each in strengths
-            ]
-            yield from zip(given or (), map(list, zip(*changed, strict=True)), strict=True)
-            begin += len(codes)
-
+    made = _transferred(trained, rows_given, moves, strengths, decoding, seed)
     if as_json:
         rows = (
             {"text": text, "strength": each, "transfer": shown(trained, [new])[0]}
-            for text, changed in made()
+            for text, changed in made
             for each, new in zip(strengths, changed, strict=True)
         )
         about = {"decoding": described(decoding), "seed": seed, "direction_norm": _norm(moves)}
@@ -136,7 +126,7 @@ def transfer(
     one = len(strengths) == 1
     lines = (
         shown(trained, [new])[0] if one else f"{each:>4g}  {shown(trained, [new])[0]}"
-        for _, changed in made()
+        for _, changed in made
         for each, new in zip(strengths, changed, strict=True)
     )
     for some in in_pieces(lines, ROWS):
@@ -249,6 +239,25 @@ def _strengths(given: str) -> list[float]:
         raise RequestError(
             f"--strength {given}: give a number, or several parted by commas, like 0.5,1,2"
         ) from None
+
+
+def _transferred(
+    trained: "Trained",
+    texts: Iterable[str],
+    moves: "np.ndarray",
+    strengths: list[float],
+    decoding: "Decoding",
+    seed: int,
+) -> "Iterator[tuple[str, list[str]]]":
+    """Each text, and what it becomes at each strength."""
+    from textvae.generate.codes import ROWS, encoded
+    from textvae.generate.transfer import moved
+
+    begin = 0
+    for codes, given in encoded(trained, (broken(trained, [text])[0] for text in texts), ROWS):
+        changed = [trained.decode(moved(trained, codes, moves, each), decoding, seed, begin) for each in strengths]
+        yield from zip(given or (), map(list, zip(*changed, strict=True)), strict=True)
+        begin += len(codes)
 
 
 def _direction(
