@@ -156,7 +156,7 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
         ),
         (
             {"method": "vmf", "objective": {"mu-forcing": {"margin": 2}}},
-            "objective.mu-forcing.margin = 2.0: the means of the vmf posterior spread by at most 0.5;",
+            "objective.mu-forcing.margin = 2.0: the means of the vmf posterior spread by at most 0.27;",
         ),
         (
             {"method": "mu-forcing", "train": {"batch_size": 1}},

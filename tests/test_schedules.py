@@ -8,12 +8,22 @@ from pydantic import TypeAdapter
 
 from textvae.schedules import Constant, Cyclical, Linear, Schedule, Sigmoid
 
-weights = st.floats(0, 100)
+
+def floats(most: float) -> st.SearchStrategy[float]:
+    """Numbers from 0 that settings take: none between 0 and the least normal one of float32."""
+    return st.floats(0, most, width=32, allow_subnormal=False)
+
+
+weights = floats(100)
 steps = st.integers(0, 50_000)
 totals = st.integers(1, 40_000)
 linears = st.builds(Linear, start=weights, end=weights, steps=st.integers(1, 20_000), delay=st.integers(0, 20_000))
 sigmoids = st.builds(
-    Sigmoid, start=weights, end=weights, middle=st.floats(0, 20_000), width=st.floats(0.01, 20_000)
+    Sigmoid,
+    start=weights,
+    end=weights,
+    middle=floats(20_000),
+    width=st.floats(0.01, 20_000),
 )
 cyclicals = st.builds(Cyclical, start=weights, end=weights, cycles=st.integers(1, 20), ratio=st.floats(0.01, 1.0))
 

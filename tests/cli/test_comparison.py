@@ -19,7 +19,7 @@ def test_compare_evaluates_what_is_not_yet_and_prints_a_row_a_run(runs):
     first = call("compare", *runs, *FEW)
     assert first.exit_code == 0, first.stderr
     lines = first.stdout.splitlines()
-    assert lines[0].split()[:4] == ["run", "NLL", "by", "vs"]
+    assert lines[0].split()[:4] == ["run", "NLL", "by", "bound"]
     assert [line.split()[0] for line in lines[1:3]] == ["vae", "lm"]
     scores = [json.loads((folder / "evaluation" / "test.json").read_text()) for folder in runs]
     for line, score in zip(lines[1:3], scores, strict=True):

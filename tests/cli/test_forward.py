@@ -48,6 +48,6 @@ def test_bad_requests_are_refused(run, tmp_path):
     out = ("--out", tmp_path / "fce")
     refused(call("fce", tmp_path / "none", *out), "none: no such run folder")
     refused(call("fce", run, "--vocabulary", "all", *out), "vocabulary: 'all' is neither 'common' nor 'run'")
-    refused(call("fce", run, "--top-k", "5", *out), "top_k = 5: greedy decoding has none")
+    refused(call("fce", run, "--top-k", "5", *out), "--top-k 5: is for --decode top-k, and --decode is greedy")
     refused(call("fce", run, "-n", "0", *out), "-n")
     assert not (tmp_path / "fce").exists()

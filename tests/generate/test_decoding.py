@@ -359,7 +359,7 @@ def test_no_text_ends_before_its_least_length(name, options):
     free = generate(decoder, z, Decoding(name, **options), 12)
     longer = generate(decoder, z, Decoding(name, min_length=5, **options), 12)
     assert min(map(len, free)) < 5 <= min(map(len, longer))
-    with pytest.raises(RequestError, match="max_length = 4: must be 5 or more"):
+    with pytest.raises(RequestError, match="min_length = 5: no text has more than 4 words"):
         generate(decoder, z, Decoding(name, min_length=5, **options), 4)
 
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from textvae.parts.layers import Recurrent
-from textvae.parts.lstm import UNITS, _Lstm, lstm, wanted
+from textvae.parts.lstm import UNITS, _Lstm, lacking, lstm, runs_in_bfloat16, wanted
 
 
 def parts(size: int, units: int, layers: int, batch: int = 3, time: int = 5) -> tuple:
@@ -27,6 +27,7 @@ def test_gradients_are_those_of_torch():
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.skipif(not runs_in_bfloat16(), reason="this CPU has no LSTM in bfloat16")
 @pytest.mark.parametrize(("layers", "started"), [(1, True), (2, True), (2, False)])
 def test_in_bfloat16_as_close_to_float32_as_torch_is(layers, started):
     network, inputs, state, pulls = parts(4, 6, layers)
@@ -58,6 +59,7 @@ def test_only_where_it_pays():
             assert not wanted(inputs, UNITS)
 
 
+@pytest.mark.skipif(not runs_in_bfloat16(), reason="this CPU has no LSTM in bfloat16")
 def test_a_large_network_takes_it_and_scores_the_same():
     network = Recurrent("lstm", 2, UNITS)
     inputs = torch.randn(2, 3, 2, generator=torch.Generator().manual_seed(0))
@@ -68,3 +70,21 @@ def test_a_large_network_takes_it_and_scores_the_same():
             expected, end = network(inputs)
     torch.testing.assert_close(outputs, expected)
     torch.testing.assert_close(last, end)
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_where_a_cpu_has_none_in_bfloat16_the_layer_is_in_float32(monkeypatch, started):
+    monkeypatch.setattr("textvae.parts.lstm.runs_in_bfloat16", lambda: False)
+    torch.manual_seed(0)
+    network, inputs = Recurrent("lstm", 4, 6), torch.randn(3, 5, 4)
+    state = tuple(torch.randn(2, 1, 3, 6)) if started else None
+    expected, last = network(inputs, state)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert lacking(inputs)
+        half = None if state is None else tuple(part.bfloat16() for part in state)
+        found, end = network(inputs.bfloat16(), half)
+    assert found.dtype == torch.float32 and not lacking(inputs)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.02)
+    torch.testing.assert_close(end[1], last[1], rtol=0, atol=0.05)
+    found.sum().backward()
+    assert all(weight.grad.isfinite().all() for weight in network.parameters())

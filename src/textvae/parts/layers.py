@@ -50,6 +50,11 @@ class Recurrent(nn.Module):
         if state is not None:
             state = tuple(part.to(inputs.dtype) for part in state)
         if self.cell == "lstm":
+            if not self.normalised and lstm.lacking(inputs):
+                with torch.autocast("cpu", enabled=False):
+                    state = state and tuple(part.float() for part in state)
+                    outputs, last = self.network(inputs.float(), state)
+                return outputs, last
             if not self.normalised and lstm.wanted(inputs, self.network.hidden_size):
                 return lstm.lstm(inputs, state, self.network.all_weights)
             outputs, last = self.network(inputs, state)

@@ -6,6 +6,7 @@ On the way back one product gives the gates of all times anew, only the recurren
 gradient is one product over all times.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -83,6 +84,25 @@ def _derivatives(
     torch.addcmul(enter, entering, cell, value=-1, out=slopes[:, :, 2])
     torch.mul(outputs, 1 - leave, out=slopes[:, :, 3])
     return torch.addcmul(leave, outputs, squashed, value=-1), kept, slopes
+
+
+@cache
+def runs_in_bfloat16() -> bool:
+    """Whether this CPU has torch's LSTM in bfloat16; oneDNN has none for training where there is no AVX-512."""
+    zero = torch.zeros(8, 2, dtype=torch.bfloat16, requires_grad=True)
+    start, weights = (zero[:1, None], zero[:1, None]), (zero, zero, zero[:, 0], zero[:, 0])
+    try:
+        with torch.enable_grad():
+            torch.lstm(zero[:1, None], start, weights, True, 1, 0.0, False, True, True)[0].sum().backward()
+    except RuntimeError:
+        return False
+    return True
+
+
+def lacking(inputs: Tensor) -> bool:
+    """Whether bfloat16 is asked for on a CPU that has no LSTM in it: that layer is then to be in float32."""
+    asked = inputs.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    return asked and torch.get_autocast_dtype("cpu") == torch.bfloat16 and not runs_in_bfloat16()
 
 
 def wanted(inputs: Tensor, units: int) -> bool:

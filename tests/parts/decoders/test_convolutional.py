@@ -115,6 +115,7 @@ def test_no_word_sees_itself_or_what_follows(kind):
 def test_a_gated_block_by_hand():
     decoder = gated(width=3, blocks=1)
     block, x = decoder.layers[0], torch.randn(1, 5, 6).double()
+    text = torch.ones(1, 1, 5, dtype=torch.bool)
 
     def affine(layer: nn.Linear, v: torch.Tensor) -> torch.Tensor:
         out = layer.weight @ v + layer.bias
@@ -129,7 +130,7 @@ def test_a_gated_block_by_hand():
             if t - 2 + k >= 0:
                 total[o] = total[o] + kernel.weight[o, :, k] @ inwards[t - 2 + k]
         inside = total[:4] * torch.sigmoid(total[4:])
-        torch.testing.assert_close(block(x)[0, t], x[0, t] + affine(block.outwards, inside))
+        torch.testing.assert_close(block(x, text)[0, t], x[0, t] + affine(block.outwards, inside))
 
 
 @pytest.mark.parametrize("kind", KINDS)
