@@ -1,16 +1,19 @@
 """A Gaussian sent through invertible maps that depend on the text: what all normalizing-flow posteriors share."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64
-from torch import Tensor
+from torch import Tensor, nn
 
 from textvae.parts.noise import Noise
+from textvae.parts.posteriors.gaussian import positive
 from textvae.parts.posteriors.posterior import Rate
 from textvae.parts.priors import Prior
+from textvae.settings.posteriors import Scale
 
 # Pairs of a code and a posterior that a mixture inverts at once: what fits a processor's cache, and a GPU's cores.
 PAIRS, PAIRS_GPU = 1 << 13, 1 << 17
@@ -128,3 +131,32 @@ class Flowed:
 def _version(z: Tensor) -> int:
     """Counts changes in place, where torch does."""
     return 0 if z.is_inference() else z._version
+
+
+class LinearFlowPosterior(nn.Module):
+    """Base and maps of each sentence, linear in the encoder's vector, in full precision.
+
+    `map_of` makes a map of codes of `latent` dimensions from its part of the context, which has `each` numbers.
+    """
+
+    def __init__(
+        self, map_of: Callable[[int, slice], Map], each: int, size: int, latent: int, flows: int, scale: Scale
+    ) -> None:
+        super().__init__()
+        self.scale: Scale = scale
+        self.maps = tuple(map_of(latent, slice(n * each, (n + 1) * each)) for n in range(flows))
+        self.parameters_of = nn.Linear(size, 2 * latent)
+        self.maps_of = nn.Linear(size, flows * each)
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "batch size"],
+        noise: Noise | None = None,
+        samples: int = 1,
+        components: int | None = None,
+    ) -> Flowed:
+        """Return the posterior of each sentence."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            hidden = hidden.to(self.parameters_of.weight.dtype)
+            mean, raw = self.parameters_of(hidden).chunk(2, dim=1)
+            return Flowed(mean, positive(raw, self.scale), self.maps_of(hidden), self.maps)

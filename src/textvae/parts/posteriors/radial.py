@@ -3,11 +3,9 @@
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from textvae.parts.noise import Noise
-from textvae.parts.posteriors.flows import Flowed
-from textvae.parts.posteriors.gaussian import positive
+from textvae.parts.posteriors.flows import LinearFlowPosterior
 from textvae.settings.posteriors import Scale
 
 
@@ -69,31 +67,11 @@ class RadialMap:
         return centre, alpha, s
 
 
-class RadialPosterior(nn.Module):
-    """Mean and scale of the base and the parameters of all maps, linear in the encoder's vector.
-
-    All in full precision.
+class RadialPosterior(LinearFlowPosterior):
+    """Base and radial maps of each sentence, linear in the encoder's vector.
 
     Source: Rezende and Mohamed 2015, sections 3.1 and 4.2; Bowman et al. 2016, section 3, tried flows without gain.
     """
 
     def __init__(self, size: int, latent: int, flows: int = 10, scale: Scale = "log-variance") -> None:
-        super().__init__()
-        self.scale: Scale = scale
-        each = latent + 2
-        self.maps = tuple(RadialMap(latent, slice(n * each, (n + 1) * each)) for n in range(flows))
-        self.parameters_of = nn.Linear(size, 2 * latent)
-        self.maps_of = nn.Linear(size, flows * each)
-
-    def forward(
-        self,
-        hidden: Float[Tensor, "batch size"],
-        noise: Noise | None = None,
-        samples: int = 1,
-        components: int | None = None,
-    ) -> Flowed:
-        """The posterior of each sentence."""
-        with torch.autocast(hidden.device.type, enabled=False):
-            hidden = hidden.to(self.parameters_of.weight.dtype)
-            mean, raw = self.parameters_of(hidden).chunk(2, dim=1)
-            return Flowed(mean, positive(raw, self.scale), self.maps_of(hidden), self.maps)
+        super().__init__(RadialMap, latent + 2, size, latent, flows, scale)
