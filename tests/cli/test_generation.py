@@ -177,9 +177,11 @@ def test_texts_of_posterior_samples_have_random_numbers_of_their_own(run):
 
     trained, three, two = textvae.load(run), rows(3), rows(2)
     codes = posterior_draws(trained, texts, 3, seed=2)
-    for i, row in enumerate(three):
-        assert row["samples"] == trained.decode(codes[i], way, mixed(2, i)) != trained.decode(codes[i], way, 2)
-        assert two[i]["samples"] == row["samples"][:2]
+    for draw in range(3):
+        alone = trained.decode(codes[:, draw], way, mixed(2, draw))
+        assert [row["samples"][draw] for row in three] == alone != trained.decode(codes[:, draw], way, 2)
+    assert [row["samples"] for row in two] == [row["samples"][:2] for row in three]
+    assert all(len(set(row["samples"])) == 3 for row in three)
     assert [row["reconstruction"] for row in three] == trained.reconstruct(texts, way, seed=2)
 
 

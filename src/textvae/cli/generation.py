@@ -129,13 +129,13 @@ def reconstruct(
         begin = 0
         for codes, given in read:
             found = trained.decode(codes, decoding, seed, begin)
-            drawn = posterior_draws(trained, given or (), samples, seed, begin) if samples else None
-            for place, (text, new) in enumerate(zip(given or (), found, strict=True)):
-                row: dict[str, Any] = {"text": text, "reconstruction": new}
-                if drawn is not None:
-                    # By a seed of the text's own: not by the random numbers that the means are decoded with.
-                    row["samples"] = trained.decode(drawn[place], decoding, mixed(seed, begin + place))
-                yield row
+            drawn = posterior_draws(trained, given or (), samples, seed, begin) if samples else codes[:, None]
+            # Each draw by a seed of its own: not by the random numbers that the means are decoded with.
+            of_draws = [
+                trained.decode(drawn[:, draw], decoding, mixed(seed, draw), begin) for draw in range(samples)
+            ]
+            for text, new, *own in zip(given or (), found, *of_draws, strict=True):
+                yield {"text": text, "reconstruction": new, **({"samples": own} if samples else {})}
             begin += len(codes)
 
     if as_json:
@@ -217,7 +217,7 @@ def impute(
 def write_texts(
     trained: "Trained", pieces: Iterable[list[str]], told: dict[str, Any], name: str, as_json: bool
 ) -> None:
-    """Texts as they are made, some at a time: one a line, or in JSON under a name."""
+    """Print texts as they are made, some at a time: one a line, or in JSON under a name."""
     if as_json:
         long_document(told, name, (text for texts in pieces for text in texts))
         return
@@ -231,7 +231,7 @@ def write_n_best(
     told: dict[str, Any],
     as_json: bool,
 ) -> None:
-    """The best texts of each code as they are found, with log p(text|z) in nats before each.
+    """Print the best texts of each code as they are found, with log p(text|z) in nats before each.
 
     Some codes at a time, with the texts that they are of, if they are. Blocks are parted by a blank line.
     """
