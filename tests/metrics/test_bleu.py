@@ -24,7 +24,7 @@ from textvae.metrics.bleu import (
     self_matches,
     sentence_bleu,
 )
-from textvae.metrics.ngrams import Counts, Text, counts, lengths, totals
+from textvae.metrics.ngrams import Counts, Text, counts, totals
 from textvae.metrics.words import tokenized
 
 ORDERS = (2, 3, 4, 5)
@@ -165,7 +165,7 @@ def test_counts_are_those_of_counters_in_any_number_of_parts(sentences, piece):
         found = together_again(list(parts))
         expected = [Counter(zip(*(sentence[i:] for i in range(n)), strict=False)) for sentence in sentences]
         assert found.different == len(set().union(*expected))
-        assert totals(lengths(sentences), n).tolist() == [counter.total() for counter in expected]
+        assert totals(Text.of(sentences).sizes(), n).tolist() == [counter.total() for counter in expected]
         for i, counter in enumerate(expected):
             assert sorted(found.often[found.sentence == i].tolist()) == sorted(counter.values())
         together: Counter = Counter()

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
 from textvae.errors import RequestError
-from textvae.metrics.ngrams import Counts, Text, Tokens, counts
+from textvae.metrics.ngrams import Counts, Text, Tokens, counts, totals
 
 SMOOTHINGS = ("none", "method1")
 # What method1 counts where nothing matches.
@@ -35,7 +35,7 @@ class Matches:
 
     def total(self, n: int) -> Int64[np.ndarray, "sentence"]:
         """Number of n-grams of each sentence, repeated ones counted."""
-        return np.maximum(self.length - n + 1, 0)
+        return totals(self.length, n)
 
 
 def matches(sentences: Sequence[Tokens], references: Sequence[Tokens], order: int = 5) -> Matches:

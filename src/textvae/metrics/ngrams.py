@@ -104,11 +104,6 @@ class Counts(NamedTuple):
     different: int
 
 
-def lengths(sentences: Iterable[Tokens]) -> Int64[np.ndarray, "sentence"]:
-    """Number of tokens of each sentence."""
-    return Text.of(sentences).sizes()
-
-
 def totals(sizes: Int64[np.ndarray, "sentence"], n: int) -> Int64[np.ndarray, "sentence"]:
     """Number of n-grams of sentences of these numbers of tokens, repeated ones counted."""
     return np.maximum(sizes - n + 1, 0)
@@ -161,7 +156,7 @@ def _begun(
     done: np.ndarray,
     piece: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of one part of the n-grams the code, the place and the sentence of each, in the order of the text.
+    """Return code, place and sentence of each n-gram of one part, in the order of the text.
 
     The part that an n-gram belongs to depends on its last token and on the (n - 1)-gram before it; that of a place
     which is done has been numbered anew.
