@@ -136,7 +136,7 @@ def assigned_split(text: str, valid: float, test: float, seed: int) -> str:
 
 
 def _as_split(text: str) -> bytes:
-    """What of a sentence decides its split: its words, in lower case."""
+    """Return what decides the split of a sentence: its words, in lower case."""
     return " ".join(text.lower().split()).encode(errors="surrogatepass")
 
 

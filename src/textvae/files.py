@@ -152,7 +152,7 @@ def _lock(number: int) -> bool | None:
 
 
 def _leads_to(path: Path, number: int) -> bool:
-    """Whether the path still names the open file."""
+    """Return True if the path still names the open file."""
     try:
         return os.path.samestat(os.lstat(path), os.fstat(number))
     except OSError:
@@ -304,19 +304,19 @@ def _told(holder: Mapping[str, Any]) -> str:
 
 
 def _here(holder: Mapping[str, Any]) -> bool:
-    """Whether the holder was a process of this machine, before or after its last start."""
+    """Return True if the holder was a process of this machine, before or after its last start."""
     return holder.get("host") == socket.gethostname() or (holder.get("boot") or "-") == _boot()
 
 
 def _ended(holder: Mapping[str, Any]) -> bool:
-    """Whether the holder is known to run no more; another process may have its number by now."""
+    """Return True if the holder is known to run no more; another process may have its number by now."""
     if not _here(holder):
         return False
     return holder.get("boot") != _boot() or (bool(_boot()) and holder.get("began") != _began(holder.get("pid")))
 
 
 def _boot() -> str:
-    """What this start of the machine calls itself, as far as the system tells."""
+    """Return the identifier of this start of the machine, empty where the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

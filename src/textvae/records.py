@@ -1,4 +1,4 @@
-"""What the files of a run folder say, parsed like settings: its environment, its log, its evaluations."""
+"""Schemas of the files of a run folder, parsed like settings: environment, log, evaluations."""
 
 import json
 import math
@@ -24,7 +24,7 @@ class Stored(BaseModel):
 
 
 class SplitData(Stored):
-    """What a run was trained on, of one split."""
+    """Data of one split that a run was made with."""
 
     fingerprint: str
     sentences: Count = 0
@@ -35,7 +35,7 @@ class SplitData(Stored):
 
 
 class RunData(Stored):
-    """What a run was trained on."""
+    """Data that a run was made with."""
 
     splits: dict[str, SplitData] | None = None
     corpus: str | None = None
@@ -74,7 +74,7 @@ class Record(Stored):
 
 
 class Evaluation(Stored):
-    """What `evaluate` wrote of a split."""
+    """Evaluation of a split, as `evaluate` writes it."""
 
     split: str
     signature: str | None = None

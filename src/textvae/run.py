@@ -137,7 +137,7 @@ class Run:
 
 
 def half_made(folder: Path) -> bool:
-    """Whether a folder holds nothing but what is left of a run whose making was cut short."""
+    """Return True for a folder that holds only the rest of a run whose making was cut short."""
     if not folder.is_dir():
         return False
     names = {path.name for path in folder.iterdir()}

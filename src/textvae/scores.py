@@ -159,7 +159,7 @@ def information(scores: Scores, sentences: int, apart: bool = False) -> MutualIn
 
 
 def looked_at(scores: Scores, sentences: int) -> Int[Tensor, " n"]:
-    """Which of the kept sentences `information` looks at, by their place among these."""
+    """Return the places, among the kept sentences, of those that `information` uses."""
     wanted = -(-sentences // 4) if isinstance(scores.posterior, Flowed | MultiStep) else sentences
     return torch.from_numpy(spaced(len(scores.kept), wanted))
 
@@ -226,5 +226,5 @@ def validation(model: TextVAE, store: TokenStore, seed: int) -> dict[str, Any]:
 
 
 def _rows(numbers: Tensor, tensor: Tensor) -> Tensor:
-    """Some rows of a tensor, on the CPU."""
+    """Return some rows of a tensor, on the CPU."""
     return tensor.cpu()[numbers]

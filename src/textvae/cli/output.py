@@ -92,13 +92,13 @@ def _print_help(ctx: Any, option: Any, asked: bool | None) -> None:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Whether it is Python's, NumPy's or Arrow's MemoryError, or what torch says in its place on CPU or GPU."""
+    """Tell a failed allocation, of Python, NumPy, Arrow or torch on CPU or GPU, from other errors."""
     text = str(error)
     return isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text
 
 
 def _wanted(text: str) -> str:
-    """How much the allocation that failed was of, where its message says so."""
+    """Return the size of the allocation that failed, if its message has it."""
     found = re.search(r"allocate (\d+) bytes|allocate ([\d.]+ [KMGT]i?B)", text)
     if found is None:
         return ""
@@ -163,7 +163,7 @@ def document(value: Any) -> None:
 
 
 def long_document(about: Mapping[str, Any], name: str, rows: Iterable[Any]) -> None:
-    """A result as JSON, `about` and a last field of any number of rows, which are written as they come.
+    """Print `about` and a last field of any number of rows as JSON, rows as they come.
 
     The text is that of `document`. Where making a row fails, what was written before is no whole document.
     """
@@ -176,7 +176,7 @@ def long_document(about: Mapping[str, Any], name: str, rows: Iterable[Any]) -> N
 
 
 def blocks(texts: Iterable[str]) -> None:
-    """Results of some lines each, as they come, with a blank line between them."""
+    """Print results of some lines each as they come, with a blank line between them."""
     between = ""
     for text in texts:
         result(between + text)
@@ -253,7 +253,7 @@ def _null(flags: int) -> int:
 
 
 def _can_be_written(stream: Any) -> bool:
-    """Whether what is left in a stream could be written; if not, it goes nowhere."""
+    """Flush a stream; discard what cannot be written and return False."""
     try:
         stream.flush()
     except (OSError, ValueError):

@@ -105,7 +105,7 @@ def read_noted(file: str | Path, column: str | None = None, label: str | None = 
 
 
 def tell_notes(reading: "Reading | Pairs") -> None:
-    """What a reader, once at its first sentence, has to say of the columns that it reads."""
+    """Print the notes of a reader on the columns that it reads, known from its first sentence on."""
     for line in reading.notes:
         note(plain(line))
 

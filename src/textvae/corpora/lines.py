@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 
 @runtime_checkable
 class Stream(Protocol):
-    """What lines are read from: an open binary file, a pipe, bytes in memory."""
+    """Source of lines: an open binary file, a pipe, bytes in memory."""
 
     def readline(self, size: int, /) -> bytes:
         """The next line, or as much of it as the size allows; nothing at the end."""
@@ -81,7 +81,7 @@ def _decoded(name: str, stream: Stream) -> Iterator[tuple[str, int]]:
 
 
 def _conversion(line: bytes) -> str:
-    """How to convert text of unknown encoding that has this line."""
+    """Return the command that converts text of an unknown encoding with this line in it."""
     # What Latin-1 has from 0x80 to 0x9f are control characters; Windows has quotes, dashes and the euro there, and
     # else the same.
     likely = "CP1252" if any(0x80 <= byte <= 0x9F for byte in line) else "LATIN1"
@@ -117,7 +117,7 @@ def refuse_returns(name: str, line: int, text: str) -> None:
 
 
 def returns(place: str) -> str:
-    """What is said of carriage returns within a line, at its place."""
+    """Return the message on carriage returns within a line."""
     return (
         f"{place}: carriage returns (CR) within the line; lines end in LF or CRLF. If CR ends the lines, convert "
         "them: tr '\\r' '\\n' < IN > OUT"

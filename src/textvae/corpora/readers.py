@@ -217,7 +217,7 @@ def _plain_rows(name: str, lines: Iterator[tuple[str, int]], told: list[str]) ->
 
 
 def _told(name: str, columns: list[str], sentence: str) -> list[str]:
-    """What is said of the columns that are read, the first sentence beside it; of plain text nothing is."""
+    """Return the notes on the columns that are read, with the first sentence; none for plain text."""
     return [
         f"{name}: {line}" if number else f"{name}: {line}; {sentence}"
         for number, line in enumerate(columns)

@@ -56,7 +56,7 @@ def cells_of(path: Path, kind: str) -> tuple[Iterator[tuple[list[str], int]], st
 
 
 def _separator(sample: list[str]) -> str:
-    """What parts the columns of CSV: commas, or if there are none in the first row what all rows have as often."""
+    """Return the separator of CSV: a comma, or one that all rows have equally often if the first has none."""
 
     def widths(separator: str) -> list[int]:
         try:
@@ -98,7 +98,7 @@ def _csv_cells(path: Path, lines: Iterator[tuple[str, int]], separator: str) -> 
 
 
 class _Columns(NamedTuple):
-    """Where the text and the label are in a row, -1 for no label; `header` is the first row if it is one."""
+    """Return the places of text and label in a row, -1 for no label; `header` is the first row if it is one."""
 
     text: int
     label: int
@@ -140,7 +140,7 @@ def _columns(
     told: list[str],
     pairs: bool,
 ) -> _Columns:
-    """Which columns of a table are read, by its first rows; what is decided is added to `told`."""
+    """Choose the columns to read by the first rows of a table; add what is decided to `told`."""
     first = [cell.strip() for cell in sample[0]]
     rows = [[cell.strip() for cell in row] for row in sample if len(row) == len(first)]
     if len(first) == 1 and is_header(first[0]):
@@ -178,7 +178,7 @@ def _columns(
 
 
 def _on_top(first: list[str], rows: list[list[str]]) -> bool:
-    """Whether a first row is a header, by the rows below it: see `read`."""
+    """Tell a header from a first row of data by the rows below it: see `read`."""
     known = (*TEXT_COLUMNS, *LABEL_COLUMNS) if len(first) > 1 else TEXT_COLUMNS
     for at, cell in enumerate(first):
         below = [row[at] for row in rows]
@@ -210,7 +210,7 @@ def _text_column(
 
 
 def _numeric(cells: Sequence[str]) -> bool:
-    """Whether cells are numbers, blank ones aside, and two of them at least."""
+    """Return True for cells that are numbers, blank ones aside, two at least."""
     filled = [cell for cell in cells if cell]
     return len(filled) > 1 and all(_NUMBER.fullmatch(cell) for cell in filled)
 
@@ -221,7 +221,7 @@ def _known_as(cell: str) -> str:
 
 
 def other_width(path: Path, line: int, found: int, width: int | None) -> str:
-    """What is said of a row that is of another width than the first."""
+    """Return the message on a row of another width than the first."""
     return f"{path}:{line}: {found} columns where the first row has {width}; look for a missing or extra separator"
 
 
@@ -309,7 +309,7 @@ def _json_cell(path: Path, line: int, role: str, key: str, record: dict[str, obj
 
 
 def no_column(role: str, asked: str, names: list[str]) -> str:
-    """What is said of a column that is not there, with the nearest of those that are."""
+    """Return the message on a column that is not there, with the nearest one that is."""
     close = get_close_matches(asked, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     listed = ", ".join(repr(name[:40]) for name in names[:20])
@@ -317,7 +317,7 @@ def no_column(role: str, asked: str, names: list[str]) -> str:
 
 
 def is_header(text: str) -> bool:
-    """Whether a line of plain text is the header of a table with a column of text."""
+    """Return True for a line of plain text that is the header of a table with a column of text."""
     cells = [_known_as(cell) for cell in re.split(r"[,;\t]", text)]
     return len(cells) > 1 and any(cell in TEXT_COLUMNS for cell in cells) and " " not in text.strip()
 

@@ -88,7 +88,7 @@ def _derivatives(
 
 @cache
 def runs_in_bfloat16() -> bool:
-    """Whether this CPU has torch's LSTM in bfloat16; oneDNN has none for training where there is no AVX-512."""
+    """Try torch's LSTM in bfloat16 on this CPU; oneDNN has none for training where there is no AVX-512."""
     zero = torch.zeros(8, 2, dtype=torch.bfloat16, requires_grad=True)
     start, weights = (zero[:1, None], zero[:1, None]), (zero, zero, zero[:, 0], zero[:, 0])
     try:
@@ -100,7 +100,7 @@ def runs_in_bfloat16() -> bool:
 
 
 def lacking(inputs: Tensor) -> bool:
-    """Whether bfloat16 is asked for on a CPU that has no LSTM in it: that layer is then to be in float32."""
+    """Return True where bfloat16 is asked for on a CPU without an LSTM in it, which is then run in float32."""
     asked = inputs.device.type == "cpu" and torch.is_autocast_enabled("cpu")
     return asked and torch.get_autocast_dtype("cpu") == torch.bfloat16 and not runs_in_bfloat16()
 

@@ -128,7 +128,7 @@ class Adam(Strict):
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """What the optimizer keeps beside each parameter, in its shape."""
+        """Names of the slots that the optimizer keeps beside each parameter, in its shape."""
         return ("exp_avg", "exp_avg_sq")
 
 
@@ -148,7 +148,7 @@ class Sgd(Strict):
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """What the optimizer keeps beside each parameter, in its shape."""
+        """Names of the slots that the optimizer keeps beside each parameter, in its shape."""
         return ("momentum_buffer",) if self.momentum else ()
 
 

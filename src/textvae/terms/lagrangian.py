@@ -66,7 +66,7 @@ class Lagrangian(Term):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Where the learned weight stays."""
+        """Bounds of the learned weight."""
         return RATE_BOUNDS if self.constraint == "rate" else DISTORTION_BOUNDS
 
     def multiplier(self, before: float | None, raw: Mapping[str, float]) -> float:

@@ -52,7 +52,7 @@ class Term(Strict):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Where the learned factor of the weight stays."""
+        """Bounds of the learned factor of the weight."""
         return 1.0, 1.0
 
     def multiplier(self, before: float | None, raw: Mapping[str, float]) -> float:
