@@ -57,6 +57,12 @@ def test_requests_that_cannot_be(run):
     assert refused(call("evaluate", run, "--all", "--decode", "gredy"), "did you mean 'greedy'?")
     assert refused(call("evaluate", run, "--all", "--decode", ","), "--decode: names no way of decoding")
     assert refused(call("evaluate", run, "--all", "--samples", 1), "--samples", "2")
+
+
+def test_options_that_would_do_nothing_are_refused(run):
+    for option, value in (("--samples", 50), ("--times", 2), ("--decode", "beam"), ("--top-k", 3), ("--beam", 2)):
+        assert refused(call("evaluate", run, option, value), f"{option}: says how text is written", "--all")
+    assert refused(call("evaluate", run, "--all", "--top-p", 0.5), "--top-p: is for nucleus decoding")
     assert refused(call("evaluate", run, "--all", "--split", "tset", *QUICK), "--split tset")
 
 

@@ -55,3 +55,14 @@ def test_bad_requests_are_refused(run, pairs, tmp_path):
     assert refused(call("syntax", tmp_path / "none", "--pairs", pairs), "none: no such run folder")
     pairs.write_text("good\tbad\n\x1b[31ma\t\n")
     assert refused(call("syntax", run, "--pairs", pairs), "pairs.tsv:2: bad is empty; give both sentences")
+
+
+def test_a_row_with_an_empty_cell_is_named_counted_and_left_out(run, pairs):
+    whole = call("syntax", run, "--pairs", pairs)
+    with pairs.open("a") as file:
+        file.write("simple_agrmt\tsing\tthe food is good .\t\n")
+    found = call("syntax", run, "--pairs", pairs)
+    assert (found.exit_code, found.stdout) == (0, whole.stdout)
+    assert "left out: " in found.stderr and "pairs.tsv:6: bad is empty" in found.stderr
+    assert "1 of 5 rows left out; --strict refuses them" in found.stderr
+    assert refused(call("syntax", run, "--pairs", pairs, "--strict"), "pairs.tsv:6: bad is empty")

@@ -193,6 +193,7 @@ def test_rounds_against_a_naive_iteration_of_modes(model):
             r"texts\[0\]: has ___\*0, which is no number of words; write ___ for one",
         ),
         (["i ___*-1 it ."], r"texts\[0\]: has ___\*-1, which is no number of words"),
+        (["i ___*1.5 it ."], r"texts\[0\]: has ___\*1.5, which is no number of words"),
         (["i ___*x it ."], r"has ___\*x, which"),
         (["i ___*123456 it ."], r"has ___\*123456, which"),
         (["i ___* it ."], r"has ___\*, which"),

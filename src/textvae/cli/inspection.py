@@ -17,7 +17,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Machine output.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The seed of everything random.")]
 
 
+# Options of `evaluate` that only `--all` has a use for, and the way of decoding that some of them belong to.
+OF_ALL = {"samples": None, "times": None, "decode": None, "top_k": "top-k", "top_p": "nucleus", "beam": "beam"}
+
+
 def evaluate(
+    context: typer.Context,
     run: RunFolder,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     iw_samples: Annotated[int, typer.Option(min=1, help="Importance samples a sentence.")] = 500,
@@ -54,6 +59,15 @@ def evaluate(
 
     from textvae.evaluate import evaluate as evaluated
 
+    for name, way in OF_ALL.items():
+        source = context.get_parameter_source(name)
+        if source is None or source.name == "DEFAULT":
+            continue
+        option = "--" + name.replace("_", "-")
+        if not every:
+            raise RequestError(f"{option}: says how text is written, which is done with --all; give --all too")
+        if way is not None and way not in map(str.strip, decode.split(",")):
+            raise RequestError(f"{option}: is for {way} decoding, and --decode is {decode}")
     if every:
         from textvae.cli.evaluations import print_all, ways
 

@@ -8,6 +8,7 @@ import typer
 from textvae.cli.inspection import AsJson, RunFolder
 from textvae.cli.output import DASH, columns, document, number, plain, result
 from textvae.cli.progress import Bar
+from textvae.cli.texts import LeftOut, Strict
 
 if TYPE_CHECKING:
     from textvae.generate.syntax import Row, SyntacticTest
@@ -27,6 +28,7 @@ def syntax(
     table_4: Annotated[
         bool, typer.Option("--table-4", help="Pool Marvin and Linzen's categories as prokhorov2019, Table 4.")
     ] = False,
+    strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
     """Test whether a run prefers grammatical sentences.
@@ -44,7 +46,11 @@ def syntax(
     from textvae.generate.syntax import TABLE_4, read_pairs, syntactic_test
     from textvae.generate.trained import load
 
-    given = read_pairs(pairs, TABLE_4 if table_4 else None)
+    reasons: list[str] = []
+    given = read_pairs(pairs, TABLE_4 if table_4 else None, None if strict else reasons)
+    left_out = LeftOut(strict, str(pairs))
+    left_out.usable([*reasons, *given], dict(enumerate(reasons)))
+    left_out.tell()
     trained = load(run)
     with Bar(f"scoring {pairs}", "sentence") as bar:
         found = syntactic_test(trained, given, known_only, bar.update)

@@ -135,12 +135,13 @@ def template(trained: Trained, text: str, place: str, last: float | None = None)
         raise RequestError(f"{place}: is empty; leave it out")
     longest = trained.max_length
     # Where tokens are not words, a star after a gap may be one of them.
-    gap, wrong = (GAP, re.compile(r"\*")) if tokenizer.name == "word" else (INNER_GAP, re.compile(r"\*[-+]?\d"))
+    gap, star = (GAP, re.compile(r"\*")) if tokenizer.name == "word" else (INNER_GAP, re.compile(r"\*[-+]?\d"))
+    fraction = re.compile(r"\.\d")
     ids, units, read = list[int](), list[str | None](), 0
     for found in gap.finditer(text):
         _read(tokenizer, text[read : found.start()], ids, units, place, longest)
         gaps = int(found[1] or 1)
-        if not gaps or wrong.match(text, found.end()):
+        if not gaps or star.match(text, found.end()) or (found[1] and fraction.match(text, found.end())):
             raise RequestError(
                 f"{place}: has {_whole(text, found)}, which is no number of words; "
                 "write ___ for one, ___*3 for three"

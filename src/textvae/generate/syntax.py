@@ -126,20 +126,29 @@ class _Read(NamedTuple):
     told_by_unknown: bool
 
 
-def read_pairs(path: Path | str, rename: Mapping[str, str] | None = None) -> list[Pair]:
-    """The pairs of a TSV or CSV file with columns `good` and `bad`.
+def read_pairs(
+    path: Path | str, rename: Mapping[str, str] | None = None, left_out: list[str] | None = None
+) -> list[Pair]:
+    """Return the pairs of a TSV or CSV file with columns `good` and `bad`.
 
     The first of the other columns, or `category` if there is one, is the category; the rest together say which
     condition, the sub-category, a pair belongs to. `rename` gives categories other names, one name to several if
-    they are one (their own names are then part of the condition).
+    they are one (their own names are then part of the condition). Rows with an empty sentence are left out and
+    named in `left_out`, if it is given.
 
-    Raises RequestError as `read_table`, for an empty sentence, and for a category that `rename` lacks.
+    Raises:
+        RequestError: as `read_table`, for a file without a usable row, a category that `rename` lacks, and an empty
+            sentence if `left_out` is None.
     """
     pairs = []
     for cells, line in read_table(path, ("good", "bad")):
         good, bad = cells.pop("good"), cells.pop("bad")
         if not good or not bad:
-            raise RequestError(f"{path}:{line}: {'bad' if good else 'good'} is empty; give both sentences")
+            reason = f"{path}:{line}: {'bad' if good else 'good'} is empty; give both sentences"
+            if left_out is None:
+                raise RequestError(reason)
+            left_out.append(reason)
+            continue
         name = "category" if "category" in cells else next(iter(cells), None)
         category = ALL if name is None else cells.pop(name)
         condition = [*cells.values()]
@@ -148,6 +157,9 @@ def read_pairs(path: Path | str, rename: Mapping[str, str] | None = None) -> lis
                 raise RequestError(f"{path}:{line}: category {category!r} is in no row of that table")
             condition, category = [category, *condition], rename[category]
         pairs.append(Pair(good, bad, category, " ".join(condition)))
+    if not pairs and left_out:
+        every = f"; none of the {len(left_out):,} rows can be used" if len(left_out) > 1 else ""
+        raise RequestError(left_out[0] + every)
     if not pairs:
         raise RequestError(f"{path}: no pair in it, only a header; give a file with pairs")
     return pairs
