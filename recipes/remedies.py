@@ -17,6 +17,7 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--minutes", type=float, help="begin no run after so long")
+    parser.add_argument("--no-speed", action="store_true", help="keep no speeds: other programs ran meanwhile")
     parser.add_argument("--runs", type=Path, default=Path("runs/remedies"))
     parser.add_argument("--out", type=Path, help="where the results go; results/remedies-CORPUS if not given")
     asked = parser.parse_args()
@@ -61,7 +63,7 @@ def main() -> int:
 
     out = asked.out or Path(f"results/remedies-{asked.corpus}")
     earlier = json.loads((out / "rows.json").read_text(encoding="utf-8")) if (out / "rows.json").exists() else {}
-    rows = joined(earlier, measured(folder), plan["rows"])
+    rows = joined(earlier, measured(folder, not asked.no_speed), plan["rows"])
     from textvae.comparison.figures import png
     from textvae.files import write_json, write_text
 
@@ -91,8 +93,8 @@ def shortened(corpus: str, first: Mapping[str, int], folder: Path) -> dict[str, 
     return found
 
 
-def measured(folder: Path) -> Rows:
-    """The numbers of every finished run of a corpus, with where and when they were measured."""
+def measured(folder: Path, speed: bool = True) -> Rows:
+    """The numbers of every finished run of a corpus, with where and when they were measured; speeds only if asked."""
     import textvae
 
     ready = [path for path in sorted(folder.iterdir()) if (path / "evaluation" / "test.json").exists()]
@@ -106,6 +108,8 @@ def measured(folder: Path) -> Rows:
         run = row.members[0]
         about = {name: run.run.environment.get(name) for name in ("device", "threads", "torch", "textvae")}
         numbers = {name: value for name, value in row.values.items() if name not in RELATIVE}
+        if not speed:
+            numbers["tokens_per_second"] = None
         signature = {"signature": run.scores.get("signature"), "precision": run.run.settings.train.precision}
         rows.setdefault(name, {})[seed] = {"method": row.method, **numbers, **signature, **about}
     return rows
@@ -175,7 +179,7 @@ def speed(rows: Rows, name: str) -> str:
         return numbers["device"], numbers["threads"], numbers["precision"]
 
     vanilla: dict[tuple[Any, ...], list[float]] = {}
-    for numbers in rows.get("vanilla", {}).values():
+    for numbers in filter(itemgetter("tokens_per_second"), rows.get("vanilla", {}).values()):
         vanilla.setdefault(machine(numbers), []).append(numbers["tokens_per_second"])
     ratios = [
         numbers["tokens_per_second"] / statistics.median(vanilla[machine(numbers)])

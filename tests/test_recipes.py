@@ -262,6 +262,7 @@ def test_remedies_table_has_means_over_seeds_and_speeds_on_the_same_machine(reme
         "vanilla": {
             "0": numbers(nll=101.0, kl=1.0, rate_kind="exact", latent=2),
             "1": numbers(nll=103.0, kl=4.0, rate_kind="exact", latent=2, device="b", tokens_per_second=8.0),
+            "2": numbers(nll=102.0, kl=2.5, rate_kind="exact", latent=2, device="b", tokens_per_second=None),
         },
         "iaf": {
             "1": numbers(
@@ -272,8 +273,8 @@ def test_remedies_table_has_means_over_seeds_and_speeds_on_the_same_machine(reme
     }
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in remedies.markdown(rows).splitlines()]
     shown = {line[0]: dict(zip(lines[0], line, strict=True)) for line in lines[2:]}
-    assert shown["vanilla"]["seeds"] == "2" and shown["vanilla"]["KL"] == "2.50 ± 2.12"
-    assert shown["vanilla"]["NLL"] == "102.00 ± 1.41" and shown["vanilla"]["against the LM"] == "+2.0 %"
+    assert shown["vanilla"]["seeds"] == "3" and shown["vanilla"]["KL"] == "2.50 ± 1.50"
+    assert shown["vanilla"]["NLL"] == "102.00 ± 1.00" and shown["vanilla"]["against the LM"] == "+2.0 %"
     assert shown["language-model"]["KL"] == shown["iaf"]["NLL"] == shown["iaf"]["against the LM"] == "–"
     assert shown["iaf"]["KL"] == "2.00 (upper)" and shown["iaf"]["speed"] == "0.50"
     assert shown["new"]["MI"] == "2.25 to 2.50" and shown["iaf"]["MI"] == "at most 1.50"
@@ -327,6 +328,10 @@ def test_remedies_train_measure_and_begin_nothing_when_the_time_is_over(remedies
     assert list(rows) == ["vanilla"] and list(rows["vanilla"]) == ["0"]
     assert rows["vanilla"]["0"]["nll"] == scores["nll_iw"] and rows["vanilla"]["0"]["kl"] == scores["kl"]
     assert "| vanilla | 1 |" in (out / "table.md").read_text()
+    assert rows["vanilla"]["0"]["tokens_per_second"] > 0
+    monkeypatch.setattr(sys, "argv", [*called, "--rows", "vanilla", "--no-speed"])
+    assert remedies.main() == 0
+    assert json.loads((out / "rows.json").read_text())["vanilla"]["0"]["tokens_per_second"] is None
     assert (out / "rate-distortion.png").read_bytes().startswith(b"\x89PNG")
 
 
