@@ -94,7 +94,7 @@ def shortened(corpus: str, first: Mapping[str, int], folder: Path) -> dict[str, 
 
 
 def measured(folder: Path, speed: bool = True) -> Rows:
-    """The numbers of every finished run of a corpus, with where and when they were measured; speeds only if asked."""
+    """The numbers of every finished run of a corpus, and where they were measured; speeds only if asked for."""
     import textvae
 
     ready = [path for path in sorted(folder.iterdir()) if (path / "evaluation" / "test.json").exists()]
