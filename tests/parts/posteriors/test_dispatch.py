@@ -144,3 +144,15 @@ def test_the_expectation_is_the_mean_of_the_draws(name):
     assert ((draws.mean(1) - of_each.mean(1)).abs() < 4.5 * error + 1e-6).all()
     if noises is not None:  # the variance of the estimates is the one that they state
         torch.testing.assert_close(of_each.var(1), noises.double().view(3, 1500, 3).mean(1), rtol=0.2, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_posterior_made_without_gradients_never_has_any(name):
+    """Reports and people use it once the model's pass is over, and turn what it gives to arrays."""
+    model = build(model_settings(name), 12, {})
+    with torch.no_grad():
+        posterior = model.encode(batch(), sentence_noise(0, torch.arange(4)))
+    z = posterior.rsample(sentence_noise(1, torch.arange(4)))
+    log_q = posterior.log_prob(z)
+    for values in (posterior.mean, z, log_q, posterior.mixture_log_prob(z[0])):
+        assert values is None or not values.requires_grad

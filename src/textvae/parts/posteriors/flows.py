@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from textvae.parts.noise import Noise
 from textvae.parts.posteriors.gaussian import positive
-from textvae.parts.posteriors.posterior import Rate
+from textvae.parts.posteriors.posterior import Rate, gradients_with
 from textvae.parts.priors import Prior
 from textvae.settings.posteriors import Scale
 
@@ -111,18 +111,20 @@ class Flowed:
 
     def _sent(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Base codes through the flows, and the log determinant of it all."""
-        log_det = z.new_zeros(z.shape[:-1])
-        for flow in self.flows:
-            z, change = flow(z, self.context)
-            log_det = log_det + change
-        return z, log_det
+        with gradients_with(z, self.base_mean, self.context):
+            log_det = z.new_zeros(z.shape[:-1])
+            for flow in self.flows:
+                z, change = flow(z, self.context)
+                log_det = log_det + change
+            return z, log_det
 
     def _inverted(self, z: Tensor, mean: Tensor, std: Tensor, context: Tensor) -> Tensor:
         """log q (sample, batch) of codes with their dimensions first, (latent, sample, batch or 1)."""
-        log_det = z.new_zeros(())
-        for flow in reversed(self.flows):
-            z, change = flow.inverse(z, context)
-            log_det = log_det + change
+        with gradients_with(z, self.base_mean, self.context):
+            log_det = z.new_zeros(())
+            for flow in reversed(self.flows):
+                z, change = flow.inverse(z, context)
+                log_det = log_det + change
         standard = (z - mean.mT[:, None]) / std.mT[:, None]
         base = -0.5 * (standard.square() + math.log(2 * math.pi)).sum(0) - std.log().sum(1)
         return base - log_det

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from textvae.parts.noise import Noise
 from textvae.parts.posteriors.gaussian import gaussian_kl, positive
-from textvae.parts.posteriors.posterior import Rate
+from textvae.parts.posteriors.posterior import Rate, gradients_with
 from textvae.parts.priors import Prior, StandardNormal
 from textvae.settings.posteriors import Scale
 
@@ -81,7 +81,7 @@ class MultiStep:
     @property
     def mean(self) -> Float[Tensor, "batch latent"]:
         """Each part's mean after the means before it: a typical code, not the mean of q(z|x)."""
-        with torch.autocast(self.seen.device.type, enabled=False):
+        with torch.autocast(self.seen.device.type, enabled=False), gradients_with(self.seen):
             part, state, parts = None, None, []
             for size in self.steps.sizes:
                 state = self.steps.state(self.seen, part, state)
@@ -96,7 +96,7 @@ class MultiStep:
 
     def rsample(self, noise: Noise, samples: int = 1) -> Float[Tensor, "sample batch latent"]:
         """Reparametrised draws, part by part."""
-        with torch.autocast(self.seen.device.type, enabled=False):
+        with torch.autocast(self.seen.device.type, enabled=False), gradients_with(self.seen):
             drawn = noise(samples, sum(self.steps.sizes)).to(self.seen)
             seen = self.seen.expand(samples, -1, -1)
             part, state, parts = None, None, []
@@ -149,7 +149,7 @@ def _along(
     steps: Steps, seen: Float[Tensor, "batch gates"], z: Float[Tensor, "*sample batch latent"]
 ) -> tuple[Float[Tensor, "*sample batch latent"], Float[Tensor, "*sample batch latent"]]:
     """Return means and standard deviations of all parts of codes, each given the parts before it."""
-    with torch.autocast(z.device.type, enabled=False):
+    with torch.autocast(z.device.type, enabled=False), gradients_with(z, seen):
         part, state, found = None, None, []
         for following in z.split(steps.sizes, dim=-1):
             state = steps.state(seen, part, state)

@@ -105,6 +105,15 @@ def joined(parts: Sequence[Any_Posterior]) -> Any_Posterior:
     return dataclasses.replace(parts[0], **tensors)
 
 
+def gradients_with(*tensors: Tensor) -> torch.set_grad_enabled:
+    """No gradients, within, unless one of the tensors has them.
+
+    For posteriors that hold modules beside tensors: one that was made without gradients gives none later, when
+    the context without gradients has ended.
+    """
+    return torch.set_grad_enabled(torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors))
+
+
 def _tensors(posterior: Any) -> dict[str, Tensor]:
     fields = {field.name: getattr(posterior, field.name) for field in dataclasses.fields(posterior)}
     return {name: value for name, value in fields.items() if isinstance(value, Tensor)}
