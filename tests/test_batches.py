@@ -217,6 +217,50 @@ def test_stores_that_cannot_be_opened(tmp_path):
     assert len(build(folder, {"train": TRAIN}, valid=0.0, test=0.0)["train"]) == 3  # and building repairs it
 
 
+def damaged(name: str, content: bytes):
+    """Contents of a store's file as a disk, or another program, may leave them."""
+    yield b""
+    yield content[:-1]
+    yield content + b"\0\0"
+    yield content[::-1]
+    yield b"\xff" * len(content)
+    for place in range(0, len(content), max(1, len(content) // 8)):
+        yield content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+    if name == "meta.json":
+        meta = json.loads(content)
+        train = meta["splits"]["train"]
+        yield json.dumps({**meta, "splits": {}}).encode()
+        yield json.dumps({**meta, "splits": {"train": train}}).encode()
+        yield json.dumps({**meta, "label_names": [0, 1, 2]}).encode()
+        for count in (-1, 2**70):
+            yield json.dumps({**meta, "splits": {**meta["splits"], "train": {**train, "tokens": count}}}).encode()
+
+
+@pytest.mark.parametrize("name", ["meta.json", "tokenizer.json", "train.ids", "train.offsets", "train.labels"])
+def test_a_damaged_store_is_built_again(tmp_path, name):
+    """Not a single changed bit of the tokens, their places or their labels is taken for what was written."""
+    rows = [Sentence(f"a b c{i % 7}", "good" if i % 3 else "bad", i) for i in range(40)]
+
+    def made():
+        stores = build(tmp_path, {"train": rows, "valid": rows[:5]}, min_count=2)
+        return {
+            split: (store.sentences(), [store.label_names[i] for i in store.labels], store.fingerprint)
+            for split, store in stores.items()
+        }
+
+    first, whole = made(), (tmp_path / name).read_bytes()
+    for content in damaged(name, whole):
+        (tmp_path / name).write_bytes(content)
+        assert made() == first
+
+
+def test_labels_that_name_nothing_are_refused(tmp_path):
+    build(tmp_path, {"train": [Sentence("a b", "x", 1)]}, valid=0.0, test=0.0)
+    np.array([1], "<i4").tofile(tmp_path / "train.labels")
+    with pytest.raises(RequestError, match="train.labels: damaged; delete .* and build it again"):
+        TokenStore.open(tmp_path, "train")
+
+
 def test_an_interruption_leaves_no_store_and_the_next_build_makes_it(tmp_path):
     tokenizer = Tokenizer.train("word", TRAIN, None, 1)
 

@@ -93,7 +93,8 @@ def build(
     given = {split: source for split in SPLITS if (source := sources.get(split)) is not None}
     _check(sources, given, arguments)
     key = _key(given, arguments)
-    if (stores := finished(folder, key)) is not None:
+    splits = list(given) if len(given) > 1 else ["train", *["valid"] * (valid > 0), *["test"] * (test > 0)]
+    if (stores := finished(folder, key)) is not None and list(stores) == splits:
         return stores
 
     def rows() -> Iterator[tuple[str, Sentence]]:
@@ -109,7 +110,6 @@ def build(
     else:
         training = (sentence.text for split, sentence in rows() if split == "train" and sentence.text)
         trained = Tokenizer.train(tokenizer, training, vocabulary, min_count, lowercase, right_to_left)
-    splits = list(given) if len(given) > 1 else ["train", *["valid"] * (valid > 0), *["test"] * (test > 0)]
     try:
         return write_store(folder, rows(), trained, splits, max_length=max_length, too_long=too_long, key=key)
     except EmptySplit as error:

@@ -75,6 +75,8 @@ class TokenStore:
         store = cls(ids, offsets, labels, counts, meta["label_names"])
         if offsets[0] != 0 or offsets[-1] != len(ids) or store.lengths.min() < 1:
             raise RequestError(f"{folder / split}.offsets: damaged; delete {folder} and build it again")
+        if labels is not None and not 0 <= labels.min() <= labels.max() < len(store.label_names):
+            raise RequestError(f"{folder / split}.labels: damaged; delete {folder} and build it again")
         return store
 
     def __len__(self) -> int:
@@ -184,14 +186,29 @@ def write_store(
 
 
 def finished(folder: Path | str, key: str) -> dict[str, TokenStore] | None:
-    """The splits of a sound, finished store that was written with this key, or None."""
+    """The splits of a sound, finished store that was written with this key, or None.
+
+    Sound is one whose files have the digests of what was written, so that a damaged one is built again.
+    """
     folder = Path(folder)
     try:
         meta = _meta(folder)
-        same = meta["key"] == key and meta["tokenizer"] == file_digest(folder / "tokenizer.json")
-        return {split: TokenStore.open(folder, split) for split in meta["splits"]} if same else None
+        if meta["key"] != key or meta["tokenizer"] != file_digest(folder / "tokenizer.json"):
+            return None
+        stores = {split: TokenStore.open(folder, split) for split in meta["splits"]}
+        return stores if all(_intact(folder / split, meta["splits"][split]) for split in stores) else None
     except RequestError:
         return None
+
+
+def _intact(path: Path, counts: dict[str, Any]) -> bool:
+    """Return True if the files of a split hold what was written; earlier versions wrote no `label_hash`."""
+    ids, offsets, labels = (path.with_name(f"{path.name}.{what}") for what in ("ids", "offsets", "labels"))
+    both = bytes.fromhex(file_digest(ids)) + bytes.fromhex(file_digest(offsets))
+    if hashlib.sha256(both).hexdigest() != counts["fingerprint"]:
+        return False
+    said = counts.get("label_hash")
+    return said is None or said == file_digest(labels)
 
 
 class EmptySplit(RequestError):
@@ -264,10 +281,13 @@ class _SplitWriter:
         labels = np.concatenate(self.labels)
         if len(labels) not in (0, self.counts["sentences"]):
             raise RequestError(f"data.label: some sentences of {self.path.name} have a label and some have none")
+        entry: dict[str, Any] = {**self.counts, "labels": len(labels) > 0}
         if len(labels):
-            _HashedFile(self.path.with_name(f"{self.path.name}.labels"), self.files).write(rank[labels])
+            file = _HashedFile(self.path.with_name(f"{self.path.name}.labels"), self.files)
+            file.write(rank[labels])
+            entry["label_hash"] = file.hash.hexdigest()
         both = self.ids.hash.digest() + self.offsets.hash.digest()
-        return {**self.counts, "labels": len(labels) > 0, "fingerprint": hashlib.sha256(both).hexdigest()}
+        return {**entry, "fingerprint": hashlib.sha256(both).hexdigest()}
 
 
 class _HashedFile:
@@ -312,10 +332,12 @@ def _meta(folder: Path) -> dict[str, Any]:
         found = {name: meta[name] for name in ("key", "tokenizer", "dtype", "label_names", "splits")}
         if found["dtype"] not in _DTYPES:  # numpy has kinds that would take file bytes for pointers
             raise ValueError(found["dtype"])
+        if not all(isinstance(name, str) for name in found["label_names"]):
+            raise TypeError("label_names")
         for counts in found["splits"].values():
             if not isinstance(counts["fingerprint"], str) or not isinstance(counts["labels"], bool):
                 raise TypeError("fingerprint, labels")
-            if not all(isinstance(counts[name], int) for name in _COUNTS):
+            if not all(isinstance(counts[name], int) and 0 <= counts[name] < 2**62 for name in _COUNTS):
                 raise TypeError("counts")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RequestError(f"{path}: not the table of a token store; delete {folder} and build it again") from error
