@@ -175,9 +175,13 @@ def test_files_that_are_no_tokenizers(each, tmp_path):
     refused(lambda d: d["added_tokens"].append({**added, "normalized": False, "special": True}))
     refused(lambda d: d["model"]["vocab"].update({"<eos>": 4, each.tokens[4]: 3}))
     refused(lambda d: d.update(model={"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0]]}))
+    refused(lambda d: d["model"].update(unk_token="no such token"))
+    refused(lambda d: d.update(pre_tokenizer={"type": "CharDelimiterSplit", "delimiter": "x"}))
+    refused(lambda d: d.update(decoder={"type": "Strip", "content": "a", "start": 1, "stop": 1}))
     if each.name == "word":
         refused(lambda d: d.update(normalizer=None))
     else:
+        refused(lambda d: d["model"].update(end_of_word_suffix="x"))
         refused(lambda d: d["model"]["merges"].extend([["<", "eos>"]]))
         refused(lambda d: d["model"].update(dropout=0.5))
 

@@ -409,6 +409,13 @@ def _foreign(inner: HuggingFaceTokenizer) -> str | None:
     ids = inner.get_vocab()
     if model["type"] not in ("WordLevel", "BPE"):
         return f"its model is {model['type']}"
+    own = json.loads(_pipeline(_name(data), lowercase=False).to_str())
+    for step in ("pre_tokenizer", "decoder"):
+        if data[step] != own[step]:
+            return f"its {step} is not that of a {_name(data)} tokenizer"
+    for name in ("unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback"):
+        if model.get(name) != own["model"].get(name):
+            return f"its model has {name} = {model.get(name)!r:.40}"
     if any(ids.get(token) != i for i, token in enumerate(SPECIALS)):
         return f"ids 0 to 3 are not {', '.join(SPECIALS)}"
     if sorted(ids.values()) != list(range(len(ids))):
@@ -420,7 +427,11 @@ def _foreign(inner: HuggingFaceTokenizer) -> str | None:
             return "its merges are not applied plainly"
         if any("".join(pair) in SPECIALS for pair in model["merges"]):
             return "its merges spell a special token"
-    probe = inner.encode(" ".join((*SPECIALS, "x<eos>")), add_special_tokens=False).ids
+    try:
+        probe = inner.encode(" ".join((*SPECIALS, "x<eos>")), add_special_tokens=False).ids
+        inner.decode(range(len(ids)), skip_special_tokens=False)
+    except Exception as error:  # the library raises plain Exception for whatever its parts do not do together
+        return f"it cannot read text: {error}"
     return "it takes text for special tokens" if {PAD, BOS, EOS} & set(probe) else None
 
 
