@@ -23,7 +23,7 @@ from textvae.comparison.rows import SCORED, group_names
 from textvae.comparison.tables import DASH, escaped, inert, markdown
 from textvae.data import open_corpus
 from textvae.errors import RequestError, WorkError
-from textvae.evaluate import evaluate
+from textvae.evaluate import NUMBERS, evaluate
 from textvae.files import write_json, write_tensors, write_text
 from textvae.model import build
 from textvae.objective import load_settings
@@ -47,6 +47,9 @@ SCORES = {
     "nll_iw_kind": "importance-weighted",
     "iw_samples": 500,
     "iw_sentences": 50,
+    "iw_effective_samples": 250.0,
+    "iw_effective_samples_low": 100.0,
+    "iw_heavy_tailed": 0.0,
     "bound_iw_sentences": 19.5,
     "mutual_information": 2.5,
     "mutual_information_sentences": 100,
@@ -65,6 +68,9 @@ EXACT = {
     "nll_iw": 20.0,
     "nll_iw_kind": "exact",
     "iw_samples": 0,
+    "iw_effective_samples": None,
+    "iw_effective_samples_low": None,
+    "iw_heavy_tailed": None,
     "bound_iw_sentences": 20.0,
     "mutual_information": None,
     "mutual_information_sentences": None,
@@ -457,6 +463,9 @@ def test_wrong_requests_are_refused_in_one_line(make, tmp_path):
             json.dumps({**SCORES, "generated": {"x": [1, -(2**70)]}}),
             r"generated\.x\[1\] = -1180591620717411303.*: is no",
         ),
+        (json.dumps({**SCORES, "iw_heavy_tailed": "x"}), "iw_heavy_tailed = .x.: should be a valid number"),
+        (json.dumps({**SCORES, "iw_heavy_tailed": 0.9, "iw_samples": 1}), "iw_heavy_tailed = 0.9: takes"),
+        (json.dumps({**SCORES, "iw_effective_samples_low": {}}), "iw_effective_samples_low = .*: should be"),
         (json.dumps({**SCORES, "signature": "nll|split:zzzzzz"}), "another split's sentences"),
     ],
 )
@@ -684,8 +693,8 @@ def test_names_in_a_csv_are_no_formulas(name):
     assert inert(f"vae {name}") == f"vae {name}"
 
 
-def test_every_score_that_a_comparison_reads_is_checked():
-    assert set(SCORED) <= Evaluation.model_fields.keys()
+def test_every_score_of_an_evaluation_is_checked():
+    assert set(SCORED) | {name.partition(".")[0] for name in NUMBERS} <= Evaluation.model_fields.keys()
 
 
 WRONG = (10**400, -(2**70), -1, 1.5, math.inf, math.nan, "x", True, None, [], [1], {}, {"a": 1}, 0)
@@ -720,7 +729,7 @@ def test_whatever_a_file_of_a_run_says_it_is_read_or_refused_by_its_name(make, n
     refused = 0
     generator = random.Random(0)
     cases = [(place, value) for place in places(document) for value in WRONG]
-    for place, value in generator.sample(cases, min(len(cases), 120)):
+    for place, value in generator.sample(cases, min(len(cases), 150)):
         new = changed(document, place, value)
         lines = [new] if records is None else [new, *records[1:]]
         path.write_text("\n".join(map(json.dumps, lines)) + "\n")
