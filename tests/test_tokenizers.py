@@ -175,6 +175,8 @@ def test_files_that_are_no_tokenizers(each, tmp_path):
     refused(lambda d: d["added_tokens"].append({**added, "normalized": False, "special": True}))
     refused(lambda d: d["model"]["vocab"].update({"<eos>": 4, each.tokens[4]: 3}))
     refused(lambda d: d.update(model={"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0]]}))
+    for number in (2**31, 2**32 - 1):  # would be counted up to
+        refused(lambda d, number=number: d["model"]["vocab"].update({each.tokens[4]: number}))
     refused(lambda d: d["model"].update(unk_token="no such token"))
     refused(lambda d: d.update(pre_tokenizer={"type": "CharDelimiterSplit", "delimiter": "x"}))
     refused(lambda d: d.update(decoder={"type": "Strip", "content": "a", "start": 1, "stop": 1}))

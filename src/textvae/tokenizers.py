@@ -404,9 +404,13 @@ def _name(data: dict) -> str:
 
 def _foreign(inner: HuggingFaceTokenizer) -> str | None:
     """Why a loaded tokenizer cannot be trusted to keep text and control tokens apart, or None."""
+    ids = inner.get_vocab()
+    if any(ids.get(token) != i for i, token in enumerate(SPECIALS)):
+        return f"ids 0 to 3 are not {', '.join(SPECIALS)}"
+    if sorted(ids.values()) != list(range(len(ids))):  # the library counts up to the largest when it writes
+        return "its ids are not 0, 1, 2, ..."
     data = json.loads(inner.to_str())
     model = data["model"]
-    ids = inner.get_vocab()
     if model["type"] not in ("WordLevel", "BPE"):
         return f"its model is {model['type']}"
     own = json.loads(_pipeline(_name(data), lowercase=False).to_str())
@@ -416,10 +420,6 @@ def _foreign(inner: HuggingFaceTokenizer) -> str | None:
     for name in ("unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback"):
         if model.get(name) != own["model"].get(name):
             return f"its model has {name} = {model.get(name)!r:.40}"
-    if any(ids.get(token) != i for i, token in enumerate(SPECIALS)):
-        return f"ids 0 to 3 are not {', '.join(SPECIALS)}"
-    if sorted(ids.values()) != list(range(len(ids))):
-        return "its ids are not 0, 1, 2, ..."
     if data["added_tokens"] or data["post_processor"] or data["truncation"] or data["padding"]:
         return "it adds, cuts or pads tokens"
     if model["type"] == "BPE":
