@@ -120,10 +120,11 @@ def measured(cell: Cell) -> dict[str, Any]:
 
 def completed(cell: Cell) -> dict[str, Any]:
     """Table 4: the held-out sentences completed by one model, told from the truth, and scored."""
+    from textvae.corpora.readers import read
     from textvae.generate.adversarial import adversarial
     from textvae.generate.trained import load
 
-    held_out = cell.held_out.read_text(encoding="utf-8").splitlines()
+    held_out = [sentence.text for sentence in read(cell.held_out)]
     found = adversarial(
         [load(cell.folder)], held_out, load(cell.independent), cell.last, sentences=cell.sentences, seed=cell.seed
     )
@@ -147,8 +148,9 @@ def sampled(cell: Cell) -> dict[str, Any]:
 
 def true_text(cell: Cell) -> dict[str, Any]:
     """What the measures of Table 5 are for true sentences."""
-    with cell.test.open(encoding="utf-8") as lines:
-        return told([line.rstrip("\n") for line in islice(lines, cell.samples)], cell)
+    from textvae.corpora.readers import read
+
+    return told([sentence.text for sentence in islice(read(cell.test), cell.samples)], cell)
 
 
 def told(sentences: Sequence[str], cell: Cell) -> dict[str, Any]:

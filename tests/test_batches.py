@@ -28,7 +28,7 @@ from textvae.batches import (
     evaluation_batches,
     write_store,
 )
-from textvae.corpora import registry
+from textvae.corpora import readers, registry
 from textvae.corpora.readers import Sentence
 from textvae.errors import RequestError, WorkError
 from textvae.tokenizers import Tokenizer
@@ -154,7 +154,7 @@ def test_the_split_depends_on_the_seed():
     assert splits[0] == splits[1] != splits[2]
 
 
-def test_a_finished_store_is_used_again_and_only_for_the_same_request(tmp_path):
+def test_a_finished_store_is_used_again_and_only_for_the_same_request(tmp_path, monkeypatch):
     source = lines(tmp_path / "a.txt", many(100))
     folder = tmp_path / "store"
 
@@ -173,7 +173,10 @@ def test_a_finished_store_is_used_again_and_only_for_the_same_request(tmp_path):
     fourth = stamp(max_length=15)
     assert fourth != third
     (folder / "tokenizer.json").unlink()
-    assert stamp(max_length=15) != fourth
+    fifth = stamp(max_length=15)
+    assert fifth != fourth
+    monkeypatch.setattr(readers, "VERSION", readers.VERSION + 1)
+    assert stamp(max_length=15) != fifth
 
 
 def test_the_seed_of_the_split_does_not_matter_where_all_files_are_given(tmp_path):

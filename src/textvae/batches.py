@@ -13,6 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from textvae.corpora import readers
 from textvae.corpora.readers import Sentence, one_line, read
 from textvae.corpora.store import EmptySplit, TokenStore, finished, write_store
 from textvae.errors import RequestError
@@ -264,9 +265,10 @@ def _given(item: object, number: int) -> Sentence:
 
 
 def _key(given: Mapping[str, Source], arguments: Mapping[str, Any]) -> str:
-    """SHA-256 of what a store is made from: every byte of the sources, and the arguments."""
+    """SHA-256 of what a store is made from: every byte of the sources, how they are read, and the arguments."""
     unused = ("valid", "test", "seed") if len(given) > 1 else ()
     parts: dict[str, Any] = {name: value for name, value in arguments.items() if name not in unused}
+    parts["reader"] = readers.VERSION
     if (vocabulary := parts.pop("vocabulary_of")) is not None:
         parts["vocabulary_of"] = file_digest(vocabulary)
     for split, source in given.items():

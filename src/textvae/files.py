@@ -177,7 +177,7 @@ def read_json(path: Path) -> dict[str, Any]:
         RequestError: when it is missing or damaged.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise RequestError(f"{path}: missing; is {path.parent} a run folder?") from None
     except (ValueError, RecursionError):

@@ -167,7 +167,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         RequestError: naming the file, the line and what is wrong there.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_bytes().decode("utf-8-sig").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError):
         raise RequestError(f"{path}: cannot be read; is {path.parent} a run folder?") from None
     records = []

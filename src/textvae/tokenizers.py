@@ -120,7 +120,7 @@ class Tokenizer:
         """
         path = Path(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except OSError as error:
             raise RequestError(f"{path}: cannot read the tokenizer: {error.strerror}") from error
         except UnicodeDecodeError as error:

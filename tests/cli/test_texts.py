@@ -92,3 +92,25 @@ def test_rows_without_a_path_or_a_gap_are_named_and_left_out(run, tmp_path):
     assert none.exit_code == 2 and f"error: {gaps}:1: has no gap" in none.stderr
     assert "none of the 2 rows can be used" in none.stderr
     assert refused(call("impute", run, "the food"), "texts[0]: has no gap")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("probe", "RUN", "--file", "-", "--label", "stars"),
+        ("transfer", "RUN", "it is bad .", "--labels", "-", "--label", "stars", "--from", "1", "--to", "2"),
+        ("interpolate", "RUN", "--pairs", "-"),
+        ("syntax", "RUN", "--pairs", "-"),
+    ],
+)
+def test_columns_of_stdin_are_refused(run, command):
+    result = call(*(run if one == "RUN" else one for one in command), input=b"1\tbad\n2\tgood\n")
+    assert refused(result, "-: stdin is plain text, which has no columns; save it to a .tsv")
+
+
+@pytest.mark.parametrize(
+    "command", [("encode", "NAME", "fine .", "--out", "a.npy"), ("decode", "RUN", "--codes", "NAME")]
+)
+def test_a_name_that_no_file_can_have_is_one_message(run, command):
+    given = {"RUN": run, "NAME": "a" * 300 + ".npy"}
+    assert refused(call(*(given.get(one, one) for one in command)), "cannot be used: File name too long")

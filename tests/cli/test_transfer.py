@@ -226,3 +226,6 @@ def test_references_belong_to_the_sentences_of_their_rows(run, tmp_path):
     assert found.exit_code == 0, found.stderr
     assert json.loads(found.stdout)["sentences"] == 1
     assert "a.tsv: 1 sentences without a reference left out" in found.stderr
+    options[options.index("other")] = "text"
+    itself = call("transfer-curve", run, "--file", "a.tsv", "--labels", "b.tsv", *options)
+    assert itself.exit_code == 2 and "--reference text: a.tsv has the sentences themselves there" in itself.stderr

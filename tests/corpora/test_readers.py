@@ -1,14 +1,17 @@
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
+import re
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textvae.corpora.readers import Sentence, read, read_pairs, read_stream, require_texts
+from textvae.corpora.readers import Sentence, read, read_pairs, read_stream, read_table, require_texts
 from textvae.errors import RequestError
 
 
@@ -57,7 +60,7 @@ def test_without_a_header_the_last_column_is_the_text(tmp_path):
 def test_a_header_is_known_by_a_text_column_or_by_an_asked_name(tmp_path):
     path = written(tmp_path, "a.csv", 'Stars,Review,Shop\n5,"good, ""very""\nfood",here\n1,bad,there\n')
     assert list(read(path, label="Stars")) == [
-        Sentence('good, "very" food', "5", 3),
+        Sentence('good, "very" food', "5", 2),  # where its row begins
         Sentence("bad", "1", 4),
     ]
     assert texts(path, column="Shop") == ["here", "there"]
@@ -170,9 +173,62 @@ def test_tables_that_do_not_fit(tmp_path):
     assert "no label 'star'; the columns are 'stars', 'text'; did you mean 'stars'?" in refusal(table, label="star")
     assert "no column 2; the 2 columns are numbered 0 to 1" in refusal(table, column=2)
     unclosed = written(tmp_path, "b.csv", 'text\nfine\n"never closed\nmore\n')
-    assert "a quote that is never closed" in refusal(unclosed)
+    assert refusal(unclosed).startswith("PATH:3: not CSV (unexpected end of data on line 4); look for a quote")
     assert "plain text has no column 'text'" in refusal(written(tmp_path, "c.txt", "a\n"), column="text")
     assert "or a header" in refusal(written(tmp_path, "d.tsv", "label\ttext\n"))
+
+
+def test_a_name_of_two_columns_is_refused(tmp_path):
+    table = written(tmp_path, "a.csv", "text,stars,text,stars\none,1,two,2\n")
+    twice = "PATH:1: columns 0 and 2 are both named 'text'; rename one, or give its number"
+    assert refusal(table, column="text") == twice
+    assert "columns 1 and 3 are both named 'stars'" in refusal(table, column=0, label="stars")
+    assert 'which column is the text, column "text" (0) and column "text" (2)? Name it' in refusal(table)
+    assert texts(table, column=2) == ["two"]
+    with pytest.raises(RequestError, match="both named 'a'"):
+        list(read_pairs(written(tmp_path, "b.tsv", "a\tb\ta\none\ttwo\tthree\n")))
+    with pytest.raises(RequestError, match="both named 'bad'"):
+        list(read_table(written(tmp_path, "c.tsv", "good\tbad\tbad\none\ttwo\tthree\n"), ("good", "bad")))
+
+
+def test_a_number_of_no_column_is_refused_whatever_its_size(tmp_path):
+    table = written(tmp_path, "a.tsv", "a\tone\n")
+    assert "no column 7; the 2 columns" in refusal(table, column="7")
+    assert "no column '999" in refusal(table, column="9" * 5000)
+
+
+def test_a_path_that_the_system_refuses(tmp_path, monkeypatch):
+    assert refusal(tmp_path / ("a" * 300)) == "PATH: cannot be read: File name too long"
+    assert "cannot be read: embedded null byte" in refusal(tmp_path / "a\0b")
+    path = written(tmp_path, "a.txt", "fine .\n")
+    assert "no such file" in refusal(path / "b.txt")
+
+    def closed(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(path), "stat", closed)
+    assert refusal(path) == "PATH: cannot be read: Permission denied"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (bz2.compress(b"a fine text .\n"), "is bzip2 data; decompress it: bzip2 -dc IN > OUT"),
+        (lzma.compress(b"a fine text .\n"), "is xz data; decompress it: xz -dc IN > OUT"),
+        (b"\x28\xb5\x2f\xfd\x04\x58", "is zstd data; decompress it: zstd -dc IN > OUT"),
+        (b"PK\x03\x04\x14\x00", "is a ZIP archive, as office files are; unpack it, or save its table as CSV"),
+    ],
+)
+def test_compressed_files_of_other_kinds_are_named_as_such(tmp_path, data, message):
+    assert refusal(written(tmp_path, "a.txt", data)) == f"PATH: {message}"
+    assert refusal(written(tmp_path, "a.tsv.xz", data), column="text") == f"PATH: {message}"
+    with pytest.raises(RequestError, match=f"^stdin: {re.escape(message)}$"):
+        list(read_stream(io.BytesIO(data), "stdin"))
+
+
+def test_blank_rows_of_pairs_are_counted(tmp_path):
+    pairs = read_pairs(written(tmp_path, "a.tsv", "a\tb\n\none\ttwo\n\t\nthree\tfour\n"))
+    assert list(pairs) == [("one", "two", 3), ("three", "four", 5)] and pairs.blank == 2
 
 
 def test_json_lines_that_do_not_fit(tmp_path):
@@ -303,6 +359,8 @@ def test_plain_text_that_looks_like_a_table_is_told(tmp_path):
     assert len(list(tabs)) == 3 and "lines hold tabs, and plain text has no columns" in tabs.notes[0]
     header = read(written(tmp_path, "b.txt", "id,comment\n1,good\n"))
     assert len(list(header)) == 2 and 'the first line, "id,comment", looks like a table' in header.notes[0]
+    keys = read(written(tmp_path, "d.txt", '{"text": "good"}\n{"text": "bad"}\n'))
+    assert len(list(keys)) == 2 and "the first line is a JSON object" in keys.notes[0]
     plain = read(written(tmp_path, "c.txt", "a review, text\nwith one\ttab\nnone\n"))
     assert len(list(plain)) == 3 and not plain.notes
 

@@ -154,6 +154,9 @@ def test_decoding_gives_the_texts_of_the_generated_ids(model):
         ([[0, 0, 0, math.inf]], r"z\[0\]: holds a number that is not finite"),
         ([[0.0], [0.0, 1.0]], "z: is not an array of numbers"),
         ("the food", "z: is not an array of numbers"),
+        ([["1", "2", "3"]], "z: is not an array of numbers: its type is <U1"),
+        ([[1j, 0, 0]], "z: is not an array of numbers: its type is complex128"),
+        ([[10**400, 0, 0]], "z: is not an array of numbers: its type is object"),
     ],
 )
 def test_what_is_no_code_is_refused(model, z, message):

@@ -1,5 +1,6 @@
 """What the commands print: results to stdout, notes and errors to stderr, and the exit code that follows."""
 
+import errno
 import json
 import os
 import re
@@ -17,6 +18,17 @@ from textvae.errors import RequestError, WorkError
 
 # Any wrong usage; it lives in another module in some versions of typer, so it is named by its child.
 UsageError: Any = typer.BadParameter.__base__
+
+# What a path that was given can be refused for by the system.
+_OF_THE_PATH = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+)
 
 # Stands for a number that there is not.
 DASH = "–"
@@ -64,6 +76,9 @@ class Commands(_Helped, TyperGroup):
             code = _failed(str(error), 2)
         except WorkError as error:
             code = _failed(str(error), 1)
+        except OSError as error:
+            place = "" if error.filename is None else f"{error.filename}: cannot be used: "
+            code = _failed(f"{place}{error.strerror or error}", 2 if error.errno in _OF_THE_PATH else 1)
         except (MemoryError, RuntimeError) as error:
             if not _out_of_memory(error):
                 raise

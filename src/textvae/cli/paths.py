@@ -10,7 +10,7 @@ import typer
 from textvae.cli.decoding import MaxLength, NoUnknown, decoding_of, decoding_options, described
 from textvae.cli.inspection import AsJson, RunFolder, Seed
 from textvae.cli.output import DASH, columns, document, long_document, note, number, on_one_line, plain, result
-from textvae.cli.texts import LeftOut, Strict, broken, shown, tell_notes
+from textvae.cli.texts import LeftOut, Strict, broken, refuse_stdin, shown, tell_blank, tell_notes
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:
@@ -285,6 +285,7 @@ def _ends_of_rows(
     from textvae.generate.codes import in_pieces
     from textvae.generate.paths import usable_ends
 
+    refuse_stdin(file)
     reading, left_out = read_pairs(file, a, b), LeftOut(strict, file)
     begin = 0
     for rows in in_pieces(reading, PAIRS):
@@ -295,6 +296,7 @@ def _ends_of_rows(
         places = {row: f"{file}:{rows[row][2]}: {reason}" for row, reason in reasons.items()}
         yield begin, ends, [*left_out.usable(given, places)]
         begin += len(ends)
+    tell_blank(reading)
     left_out.tell()
 
 

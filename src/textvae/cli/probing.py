@@ -8,7 +8,7 @@ import typer
 from textvae.cli.inspection import AsJson, RunFolder, Seed
 from textvae.cli.output import columns, document, note, number, plain, result
 from textvae.cli.progress import Bar
-from textvae.cli.texts import Column, tell_notes
+from textvae.cli.texts import Column, refuse_stdin, tell_notes
 from textvae.errors import RequestError
 
 
@@ -45,6 +45,8 @@ def probe(
       textvae probe RUN --file labelled.tsv --label sentiment
       textvae probe RUN --label topic --labels 100,all
     """  # noqa: D301
+    refuse_stdin(file)
+    refuse_stdin(test_file)
     sizes = None if labels is None else [_size(part.strip()) for part in labels.split(",")]
 
     from textvae.probing import probe_run

@@ -8,7 +8,7 @@ import typer
 from textvae.cli.inspection import AsJson, RunFolder
 from textvae.cli.output import DASH, columns, document, number, plain, result
 from textvae.cli.progress import Bar
-from textvae.cli.texts import LeftOut, Strict
+from textvae.cli.texts import LeftOut, Strict, refuse_stdin
 
 if TYPE_CHECKING:
     from textvae.generate.syntax import Row, SyntacticTest
@@ -46,6 +46,7 @@ def syntax(
     from textvae.generate.syntax import TABLE_4, read_pairs, syntactic_test
     from textvae.generate.trained import load
 
+    refuse_stdin(pairs)
     reasons: list[str] = []
     given = read_pairs(pairs, TABLE_4 if table_4 else None, None if strict else reasons)
     left_out = LeftOut(strict, str(pairs))

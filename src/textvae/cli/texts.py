@@ -84,9 +84,21 @@ def opened(file: str, column: str | None = None, label: str | None = None) -> "R
 
     if file != STDIN:
         return read(file, column, label)
+    if column is not None or label is not None:
+        refuse_stdin(file)
     if sys.stdin is None:
         raise RequestError("stdin: is closed; give text on it, or a file")
     return read_stream(sys.stdin.buffer, "stdin")
+
+
+def refuse_stdin(file: object) -> None:
+    """Refuse stdin in place of a file of which columns are read.
+
+    Raises:
+        RequestError: for it.
+    """
+    if str(file) == STDIN:
+        raise RequestError("-: stdin is plain text, which has no columns; save it to a .tsv, .csv or .jsonl file")
 
 
 def read_noted(file: str | Path, column: str | None = None, label: str | None = None) -> "Iterator[Sentence]":
@@ -98,8 +110,7 @@ def read_noted(file: str | Path, column: str | None = None, label: str | None = 
             if not number:
                 tell_notes(reading)
             yield sentence
-        if reading.blank:
-            note(f"{plain(reading.name)}: {reading.blank:,} blank lines left out")
+        tell_blank(reading)
 
     return sentences()
 
@@ -108,6 +119,12 @@ def tell_notes(reading: "Reading | Pairs") -> None:
     """Print the notes of a reader on the columns that it reads, known from its first sentence on."""
     for line in reading.notes:
         note(plain(line))
+
+
+def tell_blank(reading: "Reading | Pairs") -> None:
+    """Note how many blank lines a reader has left out, once it has come to the end."""
+    if reading.blank:
+        note(f"{plain(reading.name)}: {reading.blank:,} blank line{'s' if reading.blank > 1 else ''} left out")
 
 
 class LeftOut:

@@ -41,7 +41,7 @@ def _first_sentence(preset: Path) -> str:
 
 
 # Endings of a file of sentences that say nothing about which sentences they are.
-_ENDINGS = (".gz", ".txt", ".tsv", ".csv", ".jsonl", ".json")
+_ENDINGS = (".gz", ".txt", ".tsv", ".csv", ".jsonl", ".ndjson", ".json")
 
 Source = Annotated[str | None, typer.Option("--data", metavar="FILE|CORPUS", help="The text to train on.")]
 Methods = Annotated[

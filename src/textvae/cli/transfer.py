@@ -364,6 +364,11 @@ def _moved(
         return [row.text for row in rows], None
     by_line = {row.line: row.text for row in _of_label(file, label, reference, source)}
     both = [row for row in rows if row.line in by_line]
+    if both and all(row.text == by_line[row.line] for row in both):
+        raise RequestError(
+            f"--reference {reference}: {file} has the sentences themselves there; name another column, or that of "
+            "the text with --label-text"
+        )
     if not both:
         raise RequestError(f"--reference {reference}: {file} has no text labelled {source!r} with a reference")
     if len(both) < len(rows):

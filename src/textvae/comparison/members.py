@@ -171,7 +171,7 @@ def read_scores(path: Path, run: Run, split: str) -> dict[str, Any]:
         RequestError: when it is damaged, or of other sentences than the run's split has.
     """
     try:
-        scores = json.loads(path.read_text(encoding="utf-8"))
+        scores = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise RequestError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):

@@ -14,6 +14,16 @@ LONGEST_LINE = 1 << 24  # bytes; a longer line is no sentence, and reading on wo
 # Rows, and characters of them, that are looked at to tell a header, numbers and separators.
 SAMPLE, _SAMPLE_CHARACTERS = 100, 1 << 20
 _LOOKED_AT = 8192  # bytes behind text that is not UTF-8
+# How files of other kinds begin, what they are, and the remedy.
+_OTHER = {
+    b"\xff\xfe": ("UTF-16", "convert it: iconv -f UTF-16 -t UTF-8 IN > OUT"),
+    b"\xfe\xff": ("UTF-16", "convert it: iconv -f UTF-16 -t UTF-8 IN > OUT"),
+    b"\x1f\x8b": ("gzip data", "let its name end in .gz, or decompress it: gzip -dc"),
+    b"BZh91AY&SY": ("bzip2 data", "decompress it: bzip2 -dc IN > OUT"),
+    b"\xfd7zXZ\0": ("xz data", "decompress it: xz -dc IN > OUT"),
+    b"\x28\xb5\x2f\xfd": ("zstd data", "decompress it: zstd -dc IN > OUT"),
+    b"PK\x03\x04": ("a ZIP archive, as office files are", "unpack it, or save its table as CSV"),
+}
 
 Item = TypeVar("Item")
 
@@ -90,10 +100,9 @@ def _conversion(line: bytes) -> str:
 
 def _refuse_other_data(name: str, line: bytes) -> None:
     """Refuse what its first line shows to be no UTF-8 text."""
-    if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise RequestError(f"{name}: is UTF-16; convert it: iconv -f UTF-16 -t UTF-8 IN > OUT")
-    if line[:2] == b"\x1f\x8b":
-        raise RequestError(f"{name}: is gzip data; let its name end in .gz, or decompress it: gzip -dc")
+    for begin, (what, remedy) in _OTHER.items():
+        if line.startswith(begin):
+            raise RequestError(f"{name}: is {what}; {remedy}")
     if b"\0" in line:
         raise RequestError(f"{name}: is binary data, not text (a NUL at byte {line.index(0)}); give a text file")
 

@@ -1,15 +1,29 @@
 """Sentences out of files and streams: plain text, TSV, CSV and JSON lines, gzipped or not, one at a time."""
 
+import json
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
 from textvae.corpora.lines import Stream, ahead, decoded_lines, file_lines, refuse_returns
-from textvae.corpora.tables import Row, cells_of, is_header, json_rows, no_column, other_width, short, table_rows
+from textvae.corpora.tables import (
+    Row,
+    cells_of,
+    is_header,
+    json_rows,
+    no_column,
+    other_width,
+    refuse_twice,
+    short,
+    table_rows,
+)
 from textvae.errors import RequestError
 
+# Rises when a file is read otherwise than before, so that nothing that was made from the old reading is used on.
+VERSION = 2
 _BREAKS = re.compile(r"[\r\n]+")
 
 
@@ -26,6 +40,7 @@ class Reading(Iterator[Sentence]):
 
     `blank` counts the blank sentences skipped so far, `unlabelled` those whose label is blank. From the first
     sentence on `notes` holds lines for the user: which columns are read, with that sentence, and what looks wrong.
+    A sentence's `line` is the one that its row begins on.
     """
 
     def __init__(self, name: str, rows: "Callable[[list[str]], Iterator[Row]]") -> None:
@@ -59,10 +74,10 @@ class Reading(Iterator[Sentence]):
 def read(path: Path | str, column: str | int | None = None, label: str | int | None = None) -> Reading:
     """The sentences of a file, streamed: no more than some rows are held in memory.
 
-    The suffix decides, a final `.gz` set aside: `.tsv`, `.csv`, `.jsonl` or `.json` (one object a line), and
-    anything else is plain text with one sentence a line. Lines end in LF or CRLF and nowhere else. Byte-order mark
-    and outer white space are removed, line breaks inside a cell become a space, blank sentences are skipped and
-    counted.
+    The suffix decides, a final `.gz` set aside: `.tsv`, `.csv`, `.jsonl`, `.ndjson` or `.json` (one object a line),
+    and anything else is plain text with one sentence a line. Lines end in LF or CRLF and nowhere else. Byte-order
+    mark and outer white space are removed, line breaks inside a cell become a space, blank sentences are skipped
+    and counted.
 
     Columns of a table: where `column` or `label` is a name, the first row is a header that must hold it.
     Otherwise the first row is a header if one of its cells is a known name of a column of text or labels
@@ -78,8 +93,8 @@ def read(path: Path | str, column: str | int | None = None, label: str | int | N
 
     Raises RequestError with path, line and remedy for a path that is missing, a directory, empty or blank,
     for binary data, bytes that are not UTF-8, a line of more than 16 MiB, a carriage return within a line, rows
-    that do not fit, columns that are not there, and where it cannot be told which column is the text. What can be
-    seen from outside the file is raised at once, the rest when the line is reached.
+    that do not fit, columns that are not there or have one name, and where it cannot be told which column is the
+    text. What can be seen from outside the file is raised at once, the rest when the line is reached.
     """
     path = Path(path)
     _check(path)
@@ -95,12 +110,14 @@ def read_stream(stream: Stream, name: str) -> Reading:
 
 
 class Pairs(Iterator[tuple[str, str, int]]):
-    """The pairs of sentences of one file, with their lines; `notes` as those of `Reading`.
+    """The pairs of sentences of one file, with their lines; `blank` and `notes` as those of `Reading`.
 
     A row with one sentence has an empty one in place of the other.
     """
 
     def __init__(self, path: Path, a: str | int | None, b: str | int | None) -> None:
+        self.name = str(path)
+        self.blank = 0
         self.notes: list[str] = []
         self._pairs = self._read(path, a, b)
 
@@ -113,6 +130,7 @@ class Pairs(Iterator[tuple[str, str, int]]):
         for first, second, line in _rows(path, a, b, columns, pairs=True):
             pair = one_line(first), one_line(second or "")
             if not any(pair):
+                self.blank += 1
                 continue
             if not found:
                 found = True
@@ -123,7 +141,7 @@ class Pairs(Iterator[tuple[str, str, int]]):
 
 
 def read_pairs(path: Path | str, a: str | int | None = None, b: str | int | None = None) -> Pairs:
-    """The pairs of sentences of a table or of JSON lines, and their lines, from 1; blank rows are skipped.
+    """The pairs of sentences of a table or of JSON lines, and their lines, from 1; blank rows are counted.
 
     `a` and `b` name columns as in `read`. Without them the sentences are those of the columns `a` and `b`, `first`
     and `second`, or `source` and `target` of a header, else of the first two columns; of JSON lines `a` and `b`.
@@ -140,7 +158,8 @@ def read_table(path: Path | str, needed: Sequence[str]) -> Iterator[tuple[dict[s
 
     Cells come without outer white space and are else as `read` takes them; blank rows are skipped.
 
-    Raises RequestError as `read`, for another suffix, and for a header that lacks a column that is needed.
+    Raises RequestError as `read`, for another suffix, and for a header that lacks a column that is needed or has
+    two columns of one name.
     """
     path = Path(path)
     _check(path)
@@ -158,6 +177,8 @@ def read_table(path: Path | str, needed: Sequence[str]) -> Iterator[tuple[dict[s
             for name in needed:
                 if name not in header:
                     raise RequestError(f"{path}:{line}: {no_column('column', name, header)}")
+            for name in header:
+                refuse_twice(path, line, name, header)
         elif len(cells) != len(header):
             raise RequestError(other_width(path, line, len(cells), len(header)))
         else:
@@ -166,13 +187,17 @@ def read_table(path: Path | str, needed: Sequence[str]) -> Iterator[tuple[dict[s
 
 def _check(path: Path) -> None:
     """Refuse what can be seen from outside the file."""
-    if not path.exists():
-        raise RequestError(f"{path}: no such file{_neighbour(path)}")
-    if path.is_dir():
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise RequestError(f"{path}: no such file{_neighbour(path)}") from None
+    except (OSError, ValueError) as error:  # a folder that is closed; a name that is too long, or has a NUL
+        raise RequestError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if stat.S_ISDIR(status.st_mode):
         raise RequestError(f"{path}: is a folder; give a file in it")
-    if not path.is_file():
+    if not stat.S_ISREG(status.st_mode):
         raise RequestError(f"{path}: is not a regular file and cannot be read twice; save it to a file first")
-    if path.stat().st_size == 0:
+    if status.st_size == 0:
         raise RequestError(f"{path}: the file is empty; give a file with one sentence a line")
 
 
@@ -190,13 +215,14 @@ def _rows(
     What is read of a table is added to `told` before the first row.
     """
     kind = _kind(path)
-    if kind in (".jsonl", ".json"):
+    if kind in (".jsonl", ".json", ".ndjson"):
         return json_rows(path, column, label, told, pairs)
     if kind in (".tsv", ".csv"):
         return table_rows(path, kind, column, label, told, pairs)
     if pairs:
         raise RequestError(f"{path}: plain text has no columns, and pairs need two; name it .tsv, .csv or .jsonl")
     if column is not None or label is not None:
+        next(file_lines(path), None)  # refuses what is no text
         asked = column if column is not None else label
         raise RequestError(f"{path}: plain text has no column {asked!r}; name it .tsv, .csv or .jsonl")
     return _plain_rows(str(path), file_lines(path), told)
@@ -209,11 +235,21 @@ def _plain_rows(name: str, lines: Iterator[tuple[str, int]], told: list[str]) ->
     tabs = sum("\t" in text for text in given)
     if 2 * tabs > len(given):
         told += ["", "lines hold tabs, and plain text has no columns; if tabs part columns, name it .tsv"]
+    elif given and _is_object(given[0]):
+        told += ["", "the first line is a JSON object; if one of its keys holds the text, name the file .jsonl"]
     elif given and is_header(given[0]):
         told += ["", f"the first line, {short(given[0])}, looks like a table's header; if it is one, name it .csv"]
     for text, line in lines:
         refuse_returns(name, line, text)
         yield text, None, line
+
+
+def _is_object(text: str) -> bool:
+    """Return True for a line of plain text that is an object of JSON lines."""
+    try:
+        return text.startswith("{") and isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _told(name: str, columns: list[str], sentence: str) -> list[str]:
@@ -226,9 +262,9 @@ def _told(name: str, columns: list[str], sentence: str) -> list[str]:
 
 
 def _neighbour(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f"; the folder {path.parent} does not exist either"
     try:
+        if not path.parent.is_dir():
+            return f"; the folder {path.parent} does not exist either"
         close = get_close_matches(path.name, [other.name for other in path.parent.iterdir()], n=1)
     except OSError:
         return ""

@@ -84,17 +84,19 @@ def _csv_cells(path: Path, lines: Iterator[tuple[str, int]], separator: str) -> 
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
     reader = csv.reader((text for text, _ in lines), strict=True, delimiter=separator)
     while True:
+        begin = reader.line_num + 1  # a quoted cell may go on over many lines
         try:
             cells = next(reader, None)
         except csv.Error as error:
             if "new-line character" in str(error):
                 raise RequestError(returns(f"{path}:{reader.line_num}")) from error
+            end = f" on line {reader.line_num}" if reader.line_num > begin else ""
             raise RequestError(
-                f"{path}:{reader.line_num}: not CSV ({error}); look for a quote that is never closed"
+                f"{path}:{begin}: not CSV ({error}{end}); look for a quote that is never closed"
             ) from error
         if cells is None:
             return
-        yield cells, reader.line_num
+        yield cells, begin
 
 
 class _Columns(NamedTuple):
@@ -157,6 +159,9 @@ def _columns(
     label_at = -1 if label is None else _place(path, line, "column" if pairs else "label", label, first)
     if pairs:
         lower = [name.lower() for name in first]
+        for name, given in zip(pair or (), (column, label), strict=False):
+            if given is None:
+                refuse_twice(path, line, name, lower)
         places = (0, 1) if pair is None else (lower.index(pair[0]), lower.index(pair[1]))
         text_at = _place(path, line, "column", places[0] if column is None else column, first)
         label_at = _place(path, line, "column", places[1], first) if label is None else label_at
@@ -194,8 +199,12 @@ def _text_column(
 ) -> int:
     """The column of the text where none is named: see `read`."""
     for name in TEXT_COLUMNS:
-        if name in names and names.index(name) != label_at:
-            return names.index(name)
+        places = [at for at, own in enumerate(names) if own == name and at != label_at]
+        if len(places) > 1:
+            known = " and ".join(map(title, places[:2]))
+            raise RequestError(f"{place}: which column is the text, {known}? Name it (--column or data.column)")
+        if places:
+            return places[0]
     others = [at for at in range(len(names)) if at != label_at] or [0]
     likely = [at for at in others if not numeric[at] and names[at] not in LABEL_COLUMNS]
     if others[-1] in likely or len(others) == 1:
@@ -225,8 +234,18 @@ def other_width(path: Path, line: int, found: int, width: int | None) -> str:
     return f"{path}:{line}: {found} columns where the first row has {width}; look for a missing or extra separator"
 
 
+def refuse_twice(path: Path, line: int, name: str, header: list[str]) -> None:
+    """Refuse a name that two columns have, since either may be meant."""
+    if header.count(name) > 1:
+        one, other = [str(at) for at, cell in enumerate(header) if cell == name][:2]
+        raise RequestError(
+            f"{path}:{line}: columns {one} and {other} are both named {name!r}; rename one, or give its number"
+        )
+
+
 def _number(column: str | int) -> str | int:
-    return int(column) if isinstance(column, str) and column.isdecimal() else column
+    """The number of a column that is named by one; no table has columns of ten digits."""
+    return int(column) if isinstance(column, str) and column.isdecimal() and len(column) < 10 else column
 
 
 def _place(path: Path, line: int, role: str, asked: str | int, header: list[str]) -> int:
@@ -234,6 +253,7 @@ def _place(path: Path, line: int, role: str, asked: str | int, header: list[str]
     place = _number(asked)
     if isinstance(place, str):
         if place in header:
+            refuse_twice(path, line, place, header)
             return header.index(place)
         raise RequestError(f"{path}:{line}: {no_column(role, place, header)}")
     if not 0 <= place < len(header):

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import textvae
 from textvae.batches import TokenStore
+from textvae.corpora.readers import one_line, read
 from textvae.data import open_corpus
 from textvae.errors import RequestError
 from textvae.evaluate import model_of
@@ -331,8 +332,7 @@ def _settings(run: Run, files: _Files, test: Path, known: Path, plan: Plan, seed
     """
     model, data = run.settings.model, run.settings.data
     decoder = model.decoder.top if isinstance(model.decoder, HybridDecoder) else model.decoder
-    with files.train.open(encoding="utf-8") as lines:
-        sentences = sum(bool(line.strip()) for line in lines)
+    sentences = sum(1 for _ in read(files.train))
     return load_settings(
         data={
             **{"train": str(files.train), "valid": str(files.valid), "test": str(test)},
@@ -417,7 +417,9 @@ def _place(out: Path, name: str, made_from: Any) -> Path:
 def _write(path: Path, texts: Sequence[str]) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, "\n".join(texts) + "\n")
+    # Bytes of a `bpe` model may be line breaks, and NUL, which no reader takes.
+    lines = [one_line(text.replace("\0", " ")) for text in texts]
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def _key(made_from: Any) -> str:

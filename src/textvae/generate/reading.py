@@ -131,7 +131,14 @@ def one_code(z: ArrayLike | Tensor, latent: int, name: str) -> Float32[Tensor, "
 
 
 def _array(value: ArrayLike | Tensor, name: str) -> Float32[np.ndarray, "..."]:
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        value = value.float() if value.is_floating_point() else value  # NumPy has not all types of torch
     try:
-        return np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=np.float32)
+        found = np.asarray(value)
     except (TypeError, ValueError):
         raise RequestError(f"{name}: is not an array of numbers") from None
+    if found.dtype.kind not in "fiu":  # text, times and complex numbers would be converted without a word
+        raise RequestError(f"{name}: is not an array of numbers: its type is {found.dtype}")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+        return found.astype(np.float32)
