@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from textvae.files import write_text
+
 
 def timed(contenders: Mapping[str, Callable[[int], Any]], turns: int, turn: int = 1) -> dict[str, float]:
     """Seconds that each contender needs for steps 0 ... turns * turn - 1, `turn` of each in alternation.
@@ -44,4 +46,4 @@ def machine() -> dict[str, Any]:
 
 
 def write_json(path: str, results: Mapping[str, Any]) -> None:
-    Path(path).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write_text(Path(path), json.dumps(results, indent=1, allow_nan=False) + "\n")

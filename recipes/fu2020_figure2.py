@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 import textvae
 from textvae.batches import Batch
-from textvae.files import write_json, write_text
+from textvae.files import replacing, write_json, write_text
 from textvae.launch import end_with_parent
 from textvae.model import TextVAE
 from textvae.objective import Objective
@@ -243,7 +243,8 @@ def drawing(models: list[tuple[dict[str, Any], Tensor]], path: Path) -> None:
             f"KL(q(z) || p(z)) {row['kl_aggregate_to_prior']:.3f}",
             fontsize=10,
         )
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
     pyplot.close(figure)
 
 

@@ -95,10 +95,12 @@ def main() -> None:
     """Fill both pages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
+    from textvae.files import write_text
+
     tables = measured()
     for name, filled in (("results", results), ("methods", methods)):
         path = ROOT / "docs" / f"{name}.md"
-        path.write_text(filled(path.read_text(encoding="utf-8"), tables), encoding="utf-8")
+        write_text(path, filled(path.read_text(encoding="utf-8"), tables))
 
 
 if __name__ == "__main__":

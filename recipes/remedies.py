@@ -65,14 +65,15 @@ def main() -> int:
     earlier = json.loads((out / "rows.json").read_text(encoding="utf-8")) if (out / "rows.json").exists() else {}
     rows = joined(earlier, measured(folder, not asked.no_speed), plan["rows"])
     from textvae.comparison.figures import png
-    from textvae.files import write_json, write_text
+    from textvae.files import replacing, write_json, write_text
 
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "rows.json", rows)
     write_text(out / "table.md", markdown(rows))
     figure = plane_of(rows)
     if figure is not None:
-        (out / "rate-distortion.png").write_bytes(png(figure))
+        with replacing(out / "rate-distortion.png") as file:
+            file.write(png(figure))
     print(markdown(rows))
     return 1 if failed else 0
 

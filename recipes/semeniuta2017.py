@@ -119,6 +119,8 @@ def drawn(figure: str, plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]
     matplotlib.use("agg")
     from matplotlib import pyplot
 
+    from textvae.files import replacing
+
     if figure == "3":
         panels, axes = pyplot.subplots(1, len({row["length"] for row in rows}), figsize=(13, 3.6), squeeze=False)
         for place, length in zip(axes[0], sorted({row["length"] for row in rows}), strict=True):
@@ -146,7 +148,8 @@ def drawn(figure: str, plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]
         place.set_ylim(bottom=0)
         place.legend(fontsize=8)
     panels.tight_layout()
-    panels.savefig(out, dpi=120)
+    with replacing(out) as file:
+        panels.savefig(file, format="png", dpi=120)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -78,7 +78,7 @@ def main() -> int:
     with context.Pool(min(asked.processes, len(tasks)), end_with_parent, maxtasksperchild=1) as pool:
         measured = pool.map(measure, tasks, chunksize=1)
 
-    from textvae.files import write_json
+    from textvae.files import write_json, write_text
     from textvae.run import machine
 
     asked.out.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def main() -> int:
     for name, found in zip(corpora, measured, strict=True):
         write_json(asked.out / f"{name}.json", {"recipe": "transfer", "corpus": name, **about, **found})
     results = dict(zip(corpora, measured, strict=True))
-    (asked.out / "transfer.md").write_text(markdown(results, about), encoding="utf-8")
+    write_text(asked.out / "transfer.md", markdown(results, about))
     drawing(results, asked.out / "transfer.png")
     print(markdown(results, about))
     return 0
@@ -197,7 +197,9 @@ def firsts(pairs: Pairs, label: str, count: int) -> list[int]:
 
 def table(path: Path, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Write a TSV file; the text of all corpora is free of tabs."""
-    path.write_text("".join("\t".join(row) + "\n" for row in [header, *rows]), encoding="utf-8")
+    from textvae.files import write_text
+
+    write_text(path, "".join("\t".join(row) + "\n" for row in [header, *rows]))
 
 
 def measure(task: tuple[str, list[str], dict[str, Any], dict[str, Any], Path]) -> dict[str, Any]:
@@ -206,6 +208,7 @@ def measure(task: tuple[str, list[str], dict[str, Any], dict[str, Any], Path]) -
     import torch
 
     from textvae.corpora.readers import read
+    from textvae.files import write_text
     from textvae.generate.trained import load
     from textvae.generate.transfer import separation
     from textvae.generate.transfer_curve import Judges, transfer_curve
@@ -249,7 +252,7 @@ def measure(task: tuple[str, list[str], dict[str, Any], dict[str, Any], Path]) -
                 line |= {"separation": separation(trained.encode(a), trained.encode(b), moves)}
                 found["curves"].append({**line, "rows": curve})
                 shown += examples(trained, texts[:SHOWN], moves, f"{source} to {target}, {way}", scale["strengths"])
-        (folder / f"{row}.txt").write_text("\n".join(shown) + "\n", encoding="utf-8")
+        write_text(folder / f"{row}.txt", "\n".join(shown) + "\n")
     print(f"measured: {name}", file=sys.stderr, flush=True)
     return found
 
@@ -331,6 +334,8 @@ def drawing(results: dict[str, dict[str, Any]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    from textvae.files import replacing
+
     size = (11, 0.6 + 2.7 * len(results))
     figure, axes = pyplot.subplots(len(results), 3, figsize=size, squeeze=False, layout="constrained")
     colours = pyplot.get_cmap("tab10").colors
@@ -353,7 +358,8 @@ def drawing(results: dict[str, dict[str, Any]], path: Path) -> None:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
     pyplot.close(figure)
 
 

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from textvae.diagnose import _target, _told, collapsed_since, diagnose, prior_moment_matched, remedies, works
+from textvae.errors import WorkError
+from textvae.evaluate import evaluate
 from textvae.files import write_tensors
 from textvae.metrics.latent import kl_moment_matched
 from textvae.objective import load_settings
@@ -229,3 +231,14 @@ def test_the_remedy_is_one_more_or_one_stronger_and_can_be_done(
     path.write_text(settings.toml())
     found = [options for options, _ in remedies(settings, collapsed, far) if works(path, options)]
     assert (found[0] if found else None) == expected
+
+
+def test_weights_that_overflow_are_no_diagnosis_and_no_evaluation(healthy, tmp_path):
+    def enlarge(weights):
+        weights["posterior.parameters_of.weight"] *= 1e30
+
+    folder = with_weights(healthy, tmp_path / "run", enlarge)
+    for measure, split in ((diagnose, "valid"), (evaluate, "test")):
+        with pytest.raises(WorkError, match=f"KL of [0-9]+ of [0-9]+ sentences of {split} is not finite"):
+            measure(folder, split)
+    assert not (folder / "evaluation").exists()

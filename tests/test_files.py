@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import os
 import resource
 import signal
@@ -109,9 +110,29 @@ def test_a_failed_work_inside_writing_keeps_its_words(tmp_path):
 def test_json_refuses_what_json_lacks_and_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, {"a": 1})
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(path, {"a": float("nan")})
+    for value, place in (
+        ({"a": float("nan")}, "^a = nan: is not finite"),
+        ({"a": {"b": (1.0, [2, -math.inf])}}, r"^a\.b\[1\]\[1\] = -inf: is not finite"),
+    ):
+        with pytest.raises(WorkError, match=place):
+            write_json(path, value)
     assert read_json(path) == {"a": 1}
+
+
+def test_text_that_utf_8_lacks_is_refused_and_leaves_the_old_file(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(RequestError, match=r"a\.txt: cannot hold .*not Unicode"):
+        write_text(tmp_path / "a.txt", "name of a file: b\udcff")
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_a_folder_is_refused_before_anything_is_computed(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    with pytest.raises(RequestError, match="folder: is a folder"), replacing(tmp_path / "folder"):
+        pytest.fail("the block was entered")
+    write_text(tmp_path / "link", "a link to a folder is replaced like others")
+    assert (tmp_path / "link").is_file() and (tmp_path / "folder").is_dir()
 
 
 @pytest.mark.parametrize(

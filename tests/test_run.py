@@ -11,7 +11,7 @@ from textvae.errors import RequestError, WorkError
 from textvae.files import write_tensors
 from textvae.model import build
 from textvae.objective import load_settings
-from textvae.run import FIXED, FORMAT, Run, check_same_data, load_weights, training_alone
+from textvae.run import FIXED, FORMAT, Run, check_same_data, check_vacant, load_weights, training_alone
 from textvae.tokenizers import Tokenizer
 from textvae.training import resume, train
 
@@ -430,3 +430,11 @@ def test_an_environment_of_other_types_is_refused(run, path, value, message):
     with pytest.raises(RequestError, match=r"environment\.json: damaged: .*; put an intact copy back") as caught:
         Run.open(run.folder)
     assert message in str(caught.value)
+
+
+def test_a_name_that_is_not_unicode_is_refused_as_such(tmp_path):
+    folder = tmp_path / os.fsdecode(b"a\xff")
+    folder.mkdir()
+    for use in (Run.open, check_vacant):
+        with pytest.raises(RequestError, match="has a name that is not UTF-8"):
+            use(folder)

@@ -12,7 +12,7 @@ from textvae.batches import TokenStore
 from textvae.code_scores import MI_SENTENCES, latent_scores
 from textvae.corpora.store import spaced
 from textvae.errors import RequestError
-from textvae.evaluate import finite, model_of
+from textvae.evaluate import check_finite, finite, model_of
 from textvae.generate.trained import Trained
 from textvae.metrics.likelihood import standard_error
 from textvae.metrics.text import distinct
@@ -79,6 +79,7 @@ def diagnose(folder: Path | str, split: str = "valid", seed: int = 0) -> Diagnos
 
     Raises:
         RequestError: when the run or the split cannot be used, the split has one sentence, or the data has changed.
+        WorkError: when the likelihood of a sentence is not finite.
     """
     run = Run.open(folder)
     corpus = corpus_of(run)
@@ -98,6 +99,7 @@ def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, differ
             "take another split, such as --split train"
         )
     scores = score(trained.model, store, seed, rows=rows)
+    check_finite(run, split, scores)
     found = latent_scores(trained.model, store, scores, seed, both_densities(scores, MI_SENTENCES), rows)
     names = ("mutual_information", "mutual_information_lower", "kl_moment_matched")
     found |= {name: finite(found[name]) for name in names}

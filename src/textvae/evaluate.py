@@ -16,7 +16,7 @@ from textvae.batches import TokenStore, evaluation_batches
 from textvae.code_scores import LATENT, MI_SENTENCES, components_of, latent_scores
 from textvae.code_scores import shuffle_gap as shuffle_gap
 from textvae.corpora import grammar
-from textvae.errors import RequestError
+from textvae.errors import RequestError, WorkError
 from textvae.files import write_json
 from textvae.metrics.information import information_bounds
 from textvae.metrics.likelihood import (
@@ -82,6 +82,7 @@ def evaluate(
 
     Raises:
         RequestError: when the run, the split or a number cannot be used, or the data has changed.
+        WorkError: when the likelihood of a sentence is not finite.
     """
     for name, value in (("iw_samples", iw_samples), ("iw_sentences", iw_sentences)):
         if value is not None and value < 1:
@@ -91,6 +92,7 @@ def evaluate(
     store = corpus.split(split)
     model = model_of(run)
     scores = score(model, store, seed)
+    check_finite(run, split, scores)
     rows = subset(len(store), iw_sentences, seed)
     weighted = importance_weights(model, store, rows, iw_samples, seed, progress)
     nll = None if weighted is None else weighted.nll
@@ -328,6 +330,17 @@ def bounds_of_information(
     rows, entropy = scores.kept[looked_at(scores, MI_SENTENCES)], grammar.reviews().entropy
     bounds = information_bounds(entropy, scores.reconstruction[rows], scores.rate[rows], *above, below)
     return {name: finite(value) for name, value in asdict(bounds).items()}, None
+
+
+def check_finite(run: Run, split: str, scores: Scores) -> None:
+    """Raise WorkError if the reconstruction or KL of a sentence is not finite."""
+    for name, values in (("reconstruction", scores.reconstruction), ("KL", scores.rate)):
+        if values is not None and (wrong := int((~values.isfinite()).sum())):
+            raise WorkError(
+                f"{run.folder}: the {name} of {wrong:,} of {len(values):,} sentences of {split} is not finite: the "
+                "weights give numbers that are too large to compute with; train anew with a lower "
+                "train.optimizer.lr"
+            )
 
 
 def finite(value: Any) -> Any:

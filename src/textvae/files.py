@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -64,11 +65,11 @@ def replacing(path: Path | str) -> Iterator[BinaryIO]:
     umask allows.
 
     Raises:
-        RequestError: when `path` is a device, a pipe or the like.
+        RequestError: when `path` is a folder, a device, a pipe or the like.
         WorkError: naming the path, when the disk is full or refuses; the file that was there stays as it was.
     """
     path = Path(path)
-    _refuse_device(path)
+    _refuse_other(path)
     with writing(path):
         sweep(path.parent, path.name)
         part, file = _claim(path)
@@ -85,13 +86,16 @@ def replacing(path: Path | str) -> Iterator[BinaryIO]:
             part.unlink(missing_ok=True)
 
 
-def _refuse_device(path: Path) -> None:
-    """Refuse what is no file: as root, a device would be replaced by one."""
+def _refuse_other(path: Path) -> None:
+    """Refuse what is no file, before anything is computed for it: as root, a device would be replaced by one."""
     try:
+        own = os.lstat(path).st_mode
         mode = os.stat(path).st_mode
         folder = os.path.realpath(path.parent)
     except (OSError, ValueError):
         return  # nothing there, or an impossible name, which opening it will say
+    if stat.S_ISDIR(own):
+        raise RequestError(f"{path}: is a folder; give the name of a file")
     if folder == "/dev" or folder.startswith("/proc/") or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise RequestError(f"{path}: is a device or a pipe, which cannot be replaced; give the name of a file")
 
@@ -160,14 +164,56 @@ def _leads_to(path: Path, number: int) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file atomically; it has the same bytes on every system."""
+    """Replace a text file atomically; it has the same bytes on every system.
+
+    Raises:
+        RequestError: for text that UTF-8 lacks, as where it names a file whose name is in another encoding.
+        WorkError: as `replacing`.
+    """
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        around = text[max(0, error.start - 40) : error.end + 20].strip()
+        raise RequestError(
+            f"{path}: cannot hold {around!r}, which is not Unicode; give files and folders names in UTF-8"
+        ) from None
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(data)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file atomically; numbers that JSON lacks (nan, inf) are refused."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    """Replace a JSON file atomically; WorkError for numbers that JSON lacks (nan, inf)."""
+    write_text(path, json_text(value) + "\n")
+
+
+def json_text(value: Any, indent: int | None = 2) -> str:
+    """Return a value as JSON, which has no nan and no infinity.
+
+    Raises:
+        WorkError: naming the place of the first number that is not finite.
+    """
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError:
+        wrong = next(((place, number) for place, number in numbers_of(value) if not math.isfinite(number)), None)
+        if wrong is None:
+            raise
+        raise WorkError(
+            f"{wrong[0]} = {wrong[1]}: is not finite: the weights give numbers that are too large to compute with; "
+            "train anew with a lower train.optimizer.lr"
+        ) from None
+
+
+def numbers_of(value: Any, place: str = "") -> Iterator[tuple[str, int | float]]:
+    """Every number of a document with its place; JSON's nesting is bounded, so this is too."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield place, value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from numbers_of(inner, f"{place}.{name}" if place else name)
+    elif isinstance(value, (list, tuple)):
+        for number, inner in enumerate(value):
+            yield from numbers_of(inner, f"{place}[{number}]")
 
 
 def read_json(path: Path) -> dict[str, Any]:

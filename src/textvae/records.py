@@ -2,13 +2,13 @@
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from textvae.errors import RequestError
+from textvae.files import numbers_of
 from textvae.metrics.weights import SAMPLES
 
 # Characters of a wrong value that a message shows.
@@ -145,7 +145,7 @@ def problem(kind: type[Stored], document: Any) -> str | None:
     """The first thing that is wrong with a document from JSON, with its place and value; None if nothing is."""
     if not isinstance(document, dict):
         return "a table is expected"
-    for place, number in _numbers(document):
+    for place, number in numbers_of(document):
         if not (abs(number) < 2**63 if isinstance(number, int) else math.isfinite(number)):
             return f"{place} = {_shown(number)}: is no number that can be computed with"
     try:
@@ -182,18 +182,6 @@ def read_log(path: Path) -> list[dict[str, Any]]:
             raise RequestError(f"{path}, line {number}: damaged: {wrong}; delete the line")
         records.append(record)
     return records
-
-
-def _numbers(value: Any, place: str = "") -> Iterator[tuple[str, int | float]]:
-    """Every number of a document with its place; JSON's nesting is bounded, so this is too."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        yield place, value
-    elif isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _numbers(inner, f"{place}.{name}" if place else name)
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _numbers(inner, f"{place}[{number}]")
 
 
 def _shown(value: Any) -> str:

@@ -85,6 +85,7 @@ class Run:
             RequestError: when it is missing, incomplete, damaged or of a newer format.
         """
         folder = Path(folder)
+        check_named(folder)
         if not folder.is_dir():
             raise RequestError(f"{folder}: no such run folder; `textvae train` makes one")
         path = folder / "environment.json"
@@ -146,12 +147,21 @@ def half_made(folder: Path) -> bool:
     return begun and own and not ("checkpoint" in names and any((folder / "checkpoint").iterdir()))
 
 
+def check_named(folder: Path) -> None:
+    """Raise RequestError if the name of a folder is not Unicode, in which weights and tables are written."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise RequestError(f"{folder}: has a name that is not UTF-8; give the run folder another one") from None
+
+
 def check_vacant(folder: Path) -> None:
     """Refuse a folder that holds something already: a run, or what is not the program's own.
 
     Raises:
         RequestError: says what would do.
     """
+    check_named(folder)
     if (folder / "environment.json").exists():
         raise RequestError(f"{folder}: exists already; give another --out, or --resume {folder} to go on")
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not half_made(folder))):

@@ -1,6 +1,5 @@
 """The training loop, top to bottom: `train` starts a run, `resume` goes on with one, `Loop.run` is the loop."""
 
-import json
 import math
 import os
 import time
@@ -25,7 +24,7 @@ from textvae.checkpoint import (
 )
 from textvae.data import Corpus, epoch_data, open_corpus
 from textvae.errors import WorkError
-from textvae.files import appending, write_tensors, writing
+from textvae.files import appending, json_text, write_tensors, writing
 from textvae.launch import (
     alone,
     check_schedules,
@@ -343,7 +342,7 @@ class Loop:
             record["phase"] = self.state.phase
         if self.log is not None:
             with writing(self.log_path):
-                self.log.write((json.dumps(record, allow_nan=False) + "\n").encode())
+                self.log.write((json_text(record, indent=None) + "\n").encode())
                 self.log.flush()
         return record
 

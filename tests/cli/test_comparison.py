@@ -33,6 +33,14 @@ def test_compare_evaluates_what_is_not_yet_and_prints_a_row_a_run(runs):
     assert "iw3/" in anew.stdout
 
 
+def test_a_table_that_cannot_be_written_is_printed(runs, tmp_path):
+    printed = call("compare", *runs, *FEW)
+    for option, value in (("--csv", tmp_path / "none" / "a.csv"), ("--out", runs[0] / "settings.toml" / "a")):
+        done = call("compare", *runs, option, value)
+        assert done.exit_code == 1 and done.stdout == printed.stdout
+        assert done.stderr.startswith("error: ") and "cannot be written" in done.stderr
+
+
 def test_json_csv_and_the_folder_have_the_same_rows(runs, tmp_path):
     out, table = tmp_path / "out", tmp_path / "table.csv"
     done = call("compare", *runs, *FEW, "--json", "--out", out, "--csv", table)

@@ -1,5 +1,6 @@
 import json
 import random
+import shutil
 
 import pytest
 
@@ -37,7 +38,7 @@ def test_everything_is_printed_and_written(labelled):
     assert any(line.startswith("no true distance: the distribution of the text is not known") for line in lines)
     found = json.loads((labelled / "evaluation" / "test-all.json").read_text())
     assert found["generated"]["nucleus"]["decoding"]["top_p"] == 0.7
-    assert "test-all.json (every score with its signature)" in done.stderr
+    assert f"written: {labelled / 'evaluation' / 'test-all.json'}, {labelled / 'report.html'}\n" in done.stderr
     (length,) = (line for line in lines if line.startswith("length "))
     own = found["generated"]["nucleus"]["scores"]["length"]
     assert own["draws"] == 3 and f"{own['value']:,.4f} ± {own['standard_deviation']:,.4f}" in length
@@ -107,3 +108,15 @@ def test_any_score_can_be_compared(labelled, run):
 def test_where_nothing_was_written_there_is_no_table_of_distances():
     found = _true_distances({"greedy": None, "beam": None})
     assert found == "no distance to the grammar: nothing was written by greedy, beam"
+
+
+def test_what_could_not_be_written_is_not_said_to_be(labelled, tmp_path):
+    folder = shutil.copytree(labelled, tmp_path / "run")
+    shutil.rmtree(folder / "evaluation", ignore_errors=True)
+    (folder / "evaluation").write_text("in its way")
+    (folder / "report.html").unlink(missing_ok=True)
+    with pytest.warns(UserWarning, match="not kept in the run"):
+        done = call("evaluate", folder, "--all", *QUICK, "--decode", "greedy")
+    assert done.exit_code == 0, done.stderr
+    assert f"written: {folder / 'report.html'}\n" in done.stderr
+    assert "test-all.json" not in done.stderr

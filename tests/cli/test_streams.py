@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from textvae.cli.output import document, long_document
+from textvae.cli.output import document, long_document, note
+from textvae.errors import WorkError
 
 from .conftest import call
 
@@ -57,3 +58,16 @@ def test_a_long_document_is_the_document(capsys, rows):
     streamed = capsys.readouterr().out
     document({**about, "rows": rows})
     assert streamed == capsys.readouterr().out
+
+
+def test_a_note_spells_out_what_would_steer_a_terminal(capsys):
+    note("a\x1b[31m\u202eb\nc.txt: 3 blank lines left out")
+    assert capsys.readouterr().err == "a\\x1b[31m\\u202eb\\nc.txt: 3 blank lines left out\n"
+
+
+def test_json_names_a_number_that_is_not_finite(capsys):
+    with pytest.raises(WorkError, match=r"^a\[1\] = nan: is not finite"):
+        document({"a": [1, float("nan")]})
+    with pytest.raises(WorkError, match=r"^b = inf: is not finite"):
+        long_document({}, "rows", [{"b": float("inf")}])
+    assert "NaN" not in capsys.readouterr().out

@@ -8,7 +8,7 @@ import typer
 from textvae.cli.inspection import AsJson, Seed
 from textvae.cli.output import columns, document, note, plain, result
 from textvae.cli.progress import Bars
-from textvae.errors import RequestError
+from textvae.errors import RequestError, WorkError
 
 
 def compare(
@@ -70,16 +70,23 @@ def compare(
             scores=names,
             progress=bars.update,
         )
-    if csv is not None:
-        write_text(csv, found.csv())
-    written = found.write(out) if out is not None else []
+    written, failure = list[Path](), None
+    try:
+        if csv is not None:
+            write_text(csv, found.csv())
+        if out is not None:
+            written = found.write(out)
+    except WorkError as error:  # what took minutes is printed all the same
+        failure = error
     if as_json:
         document(found.document())
     else:
         table = [[plain(cell) for cell in row] for row in found.table()]
         result("\n".join([columns(table), "", *map(plain, found.notes)]))
     if written:
-        note(f"written: {', '.join(plain(str(path)) for path in written)}")
+        note(f"written: {', '.join(map(str, written))}")
+    if failure is not None:
+        raise failure
 
 
 def _names(scores: str) -> list[str]:

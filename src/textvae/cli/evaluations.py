@@ -47,6 +47,8 @@ def print_all(
     """Evaluate everything that fits the run, and print it."""
     from textvae.suite import evaluate_all
 
+    files = (run / "evaluation" / f"{split}-all.json", run / "report.html")
+    times_before = {path: _written(path) for path in files}
     with Bars() as bars:
         found = evaluate_all(
             run,
@@ -74,8 +76,14 @@ def print_all(
         title = name.replace("_", " ")
         blocks.append(drawn(found[name]) if found[name] else f"no {title}: {plain(found['reasons'][name])}")
     result("\n\n".join(blocks))
-    files = plain(str(run / "evaluation" / f"{split}-all.json")), plain(str(run / "report.html"))
-    note(f"written: {files[0]} (every score with its signature), {files[1]}")
+    written = [path for path, before in times_before.items() if _written(path) != before]
+    if written:  # a run that may only be read has warned of it
+        note(f"written: {', '.join(map(str, written))}")
+
+
+def _written(path: Path) -> int | None:
+    """When a file was last written, in nanoseconds; None where there is none."""
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def _reconstructions(part: Mapping[str, Any]) -> str:

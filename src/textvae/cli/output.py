@@ -137,9 +137,9 @@ def plain(text: str) -> str:
 
 
 def note(message: str) -> None:
-    """A line on stderr, from the leading process."""
+    """A line on stderr, from the leading process, safe for a terminal."""
     if leading():
-        _told(message)
+        _told(plain(message))
 
 
 def result(text: str) -> None:
@@ -173,8 +173,12 @@ def written(text: str) -> None:
 
 
 def document(value: Any) -> None:
-    """A result as JSON."""
-    result(json.dumps(value, indent=2, allow_nan=False))
+    """A result as JSON.
+
+    Raises:
+        WorkError: as `written`, and for a number that is not finite.
+    """
+    result(_json(value))
 
 
 def long_document(about: Mapping[str, Any], name: str, rows: Iterable[Any]) -> None:
@@ -182,12 +186,22 @@ def long_document(about: Mapping[str, Any], name: str, rows: Iterable[Any]) -> N
 
     The text is that of `document`. Where making a row fails, what was written before is no whole document.
     """
-    head = json.dumps({**about, name: []}, indent=2, allow_nan=False).removesuffix("]\n}")
+    head = _json({**about, name: []}).removesuffix("]\n}")
     before = head + "\n"
     for row in rows:
-        written(before + indent(json.dumps(row, indent=2, allow_nan=False), "    "))
+        written(before + indent(_json(row), "    "))
         before = ",\n"
     result(head + "]\n}" if before != ",\n" else "\n  ]\n}")
+
+
+def _json(value: Any) -> str:
+    """A value as JSON; WorkError for a number that is not finite."""
+    try:
+        return json.dumps(value, indent=2, allow_nan=False)
+    except ValueError:
+        from textvae.files import json_text  # which names it, and takes a second to import
+
+        return json_text(value)
 
 
 def blocks(texts: Iterable[str]) -> None:

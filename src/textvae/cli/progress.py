@@ -90,7 +90,7 @@ class Bars:
         if name not in self.bars:
             self.bars[name] = Bar(name, live=self.live)
             if self.live is None:
-                note(plain(name))
+                note(name)
             else:
                 self.bars[name].__enter__()
         self.bars[name].update(done, total)

@@ -173,4 +173,4 @@ def _read(reading: "Reading") -> Iterator[str]:
     yield from repeat("", reading.blank - blank)
     if reading.blank:
         lines = "line, an empty sentence" if reading.blank == 1 else "lines, each an empty sentence"
-        note(f"{plain(reading.name)}: {reading.blank:,} blank {lines}")
+        note(f"{reading.name}: {reading.blank:,} blank {lines}")

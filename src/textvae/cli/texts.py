@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
 import typer
 
-from textvae.cli.output import note, plain
+from textvae.cli.output import note
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:
@@ -118,13 +118,13 @@ def read_noted(file: str | Path, column: str | None = None, label: str | None = 
 def tell_notes(reading: "Reading | Pairs") -> None:
     """Print the notes of a reader on the columns that it reads, known from its first sentence on."""
     for line in reading.notes:
-        note(plain(line))
+        note(line)
 
 
 def tell_blank(reading: "Reading | Pairs") -> None:
     """Note how many blank lines a reader has left out, once it has come to the end."""
     if reading.blank:
-        note(f"{plain(reading.name)}: {reading.blank:,} blank line{'s' if reading.blank > 1 else ''} left out")
+        note(f"{reading.name}: {reading.blank:,} blank line{'s' if reading.blank > 1 else ''} left out")
 
 
 class LeftOut:
@@ -147,7 +147,7 @@ class LeftOut:
             self.first = self.first or reason
             self.reasons += 1
             if self.reasons <= NAMED:
-                note(plain(f"left out: {reason}"))
+                note(f"left out: {reason}")
         return [row for number, row in enumerate(rows) if number not in reasons]
 
     def tell(self) -> None:
@@ -161,7 +161,7 @@ class LeftOut:
                 f"{self.first}; none of the {self.rows:,} rows can be used" if self.rows > 1 else self.first
             )
         if self.reasons:
-            note(f"{plain(self.source)}: {self.reasons:,} of {self.rows:,} rows left out; --strict refuses them")
+            note(f"{self.source}: {self.reasons:,} of {self.rows:,} rows left out; --strict refuses them")
 
 
 def broken(trained: "Trained", texts: list[str]) -> list[str]:

@@ -216,7 +216,7 @@ def _train(folder: Path, work: Callable[[TrainingProgress | None], "Run"], new: 
         return
     records = [record for record in run.log() if record.get("split") == "valid"]
     if progress is not None and progress.step is None:
-        note(f"{plain(str(folder))}: finished already; there was nothing left to do")
+        note(f"{folder}: finished already; there was nothing left to do")
     if new:
         for line in _shortened(run):
             note(line)

@@ -324,7 +324,7 @@ def _labelled(path: Path, label: str | None, column: str | None) -> "Iterator[Se
             if sentence.label:
                 yield sentence
         if left_out:
-            note(plain(f"{path}: {left_out:,} sentences without a label left out"))
+            note(f"{path}: {left_out:,} sentences without a label left out")
 
     return kept()
 
@@ -338,7 +338,7 @@ def _sides(
 
     rows = drawn(_labelled(path, label, column), MOST_LEARNED, 0)
     if len(rows) == MOST_LEARNED:
-        note(plain(f"{path}: {MOST_LEARNED:,} labelled sentences, drawn from all, make the direction"))
+        note(f"{path}: {MOST_LEARNED:,} labelled sentences, drawn from all, make the direction")
     return by_label([row.text for row in rows], [row.label or "" for row in rows], source, target, str(path))
 
 
@@ -372,7 +372,7 @@ def _moved(
     if not both:
         raise RequestError(f"--reference {reference}: {file} has no text labelled {source!r} with a reference")
     if len(both) < len(rows):
-        note(plain(f"{file}: {len(rows) - len(both):,} sentences without a reference left out"))
+        note(f"{file}: {len(rows) - len(both):,} sentences without a reference left out")
     return [row.text for row in both], [by_line[row.line] for row in both]
 
 
