@@ -15,11 +15,12 @@ from typing import Any
 import torch
 
 from measuring import machine, timed, write_json
-from textvae.batches import Batch
 from textvae.generate.decoding import Decoding, generate
 from textvae.model import TextVAE, build
-from textvae.objective import Objective, load_settings
+from textvae.objective.objective import Objective
+from textvae.objective.presets import load_settings
 from textvae.parts.noise import step_noise
+from textvae.text.batches import Batch
 
 CHARACTERS, LATENT, TOP = 54, 50, 500
 GENERATED, ROWS = 50, 64

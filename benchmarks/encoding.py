@@ -19,9 +19,9 @@ from textvae.files import write_tensors
 from textvae.generate.codes import encode_file
 from textvae.generate.trained import load
 from textvae.model import build
-from textvae.objective import load_settings
+from textvae.objective.presets import load_settings
 from textvae.run import Run
-from textvae.tokenizers import Tokenizer
+from textvae.text.tokenizers import Tokenizer
 
 WORDS = 10_000
 

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from measuring import machine, timed, write_json
-from textvae.data import open_corpus
-from textvae.evaluate import importance_weighted
+from textvae.evaluation.evaluate import importance_weighted
 from textvae.model import build
-from textvae.objective import load_settings
+from textvae.objective.presets import load_settings
+from textvae.text.corpus import open_corpus
 
 SAMPLES, SENTENCES = 500, 8
 

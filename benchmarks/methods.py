@@ -17,12 +17,12 @@ from typing import Any
 import torch
 
 from measuring import machine, timed, write_json
-from textvae.batches import collate, epoch_batches
-from textvae.data import open_corpus
-from textvae.launch import launched, precision_for
-from textvae.objective import load_settings, methods
+from textvae.objective.presets import load_settings, methods
 from textvae.run import Run
-from textvae.training import Loop
+from textvae.text.batches import collate, epoch_batches
+from textvae.text.corpus import open_corpus
+from textvae.training.launch import launched, precision_for
+from textvae.training.loop import Loop
 
 BATCH, STEPS, TURN = 32, 12, 2
 CODES = 5  # J of the method semi-implicit

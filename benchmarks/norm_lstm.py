@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from measuring import machine, timed, write_json
-from textvae.parts.norm_lstm import NormLstm
+from textvae.parts.kernels.norm_lstm import NormLstm
 
 
 def step_of(

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from measuring import timed
-from textvae.parts.products import linear
+from textvae.parts.kernels.products import linear
 
 SHAPES = [(256, 512, 10_000), (1000, 512, 10_000), (256, 128, 400), (32, 512, 10_000)]
 

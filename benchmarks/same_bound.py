@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from measuring import machine, write_json
-from textvae.objective import load_settings
-from textvae.training import train
+from textvae.objective.presets import load_settings
+from textvae.training.loop import train
 
 
 def bound(precision: str, steps: int) -> float:

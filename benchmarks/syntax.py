@@ -15,14 +15,14 @@ from statistics import median
 import torch
 
 from measuring import machine, timed, write_json
-from textvae.batches import Batch
-from textvae.generate.syntax import read_pairs, syntactic_test
+from textvae.evaluation.syntax import read_pairs, syntactic_test
 from textvae.generate.trained import Trained
+from textvae.inference import evaluating, on
 from textvae.model import build
-from textvae.objective import load_settings
+from textvae.objective.presets import load_settings
 from textvae.run import Run
-from textvae.scores import evaluating, on
-from textvae.tokenizers import EOS, Tokenizer
+from textvae.text.batches import Batch
+from textvae.text.tokenizers import EOS, Tokenizer
 
 
 def main() -> None:

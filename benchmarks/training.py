@@ -5,7 +5,7 @@
 Four contenders work through the same sentences of PTB, a few steps of each in turn, so that whatever else the
 machine does falls on all alike:
 
-- `ours`: `textvae.updates.joint` through Fabric, with the library's batches, noise and objective;
+- `ours`: `textvae.training.updates.joint` through Fabric, with the library's batches, noise and objective;
 - `plain`: `plain.py` on padded batches in random order;
 - `plain, like lengths`: `plain.py` on batches of the same sentences as `ours`;
 - `kernels`: nothing but the matrix products and LSTM kernels of our step, at the same shapes and precision.
@@ -23,15 +23,16 @@ from torch import nn
 
 from measuring import machine, timed, write_json
 from plain import PlainVAE, plain_step
-from textvae.batches import TokenStore, collate, epoch_batches
-from textvae.data import Corpus, open_corpus
-from textvae.launch import launched, precision_for
+from textvae.inference import on
 from textvae.model import build
-from textvae.objective import Objective, load_settings
+from textvae.objective.objective import Objective
+from textvae.objective.presets import load_settings
 from textvae.parts.noise import mixed, step_noise
-from textvae.scores import on
 from textvae.settings import Settings
-from textvae.updates import joint, optimizer_for
+from textvae.text.batches import TokenStore, collate, epoch_batches
+from textvae.text.corpus import Corpus, open_corpus
+from textvae.training.launch import launched, precision_for
+from textvae.training.updates import joint, optimizer_for
 
 BATCH, POOL, TURN = 32, 100, 5
 # One step of a contender on the batch of this number.
@@ -70,7 +71,7 @@ def settings_for(size: Size, precision: str, cell: str = "lstm") -> Settings:
 
 
 def our_step(settings: Settings, corpus: Corpus, batches: Sequence[np.ndarray]) -> Step:
-    """A step as `textvae.training.Loop` takes it: everything between two log records."""
+    """A step as `textvae.training.loop.Loop` takes it: everything between two log records."""
     store, train = corpus.split("train"), settings.train
     fabric = launched(settings)
     torch.manual_seed(0)

@@ -50,8 +50,8 @@ def place_of(scale: str) -> Path:
 
 def texts(scale: Mapping[str, Any]) -> dict[str, list[str]]:
     """The text of each split, and the held-out text: no sentence of it is in any split, or twice in itself."""
-    from textvae.corpora import grammar, registry
-    from textvae.corpora.readers import read
+    from textvae.text import grammar, registry
+    from textvae.text.readers import read
 
     if scale["corpus"] == "grammar":
         whole = grammar.splits()
@@ -120,9 +120,9 @@ def measured(cell: Cell) -> dict[str, Any]:
 
 def completed(cell: Cell) -> dict[str, Any]:
     """Table 4: the held-out sentences completed by one model, told from the truth, and scored."""
-    from textvae.corpora.readers import read
-    from textvae.generate.adversarial import adversarial
+    from textvae.evaluation.adversarial import adversarial
     from textvae.generate.trained import load
+    from textvae.text.readers import read
 
     held_out = [sentence.text for sentence in read(cell.held_out)]
     found = adversarial(
@@ -148,7 +148,7 @@ def sampled(cell: Cell) -> dict[str, Any]:
 
 def true_text(cell: Cell) -> dict[str, Any]:
     """What the measures of Table 5 are for true sentences."""
-    from textvae.corpora.readers import read
+    from textvae.text.readers import read
 
     return told([sentence.text for sentence in islice(read(cell.test), cell.samples)], cell)
 
@@ -188,7 +188,7 @@ def by_processes(cells: Sequence[Cell], processes: int) -> list[dict[str, Any]]:
     """The numbers of all rows, measured side by side, or in this process where there is one."""
     if processes == 1:
         return [measured(cell) for cell in cells]
-    from textvae.launch import end_with_parent
+    from textvae.training.launch import end_with_parent
 
     with multiprocessing.get_context("spawn").Pool(min(processes, len(cells)), end_with_parent) as pool:
         return pool.map(measured, cells, chunksize=1)

@@ -32,20 +32,20 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 import textvae
-from textvae.batches import Batch
 from textvae.files import replacing, write_json, write_text
-from textvae.launch import end_with_parent
 from textvae.model import TextVAE
-from textvae.objective import Objective
+from textvae.objective.objective import Objective
+from textvae.objective.terms.kl import Kl
 from textvae.parts.decoders.recurrent import RecurrentDecoder
 from textvae.parts.noise import mixed, sentence_noise, step_noise
 from textvae.parts.posteriors import DiagonalGaussian, GaussianPosterior
 from textvae.parts.posteriors.aggregate import aggregated_log_prob
 from textvae.parts.posteriors.semi_implicit import SemiImplicit, SemiImplicitPosterior
 from textvae.parts.priors import StandardNormal
-from textvae.schedules import Constant, Cyclical, Linear, Schedule
-from textvae.terms.kl import Kl
-from textvae.tokenizers import SPECIALS
+from textvae.settings.schedules import Constant, Cyclical, Linear, Schedule
+from textvae.text.batches import Batch
+from textvae.text.tokenizers import SPECIALS
+from textvae.training.launch import end_with_parent
 
 N, LATENT, HIDDEN, UNITS, EMBEDDING, NOISE, LR = 10, 2, 64, 32, 8, 10, 1e-3
 SCHEDULES: dict[str, Schedule] = {

@@ -127,7 +127,7 @@ def measured(
 
 def held_out(model: "Trained", n: int, seed: int) -> list[str]:
     """Different test sentences, drawn by the seed, as the vocabulary has them."""
-    from textvae.data import open_corpus
+    from textvae.text.corpus import open_corpus
 
     store = open_corpus(model.run.settings.data).split("test")
     order = np.random.default_rng(seed).permutation(len(store))
@@ -158,7 +158,7 @@ def likelihood(scorer: "Trained", texts: Sequence[str], groups: np.ndarray | Non
 
 def grammatical(scorer: "Trained", texts: Sequence[str]) -> np.ndarray | None:
     """1 for each text that the grammar can write, 0 for others; None but on the corpus `grammar`."""
-    from textvae.corpora.grammar import reviews
+    from textvae.text.grammar import reviews
 
     if scorer.run.settings.data.corpus != "grammar":
         return None
@@ -351,7 +351,7 @@ def same_codes(
 
 def moved(model: "Trained", texts: list[str], directions: int, seed: int) -> dict[str, Any]:
     """How far codes of held-out sentences must move before their texts change."""
-    from textvae.generate.sensitivity import sensitivity
+    from textvae.evaluation.sensitivity import sensitivity
 
     document = sensitivity(model, texts, directions=directions, seed=seed).document()
     kept = ("distances", "curves", "half")  # not the sentences

@@ -87,7 +87,7 @@ def methods(page: str, tables: Mapping[str, str]) -> str:
         assert row in found, f"{method} has no measured row in results/"
         return f"{line[0].rstrip('|').rpartition('|')[0]}| {found[row]}{OTHER if method in EARLIER else ''} |"
 
-    names = {file.stem for file in (ROOT / "src" / "textvae" / "methods").glob("*.toml")} - ELSEWHERE
+    names = {file.stem for file in (ROOT / "src" / "textvae" / "objective" / "methods").glob("*.toml")} - ELSEWHERE
     return re.sub(rf"(?m)^\| `({'|'.join(sorted(names))})`.*\|$", filled, page)
 
 

@@ -80,9 +80,9 @@ def main() -> int:
 
 def shortened(corpus: str, first: Mapping[str, int], folder: Path) -> dict[str, str]:
     """The files of the first so many sentences of each split, by split."""
-    from textvae.corpora import registry
-    from textvae.corpora.readers import read
     from textvae.files import write_text
+    from textvae.text import registry
+    from textvae.text.readers import read
 
     folder.mkdir(parents=True, exist_ok=True)
     splits = registry.files(corpus)

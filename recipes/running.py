@@ -35,7 +35,7 @@ def done(jobs: Sequence[Job], processes: int, minutes: float | None = None) -> l
     Finished runs are used again, unfinished ones are gone on with. After so many `minutes` no run is begun: those
     that are left are named among what went wrong.
     """
-    from textvae.launch import end_with_parent
+    from textvae.training.launch import end_with_parent
 
     until = None if minutes is None else time.time() + 60 * minutes
     context = multiprocessing.get_context("spawn")
@@ -69,10 +69,10 @@ def _done(job: Job) -> str | None:
     import torch
 
     from textvae.errors import RequestError, WorkError
-    from textvae.evaluate import evaluate
-    from textvae.objective import load_settings
+    from textvae.evaluation.evaluate import evaluate
+    from textvae.objective.presets import load_settings
     from textvae.run import Run
-    from textvae.training import resume, train
+    from textvae.training.loop import resume, train
 
     torch.set_num_threads(1)
     try:

@@ -72,7 +72,7 @@ def main() -> int:
     if failed:
         return 1
     tasks = [(name, rows, plan, scale, asked.runs / asked.scale / name) for name in corpora]
-    from textvae.launch import end_with_parent
+    from textvae.training.launch import end_with_parent
 
     context = multiprocessing.get_context("spawn")
     with context.Pool(min(asked.processes, len(tasks)), end_with_parent, maxtasksperchild=1) as pool:
@@ -149,7 +149,7 @@ def cut(name: str, corpus: dict[str, Any], scale: dict[str, Any]) -> Parts:
 
 def grammar(scale: dict[str, Any]) -> tuple[Pairs, Pairs, Pairs, None]:
     """Training text, validation text and text to move, drawn from the embedded grammar, labelled by sentiment."""
-    from textvae.corpora.grammar import reviews
+    from textvae.text.grammar import reviews
 
     sizes = (3 * scale["train"]["grammar"], 2 * VALID, 8 * scale["moved"])
     train, valid, moved = (
@@ -161,8 +161,8 @@ def grammar(scale: dict[str, Any]) -> tuple[Pairs, Pairs, Pairs, None]:
 
 def registered(name: str, corpus: dict[str, Any]) -> tuple[Pairs, Pairs, Pairs, list[str] | None]:
     """The same of a corpus in the mirror, with what people made of the text to move, where there is that."""
-    from textvae.corpora.readers import read
-    from textvae.corpora.registry import files as registered_files
+    from textvae.text.readers import read
+    from textvae.text.registry import files as registered_files
 
     found = registered_files(name, label="sentiment")
     split = {key: [(row.label or "", row.text) for row in read(path, label=0)] for key, path in found.items()}
@@ -207,12 +207,11 @@ def measure(task: tuple[str, list[str], dict[str, Any], dict[str, Any], Path]) -
     name, rows, plan, scale, folder = task
     import torch
 
-    from textvae.corpora.readers import read
     from textvae.files import write_text
     from textvae.generate.trained import load
     from textvae.generate.transfer import separation
-    from textvae.generate.transfer_curve import Judges, transfer_curve
     from textvae.metrics.attributes import train_classifier
+    from textvae.text.readers import read
 
     torch.set_num_threads(1)
     corpus = plan["corpora"][name]

@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import settings
 
-from textvae.batches import TokenStore, build
 from textvae.model import Pass
 from textvae.parts.posteriors import DiagonalGaussian
 from textvae.parts.priors import StandardNormal
-from textvae.tokenizers import Tokenizer
+from textvae.text.batches import TokenStore, build
+from textvae.text.tokenizers import Tokenizer
 
 # No deadline: a first call of torch is slow, which says nothing. The same examples each time, so that what passed
 # passes again; `make explore` looks for new ones.

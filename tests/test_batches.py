@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
-from textvae.batches import (
+from textvae.errors import RequestError, WorkError
+from textvae.text import readers, registry
+from textvae.text.batches import (
     EOS,
     UNK,
     Batch,
@@ -28,10 +30,8 @@ from textvae.batches import (
     evaluation_batches,
     write_store,
 )
-from textvae.corpora import readers, registry
-from textvae.corpora.readers import Sentence
-from textvae.errors import RequestError, WorkError
-from textvae.tokenizers import Tokenizer
+from textvae.text.readers import Sentence
+from textvae.text.tokenizers import Tokenizer
 
 TRAIN = ["b a c", "b a", "b"]
 PTB_LIKE = np.clip(np.random.default_rng(0).gamma(4.0, 5.3, 42_068).astype(np.int64), 1, 82) + 1
@@ -284,7 +284,7 @@ def test_an_interruption_leaves_no_store_and_the_next_build_makes_it(tmp_path):
 def test_a_killed_build_leaves_no_store(tmp_path):
     source = lines(tmp_path / "a.txt", many(5000))
     killed = (
-        "import os, signal, sys; import textvae.corpora.store as s; from textvae.batches import build\n"
+        "import os, signal, sys; import textvae.text.store as s; from textvae.text.batches import build\n"
         "add = s._SplitWriter.add\n"
         "def kill(*a): add(*a); os.kill(os.getpid(), signal.SIGKILL)\n"
         "s._SplitWriter.add = kill\n"
@@ -440,7 +440,7 @@ def test_evaluation_sees_every_sentence_once_within_its_bound(tmp_path):
 def test_memory_does_not_grow_with_the_file(tmp_path):
     # 200,000 sentences of 20 words: as Python lists of ids alone they would take over 35 MB.
     program = (
-        "import sys; from textvae.batches import build, epoch_batches\n"
+        "import sys; from textvae.text.batches import build, epoch_batches\n"
         "def peak(): return int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) / 1024\n"
         "build(sys.argv[1] + '/s', {'train': sys.argv[2]}, max_length=30); before = peak()\n"
         "train = build(sys.argv[1] + '/b', {'train': sys.argv[3]}, max_length=30)['train']\n"

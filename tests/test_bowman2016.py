@@ -12,7 +12,7 @@ import pytest
 import tomli_w
 
 import textvae
-from textvae.objective import load_settings
+from textvae.objective.presets import load_settings
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 PLAN = tomllib.loads((RECIPES / "bowman2016.toml").read_text())

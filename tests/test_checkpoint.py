@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 from textvae.errors import RequestError
 from textvae.files import read_tensors
-from textvae.objective import load_settings
-from textvae.training import resume, train
+from textvae.objective.presets import load_settings
+from textvae.training.loop import resume, train
 
 MODEL = {"latent": 2, "embedding": 3, "encoder": {"hidden": 4}, "decoder": {"hidden": 4}}
 SENTENCES = ["the cat sat", "a dog ran", "birds sing songs", "no one came"]

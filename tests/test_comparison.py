@@ -21,14 +21,14 @@ from textvae.comparison.members import unique_names
 from textvae.comparison.methods import flattened, is_vanilla, method
 from textvae.comparison.rows import SCORED, group_names
 from textvae.comparison.tables import DASH, escaped, inert, markdown
-from textvae.data import open_corpus
 from textvae.errors import RequestError, WorkError
-from textvae.evaluate import NUMBERS, evaluate
+from textvae.evaluation.evaluate import NUMBERS, evaluate
 from textvae.files import write_json, write_tensors, write_text
 from textvae.model import build
-from textvae.objective import load_settings
-from textvae.records import Evaluation
+from textvae.objective.presets import load_settings
 from textvae.run import Run
+from textvae.run.records import Evaluation
+from textvae.text.corpus import open_corpus
 
 SMALL = {
     "model": {"latent": 2, "embedding": 4, "encoder": {"hidden": 4}, "decoder": {"hidden": 4}},

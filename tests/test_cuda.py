@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from textvae.evaluate import evaluate
+from textvae.evaluation.evaluate import evaluate
 from textvae.files import read_tensors
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import load
-from textvae.objective import load_settings, methods
-from textvae.parts.products import exactly
-from textvae.training import resume, train
+from textvae.objective.presets import load_settings, methods
+from textvae.parts.kernels.products import exactly
+from textvae.training.loop import resume, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

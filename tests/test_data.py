@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from textvae import batches
-from textvae import data as data_module
-from textvae.batches import assigned_split
-from textvae.data import cache, open_corpus
 from textvae.errors import RequestError, WorkError
 from textvae.settings import Data, Split, Tokenizer
+from textvae.text import batches
+from textvae.text import corpus as data_module
+from textvae.text.batches import assigned_split
+from textvae.text.corpus import cache, open_corpus
 
 THIRDS = Split(valid=0.3, test=0.2)
 
@@ -89,7 +89,7 @@ def test_the_description_counts_and_identifies_each_split(text):
 def test_the_cache_is_used_again(text, own_cache, monkeypatch):
     first = open_corpus(Data(corpus=str(text), split=THIRDS))
     before = stamps(own_cache)
-    monkeypatch.setattr("textvae.batches.write_store", None)  # would fail if it were called
+    monkeypatch.setattr("textvae.text.batches.write_store", None)  # would fail if it were called
     again = open_corpus(Data(corpus=str(text), split=THIRDS))
     assert again.description() == first.description()
     assert all(np.array_equal(again.splits[name].ids, store.ids) for name, store in first.splits.items())

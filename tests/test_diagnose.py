@@ -5,13 +5,21 @@ import shlex
 import pytest
 import torch
 
-from textvae.diagnose import _target, _told, collapsed_since, diagnose, prior_moment_matched, remedies, works
 from textvae.errors import WorkError
-from textvae.evaluate import evaluate
+from textvae.evaluation.diagnose import (
+    _target,
+    _told,
+    collapsed_since,
+    diagnose,
+    prior_moment_matched,
+    remedies,
+    works,
+)
+from textvae.evaluation.evaluate import evaluate
 from textvae.files import write_tensors
 from textvae.metrics.latent import kl_moment_matched
-from textvae.objective import load_settings
-from textvae.training import train
+from textvae.objective.presets import load_settings
+from textvae.training.loop import train
 
 TABLES = {
     "model": {"latent": 2, "embedding": 8, "encoder": {"hidden": 8}, "decoder": {"hidden": 16, "dropout": 0.0}},
@@ -76,7 +84,7 @@ def test_a_healthy_run_is_called_healthy(healthy):
 
 def test_too_few_sentences_for_a_covariance_are_no_singular_one(healthy, monkeypatch):
     """Two sentences have no covariance of two dimensions: neither a far posterior nor a direction without use."""
-    monkeypatch.setattr("textvae.diagnose.SENTENCES", 2)
+    monkeypatch.setattr("textvae.evaluation.diagnose.SENTENCES", 2)
     found = diagnose(healthy.folder)
     json.dumps(found.document(), allow_nan=False)
     few = "2 sentences are too few for a covariance of 2 dimensions"

@@ -14,9 +14,9 @@ import torch
 from torch.nn.functional import softplus
 
 from textvae.files import read_tensors
-from textvae.objective import load_settings
-from textvae.parts.gather import gathered, summed
-from textvae.training import resume, train
+from textvae.objective.gather import gathered, summed
+from textvae.objective.presets import load_settings
+from textvae.training.loop import resume, train
 
 # What each of the processes does, one job after another; they meet on the loopback device alone.
 JOBS = """
@@ -228,7 +228,7 @@ def test_ctrl_c_at_the_launcher_saves(place, tmp_path):
     program = tmp_path / "long.py"
     program.write_text(
         "import sys; from pathlib import Path; from textvae.objective import load_settings; "
-        "from textvae.training import train; settings, run, *sets = sys.argv[1:]; "
+        "from textvae.training.loop import train; settings, run, *sets = sys.argv[1:]; "
         "train(load_settings(Path(settings), None, sets), Path(run))"
     )
     run = tmp_path / "run"

@@ -8,22 +8,22 @@ import pytest
 import torch
 
 from textvae import settings as s
-from textvae.batches import TokenStore, build, collate
-from textvae.code_scores import shuffle_gap
 from textvae.comparison.rows import evaluated_paths
-from textvae.corpora import grammar
-from textvae.diagnose import diagnose
 from textvae.errors import RequestError
-from textvae.evaluate import NUMBERS, evaluate, importance_weighted, subset, true_distance
+from textvae.evaluation.diagnose import diagnose
+from textvae.evaluation.evaluate import NUMBERS, evaluate, importance_weighted, subset, true_distance
+from textvae.evaluation.latent import shuffle_gap
+from textvae.inference import score
 from textvae.metrics.discrepancy import squared_mmd
 from textvae.metrics.signature import parse
 from textvae.model import build as build_model
-from textvae.objective import load_settings
+from textvae.objective.presets import load_settings
 from textvae.parts.noise import mixed, sentence_noise
 from textvae.run import corpus_of
-from textvae.scores import score
-from textvae.tokenizers import Tokenizer
-from textvae.training import train
+from textvae.text import grammar
+from textvae.text.batches import TokenStore, build, collate
+from textvae.text.tokenizers import Tokenizer
+from textvae.training.loop import train
 
 SMALL = {
     "model": {"embedding": 8, "encoder": {"hidden": 8}, "decoder": {"hidden": 8}},
@@ -202,7 +202,7 @@ def test_the_json_has_all_that_the_contract_names(tmp_path, text):
 def test_information_and_discrepancy_are_of_evenly_spaced_sentences(tmp_path, text, monkeypatch):
     run = trained(tmp_path / "run", text)
     scores = score(run.model(), corpus_of(run).split("test"))
-    monkeypatch.setattr("textvae.scores.KEPT", 3)
+    monkeypatch.setattr("textvae.inference.KEPT", 3)
     found = evaluate(run.folder, iw_samples=2, iw_sentences=2)
     last = len(scores) - 1
     assert last > 2

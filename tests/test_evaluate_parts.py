@@ -10,24 +10,24 @@ import pytest
 import torch
 
 from textvae import settings as s
-from textvae.batches import TokenStore, build, collate
 from textvae.cli.inspection import measures
 from textvae.cli.progress import validation_line
-from textvae.code_scores import latent_scores, shuffle_gap
-from textvae.diagnose import diagnose
-from textvae.evaluate import evaluate, importance_weighted
+from textvae.evaluation.diagnose import diagnose
+from textvae.evaluation.evaluate import evaluate, importance_weighted
+from textvae.evaluation.latent import latent_scores, shuffle_gap
 from textvae.generate.trained import load
+from textvae.inference import information, score
 from textvae.metrics.latent import variance_of_means
 from textvae.metrics.signature import parse
 from textvae.model import build as build_model
-from textvae.objective import load_settings
+from textvae.objective.presets import load_settings
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors.vmf import mean_length
 from textvae.report.table import _rate
 from textvae.run import corpus_of
-from textvae.scores import information, score
-from textvae.tokenizers import Tokenizer
-from textvae.training import train
+from textvae.text.batches import TokenStore, build, collate
+from textvae.text.tokenizers import Tokenizer
+from textvae.training.loop import train
 
 # Name of the case: the model's tables, and the kind of its rate.
 CASES = {

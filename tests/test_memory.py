@@ -6,13 +6,13 @@ import re
 import pytest
 import torch
 
-from textvae import memory
 from textvae.errors import RequestError, WorkError
-from textvae.memory import check_memory, logit_bytes, said, weight_bytes
 from textvae.model import build
-from textvae.objective import load_settings, methods
+from textvae.objective.presets import load_settings, methods
 from textvae.settings import Settings
-from textvae.training import train
+from textvae.training import memory
+from textvae.training.loop import train
+from textvae.training.memory import check_memory, logit_bytes, said, weight_bytes
 
 CPU = torch.device("cpu")
 SMALL = ["model.embedding=6", "model.encoder.hidden=6", "data.max_length=12"]

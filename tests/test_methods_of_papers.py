@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from textvae.combinations import combination_problems
 from textvae.comparison.methods import method as described
 from textvae.model import build
-from textvae.objective import load_settings, methods
-from textvae.schedules import Constant, Cyclical, Linear
+from textvae.objective.combinations import combination_problems
+from textvae.objective.presets import load_settings, methods
+from textvae.settings.schedules import Constant, Cyclical, Linear
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "recipes"

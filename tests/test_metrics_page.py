@@ -4,12 +4,12 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from textvae.code_scores import LATENT
-from textvae.evaluate import NUMBERS
-from textvae.generate.adversarial import Completed
-from textvae.generate.forward import Draw, ForwardCrossEntropy, Text
+from textvae.evaluation.adversarial import Completed
+from textvae.evaluation.evaluate import NUMBERS
+from textvae.evaluation.forward import Draw, ForwardCrossEntropy, Text
+from textvae.evaluation.latent import LATENT
+from textvae.evaluation.syntax import CODED, PLAIN
 from textvae.generate.paths import Homotopy, Smoothness
-from textvae.generate.syntax import CODED, PLAIN
 from textvae.metrics.adversarial import AdversarialError
 from textvae.metrics.scoring import METRICS
 

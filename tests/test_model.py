@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textvae import settings as s
-from textvae.batches import Batch
 from textvae.files import read_tensors, write_tensors
 from textvae.metrics.likelihood import perplexity
 from textvae.model import TextVAE, build
-from textvae.objective import Objective
+from textvae.objective.objective import Objective
+from textvae.objective.terms import TERMS
 from textvae.parts.decoders.recurrent import RecurrentDecoder
-from textvae.parts.layers import Feedforward
+from textvae.parts.kernels.layers import Feedforward
 from textvae.parts.noise import sentence_noise, step_noise
-from textvae.terms import TERMS
-from textvae.tokenizers import BOS, EOS
+from textvae.text.batches import Batch
+from textvae.text.tokenizers import BOS, EOS
 
 V = 10
 

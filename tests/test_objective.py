@@ -3,12 +3,13 @@ import torch
 
 from textvae.errors import RequestError
 from textvae.model import Pass
-from textvae.objective import Objective, combination_problems, load_settings, methods
-from textvae.schedules import Constant, Linear
+from textvae.objective.objective import Objective
+from textvae.objective.presets import combination_problems, load_settings, methods
+from textvae.objective.terms import TERMS
+from textvae.objective.terms.kl import Kl
+from textvae.objective.terms.mu_forcing import MuForcing
 from textvae.settings import Settings
-from textvae.terms import TERMS
-from textvae.terms.kl import Kl
-from textvae.terms.mu_forcing import MuForcing
+from textvae.settings.schedules import Constant, Linear
 
 # Two samples of three sentences: sums over time -3, -1, -2 and -5, -3, -2; means over samples -4, -2, -2.
 LOG_PX = torch.tensor([[[-1.0, -2.0], [-1.0, 0.0], [-2.0, 0.0]], [[-4.0, -1.0], [-3.0, 0.0], [-1.0, -1.0]]])

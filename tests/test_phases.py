@@ -8,17 +8,18 @@ from typing import ClassVar
 import pytest
 import torch
 
-from textvae.data import open_corpus
 from textvae.errors import RequestError
 from textvae.files import read_tensors
-from textvae.launch import check_trainable
-from textvae.objective import Objective, criterion, load_settings, methods
+from textvae.objective.objective import Objective, criterion
+from textvae.objective.presets import load_settings, methods
+from textvae.objective.terms import TERMS
 from textvae.settings import Aggressive, parse
-from textvae.terms import TERMS
-from textvae.training import resume, train
-from textvae.updates import encoder_updates
+from textvae.text.corpus import open_corpus
+from textvae.training.launch import check_trainable
+from textvae.training.loop import resume, train
+from textvae.training.updates import encoder_updates
 
-train_module = importlib.import_module("textvae.training")
+train_module = importlib.import_module("textvae.training.loop")
 
 MODEL = {"latent": 3, "embedding": 6, "encoder": {"hidden": 8}, "decoder": {"hidden": 10, "dropout": 0.2}}
 TRAIN = {"batch_size": 8, "log_every": 2, "optimizer": {"lr": 0.02}, "checkpoint_seconds": 1e9, "epochs": 4}

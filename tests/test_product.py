@@ -12,13 +12,13 @@ import random
 import numpy as np
 import pytest
 
-from textvae.combinations import combination_problems
 from textvae.errors import RequestError
-from textvae.evaluate import evaluate
+from textvae.evaluation.evaluate import evaluate
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import load
-from textvae.objective import load_settings
-from textvae.training import train
+from textvae.objective.combinations import combination_problems
+from textvae.objective.presets import load_settings
+from textvae.training.loop import train
 
 SEED = int(os.environ.get("TEXTVAE_PRODUCT_SEED", "0"))
 RANDOM = 8  # cells beside the array's

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from textvae.files import read_tensors
-from textvae.objective import load_settings
-from textvae.training import resume, train
+from textvae.objective.presets import load_settings
+from textvae.training.loop import resume, train
 
 OPTIMIZERS = {
     "adam": {"name": "adam", "lr": 0.01},

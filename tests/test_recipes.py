@@ -17,7 +17,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from textvae.model import TextVAE
-from textvae.objective import load_settings
+from textvae.objective.presets import load_settings
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import DiagonalGaussian, GaussianPosterior
 
@@ -293,7 +293,7 @@ def test_remedies_take_the_first_sentences_of_each_split(remedies, tmp_path, mon
     splits = {split: tmp_path / f"{split}-all.txt" for split in ("train", "valid", "test")}
     for split, path in splits.items():
         path.write_text("".join(f"{split} {number}\n" for number in range(5)))
-    monkeypatch.setattr("textvae.corpora.registry.files", lambda corpus: splits)
+    monkeypatch.setattr("textvae.text.registry.files", lambda corpus: splits)
     found = remedies.shortened("any", {"train": 3, "valid": 1, "test": 9}, tmp_path / "text")
     assert [Path(path).read_text().splitlines()[-1] for path in found.values()] == ["train 2", "valid 0", "test 4"]
     plan = tomllib.loads((RECIPES / "remedies.toml").read_text())

@@ -36,7 +36,7 @@ def test_the_tables_are_those_that_were_measured(pages):
 
 def test_every_method_has_its_measured_row(pages):
     assert pages.methods(METHODS, pages.measured()) == METHODS
-    for method in (file.stem for file in (ROOT / "src" / "textvae" / "methods").glob("*.toml")):
+    for method in (file.stem for file in (ROOT / "src" / "textvae" / "objective" / "methods").glob("*.toml")):
         assert METHODS.count(f"\n| `{method}`") == (method != "language-model"), method
 
 

@@ -12,8 +12,8 @@ import torch
 
 from textvae.errors import RequestError
 from textvae.files import read_tensors
-from textvae.objective import load_settings
-from textvae.training import resume
+from textvae.objective.presets import load_settings
+from textvae.training.loop import resume
 
 # Forks a process for each line of standard input, so that torch is imported once. `die` says what the process
 # does to itself: at which step, before or after which move of a file into its place, or in the middle of which

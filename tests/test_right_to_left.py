@@ -9,20 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import textvae
-from textvae.batches import Batch, build
-from textvae.corpora import grammar
-from textvae.data import cache, open_corpus
 from textvae.errors import RequestError
-from textvae.evaluate import evaluate, true_distance
+from textvae.evaluation.evaluate import evaluate, true_distance
 from textvae.files import write_tensors
 from textvae.generate.decoding import Decoding, greedy
 from textvae.model import build as build_model
-from textvae.objective import load_settings
+from textvae.objective.presets import load_settings
 from textvae.run import Run
 from textvae.settings import Data
 from textvae.settings import Tokenizer as TokenizerSettings
-from textvae.tokenizers import BOS, EOS, NAMES, PAD, UNK, Tokenizer
-from textvae.training import train
+from textvae.text import grammar
+from textvae.text.batches import Batch, build
+from textvae.text.corpus import cache, open_corpus
+from textvae.text.tokenizers import BOS, EOS, NAMES, PAD, UNK, Tokenizer
+from textvae.training.loop import train
 
 LINES = ["the food was great .", "the staff was nice .", "we liked the food", "naïve café ☕ 寿司 👩‍🚀 !"]
 # Combining marks, flags and families of several code points, text that runs from right to left, odd spaces.

@@ -6,14 +6,13 @@ import os
 import pytest
 import torch
 
-from textvae.data import Corpus, open_corpus
 from textvae.errors import RequestError, WorkError
 from textvae.files import write_tensors
 from textvae.model import build
-from textvae.objective import load_settings
+from textvae.objective.presets import load_settings
 from textvae.run import FIXED, FORMAT, Run, check_same_data, check_vacant, load_weights, training_alone
-from textvae.tokenizers import Tokenizer
-from textvae.training import resume, train
+from textvae.text.tokenizers import Tokenizer
+from textvae.training.loop import resume, train
 
 SMALL = {
     "data": {"split": {"valid": 0.3, "test": 0.0, "seed": 7}, "max_length": 20},

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from textvae.schedules import Constant, Cyclical, Linear, Schedule, Sigmoid
+from textvae.settings.schedules import Constant, Cyclical, Linear, Schedule, Sigmoid
 
 
 def floats(most: float) -> st.SearchStrategy[float]:

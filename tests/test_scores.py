@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 import torch
 
-from textvae import scores as module
+from textvae import inference as module
 from textvae import settings as s
-from textvae.batches import Batch, collate
+from textvae.inference import densities, evaluating, information, looked_at, on, score, validation
 from textvae.metrics.information import mutual_information
 from textvae.model import build
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import mapped
 from textvae.parts.posteriors.semi_implicit import SemiImplicitPosterior
-from textvae.scores import densities, evaluating, information, looked_at, on, score, validation
+from textvae.text.batches import Batch, collate
 
 
 def tiny(tokenizer, latent: int = 3, **decoder):

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from textvae import settings as s
 from textvae.errors import RequestError
-from textvae.objective import load_settings, methods
+from textvae.objective.presets import load_settings, methods
+from textvae.objective.terms import TERMS
 from textvae.settings import Settings, merge, override, parse, read_document
 from textvae.settings.posteriors import Scale
-from textvae.terms import TERMS
 
 # The example of the design document: names that are a contract.
 CONTRACT = """

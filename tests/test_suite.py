@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from textvae import data
 from textvae.comparison.rows import evaluated_paths
-from textvae.corpora import grammar
-from textvae.corpora.grammar import Grammar
 from textvae.errors import RequestError
-from textvae.evaluate import NUMBERS as EVALUATED
-from textvae.evaluate import evaluate
+from textvae.evaluation.evaluate import NUMBERS as EVALUATED
+from textvae.evaluation.evaluate import evaluate
+from textvae.evaluation.probing import own_labels, probes
+from textvae.evaluation.suite import DECODINGS, evaluate_all, reverse_kl
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import load
 from textvae.metrics.scoring import given, score
 from textvae.metrics.truth import true_distance
-from textvae.objective import load_settings
-from textvae.probing import own_labels, probes
-from textvae.suite import DECODINGS, evaluate_all, reverse_kl
-from textvae.training import train
+from textvae.objective.presets import load_settings
+from textvae.text import corpus as data
+from textvae.text import grammar
+from textvae.text.grammar import Grammar
+from textvae.training.loop import train
 
 SMALL = {
     "model": {"embedding": 8, "encoder": {"hidden": 8}, "decoder": {"hidden": 12, "dropout": 0.0}},
@@ -187,7 +187,7 @@ def test_reverse_kl_of_a_known_model(language_model, monkeypatch):
     texts = ["a b"] * 30 + ["c d"] * 10 + ["e f"] * 40
     trained = load(language_model)
     nll = torch.tensor([math.log(80 / 30)] * 30 + [math.log(80 / 10)] * 10, dtype=torch.float64)
-    monkeypatch.setattr("textvae.suite.importance_weighted", lambda *_: nll)
+    monkeypatch.setattr("textvae.evaluation.suite.importance_weighted", lambda *_: nll)
     distance = true_distance(texts, language)
     assert distance.inside == 0.5
     told = []

@@ -15,17 +15,17 @@ import pytest
 import torch
 
 import textvae
-from textvae.data import epoch_data, open_corpus
 from textvae.errors import RequestError, WorkError
 from textvae.files import read_tensors
-from textvae.launch import interruptible, planned_steps, precision_for
+from textvae.inference import score
 from textvae.metrics.likelihood import perplexity
-from textvae.objective import load_settings
-from textvae.scores import score
+from textvae.objective.presets import load_settings
 from textvae.settings import Settings
-from textvae.training import resume, train
+from textvae.text.corpus import epoch_data, open_corpus
+from textvae.training.launch import interruptible, planned_steps, precision_for
+from textvae.training.loop import resume, train
 
-train_module = importlib.import_module("textvae.training")  # the package has a function of that name
+train_module = importlib.import_module("textvae.training.loop")  # the package has a function of that name
 
 # Of one length, so that every batch has several: batches are of like lengths.
 SENTENCES = ["the cat sat", "a dog ran", "birds sing songs", "no one came"]
@@ -405,7 +405,7 @@ class TestPrecision:
         ("units", "vocabulary", "expected"), [(True, 660, "bf16"), (True, 659, "fp32"), (False, 99999, "fp32")]
     )
     def test_auto_depends_on_hardware_and_size(self, monkeypatch, units, vocabulary, expected):
-        monkeypatch.setattr("textvae.launch.has_bf16_units", lambda: units)
+        monkeypatch.setattr("textvae.training.launch.has_bf16_units", lambda: units)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         settings = Settings.model_validate({"model": {"decoder": {"hidden": 128}}})
         assert precision_for(settings, vocabulary) == expected  # 128 (vocabulary + 4 * 128) is 150,016 or 149,888

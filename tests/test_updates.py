@@ -8,10 +8,10 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from textvae import settings as s
-from textvae.batches import Batch
-from textvae.objective import Objective
+from textvae.objective.objective import Objective
 from textvae.parts.noise import step_noise
-from textvae.updates import joint, optimizer_for
+from textvae.text.batches import Batch
+from textvae.training.updates import joint, optimizer_for
 
 # The loss is the inner product with this, so this is the gradient.
 GRADIENT = torch.tensor([3.0, -4.0, 0.0, 12.0])

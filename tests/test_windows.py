@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 import textvae
-from textvae.batches import Batch, TokenStore, build, collate, epoch_batches
-from textvae.corpora import grammar
-from textvae.data import epoch_data, open_corpus
 from textvae.errors import RequestError
-from textvae.evaluate import evaluate, importance
+from textvae.evaluation.evaluate import evaluate, importance
 from textvae.files import read_tensors
 from textvae.generate.decoding import Decoding
-from textvae.objective import load_settings
+from textvae.inference import score
+from textvae.objective.presets import load_settings
 from textvae.run import Run, check_same_data
-from textvae.scores import score
 from textvae.settings import Data, Settings, Tokenizer
-from textvae.tokenizers import EOS, PAD, UNK
-from textvae.training import resume, train
+from textvae.text import grammar
+from textvae.text.batches import Batch, TokenStore, build, collate, epoch_batches
+from textvae.text.corpus import epoch_data, open_corpus
+from textvae.text.tokenizers import EOS, PAD, UNK
+from textvae.training.loop import resume, train
 
 LINES = ["ab", "c", "dab"]  # a, b, c, d are 4, 5, 6, 7
 COUNTS = dict.fromkeys(("dropped", "cut", "blank"), 0) | {"fingerprint": "f"}

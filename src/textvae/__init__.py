@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from textvae.comparison import compare
     from textvae.generate.trained import load
-    from textvae.objective import load_settings
-    from textvae.training import resume, train
+    from textvae.objective.presets import load_settings
+    from textvae.training.loop import resume, train
 
 __version__ = "0.1.0"
 __all__ = ["compare", "load", "load_settings", "resume", "train"]
@@ -29,9 +29,9 @@ def __getattr__(name: str) -> Any:
     homes = {
         "compare": "textvae.comparison",
         "load": "textvae.generate.trained",
-        "load_settings": "textvae.objective",
-        "resume": "textvae.training",
-        "train": "textvae.training",
+        "load_settings": "textvae.objective.presets",
+        "resume": "textvae.training.loop",
+        "train": "textvae.training.loop",
     }
     if name not in homes:
         raise AttributeError(f"module 'textvae' has no attribute {name!r}")

@@ -7,16 +7,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from textvae.batches import Batch
-from textvae.parts.convolutions import Expansion
 from textvae.parts.decoders import decoder_of
 from textvae.parts.encoders import encoder_of
-from textvae.parts.layers import Feedforward, within
+from textvae.parts.kernels.convolutions import Expansion
+from textvae.parts.kernels.layers import Feedforward, within
 from textvae.parts.noise import Noise, same_noise
 from textvae.parts.posteriors import DiagonalGaussian, Posterior, gaussian_kl, posterior_of
 from textvae.parts.priors import Prior, prior_of
 from textvae.parts.refinement import Nats, RefinedGaussian, gaussian_of, parameters_of, refined_path, still
 from textvae.settings import Data, HybridDecoder, Model, Refined
+from textvae.text.batches import Batch
 
 
 class Pass(NamedTuple):

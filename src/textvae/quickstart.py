@@ -8,19 +8,19 @@ from typing import Any
 
 import torch
 
-from textvae.data import open_corpus
 from textvae.errors import RequestError, WorkError
-from textvae.evaluate import evaluate
+from textvae.evaluation.evaluate import evaluate
+from textvae.evaluation.reporting import attributes_of, best_told, described
 from textvae.files import read_json
 from textvae.generate.trained import load
-from textvae.launch import end_with_parent, interruptible
-from textvae.objective import load_settings
+from textvae.inference import score
+from textvae.objective.presets import load_settings
 from textvae.report import RunReport, write_report
 from textvae.run import Run
-from textvae.run_report import attributes_of, best_told, described
-from textvae.scores import score
 from textvae.settings import Settings
-from textvae.training import resume, train
+from textvae.text.corpus import open_corpus
+from textvae.training.launch import end_with_parent, interruptible
+from textvae.training.loop import resume, train
 
 METHODS = ("vanilla", "mu-forcing")
 # Small enough for three minutes on two cores.

@@ -4,7 +4,7 @@ import random
 import pytest
 
 import textvae
-from textvae.generate.adversarial import adversarial
+from textvae.evaluation.adversarial import adversarial
 from textvae.metrics import adversarial as classifiers
 
 from .conftest import SMALL, _trained, call, refused

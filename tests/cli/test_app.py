@@ -215,7 +215,7 @@ def test_an_error_in_several_places_is_a_line_each_and_steers_nothing(monkeypatc
     def fail(*_):
         raise WorkError("first \x1b[31m[bold]\nsecond")
 
-    monkeypatch.setattr("textvae.corpora.registry.find", fail)
+    monkeypatch.setattr("textvae.text.registry.find", fail)
     result = call("data", "describe", "x")
     assert result.stderr == "error: first \\x1b[31m[bold]\nerror: second\n"
     assert (result.exit_code, result.stdout) == (1, "")
@@ -225,7 +225,7 @@ def test_ctrl_c_ends_with_a_word(monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("textvae.corpora.registry.find", interrupt)
+    monkeypatch.setattr("textvae.text.registry.find", interrupt)
     result = call("data", "describe", "x")
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "interrupted\n")
 
@@ -256,7 +256,7 @@ def test_memory_that_runs_out_is_one_message(monkeypatch, failure, said):
     def failing(*given, **options):
         raise failure
 
-    monkeypatch.setattr("textvae.objective.load_settings", failing)
+    monkeypatch.setattr("textvae.objective.presets.load_settings", failing)
     result = call("train", "--data", "grammar")
     assert refused(result, said, code=1) and len(result.stderr.splitlines()) == 1
 
@@ -265,7 +265,7 @@ def test_another_failure_of_the_program_is_not_taken_for_one_of_memory(monkeypat
     def failing(*given, **options):
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr("textvae.objective.load_settings", failing)
+    monkeypatch.setattr("textvae.objective.presets.load_settings", failing)
     with pytest.raises(RuntimeError, match="shapes differ"):
         call("train", "--data", "grammar")
 

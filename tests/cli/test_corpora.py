@@ -1,6 +1,6 @@
 import json
 
-from textvae.corpora.registry import CORPORA
+from textvae.text.registry import CORPORA
 
 from .conftest import call, refused
 

@@ -6,10 +6,10 @@ import pytest
 import textvae
 from textvae.cli.decoding import decoding_of
 from textvae.errors import RequestError
+from textvae.evaluation.sensitivity import sensitivity
 from textvae.generate.codes import save_codes
 from textvae.generate.decoding import Decoding
 from textvae.generate.paths import homotopies, prior_ends
-from textvae.generate.sensitivity import sensitivity
 
 from .conftest import call, refused
 from .test_codes import lines

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from textvae import probing
-from textvae.corpora import readers
+from textvae.evaluation import probing
 from textvae.generate.trained import Trained, load
+from textvae.text import readers
 
 from .conftest import SMALL, _trained, assigned, call, refused
 
@@ -137,8 +137,8 @@ def test_what_is_tested_on_is_drawn_apart_from_what_is_learned_from(run, labelle
 
 def test_the_attributes_of_the_grammar(tmp_path, monkeypatch):
     """At a size of seconds: 300 sentences of the grammar in place of its corpus."""
-    from textvae import data
-    from textvae.corpora import grammar
+    from textvae.text import corpus as data
+    from textvae.text import grammar
 
     texts = grammar.reviews().sample(300, seed=0)
     monkeypatch.setattr(

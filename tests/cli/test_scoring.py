@@ -6,9 +6,9 @@ import pytest
 import textvae
 from textvae.cli.scoring import _read
 from textvae.cli.texts import opened
-from textvae.data import open_corpus
-from textvae.generate.reconstruction import reconstruction_scores
+from textvae.evaluation.reconstruction import reconstruction_scores
 from textvae.metrics.scoring import given, score, score_by_length
+from textvae.text.corpus import open_corpus
 
 from .conftest import call, refused
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from textvae.files import read_tensors
-from textvae.objective import load_settings
+from textvae.objective.presets import load_settings
 from textvae.run import Run
 
 from .conftest import SMALL, assigned, call, refused
@@ -113,7 +113,7 @@ def test_weights_kept_from_an_earlier_validation_are_said(reviews, monkeypatch):
     def validated(*_):
         return {"reconstruction": 5.0, "bound": next(bounds), "perplexity_bound": 2.0}
 
-    monkeypatch.setattr("textvae.training.validation", validated)
+    monkeypatch.setattr("textvae.training.loop.validation", validated)
     result = call("train", "--data", reviews, *small("train.validate_every=4"))
     assert result.stdout.splitlines()[1:] == [
         "validation at step 12: NLL 20.00 nats/sentence, perplexity 2.00",
@@ -163,7 +163,7 @@ def test_interrupted_before_there_is_a_run(reviews, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("textvae.training.open_corpus", interrupt)
+    monkeypatch.setattr("textvae.training.loop.open_corpus", interrupt)
     result = call("train", "--data", reviews)
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "interrupted\n")
 

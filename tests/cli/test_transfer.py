@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import textvae
-from textvae.corpora.grammar import reviews
 from textvae.metrics.signature import parse
+from textvae.text.grammar import reviews
 
 from .conftest import beside_columns, call, refused
 from .test_generation import lines

@@ -7,10 +7,10 @@ from torch import nn
 from textvae.files import write_tensors
 from textvae.generate.trained import load
 from textvae.model import build
-from textvae.objective import TERMS
+from textvae.objective.presets import TERMS
 from textvae.run import Run
 from textvae.settings import parse
-from textvae.tokenizers import EOS, Tokenizer
+from textvae.text.tokenizers import EOS, Tokenizer
 
 LINES = [
     "the food was great .",

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 
 from textvae.errors import RequestError
-from textvae.generate import adversarial as module
-from textvae.generate.adversarial import adversarial, usable
+from textvae.evaluation import adversarial as module
+from textvae.evaluation.adversarial import adversarial, usable
 from textvae.generate.imputation import impute
 from textvae.generate.trained import load
 from textvae.metrics import adversarial as classifiers
 from textvae.metrics.signature import parse
-from textvae.objective import load_settings
-from textvae.tokenizers import Tokenizer
-from textvae.training import train
+from textvae.objective.presets import load_settings
+from textvae.text.tokenizers import Tokenizer
+from textvae.training.loop import train
 
 SIZES = {"latent": 3, "embedding": 8, "encoder": {"hidden": 8}, "decoder": {"hidden": 8, "dropout": 0.0}}
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from textvae.generate.beam import BLANK, Search, beam
 from textvae.parts.decoders.recurrent import RecurrentDecoder
-from textvae.tokenizers import BOS, EOS, PAD, UNK
+from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 
 WORDS = 7  # the four special ones and three more
 FREE = (UNK, 4, 5, 6)

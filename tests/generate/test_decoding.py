@@ -12,7 +12,7 @@ from textvae.errors import RequestError
 from textvae.generate import decoding
 from textvae.generate.decoding import CHOICES, Decoding, beams, generate, greedy, sample
 from textvae.parts.decoders.recurrent import RecurrentDecoder
-from textvae.tokenizers import BOS, EOS, PAD, UNK
+from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 
 A, B, C, D = 4, 5, 6, 7
 

@@ -7,18 +7,17 @@ import pytest
 import torch
 from nltk.translate.bleu_score import sentence_bleu as nltk_bleu
 
-from textvae.batches import Batch
-from textvae.data import open_corpus
 from textvae.errors import RequestError
-from textvae.evaluate import model_of
-from textvae.generate import forward
+from textvae.evaluation import forward
+from textvae.evaluation.forward import Draw, Plan, Row, Text, forward_cross_entropy
 from textvae.generate.decoding import Decoding
-from textvae.generate.forward import Draw, Plan, Row, Text, forward_cross_entropy
 from textvae.generate.trained import load
-from textvae.objective import load_settings
-from textvae.run import Run
-from textvae.tokenizers import UNK
-from textvae.training import train
+from textvae.objective.presets import load_settings
+from textvae.run import Run, model_of
+from textvae.text.batches import Batch
+from textvae.text.corpus import open_corpus
+from textvae.text.tokenizers import UNK
+from textvae.training.loop import train
 
 SMALL = {"latent": 3, "embedding": 6, "encoder": {"hidden": 8}, "decoder": {"hidden": 8, "word_keep": 0.5}}
 PLAN = Plan(Decoding("sample"), n=60, draws=2, epochs=2, batch_size=16)

@@ -10,9 +10,9 @@ from textvae.errors import RequestError
 from textvae.generate import imputation
 from textvae.generate.imputation import GAP, impute, missing
 from textvae.generate.trained import load
-from textvae.objective import load_settings
-from textvae.tokenizers import EOS, UNK
-from textvae.training import train
+from textvae.objective.presets import load_settings
+from textvae.text.tokenizers import EOS, UNK
+from textvae.training.loop import train
 
 SENTENCES = ["the cat sat down", "a dog ran away", "birds sing songs here", "no one came back"]
 SIZES = {"encoder": {"hidden": 24}, "decoder": {"hidden": 24, "dropout": 0.0}}

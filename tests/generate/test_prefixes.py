@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from textvae.batches import Batch
 from textvae.generate import prefixes
 from textvae.generate.prefixes import log_ratios
+from textvae.inference import evaluating
 from textvae.model import build
-from textvae.objective import load_settings
-from textvae.scores import evaluating
-from textvae.tokenizers import EOS, UNK
+from textvae.objective.presets import load_settings
+from textvae.text.batches import Batch
+from textvae.text.tokenizers import EOS, UNK
 
 # Pairs that differ in the first word, the last, in length, in all words, or not at all.
 FIRST = [[4, 5, 6], [4, 5, 7], [4, 5], [8], [4, 5, 6], [UNK, 4, 5, 6, 7, 8], [4, 5, 6, 9]]

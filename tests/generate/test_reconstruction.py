@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from sacrebleu import BLEU
 
-from textvae.data import open_corpus
 from textvae.errors import RequestError
-from textvae.generate.reconstruction import reconstruction_scores, reconstructions
+from textvae.evaluation.reconstruction import reconstruction_scores, reconstructions
 from textvae.generate.trained import Trained, load
-from textvae.objective import load_settings
-from textvae.training import train
+from textvae.objective.presets import load_settings
+from textvae.text.corpus import open_corpus
+from textvae.training.loop import train
 
 SENTENCES = ["a b c d", "d c b a", "c a e", "b b b b", "e e e e e e e e e e e", "b"]
 SIZES = {

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from textvae.batches import Batch
 from textvae.errors import RequestError
-from textvae.generate import sensitivity as module
-from textvae.generate.sensitivity import sensitivity
+from textvae.evaluation import sensitivity as module
+from textvae.evaluation.sensitivity import sensitivity
 from textvae.metrics.edits import edit_distance
-from textvae.tokenizers import EOS
+from textvae.text.batches import Batch
+from textvae.text.tokenizers import EOS
 
 TEXTS = ["great food", "the staff was nice .", "i will never come back"]
 

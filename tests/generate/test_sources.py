@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from textvae.batches import padded
 from textvae.errors import RequestError
 from textvae.generate.sources import posterior_draws, tail_draws, tail_map, volume_preserving_bound
 from textvae.parts.noise import sentence_noise
+from textvae.text.batches import padded
 
 TEXTS = ["great food", "the staff was nice .", "we"]
 

@@ -5,19 +5,20 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
-from textvae.batches import Batch
 from textvae.errors import RequestError
+from textvae.evaluation import syntax
+from textvae.evaluation.syntax import TABLE_4, Pair, read_pairs, syntactic_test
 from textvae.files import write_tensors
-from textvae.generate import prefixes, syntax
-from textvae.generate.syntax import TABLE_4, Pair, read_pairs, syntactic_test
+from textvae.generate import prefixes
 from textvae.generate.trained import Trained, load
 from textvae.model import TextVAE, build
-from textvae.objective import TERMS
+from textvae.objective.presets import TERMS
 from textvae.parts.posteriors import DiagonalGaussian
 from textvae.parts.priors import StandardNormal
 from textvae.run import Run
 from textvae.settings import parse
-from textvae.tokenizers import EOS, Tokenizer
+from textvae.text.batches import Batch
+from textvae.text.tokenizers import EOS, Tokenizer
 
 # Of each sentence its code, and log p(x|z) = first + second * z.
 KNOWN = {

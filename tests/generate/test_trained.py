@@ -9,10 +9,8 @@ from jaxtyping import TypeCheckError
 from torch import nn
 
 import textvae
-from textvae.batches import Batch, TokenStore
-from textvae.batches import build as build_store
 from textvae.errors import RequestError
-from textvae.evaluate import importance_weighted
+from textvae.evaluation.evaluate import importance_weighted
 from textvae.generate import reading, trained
 from textvae.generate.decoding import Decoding, generate, greedy
 from textvae.generate.sources import posterior_draws
@@ -20,7 +18,9 @@ from textvae.generate.trained import Trained, load
 from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.posteriors import DiagonalGaussian, GaussianMixture
 from textvae.parts.priors import MeanOfPosteriors, MixtureOfGaussians
-from textvae.tokenizers import BOS, EOS, UNK, Tokenizer
+from textvae.text.batches import Batch, TokenStore
+from textvae.text.batches import build as build_store
+from textvae.text.tokenizers import BOS, EOS, UNK, Tokenizer
 
 from .conftest import LINES, made
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from textvae.errors import RequestError, WorkError
+from textvae.evaluation.transfer_curve import Judges, transfer_curve
 from textvae.generate import origin
 from textvae.generate.trained import load
 from textvae.generate.transfer import (
@@ -15,10 +16,9 @@ from textvae.generate.transfer import (
     save_direction,
     separation,
 )
-from textvae.generate.transfer_curve import Judges, transfer_curve
 from textvae.metrics.attributes import content_kept, train_classifier
-from textvae.objective import load_settings
-from textvae.training import train
+from textvae.objective.presets import load_settings
+from textvae.training.loop import train
 
 THINGS = ["food", "phone", "book", "coat"]
 BAD, GOOD = ([f"{value} {thing}" for thing in THINGS] for value in ("bad", "good"))

@@ -8,7 +8,7 @@ import torch
 from textvae.errors import RequestError
 from textvae.metrics import adversarial
 from textvae.metrics.adversarial import Parts, Texts, coded, lstm_error, unigram_error
-from textvae.tokenizers import EOS, UNK
+from textvae.text.tokenizers import EOS, UNK
 
 WORDS = [f"w{number}" for number in range(30)]
 

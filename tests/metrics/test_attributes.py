@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from textvae.corpora.grammar import reviews
 from textvae.errors import RequestError
 from textvae.metrics.attributes import content_kept, grammar_scores, train_classifier
+from textvae.text.grammar import reviews
 
 
 def bleu(texts, references):

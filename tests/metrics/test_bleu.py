@@ -13,7 +13,6 @@ from nltk.translate.bleu_score import corpus_bleu as nltk_corpus_bleu
 from nltk.translate.bleu_score import sentence_bleu as nltk_sentence_bleu
 from sacrebleu.metrics.bleu import BLEU
 
-from textvae.corpora import grammar
 from textvae.errors import RequestError
 from textvae.metrics import bleu, ngrams
 from textvae.metrics.bleu import (
@@ -26,6 +25,7 @@ from textvae.metrics.bleu import (
 )
 from textvae.metrics.ngrams import Counts, Text, counts, totals
 from textvae.metrics.words import tokenized
+from textvae.text import grammar
 
 ORDERS = (2, 3, 4, 5)
 SMOOTHED = {"none": SmoothingFunction().method0, "method1": SmoothingFunction().method1}

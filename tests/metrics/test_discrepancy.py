@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from textvae.errors import RequestError
 from textvae.metrics import discrepancy
 from textvae.metrics.discrepancy import squared_mmd
-from textvae.terms.mmd import discrepancy as trained_on
+from textvae.objective.terms.mmd import discrepancy as trained_on
 
 
 def drawn(seed: int, *shape: int) -> torch.Tensor:

@@ -62,7 +62,7 @@ def test_overlap_and_copies_against_a_plain_search(samples, training, n):
 
 def test_unknown_words_are_those_that_tokenizers_take_for_unknown():
     from textvae.metrics.words import UNKNOWN
-    from textvae.tokenizers import UNK, Tokenizer
+    from textvae.text.tokenizers import UNK, Tokenizer
 
     tokenizer = Tokenizer.train("word", ["a b", *UNKNOWN], vocabulary=None, min_count=1)
     spellings = [spelled for token in UNKNOWN for spelled in (token, token.upper())]

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from textvae.corpora import grammar
 from textvae.errors import RequestError
 from textvae.metrics.rouge import rouge, rouge_set
+from textvae.text import grammar
 
 sentence = st.lists(st.sampled_from("abc"), max_size=7)
 pairs = st.lists(st.tuples(sentence, sentence), min_size=1, max_size=6)

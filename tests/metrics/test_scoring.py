@@ -6,11 +6,11 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu import BLEU
 
 import textvae
-from textvae.corpora import grammar
 from textvae.errors import RequestError
 from textvae.metrics.bleu import matches, sampled_matches, sampled_self_matches, self_matches, sentence_bleu
 from textvae.metrics.scoring import BUCKETS, METRICS, How, available, given, over_draws, score, score_by_length
 from textvae.metrics.signature import parse
+from textvae.text import grammar
 
 LINES = grammar.splits()["test"]
 SAMPLES, REFERENCES, TRAINING = LINES[:30], LINES[20:80], LINES[25:200]

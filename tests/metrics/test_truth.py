@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import entropy
 
-from textvae.corpora.grammar import Grammar, reviews
 from textvae.errors import RequestError
 from textvae.metrics.truth import divergences, joined, true_distance
+from textvae.text.grammar import Grammar, reviews
 
 TOY = Grammar("S = SUBJECT VERB\nSUBJECT [one] = i\nSUBJECT [many] = we | 3 they\nVERB = like it", {
     "number": {"one": 1, "many": 3},

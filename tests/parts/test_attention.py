@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textvae.errors import RequestError
-from textvae.parts.attention import ROOM, Block, Transformer, attending, causal, turned, turns
+from textvae.parts.kernels.attention import ROOM, Block, Transformer, attending, causal, turned, turns
 
 LIKE = torch.zeros((), dtype=torch.float64)
 

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from textvae.parts.convolutions import BatchNorm, Convolution, Expansion, TransposedConvolution, padded
 from textvae.parts.encoders import ConvolutionalEncoder
+from textvae.parts.kernels.convolutions import BatchNorm, Convolution, Expansion, TransposedConvolution, padded
 
 
 def drawn(module: nn.Module, seed: int = 0) -> nn.Module:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.distributions import Categorical
 
 from textvae.parts.heads import BagOfWords
-from textvae.tokenizers import EOS, PAD
+from textvae.text.tokenizers import EOS, PAD
 
 
 def head(latent: int, vocabulary: int, hidden: int, seed: int = 0) -> BagOfWords:

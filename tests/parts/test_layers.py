@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textvae.parts.layers import ROWS, Feedforward, Recurrent, reversed_within, token_log_prob
-from textvae.parts.products import linear
+from textvae.parts.kernels.layers import ROWS, Feedforward, Recurrent, reversed_within, token_log_prob
+from textvae.parts.kernels.products import linear
 
 seeds = st.integers(0, 2**31)
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from textvae.parts.layers import Recurrent
-from textvae.parts.lstm import UNITS, _Lstm, lacking, lstm, runs_in_bfloat16, wanted
+from textvae.parts.kernels.layers import Recurrent
+from textvae.parts.kernels.lstm import UNITS, _Lstm, lacking, lstm, runs_in_bfloat16, wanted
 
 
 def parts(size: int, units: int, layers: int, batch: int = 3, time: int = 5) -> tuple:
@@ -74,7 +74,7 @@ def test_a_large_network_takes_it_and_scores_the_same():
 
 @pytest.mark.parametrize("started", [True, False])
 def test_where_a_cpu_has_none_in_bfloat16_the_layer_is_in_float32(monkeypatch, started):
-    monkeypatch.setattr("textvae.parts.lstm.runs_in_bfloat16", lambda: False)
+    monkeypatch.setattr("textvae.parts.kernels.lstm.runs_in_bfloat16", lambda: False)
     torch.manual_seed(0)
     network, inputs = Recurrent("lstm", 4, 6), torch.randn(3, 5, 4)
     state = tuple(torch.randn(2, 1, 3, 6)) if started else None

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from textvae.parts.layers import Recurrent
-from textvae.parts.norm_lstm import NormLstm
+from textvae.parts.kernels.layers import Recurrent
+from textvae.parts.kernels.norm_lstm import NormLstm
 
 both_norms = pytest.mark.parametrize("joint", [True, False])
 

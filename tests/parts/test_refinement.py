@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from textvae.batches import Batch
 from textvae.metrics.information import mutual_information
 from textvae.metrics.latent import variance_of_means
 from textvae.model import build
@@ -21,6 +20,7 @@ from textvae.parts.refinement import (
     through_refinement,
 )
 from textvae.settings import Model, Refined
+from textvae.text.batches import Batch
 
 torch_float64 = torch.float64
 CURVATURE = torch.tensor([[2.0, 0.5], [0.5, 1.0]], dtype=torch_float64)

@@ -3,8 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textvae.parts.attention import attending
 from textvae.parts.encoders.transformer import TransformerEncoder
+from textvae.parts.kernels.attention import attending
 
 IDS = torch.tensor([[5, 6, 7, 8, 3], [4, 3, 0, 0, 0], [9, 8, 7, 3, 0]])
 LENGTHS = torch.tensor([5, 2, 4])

@@ -11,7 +11,7 @@ from textvae.cli.progress import Bars
 from textvae.cli.texts import Column, File, given_texts
 
 if TYPE_CHECKING:
-    from textvae.generate.adversarial import Adversarial
+    from textvae.evaluation.adversarial import Adversarial
     from textvae.metrics.adversarial import AdversarialError
 
 
@@ -47,7 +47,7 @@ def adversarial(
       textvae adversarial VAE LM --file held-out.txt --language-model OTHER-LM
       textvae adversarial VAE --file held-out.txt --language-model LM --last 0.4 -n 5000 --json
     """  # noqa: D301
-    from textvae.generate.adversarial import adversarial as evaluated
+    from textvae.evaluation.adversarial import adversarial as evaluated
     from textvae.generate.trained import load
 
     given = given_texts(None, file, column)

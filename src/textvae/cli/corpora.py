@@ -10,7 +10,7 @@ from textvae.cli.output import document, plain, result
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:
-    from textvae.corpora.registry import Corpus
+    from textvae.text.registry import Corpus
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine output.")]
 
@@ -20,7 +20,7 @@ def list_corpora(as_json: AsJson = False) -> None:
 
     The text of all but the embedded one is read from the folder that TEXTVAE_DATA names.
     """
-    from textvae.corpora.registry import CORPORA
+    from textvae.text.registry import CORPORA
 
     rows = [_described(corpus) for corpus in CORPORA.values()]
     if as_json:
@@ -36,7 +36,7 @@ def describe(
     as_json: AsJson = False,
 ) -> None:
     """Describe one corpus: what it is, under which terms, its files and labels."""
-    from textvae.corpora.registry import MIRROR, find
+    from textvae.text.registry import MIRROR, find
 
     corpus = _described(find(name))
     if as_json:
@@ -64,8 +64,8 @@ def make(
 
     They are drawn from the embedded grammar. The columns are its attributes, sentiment among them, and the text.
     """
-    from textvae.corpora.grammar import reviews
     from textvae.files import write_text
+    from textvae.text.grammar import reviews
 
     if file.suffix != ".tsv":
         raise RequestError(f"{file}: unknown suffix {file.suffix!r}; a table is written as .tsv")
@@ -80,7 +80,7 @@ def make(
 
 def _described(corpus: "Corpus") -> dict[str, Any]:
     """A corpus as JSON has it; `text` says where its text is: embedded, here or missing."""
-    from textvae.corpora.registry import MIRROR
+    from textvae.text.registry import MIRROR
 
     files = [*corpus.plain.values(), *corpus.labelled.values()]
     mirror = os.environ.get(MIRROR)

@@ -45,7 +45,7 @@ def print_all(
     times: int,
 ) -> None:
     """Evaluate everything that fits the run, and print it."""
-    from textvae.suite import evaluate_all
+    from textvae.evaluation.suite import evaluate_all
 
     files = (run / "evaluation" / f"{split}-all.json", run / "report.html")
     times_before = {path: _written(path) for path in files}

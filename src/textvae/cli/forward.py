@@ -11,8 +11,8 @@ from textvae.cli.output import DASH, columns, document, number, plain, result
 from textvae.cli.progress import Bars
 
 if TYPE_CHECKING:
+    from textvae.evaluation.forward import ForwardCrossEntropy, Row, Text
     from textvae.generate.decoding import Decoding
-    from textvae.generate.forward import ForwardCrossEntropy, Row, Text
 
 
 @decoding_options
@@ -47,7 +47,7 @@ def fce(
       textvae fce RUN -n 20000 --decode nucleus --top-p 0.9
       textvae fce runs/c3 runs/c15 runs/c100 --out runs/fce --json
     """  # noqa: D301
-    from textvae.generate.forward import Plan, forward_cross_entropy
+    from textvae.evaluation.forward import Plan, forward_cross_entropy
 
     plan = Plan(decoding, count, draws, vocabulary, seed, epochs, batch_size)
     with Bars() as bars:

@@ -57,7 +57,7 @@ def evaluate(
         raise RequestError(f"--iw-sentences {iw_sentences}: give a number, 1 or more, or `all`")
     subset = None if iw_sentences == "all" else int(iw_sentences)
 
-    from textvae.evaluate import evaluate as evaluated
+    from textvae.evaluation.evaluate import evaluate as evaluated
 
     for name, way in OF_ALL.items():
         source = context.get_parameter_source(name)
@@ -92,7 +92,7 @@ def diagnose(
 
     Reads the log and the codes of a split; the last line is the command to try next.
     """
-    from textvae.diagnose import diagnose as diagnosed
+    from textvae.evaluation.diagnose import diagnose as diagnosed
 
     found = diagnosed(run, split)
     if as_json:

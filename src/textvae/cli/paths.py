@@ -190,7 +190,7 @@ def sensitivity(
             f"--distances {distances}: give numbers with commas between them, such as 0.5,1,2"
         ) from None
 
-    from textvae.generate.sensitivity import sensitivity as measured
+    from textvae.evaluation.sensitivity import sensitivity as measured
     from textvae.generate.trained import load
 
     trained = load(run)
@@ -281,9 +281,9 @@ def _ends_of_rows(
 
     Before them stands how many came before.
     """
-    from textvae.corpora.readers import read_pairs
     from textvae.generate.codes import in_pieces
     from textvae.generate.paths import usable_ends
+    from textvae.text.readers import read_pairs
 
     refuse_stdin(file)
     reading, left_out = read_pairs(file, a, b), LeftOut(strict, file)

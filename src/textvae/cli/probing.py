@@ -49,7 +49,7 @@ def probe(
     refuse_stdin(test_file)
     sizes = None if labels is None else [_size(part.strip()) for part in labels.split(",")]
 
-    from textvae.probing import probe_run
+    from textvae.evaluation.probing import probe_run
 
     with Bar(f"probing {run}", "fit") as bar:
         found = probe_run(run, label, file, test_file, column, sizes, draws, seed, split, bar.update, tell_notes)

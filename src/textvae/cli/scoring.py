@@ -13,8 +13,8 @@ from textvae.cli.texts import STDIN, opened, tell_notes
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:
-    from textvae.corpora.readers import Reading
     from textvae.metrics.scoring import How, Score
+    from textvae.text.readers import Reading
 
 Metrics = Annotated[str | None, typer.Option(metavar="NAME,...", help="Which scores; default: all that can be.")]
 
@@ -94,7 +94,7 @@ def _score_run(
     run: Path, split: str, names: "Sequence[str]", how: "How", train: Path | None, as_json: bool
 ) -> None:
     """Score the reconstructions of a run's split."""
-    from textvae.generate.reconstruction import reconstruction_scores
+    from textvae.evaluation.reconstruction import reconstruction_scores
 
     learned = None if train is None else _read(opened(str(train)))
     _print_buckets(

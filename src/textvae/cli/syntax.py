@@ -11,7 +11,7 @@ from textvae.cli.progress import Bar
 from textvae.cli.texts import LeftOut, Strict, refuse_stdin
 
 if TYPE_CHECKING:
-    from textvae.generate.syntax import Row, SyntacticTest
+    from textvae.evaluation.syntax import Row, SyntacticTest
 
 
 def syntax(
@@ -43,7 +43,7 @@ def syntax(
       textvae syntax RUN --pairs pairs_small.tsv
       textvae syntax RUN --pairs pairs_small.tsv --table-4 --known-only --json
     """  # noqa: D301
-    from textvae.generate.syntax import TABLE_4, read_pairs, syntactic_test
+    from textvae.evaluation.syntax import TABLE_4, read_pairs, syntactic_test
     from textvae.generate.trained import load
 
     refuse_stdin(pairs)

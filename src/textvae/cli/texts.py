@@ -11,8 +11,8 @@ from textvae.cli.output import note
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:
-    from textvae.corpora.readers import Pairs, Reading, Sentence
     from textvae.generate.trained import Trained
+    from textvae.text.readers import Pairs, Reading, Sentence
 
 # Unusable rows that are named; the others are only counted.
 NAMED = 5
@@ -80,7 +80,7 @@ def given_rows(texts: list[str] | None, file: str | None, column: str | None) ->
 
 def opened(file: str, column: str | None = None, label: str | None = None) -> "Reading":
     """The sentences of a file, or of stdin for `-`, by the one reader that there is."""
-    from textvae.corpora.readers import read, read_stream
+    from textvae.text.readers import read, read_stream
 
     if file != STDIN:
         return read(file, column, label)

@@ -111,7 +111,7 @@ def train(
     if settings is None and method is None:
         method = "vanilla"
 
-    from textvae.objective import load_settings
+    from textvae.objective.presets import load_settings
 
     loaded = load_settings(settings, method, assignments or (), **({"data": given} if given else {}))
     if dry_run:
@@ -132,8 +132,8 @@ def _tell_columns(settings: "Settings") -> None:
         RequestError: for a file that cannot be used, as far as its first rows say that.
     """
     from textvae.cli.texts import tell_notes
-    from textvae.corpora.readers import read
-    from textvae.data import own_files
+    from textvae.text.corpus import own_files
+    from textvae.text.readers import read
 
     for path in own_files(settings.data).values():
         reading = read(path, settings.data.column, settings.data.label)
@@ -183,13 +183,13 @@ def quickstart(
 
 
 def _started(settings: "Settings", folder: Path, progress: TrainingProgress | None) -> "Run":
-    from textvae.training import train
+    from textvae.training.loop import train
 
     return train(settings, folder, progress)
 
 
 def _resumed(folder: Path, progress: TrainingProgress | None) -> "Run":
-    from textvae.training import resume
+    from textvae.training.loop import resume
 
     return resume(folder, progress)
 

@@ -15,10 +15,10 @@ from textvae.errors import RequestError
 if TYPE_CHECKING:
     import numpy as np
 
-    from textvae.corpora.readers import Sentence
     from textvae.generate.decoding import Decoding
     from textvae.generate.trained import Trained
     from textvae.metrics.attributes import Classifier
+    from textvae.text.readers import Sentence
 
 # Labels whose codes are nearer than this, in standard deviations, are hardly told by the code.
 NEAR = 0.5
@@ -163,9 +163,9 @@ def transfer_curve(
     """  # noqa: D301
     strengths = _strengths(strength)
 
+    from textvae.evaluation.transfer_curve import Judges, curve_signature
+    from textvae.evaluation.transfer_curve import transfer_curve as curve
     from textvae.generate.trained import load
-    from textvae.generate.transfer_curve import Judges, curve_signature
-    from textvae.generate.transfer_curve import transfer_curve as curve
 
     tokenization = "characters" if characters else "words"
     moved, references = _moved(file, label, label_text, reference, source)
@@ -333,8 +333,8 @@ def _sides(
     path: Path, label: str | None, column: str | None, source: str, target: str
 ) -> tuple[list[str], list[str]]:
     """The texts of a file labelled `source` and those labelled `target`; of a long file those of a sample."""
+    from textvae.evaluation.probing import MOST_LEARNED, drawn
     from textvae.generate.transfer import by_label
-    from textvae.probing import MOST_LEARNED, drawn
 
     rows = drawn(_labelled(path, label, column), MOST_LEARNED, 0)
     if len(rows) == MOST_LEARNED:

@@ -10,9 +10,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from textvae.errors import RequestError
-from textvae.evaluate import evaluate
-from textvae.records import Evaluation, problem
+from textvae.evaluation.evaluate import evaluate
 from textvae.run import Run
+from textvae.run.records import Evaluation, problem
 
 # Called with what is under way ("evaluating vanilla"), how far it is and how far it goes.
 Progress = Callable[[str, int, int], None]

@@ -11,7 +11,7 @@ from typing import Any
 from textvae.comparison.members import Member, is_number, read_scores
 from textvae.comparison.methods import descriptions, flattened, is_vanilla
 from textvae.errors import RequestError
-from textvae.evaluate import NUMBERS
+from textvae.evaluation.evaluate import NUMBERS
 from textvae.run import Run
 from textvae.settings import Settings
 

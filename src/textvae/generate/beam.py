@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from textvae.tokenizers import BOS, EOS, PAD, UNK
+from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 
 # Stands in a template for a word that is to be found.
 BLANK = -1

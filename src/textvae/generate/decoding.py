@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from textvae.errors import RequestError
 from textvae.generate.beam import Hypothesis, Search, beam
 from textvae.parts.noise import mixed
-from textvae.tokenizers import BOS, EOS, PAD, UNK
+from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 
 ROWS = 1000  # sentences decoded side by side; with 10,000 words their logits take 40 MB
 GPU_ROWS = 16_000  # the same on a GPU, whose work is worth starting only in large pieces

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from textvae.corpora.readers import one_line, require_texts
 from textvae.errors import RequestError
 from textvae.generate.beam import BLANK, Hypothesis
 from textvae.generate.decoding import Decoding, beams, side_by_side
 from textvae.generate.trained import Trained
-from textvae.scores import evaluating
-from textvae.tokenizers import EOS, PAD, UNK, Tokenizer
+from textvae.inference import evaluating
+from textvae.text.readers import one_line, require_texts
+from textvae.text.tokenizers import EOS, PAD, UNK, Tokenizer
 
 # A gap of one word, or of several: ___*3. Where tokens are not words, one may be within a word.
 GAP = re.compile(r"(?<!\w)___(?:\*(\d{1,4}))?(?!\w)")

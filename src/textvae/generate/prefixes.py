@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from textvae.model import TextVAE
 from textvae.parts.decoders.stepping import Stepwise
-from textvae.tokenizers import BOS, EOS, PAD
+from textvae.text.tokenizers import BOS, EOS, PAD
 
 # Sentences scored side by side; with 10,000 words their logits take at most 80 MB.
 ROWS = 2000

@@ -11,10 +11,10 @@ from jaxtyping import Float32
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from textvae.batches import Batch, padded
-from textvae.corpora.readers import one_line, require_texts
 from textvae.errors import RequestError
-from textvae.tokenizers import EOS, UNK, Tokenizer
+from textvae.text.batches import Batch, padded
+from textvae.text.readers import one_line, require_texts
+from textvae.text.tokenizers import EOS, UNK, Tokenizer
 
 # Padded tokens encoded at once: on a CPU what fits its caches, on a GPU what keeps it busy.
 TOKENS, GPU_TOKENS = 2048, 32_768

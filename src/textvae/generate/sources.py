@@ -11,9 +11,9 @@ from torch import Tensor
 from textvae.errors import RequestError
 from textvae.generate.reading import encoded_together
 from textvae.generate.trained import Trained
+from textvae.inference import evaluating, on
 from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.priors import StandardNormal
-from textvae.scores import evaluating, on
 
 # Keeps the map into the tails apart from the codes that it maps, drawn from (seed, number): no number is below 0.
 _STREAM = -2

@@ -10,19 +10,18 @@ from jaxtyping import Float, Float32, Float64
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from textvae.corpora.readers import require_texts
 from textvae.errors import RequestError
-from textvae.evaluate import model_of
 from textvae.files import file_digest
 from textvae.generate.decoding import Decoding, beams, generate
 from textvae.generate.reading import Reader, Seen, batches, codes_of, encoded_together, one_code
+from textvae.inference import evaluating, on
 from textvae.model import TextVAE
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import Posterior, joined, mapped
 from textvae.parts.priors import Prior, arc, line
-from textvae.run import Run
-from textvae.scores import evaluating, on
-from textvae.tokenizers import EOS
+from textvae.run import Run, model_of
+from textvae.text.readers import require_texts
+from textvae.text.tokenizers import EOS
 
 # Codes drawn from the prior at once, each with a stream of random numbers of its own.
 DRAWN = 8192

@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float, Float32
 from numpy.typing import ArrayLike
 
-from textvae.corpora.readers import require_texts
 from textvae.errors import RequestError
 from textvae.files import replacing
 from textvae.generate import arrays, origin
 from textvae.parts.priors import UniformSphere
+from textvae.text.readers import require_texts
 
 if TYPE_CHECKING:
     from textvae.generate.trained import Trained

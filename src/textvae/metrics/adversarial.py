@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from textvae.batches import epoch_batches
 from textvae.errors import RequestError
 from textvae.metrics.likelihood import standard_error
 from textvae.metrics.splits import bag, groups_of, held_out
 from textvae.parts.encoders.recurrent import RecurrentEncoder
-from textvae.tokenizers import EOS, PAD, UNK
+from textvae.text.batches import epoch_batches
+from textvae.text.tokenizers import EOS, PAD, UNK
 
 # A text as a classifier sees it: its words.
 Words = Sequence[str]

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from textvae.corpora.grammar import reviews
-from textvae.corpora.readers import require_texts
 from textvae.errors import RequestError
 from textvae.metrics.bleu import corpus_bleu
 from textvae.metrics.signature import digest
 from textvae.metrics.splits import groups_of, held_out
 from textvae.metrics.words import tokenized
+from textvae.text.grammar import reviews
+from textvae.text.readers import require_texts
 
 # Of the labelled texts one in so many tells how good the classifier is.
 HELD_OUT = 10

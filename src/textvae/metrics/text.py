@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from textvae.corpora.readers import require_texts
+from textvae.text.readers import require_texts
 
 
 def distinct(sentences: Iterable[str]) -> int:

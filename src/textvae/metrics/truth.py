@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from textvae.corpora.grammar import Grammar
 from textvae.errors import RequestError
 from textvae.metrics.likelihood import standard_error
+from textvae.text.grammar import Grammar
 
 # Added to the count of every value, so that one that never came up has a probability.
 SMOOTHING = 0.5

@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from textvae.corpora.readers import each_text
 from textvae.errors import RequestError
 from textvae.metrics.ngrams import Text
+from textvae.text.readers import each_text
 
 TOKENIZATIONS = ("words", "characters", "jieba")
 # How unknown words are printed, in lower case, by corpora and by this library's tokenizers.

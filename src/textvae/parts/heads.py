@@ -5,8 +5,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from textvae.parts.decoders.feed_forward import FeedForwardDecoder
-from textvae.parts.layers import within
-from textvae.tokenizers import EOS
+from textvae.parts.kernels.layers import within
+from textvae.text.tokenizers import EOS
 
 
 class BagOfWords(nn.Module):

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from textvae.corpora.store import spaced
 from textvae.errors import RequestError
 from textvae.files import write_text
 from textvae.report import figures
@@ -30,6 +29,7 @@ from textvae.report.page import (
 )
 from textvae.report.suite import has_suite, suite
 from textvae.report.table import table
+from textvae.text.store import spaced
 
 __all__ = ["RunReport", "document", "write_report"]
 

@@ -11,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from textvae.strict import Strict
+from textvae.settings.strict import Strict
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]

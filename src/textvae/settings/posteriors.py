@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, field_validator
 
-from textvae.schedules import Constant, Schedule
 from textvae.settings.architectures import Depth, DepthOrNone, Fraction, Size, SizeOrNone
-from textvae.strict import Strict
+from textvae.settings.schedules import Constant, Schedule
+from textvae.settings.strict import Strict
 
 # Of a semi-implicit posterior, beside each code of a sentence.
 MOST_COMPONENTS = 100_000

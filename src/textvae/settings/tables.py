@@ -33,7 +33,7 @@ from textvae.settings.posteriors import (
     Prior,
     StandardNormalPrior,
 )
-from textvae.strict import Strict
+from textvae.settings.strict import Strict
 
 # Updates of the encoder alone before one step.
 Updates = Annotated[int, Field(gt=0, le=100_000)]

@@ -6,7 +6,7 @@ from torch import nn
 
 from textvae.model import redraw
 from textvae.parts.decoders.convolutional import bytenet_decoder, gated_decoder
-from textvae.tokenizers import BOS, PAD, UNK
+from textvae.text.tokenizers import BOS, PAD, UNK
 
 V = 9
 

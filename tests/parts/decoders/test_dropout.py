@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from textvae.parts.decoders import decoder_of
 from textvae.settings import Settings, override, parse
-from textvae.tokenizers import PAD
+from textvae.text.tokenizers import PAD
 
 V = 11
 IDS = torch.tensor([[5, 6, 7, 3], [4, 3, PAD, PAD], [9, 10, 3, PAD]])

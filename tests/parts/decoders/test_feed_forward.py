@@ -1,7 +1,7 @@
 import torch
 
 from textvae.parts.decoders.feed_forward import FeedForwardDecoder
-from textvae.tokenizers import BOS
+from textvae.text.tokenizers import BOS
 
 
 def test_each_word_is_told_from_its_position_alone():

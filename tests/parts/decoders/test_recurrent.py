@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textvae.parts.decoders.recurrent import RecurrentDecoder
-from textvae.tokenizers import BOS, EOS, PAD, UNK
+from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 
 V = 11
 IDS = torch.tensor([[5, 6, 7, EOS], [4, EOS, PAD, PAD], [9, 10, EOS, PAD]])

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textvae.generate.decoding import Decoding, generate
-from textvae.parts.attention import ROOM
 from textvae.parts.decoders.transformer import TransformerDecoder
-from textvae.tokenizers import BOS, EOS, PAD, UNK
+from textvae.parts.kernels.attention import ROOM
+from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 
 V = 11
 IDS = torch.tensor([[5, 6, 7, EOS], [4, EOS, PAD, PAD], [9, 10, EOS, PAD]])

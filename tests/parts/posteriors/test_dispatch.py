@@ -5,16 +5,16 @@ from typing import get_args
 import pytest
 import torch
 
-from textvae.batches import Batch
-from textvae.combinations import MIXED
 from textvae.model import build
+from textvae.objective.combinations import MIXED
+from textvae.objective.terms import TERMS
 from textvae.parts import posteriors
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import Posterior, joined, mapped, posterior_of
 from textvae.parts.priors import MixtureOfGaussians, StandardNormal, UniformSphere, VampPrior
 from textvae.settings import parse
 from textvae.settings.tables import Model
-from textvae.terms import TERMS
+from textvae.text.batches import Batch
 
 CLASSES = {
     "gaussian": (posteriors.GaussianPosterior, posteriors.DiagonalGaussian),

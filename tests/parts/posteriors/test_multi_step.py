@@ -9,7 +9,7 @@ from torch.func import functional_call
 
 from textvae.errors import RequestError
 from textvae.metrics.information import mutual_information
-from textvae.objective import load_settings
+from textvae.objective.presets import load_settings
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import MultiStepPosterior, joined, mapped
 from textvae.parts.priors import MixtureOfGaussians, StandardNormal

@@ -11,11 +11,11 @@ from torch.func import functional_call
 
 from textvae.metrics.information import mutual_information
 from textvae.metrics.latent import active_units
+from textvae.objective.terms.mu_forcing import MuForcing
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import GaussianPosterior, joined, mapped
 from textvae.parts.posteriors.semi_implicit import SemiImplicit, SemiImplicitPosterior
 from textvae.parts.priors import StandardNormal
-from textvae.terms.mu_forcing import MuForcing
 
 seeds = st.integers(0, 2**31)
 

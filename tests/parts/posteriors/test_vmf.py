@@ -11,7 +11,7 @@ from scipy.stats import vonmises_fisher
 
 from textvae.errors import RequestError
 from textvae.metrics.latent import active_units, variance_of_means
-from textvae.objective import load_settings
+from textvae.objective.presets import load_settings
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import VmfPosterior, VonMisesFisher, joined, mapped
 from textvae.parts.posteriors.vmf import angles, log_bessel, log_normaliser, mean_length, rate_to_uniform

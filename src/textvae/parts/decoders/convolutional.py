@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from textvae.parts.convolutions import BatchNorm
 from textvae.parts.decoders.inputs import along, at, dropped, previous
 from textvae.parts.decoders.stepping import Stepwise
-from textvae.parts.layers import words_log_prob
-from textvae.parts.products import linear
+from textvae.parts.kernels.convolutions import BatchNorm
+from textvae.parts.kernels.layers import words_log_prob
+from textvae.parts.kernels.products import linear
 from textvae.settings.architectures import PositionNorm
-from textvae.tokenizers import PAD
+from textvae.text.tokenizers import PAD
 
 
 class Past(NamedTuple):

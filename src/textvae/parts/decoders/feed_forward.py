@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from textvae.parts.decoders.stepping import Stepwise
-from textvae.parts.layers import words_log_prob
+from textvae.parts.kernels.layers import words_log_prob
 
 
 class Unfolded(NamedTuple):

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from textvae.tokenizers import BOS, UNK
+from textvae.text.tokenizers import BOS, UNK
 
 
 def previous(ids: Int[Tensor, "batch time"], keep: float, training: bool) -> Int[Tensor, "batch time"]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from textvae.parts.decoders.inputs import along, at, dropped, previous
 from textvae.parts.decoders.stepping import Stepwise
-from textvae.parts.layers import Cell, Recurrent, State, words_log_prob
+from textvae.parts.kernels.layers import Cell, Recurrent, State, words_log_prob
 from textvae.settings.architectures import Norm
 
 Inject = Literal["state", "input"]

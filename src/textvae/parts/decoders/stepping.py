@@ -6,7 +6,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from textvae.parts.products import linear
+from textvae.parts.kernels.products import linear
 
 
 class Stepwise(nn.Module, ABC):

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from textvae.parts.attention import DEVIATION, Past, Transformer, causal, draw
 from textvae.parts.decoders.inputs import along, at, dropped, previous
 from textvae.parts.decoders.stepping import Stepwise
-from textvae.parts.layers import words_log_prob
+from textvae.parts.kernels.attention import DEVIATION, Past, Transformer, causal, draw
+from textvae.parts.kernels.layers import words_log_prob
 
 Inject = Literal["prefix", "input"]
 

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from textvae.parts.convolutions import Convolution, each, padded
-from textvae.parts.layers import within
+from textvae.parts.kernels.convolutions import Convolution, each, padded
+from textvae.parts.kernels.layers import within
 
 
 class ConvolutionalEncoder(nn.Module):

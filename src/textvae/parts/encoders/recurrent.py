@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from textvae.parts.layers import Cell, Recurrent, reversed_within
+from textvae.parts.kernels.layers import Cell, Recurrent, reversed_within
 from textvae.settings.architectures import Norm
 
 

@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from textvae.parts.attention import DEVIATION, Transformer, attending, draw
-from textvae.parts.layers import within
+from textvae.parts.kernels.attention import DEVIATION, Transformer, attending, draw
+from textvae.parts.kernels.layers import within
 
 
 class TransformerEncoder(nn.Module):

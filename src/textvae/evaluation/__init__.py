@@ -1,0 +1,1 @@
+"""Scores of a trained run: likelihood, codes, reconstructions, samples, probes; and the diagnosis."""

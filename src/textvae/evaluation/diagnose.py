@@ -1,0 +1,346 @@
+"""Has the posterior collapsed, and what to try next: reads a run's log and codes and says so in sentences."""
+
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textvae.errors import RequestError
+from textvae.evaluation.evaluate import check_finite, finite
+from textvae.evaluation.latent import MI_SENTENCES, latent_scores
+from textvae.evaluation.nulls import first_reasons, reasons_of_code, too_few
+from textvae.generate.trained import Trained
+from textvae.inference import Scores, both_densities, score
+from textvae.metrics.likelihood import standard_error
+from textvae.metrics.text import distinct
+from textvae.objective.presets import load_settings
+from textvae.objective.terms.mu_forcing import MuForcing
+from textvae.parts.priors import StandardNormal
+from textvae.run import Run, corpus_of, model_of
+from textvae.settings import BatchNormPosterior, Settings, VmfPosterior
+from textvae.text.batches import TokenStore
+from textvae.text.store import spaced
+
+# A posterior whose KL is below this on average, nats per sentence, says next to nothing.
+LITTLE_KL = 0.5
+# A decoder whose reconstruction rises by less than this when codes are exchanged, nats, does not use them.
+LITTLE_GAP = 0.1
+# A dimension whose mean KL is below this, nats, is off.
+DIMENSION_OFF = 0.01
+# Rate terms that leave the code a reserve of nats, used or not.
+RESERVES = ("free-bits", "free-bits-total", "capacity", "capacity-max")
+# Beyond sampling error, nats between the prior and a Gaussian like the aggregated posterior.
+FAR, NEAR = 1.0, 0.1
+SAMPLES = 100
+# Sentences that the diagnosis looks at.
+SENTENCES = 2000
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found. `collapsed` is None for a language model; numbers in nats unless the name says otherwise.
+
+    `reasons` say of each number that is None why it is.
+    """
+
+    run: str
+    split: str
+    collapsed: bool | None
+    decoder_uses_code: bool | None
+    kl: float | None
+    rate_kind: str | None
+    mutual_information: float | None
+    mutual_information_lower: float | None
+    mutual_information_sentences: int | None
+    mutual_information_ceiling: float | None
+    shuffle_gap: float | None
+    dimensions: int | None
+    dimensions_off: int | None
+    active_units: int | None
+    collapsed_since_step: int | None
+    kl_moment_matched: float | None
+    kl_moment_matched_of_prior_codes: float | None
+    distinct_samples: int
+    samples: int
+    sentences: list[str]
+    command: str
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        """The diagnosis as plain values for JSON."""
+        return asdict(self)
+
+
+def diagnose(folder: Path | str, split: str = "valid", seed: int = 0) -> Diagnosis:
+    """Diagnose a run on a split.
+
+    Raises:
+        RequestError: when the run or the split cannot be used, the split has one sentence, or the data has changed.
+        WorkError: when the likelihood of a sentence is not finite.
+    """
+    run = Run.open(folder)
+    corpus = corpus_of(run)
+    trained = Trained(run, model_of(run))
+    different = distinct(trained.sample(SAMPLES, seed=seed))
+    if not run.settings.model.latent:
+        return _language_model(run, split, different)
+    return _diagnosis(run, split, corpus.split(split), trained, different, seed)
+
+
+def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, different: int, seed: int) -> Diagnosis:
+    """The diagnosis of a model with a code."""
+    rows = spaced(len(store), SENTENCES)
+    if len(rows) < 2:
+        raise RequestError(
+            f"--split {split}: has one sentence, and a diagnosis compares the codes of several; "
+            "take another split, such as --split train"
+        )
+    scores = score(trained.model, store, seed, rows=rows)
+    check_finite(run, split, scores)
+    found = latent_scores(trained.model, store, scores, seed, both_densities(scores, MI_SENTENCES), rows)
+    names = ("mutual_information", "mutual_information_lower", "kl_moment_matched")
+    found |= {name: finite(found[name]) for name in names}
+    kl = None if scores.rate is None else scores.rate.mean().item()
+    gap, dimensions = found["shuffle_gap"], found["kl_per_dimension"]
+    off = None if dimensions is None else sum(nats < DIMENSION_OFF for nats in dimensions)
+    uses = gap >= LITTLE_GAP
+    collapsed = not uses or (kl is not None and kl < LITTLE_KL and off in (None, found["latent"]))
+    since = collapsed_since(run.log()) if collapsed else None
+    expected = prior_moment_matched(found["latent"], len(rows))
+    moment = found["kl_moment_matched"]
+    far = moment is not None and moment > FAR + expected
+    flat = isinstance(trained.model.prior, StandardNormal)
+    active = found["active_units"]["0.01"]
+    sentences = [
+        _verdict(collapsed, uses, _paid(scores), since),
+        _target(run.settings, kl, scores.reconstruction.mean().item()),
+        _told(found),
+        ("" if off is None else f"{off} of {found['latent']} dimensions are off (KL below {DIMENSION_OFF} nats); ")
+        + f"{active} of {found['latent']} are active units (variance of their means above 0.01).",
+        f"Exchanging codes between sentences raises reconstruction by {round(gap, 2) + 0.0:.2f} nats a sentence: "
+        + ("the decoder uses the code." if uses else "the decoder does not use the code."),
+        _aggregate(moment, expected, too_few(len(rows), found["latent"])) if flat else "",
+        f"{different} of {SAMPLES} greedy samples from the prior are different sentences"
+        + (": the same ones come again and again." if different < SAMPLES // 2 else "."),
+    ]
+    diagnosis = Diagnosis(
+        run=str(run.folder),
+        split=split,
+        collapsed=collapsed,
+        decoder_uses_code=uses,
+        kl=kl,
+        rate_kind=scores.rate_kind,
+        mutual_information=found["mutual_information"],
+        mutual_information_lower=found["mutual_information_lower"],
+        mutual_information_sentences=found["mutual_information_sentences"],
+        mutual_information_ceiling=found["mutual_information_ceiling"],
+        shuffle_gap=gap,
+        dimensions=found["latent"],
+        dimensions_off=off,
+        active_units=active,
+        collapsed_since_step=since,
+        kl_moment_matched=moment,
+        kl_moment_matched_of_prior_codes=expected if flat else None,
+        distinct_samples=different,
+        samples=SAMPLES,
+        sentences=[sentence for sentence in sentences if sentence],
+        command=_next_command(run, remedies(run.settings, collapsed, far), _ends(run, store, rows)),
+    )
+    low = f"the KL at the end of the log is {LITTLE_KL} nats or more"
+    if not any("kl" in record for record in run.log()):
+        low = "the log has no KL"
+    told = [{"collapsed_since_step": low if collapsed else "the posterior has not collapsed"}]
+    told += reasons_of_code(run, len(rows), kl is not None)
+    same = {"dimensions_off": "kl_per_dimension", "kl_moment_matched_of_prior_codes": "kl_moment_matched"}
+    told += [{name: own[score]} for name, score in same.items() for own in told if score in own]
+    nulls = [name for name, value in vars(diagnosis).items() if value is None]
+    return replace(diagnosis, reasons=first_reasons(told, nulls))
+
+
+def collapsed_since(log: list[dict[str, Any]]) -> int | None:
+    """The first step of the log from which on the KL stayed below `LITTLE_KL`; None where it did not."""
+    since = None
+    for record in log:
+        if record.get("kl") is not None:
+            if record["kl"] >= LITTLE_KL:
+                since = None
+            elif since is None:
+                since = record["step"]
+    return since
+
+
+def prior_moment_matched(latent: int, sentences: int) -> float:
+    """What the moment-matched KL averages for codes from N(0, I) itself: d (d + 3) / (4 N), sampling error alone.
+
+    To first order in 1/N: each of d means and d (d + 1) / 2 covariances is off by its standard error.
+    """
+    return latent * (latent + 3) / (4 * sentences)
+
+
+def _paid(scores: Scores) -> tuple[float, str] | None:
+    """The KL, and how it reads: with its standard error where it is estimated from drawn codes."""
+    if scores.rate is None:
+        return None
+    kl, exact = scores.rate.mean().item(), scores.rate_kind == "exact"
+    error = "" if exact else f" ± {standard_error(scores.rate):.2f}"
+    said = "KL" if exact else f"KL, {scores.rate_kind}"
+    return kl, f"{round(kl, 2) + 0.0:.2f}{error} nats a sentence ({said})"  # never -0.00
+
+
+def _verdict(collapsed: bool, uses: bool, rate: tuple[float, str] | None, since: int | None) -> str:
+    if rate is None:
+        return "This is an autoencoder: nothing is paid for the code, and a draw of the prior need not be a code."
+    kl, paid = rate
+    if not collapsed:
+        return f"The posterior has not collapsed: the code costs {paid}."
+    if kl >= LITTLE_KL:
+        return f"The code costs {paid}, but the decoder ignores it: in effect a collapse."
+    when = "" if since is None else f", less than {LITTLE_KL} since step {since} of the log"
+    return f"The posterior has collapsed: the code costs {paid}{when}."
+
+
+def _target(settings: Settings, kl: float | None, reconstruction: float) -> str:
+    """What the objective was to hold and does not, by more than a nat and a tenth of it."""
+    found = {"kl": ("the KL", kl), "reconstruction": ("reconstruction", reconstruction)}
+    terms = settings.phases()[-1].objective or settings.objective
+    for name, term in terms.items():
+        if (held := term.holds()) is not None:
+            what, value = found[held[0]]
+            if value is not None and abs(value - held[1]) > max(1.0, held[1] / 10):
+                return f"objective.{name} was to hold {what} at {held[1]:g} nats, and did not: it is {value:.2f}."
+    return ""
+
+
+def _told(found: dict[str, Any]) -> str:
+    """How much the codes tell of the sentences, which may be less than they cost."""
+    nats, lowest = found["mutual_information"], found["mutual_information_lower"]
+    if nats is None:
+        return ""
+    among = f"MI among {found['mutual_information_sentences']:,}, at most {found['mutual_information_ceiling']:.2f}"
+    least = "" if lowest is None else f"{min(max(0.0, lowest), max(0.0, nats)):.2f} to "
+    most = round(nats, 2) + 0.0 if lowest is None else max(0.0, nats)
+    return f"It tells {least}{most:.2f} nats of which sentence it is ({among})."
+
+
+def _aggregate(moment: float | None, expected: float, few: str | None) -> str:
+    """Whether the aggregated posterior is where the prior is; `few` says that sentences are too few to know."""
+    if few is not None:
+        return f"How far the aggregated posterior is from the prior is not known: {few}."
+    if moment is None:
+        return "The aggregated posterior has a singular covariance: some directions of the code are never used."
+    far, near = moment > FAR + expected, moment <= NEAR + 2 * expected
+    place = "far from" if far else "close to" if near else "somewhat apart from"
+    return (
+        f"The aggregated posterior is {place} the prior: a Gaussian with its mean and "
+        f"covariance is {moment:.2f} nats away ({expected:.2f} would be sampling error)"
+        + (", so codes from the prior fall where the decoder was not trained." if far else ".")
+    )
+
+
+def remedies(settings: Settings, collapsed: bool, far: bool) -> Iterator[tuple[str, str]]:
+    """What to change next, the best first: options of `textvae train`, and a name for the new run.
+
+    `far`: the aggregated posterior is far from the prior. A remedy that is there already is made stronger against a
+    collapse, weaker against distance; without one mu-forcing is added, and where that cannot be, another posterior.
+    """
+    own = settings.phase[-1].objective if settings.phase else {}
+    terms, where = (own, f"phase.{len(settings.phase) - 1}.objective") if own else (settings.objective, "objective")
+    forcing, posterior = terms.get("mu-forcing"), settings.model.posterior
+    if collapsed and isinstance(forcing, MuForcing):
+        # At its balance the hinge no more than cancels the pull of the KL; above it, it wins.
+        balance = forcing.balance(settings.model.latent, terms["kl"].weight.final if "kl" in terms else 1.0)
+        yield f"--set {where}.mu-forcing.weight={2 * max(balance, forcing.weight.final):g}", "heavier"
+    if collapsed and isinstance(posterior, BatchNormPosterior):
+        yield f"--set model.posterior.gamma={2 * posterior.gamma:g}", "larger-gamma"
+    if collapsed and isinstance(posterior, VmfPosterior):
+        yield f"--set model.posterior.concentration={2 * posterior.concentration:g}", "more-concentrated"
+    if collapsed and not settings.phase and any(name in terms for name in RESERVES):
+        yield "--method mu-forcing", "mu-forcing"  # the KL is there and says nothing; `pretrained` collapsed again
+    if collapsed and any(term.is_rate and term.pays for term in terms.values()):
+        yield f"--set {where}.mu-forcing.margin=2", "mu-forcing"
+    if collapsed:
+        yield "--method mu-forcing", "mu-forcing"
+        yield "--method mu-forcing --set model.posterior.name=gaussian", "mu-forcing"
+    if far and not collapsed:
+        for name, field in (("mu-forcing", "margin"), *((reserve, "target") for reserve in RESERVES)):
+            value = getattr(terms.get(name), field, 0.0)
+            if value:
+                yield f"--set {where}.{name}.{field}={value / 2:g}", f"smaller-{field}"
+
+
+def works(settings: Path, options: str) -> bool:
+    """Whether `textvae train` takes a settings file with these options."""
+    words = shlex.split(options)
+    given = list(zip(words[::2], words[1::2], strict=True))
+    method = next((value for option, value in given if option == "--method"), None)
+    try:
+        load_settings(settings, method, [value for option, value in given if option == "--set"])
+    except RequestError:
+        return False
+    return True
+
+
+def _ends(run: Run, store: TokenStore, rows: np.ndarray) -> str:
+    """Where an interpolation goes from and to: draws of the prior, or two sentences where no code is one."""
+    if run.settings.model.posterior.name != "point":
+        return "--prior"
+    texts = run.tokenizer.decode_batch(store.sentences(rows[[0, -1]]))
+    dashes = "-- " if any(text.startswith("-") for text in texts) else ""
+    return dashes + " ".join(map(shlex.quote, texts))
+
+
+def _next_command(run: Run, changes: Iterable[tuple[str, str]], ends: str) -> str:
+    """The command to try next, as it stands."""
+    path = run.folder / "settings.toml"
+    change = next((change for change in changes if works(path, change[0])), None)
+    if change is None:
+        return f"textvae interpolate {shlex.quote(str(run.folder))} {ends}"
+    options, suffix = change
+    return f"textvae train {shlex.quote(str(path))} {options} --out {_next_folder(run.folder, suffix)}"
+
+
+def _next_folder(folder: Path, suffix: str) -> str:
+    """A folder beside the run's that does not exist yet."""
+    number, path = 2, folder.with_name(f"{folder.name}-{suffix}")
+    while path.exists():
+        path = folder.with_name(f"{folder.name}-{suffix}-{number}")
+        number += 1
+    return shlex.quote(str(path))
+
+
+def _language_model(run: Run, split: str, different: int) -> Diagnosis:
+    """A language model has no posterior that could collapse."""
+    none = dict.fromkeys(
+        (
+            "collapsed",
+            "decoder_uses_code",
+            "kl",
+            "rate_kind",
+            "mutual_information",
+            "mutual_information_lower",
+            "mutual_information_sentences",
+            "mutual_information_ceiling",
+            "shuffle_gap",
+            "dimensions",
+            "dimensions_off",
+            "active_units",
+            "collapsed_since_step",
+            "kl_moment_matched",
+            "kl_moment_matched_of_prior_codes",
+        )
+    )
+    settings = shlex.quote(str(run.folder / "settings.toml"))
+    out = _next_folder(run.folder, "mu-forcing")
+    return Diagnosis(
+        **none,
+        reasons=dict.fromkeys(none, "a language model has no code"),
+        run=str(run.folder),
+        split=split,
+        distinct_samples=different,
+        samples=SAMPLES,
+        sentences=["This is a language model: it has no latent code, so nothing can collapse."],
+        command=f"textvae train {settings} --method mu-forcing --set model.latent=32 --out {out}",
+    )

@@ -1,0 +1,429 @@
+"""Forward cross entropy: how well a language model that was trained on a model's own text predicts human text."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import reduce
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+import textvae
+from textvae.errors import RequestError
+from textvae.files import file_digest, read_json, write_json, write_text, writing
+from textvae.generate.decoding import Decoding
+from textvae.generate.trained import GREEDY, load
+from textvae.inference import score as likelihoods
+from textvae.metrics.scoring import Given, score
+from textvae.metrics.signature import SOFTMAX, signature
+from textvae.objective.presets import load_settings
+from textvae.run import Run, corpus_of, model_of
+from textvae.settings import FeedForwardTop, HybridDecoder, Settings
+from textvae.text.batches import TokenStore
+from textvae.text.corpus import open_corpus
+from textvae.text.readers import one_line, read
+from textvae.text.tokenizers import SPECIALS, UNK, Tokenizer
+from textvae.training.loop import resume, train
+
+# Self-BLEU-4 is that of so many first sentences, as in prokhorov2019, Table 3; it grows with their number.
+SELF_BLEU = 10_000
+# Of every so many synthetic sentences one more is drawn to tell when the language model's training has converged.
+HELD_OUT = 20
+# Validations without a better one before it ends.
+PATIENCE = 2
+# Keeps the drawing of human sentences apart from other uses of a seed.
+_HUMAN = 5
+
+# Called with the name of a language model under way, the step and the planned total.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What forward cross entropy depends on beside the runs.
+
+    `n` sentences make a synthetic corpus and there are `draws` of them, from the seeds `seed`, `seed` + 1, ...
+    `vocabulary` is that of the language models: `common`, the words that every corpus has, of all runs and draws
+    (the paper's are those of three corpora, one a run), or `run`, that of the runs. A language model is trained for
+    `epochs` at most.
+
+    Raises RequestError for a number below 1 and an unknown vocabulary.
+    """
+
+    decoding: Decoding = GREEDY
+    n: int = 20_000
+    draws: int = 3
+    vocabulary: str = "common"
+    seed: int = 0
+    epochs: int = 20
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("n", "draws", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise RequestError(f"{name} = {getattr(self, name)}: must be 1 or more")
+        if self.vocabulary not in ("common", "run"):
+            raise RequestError(f"vocabulary: {self.vocabulary!r} is neither 'common' nor 'run'")
+
+    @property
+    def seeds(self) -> range:
+        """One for each draw."""
+        return range(self.seed, self.seed + self.draws)
+
+
+class Text(NamedTuple):
+    """A corpus as a language model sees it: unknown tokens as a share, different words, tokens a sentence.
+
+    `reason` says why there is no Self-BLEU-4.
+    """
+
+    sentences: int
+    unknown: float
+    words: int
+    length: float
+    self_bleu_4: float | None
+    reason: str | None = None
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it: what is null has its reason."""
+        fields = self._asdict()
+        reason = fields.pop("reason")
+        return {**fields, "reasons": {} if reason is None else {"self_bleu_4": reason}}
+
+
+class Draw(NamedTuple):
+    """A corpus, and the human text's cross entropy by a language model trained on it, in nats."""
+
+    nats_per_sentence: float
+    nats_per_token: float
+    text: Text
+
+
+class Row(NamedTuple):
+    """What was trained on: a run's text, or human text (`run` is None), `draws` times."""
+
+    run: str | None
+    draws: list[Draw]
+
+    def mean(self, name: str) -> float | None:
+        """A field of the draws or their texts, averaged; None where one draw has none."""
+        values = self._values(name)
+        return None if values is None else fmean(values)
+
+    def deviation(self, name: str) -> float | None:
+        """Its standard deviation over the draws; None for a single one."""
+        values = self._values(name)
+        return None if values is None or len(values) < 2 else stdev(values)
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it: means, standard deviations, the reasons for what is null, and the draws."""
+        found: dict[str, Any] = {"run": self.run}
+        reasons: dict[str, str] = {}
+        why = next((one.text.reason for one in self.draws if one.text.reason is not None), None)
+        for name in (*Draw._fields[:2], *Text._fields[:-1]):
+            spread = f"{name}_standard_deviation"
+            found |= {name: self.mean(name), spread: self.deviation(name)}
+            if found[name] is None:
+                reasons |= {name: str(why), spread: str(why)}
+            elif found[spread] is None:
+                reasons[spread] = "of one draw there is none"
+        draws = [{**one._asdict(), "text": one.text.document()} for one in self.draws]
+        return {**found, "reasons": reasons, "draws": draws}
+
+    def _values(self, name: str) -> list[float] | None:
+        values = [getattr(one, name) if name in Draw._fields else getattr(one.text, name) for one in self.draws]
+        return None if None in values else [float(value) for value in values]
+
+
+@dataclass(frozen=True)
+class ForwardCrossEntropy:
+    """The rows of the runs and that of human text, the human test text itself, and how many words are known."""
+
+    rows: list[Row]
+    human: Row
+    test: Text
+    vocabulary: int
+    signature: str
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "signature": self.signature,
+            "vocabulary": self.vocabulary,
+            "runs": [row.document() for row in self.rows],
+            "human": self.human.document(),
+            "test": self.test.document(),
+        }
+
+
+class _Files(NamedTuple):
+    """The files that one language model is trained and validated on."""
+
+    train: Path
+    valid: Path
+
+
+def forward_cross_entropy(
+    folders: Sequence[Path | str], out: Path | str, plan: Plan = Plan(), progress: Progress | None = None
+) -> ForwardCrossEntropy:
+    """The cross entropy of the human test text by language models that were trained on the runs' own text.
+
+    Each run decodes the same draws of the prior to `n` sentences. A language model of the run's decoder, without
+    dropped words, is trained on them from scratch until text held out from the same draws is no longer better
+    predicted, and scores the test split, end marks counted. What the vocabulary lacks is the unknown word
+    everywhere. The human row is the same with `n` sentences of the training split (all, if it has fewer).
+
+    All texts, tokenizers and language models are kept in the folder `out`: what is there is not done again, so
+    that a call goes on where an earlier one was interrupted.
+
+    Raises RequestError for runs of different data, models of windows and of other tokens than words, a decoder that
+    is no language model, a language model by a decoding without chance, which gives it one sentence, and where
+    nothing is written or no word is common. Otherwise as `training.train`.
+
+    Source: Prokhorov et al. 2019, section 3.3.2 and Table 3; Cifka et al. 2018, "Eval all, trust a few, do wrong to
+    none: comparing sentence generation models".
+    """
+    runs = [Run.open(folder) for folder in folders]
+    _check(runs, plan.decoding)
+    out = Path(out)
+    human = {name: runs[0].tokenizer.decode_batch(store.sentences()) for name, store in _splits(runs[0]).items()}
+    test = _kept(out, "human-test", [fingerprint(human["test"])], human["test"])
+    synthetic = [[_synthetic(run, plan, seed, out) for seed in plan.seeds] for run in runs]
+    real = [_human(human, plan, seed, out) for seed in plan.seeds]
+    known = _vocabulary(runs[0], [one for files in synthetic for one in files], plan, out)
+
+    def row(run: Run, corpora: list[_Files], name: str | None) -> Row:
+        found = []
+        for number, (seed, files) in enumerate(zip(plan.seeds, corpora, strict=True), 1):
+            told = None if progress is None else _named(progress, f"{name or 'human text'}, draw {number}")
+            settings = _settings(run, files, test, known, plan, seed)
+            found.append(_trained(settings, files, out, told))
+        return Row(name, found)
+
+    rows = [row(run, files, str(run.folder)) for run, files in zip(runs, synthetic, strict=True)]
+    tokenizer = Tokenizer.load(known, runs[0].settings.data.right_to_left)
+    corpus = open_corpus(_settings(runs[0], real[0], test, known, plan, plan.seed).data)
+    return ForwardCrossEntropy(
+        rows=rows,
+        human=row(runs[0], real, None),
+        test=_statistics(corpus.split("test"), tokenizer),
+        vocabulary=len(tokenizer) - len(SPECIALS),
+        signature=signature(
+            "fce",
+            unit="nats/sentence",
+            eos="counted",
+            unk="counted",
+            vocabulary=f"{plan.vocabulary}-{len(tokenizer)}",
+            softmax=SOFTMAX,
+            split=corpus.split("test").fingerprint[:6],
+            decode=plan.decoding.brief,
+            sentences=plan.n,
+            draws=plan.draws,
+            seed=plan.seed,
+            epochs=plan.epochs,
+            batch=plan.batch_size,
+            textvae=textvae.__version__,
+        ),
+    )
+
+
+def fingerprint(texts: Iterable[str]) -> str:
+    """A digest of sentences."""
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+
+def _check(runs: Sequence[Run], decoding: Decoding) -> None:
+    """Refuse runs that cannot be measured, or not together, or not by this decoding."""
+    if not runs:
+        raise RequestError("runs: 0 given; at least one is needed")
+    first = runs[0]
+    data = first.environment.get("data", {}).get("splits")
+    for run in runs:
+        settings, decoder = run.settings, run.settings.model.decoder
+        if settings.model.latent == 0 and decoding.certain:
+            raise RequestError(
+                f"{run.folder}: is a language model, which by {decoding.name} decoding writes one sentence again "
+                "and again; let it draw, for example --decode nucleus --top-p 0.9, or --decode sample"
+            )
+        if settings.data.window is not None:
+            raise RequestError(f"{run.folder}: is a model of pieces of running text, not of sentences")
+        if run.tokenizer.name != "word":
+            kind = run.tokenizer.name
+            raise RequestError(f"{run.folder}: has a {kind} tokenizer; forward cross entropy is that of words")
+        if isinstance(decoder, HybridDecoder) and isinstance(decoder.top, FeedForwardTop):
+            raise RequestError(f"{run.folder}: has a feed-forward decoder, which without a code is no model")
+        same = run.tokenizer.tokens == first.tokenizer.tokens
+        if not same or run.environment.get("data", {}).get("splits") != data:
+            raise RequestError(
+                f"{run.folder}: was trained on other text or words than {first.folder}; give runs of the same data"
+            )
+
+
+def _splits(run: Run) -> dict[str, TokenStore]:
+    """The run's train, valid and test splits."""
+    corpus = corpus_of(run)
+    return {name: corpus.split(name) for name in ("train", "valid", "test")}
+
+
+def _synthetic(run: Run, plan: Plan, seed: int, out: Path) -> _Files:
+    """What the run writes from the seed's draws of the prior, and more from further draws to validate on."""
+    held = -(-plan.n // HELD_OUT)
+    made_from = [file_digest(run.folder / "model.safetensors"), asdict(plan.decoding), plan.n, held, seed]
+    files = _Files(*(_place(out, name, made_from) for name in ("train", "valid")))
+    if not all(file.exists() for file in files):
+        texts = load(run.folder).sample(plan.n + held, seed, plan.decoding)
+        written, more = texts[: plan.n], texts[plan.n :]
+        if not any(written):
+            raise RequestError(
+                f"{run.folder}: writes only empty sentences by {plan.decoding.brief} decoding; "
+                "there is nothing to train on"
+            )
+        if not any(more):
+            raise RequestError(
+                f"{run.folder}: with n = {plan.n}, {held} further sentences are to tell when a language model has "
+                f"learned enough, and all that it wrote are empty; draw more, {10 * plan.n} for example"
+            )
+        _write(files.train, written)
+        _write(files.valid, more)
+    return files
+
+
+def _human(human: dict[str, list[str]], plan: Plan, seed: int, out: Path) -> _Files:
+    """As many human sentences of the training split, drawn by the seed, and the validation split."""
+    texts = human["train"]
+    chosen = np.arange(len(texts))
+    if plan.n < len(texts):
+        chosen = np.sort(np.random.default_rng([seed, _HUMAN]).choice(len(texts), plan.n, replace=False))
+    drawn = [texts[row] for row in chosen.tolist()]
+    return _Files(
+        _kept(out, "human-train", [fingerprint(drawn)], drawn),
+        _kept(out, "human-valid", [fingerprint(human["valid"])], human["valid"]),
+    )
+
+
+def _vocabulary(run: Run, synthetic: Sequence[_Files], plan: Plan, out: Path) -> Path:
+    """The tokenizer of all language models."""
+    if plan.vocabulary == "run":
+        return (run.folder / "tokenizer.json").absolute()
+    each = [set(files.train.read_text(encoding="utf-8").split()) for files in synthetic]
+    words = sorted(reduce(set.intersection, each) - {SPECIALS[UNK]})
+    if not words:
+        raise RequestError(
+            "vocabulary: no word is in every synthetic corpus; draw more sentences, or take the runs' vocabulary"
+        )
+    path = out / "vocabulary" / f"{fingerprint(words)[:20]}.json"
+    if not path.exists():
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        Tokenizer.train("word", [" ".join(words)], None, 1).save(path)
+    return path
+
+
+def _settings(run: Run, files: _Files, test: Path, known: Path, plan: Plan, seed: int) -> Settings:
+    """Those of a language model of the run's decoder on a corpus.
+
+    Optimizer and batches are the library's own, and not the run's, so that runs trained differently are measured
+    alike.
+    """
+    model, data = run.settings.model, run.settings.data
+    decoder = model.decoder.top if isinstance(model.decoder, HybridDecoder) else model.decoder
+    sentences = sum(1 for _ in read(files.train))
+    return load_settings(
+        data={
+            **{"train": str(files.train), "valid": str(files.valid), "test": str(test)},
+            "vocabulary_of": str(known),
+            "max_length": max(data.max_length, plan.decoding.max_length),  # nothing that was written is dropped
+            "right_to_left": data.right_to_left,
+        },
+        model={
+            "latent": 0,
+            "embedding": model.embedding,
+            "decoder": {**decoder.model_dump(mode="json"), "word_keep": 1.0},
+            "tied": model.tied,
+            "init": model.init,
+        },
+        train={
+            "epochs": plan.epochs,
+            "patience": PATIENCE,
+            "batch_size": min(plan.batch_size, sentences),
+            "seed": seed,
+            "device": run.settings.train.device,
+        },
+    )
+
+
+def _trained(
+    settings: Settings, files: _Files, out: Path, progress: Callable[[int, int, Any], None] | None
+) -> Draw:
+    """A language model's cross entropy of the test text: trained, gone on with, or read from its folder."""
+    document, data = settings.document(), settings.data
+    own = [file_digest(Path(str(path))) for path in (*files, data.test, data.vocabulary_of)]
+    table = {name: value for name, value in document["data"].items() if not isinstance(value, str)}
+    folder = out / "models" / _key([own, table, document["model"], document["train"]])
+    result = folder / "forward.json"
+    if not result.exists():
+        if (folder / "environment.json").exists():
+            run = resume(folder, progress)
+        else:
+            run = train(settings, folder, progress)
+        corpus = open_corpus(data)
+        found = likelihoods(model_of(run), corpus.split("test"))
+        nats = found.reconstruction.sum().item()
+        text = _statistics(corpus.split("train"), corpus.tokenizer)
+        write_json(result, Draw(nats / len(found), nats / found.tokens, text)._asdict() | {"text": text._asdict()})
+    return _read(result)
+
+
+def _read(path: Path) -> Draw:
+    """What was measured earlier; RequestError where the file is damaged."""
+    try:
+        return TypeAdapter(Draw).validate_python(read_json(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise RequestError(
+            f"{path}: damaged: {place}: {first['msg'].removeprefix('Input ')}; delete it, and it is measured again"
+        ) from None
+
+
+def _statistics(store: TokenStore, tokenizer: Tokenizer) -> Text:
+    """What the columns of prokhorov2019, Table 3, say of a corpus."""
+    sentences = [text.split() for text in tokenizer.decode_batch(store.sentences())]
+    found = {name: one.value for name, one in score(Given(sentences), ("unknown", "vocabulary", "length")).items()}
+    repeats = score(Given(sentences[:SELF_BLEU]), ("self-bleu-4",))["self-bleu-4"]
+    unknown, words, length = found["unknown"], found["vocabulary"], found["length"]
+    assert unknown is not None and words is not None and length is not None  # no sentence of a store is empty
+    return Text(len(sentences), unknown, int(words), length, repeats.value, repeats.reason)
+
+
+def _kept(out: Path, name: str, made_from: Any, texts: Sequence[str]) -> Path:
+    """The file of texts, written unless it is there."""
+    path = _place(out, name, made_from)
+    if not path.exists():
+        _write(path, texts)
+    return path
+
+
+def _place(out: Path, name: str, made_from: Any) -> Path:
+    """Where a text is kept: its name tells what it was made from."""
+    return (out / "text" / f"{_key(made_from)}-{name}.txt").absolute()
+
+
+def _write(path: Path, texts: Sequence[str]) -> None:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    # Bytes of a `bpe` model may be line breaks, and NUL, which no reader takes.
+    lines = [one_line(text.replace("\0", " ")) for text in texts]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _key(made_from: Any) -> str:
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def _named(progress: Progress, name: str) -> Callable[[int, int, Any], None]:
+    return lambda step, total, _: progress(name, step, total)

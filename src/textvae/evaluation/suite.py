@@ -1,0 +1,293 @@
+"""Every evaluation that fits a run, in one document and one page: `textvae evaluate RUN --all`."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import textvae
+from textvae.errors import RequestError
+from textvae.evaluation.evaluate import evaluate, importance_weighted, subset
+from textvae.evaluation.probing import own_labels, probes
+from textvae.evaluation.reconstruction import reconstructions
+from textvae.evaluation.reporting import attributes_of, best_told, described
+from textvae.files import write_json
+from textvae.generate.decoding import Decoding
+from textvae.generate.trained import Trained, load
+from textvae.inference import score as scores_of
+from textvae.metrics.likelihood import standard_error
+from textvae.metrics.scoring import Given, How, Score, available, given, over_draws, score, score_by_length
+from textvae.metrics.signature import SOFTMAX, signature
+from textvae.metrics.truth import TrueDistance, true_distance
+from textvae.report import RunReport, write_report
+from textvae.run import keep
+from textvae.text import grammar
+from textvae.text.batches import TokenStore
+from textvae.text.corpus import Corpus, open_corpus
+from textvae.text.tokenizers import EOS
+
+DECODINGS: Mapping[str, Decoding] = {"greedy": Decoding(), "sample": Decoding("sample")}
+# Sentences that are reconstructed, and that the page has codes of: drawn by the seed where there are more.
+RECONSTRUCTED, SHOWN = 5_000, 5_000
+LANGUAGE_MODEL = "a language model has no code"
+ONE_SENTENCE = f"{LANGUAGE_MODEL}: it writes one sentence, again and again"
+WINDOWS = "a model of pieces of running text knows no sentences"
+
+# Called with what is under way, how far it is and how far it goes.
+Progress = Callable[[str, int, int], None]
+# A part of the document, or why there is none.
+Part = dict[str, Any] | str
+
+
+def evaluate_all(
+    folder: Path | str,
+    split: str = "test",
+    iw_samples: int = 500,
+    iw_sentences: int | None = 500,
+    samples: int = 1_000,
+    decodings: Mapping[str, Decoding] = DECODINGS,
+    draws: int = 5,
+    seed: int = 0,
+    progress: Progress | None = None,
+    times: int = 3,
+) -> dict[str, Any]:
+    """All that `evaluate` gives, and beside it what the model writes, reconstructs, and knows of labels.
+
+    `reconstruction_by_length`: corpus BLEU and ROUGE of reconstructions by bucket. `generated`: for each of
+    `decodings`, the scores of `samples` sentences from the prior against the split and the training text, written
+    `times` times, of the seeds `seed`, `seed` + 1, ...: mean and standard deviation. `true_distance`: of the first
+    of these to the corpus `grammar`. `probes`: what codes tell of the text's labels,
+    fewer labels than all drawn `draws` times. What does not fit the model or the text is None, and `reasons` says
+    why. Written to `evaluation/SPLIT-all.json`, its page to `report.html`; `evaluate` writes `SPLIT.json`.
+
+    Raises:
+        RequestError: as `evaluate`, for fewer than 2 samples, and for less than once.
+    """
+    for name, value, least in (("samples", samples, 2), ("times", times, 1)):
+        if value < least:
+            raise RequestError(f"{name} = {value}: must be {least} or more")
+    told = progress or (lambda part, done, total: None)
+    document = evaluate(
+        folder, split, iw_samples, iw_sentences, seed, lambda done, total: told("likelihood", done, total)
+    )
+    trained = load(folder)
+    corpus = open_corpus(trained.run.settings.data)
+    texts = generated(trained, samples, decodings, range(seed, seed + times), told)
+    first = {name: None if written is None else written[0] for name, written in texts.items()}
+    numbers = (iw_samples, iw_sentences, seed)
+    parts: dict[str, Part] = {
+        "reconstruction_by_length": _reconstructions(trained, corpus.split(split), seed, told),
+        "generated": _generated(trained, corpus, split, texts, decodings, seed),
+        "true_distance": _true_distances(trained, corpus, first, decodings, numbers, told),
+        "probes": _probes(trained, split, draws, seed, told),
+    }
+    for name, part in parts.items():
+        document[name] = None if isinstance(part, str) else part
+        if isinstance(part, str):
+            document["reasons"][name] = part
+    for name in document["true_distance"] or ():
+        if document["true_distance"][name] is None:
+            document["reasons"][f"true_distance.{name}"] = ONE_SENTENCE
+    run = trained.run.folder
+    keep(run / "evaluation" / f"{split}-all.json", lambda path: write_json(path, document))
+    report = page(trained, corpus, split, document, seed)
+    keep(run / "report.html", lambda path: write_report(path, f"{run.name}: all evaluations", [report]))
+    return document
+
+
+def generated(
+    trained: Trained, samples: int, decodings: Mapping[str, Decoding], seeds: Sequence[int], told: Progress
+) -> dict[str, list[list[str]] | None]:
+    """Sentences from the prior by each way of decoding, of each seed; None where there is one sentence only."""
+    found: dict[str, list[list[str]] | None] = {}
+    for done, (name, decoding) in enumerate(decodings.items()):
+        told("sampling", done, len(decodings))
+        alone = trained.model.prior is None and decoding.certain  # no code
+        found[name] = None if alone else [trained.sample(samples, seed, decoding) for seed in seeds]
+        told("sampling", done + 1, len(decodings))
+    return found
+
+
+def _reconstructions(trained: Trained, store: TokenStore, seed: int, told: Progress) -> Part:
+    """The scores of greedy reconstructions by the length of the sentence.
+
+    Source: Prokhorov et al. 2019, Table 1.
+    """
+    if trained.model.prior is None:
+        return LANGUAGE_MODEL
+    if trained.window is not None:
+        return WINDOWS
+    told("reconstructing", 0, 1)
+    references, texts = reconstructions(trained, store, subset(len(store), RECONSTRUCTED, seed))
+    found = score_by_length(given(texts, references, how=_how(trained, references)))
+    told("reconstructing", 1, 1)
+    return {bucket: _documents(scores) for bucket, scores in found.items()}
+
+
+def _generated(
+    trained: Trained,
+    corpus: Corpus,
+    split: str,
+    texts: Mapping[str, list[list[str]] | None],
+    decodings: Mapping[str, Decoding],
+    seed: int,
+) -> Part:
+    """The scores of what was written, by name of the decoding: means over the seeds.
+
+    Source: Liu et al. 2019, Table 1, and the metrics of `docs/metrics.md`.
+    """
+    if trained.window is not None:
+        return WINDOWS
+    references, training = (
+        trained.tokenizer.decode_batch(corpus.split(name).sentences()) for name in (split, "train")
+    )
+    how = _how(trained, references)
+    base = given(["-"], references, training, how)
+    found: dict[str, Any] = {}
+    for name, written in texts.items():
+        if written is None:
+            found[name] = {"scores": None, "reason": ONE_SENTENCE}
+            continue
+        draws = []
+        for one in written:
+            text = Given(given(one, how=how).sentences, base.references, base.training, how)
+            draws.append(score(text, available(text)))
+        found[name] = {
+            "decoding": asdict(decodings[name]),
+            "samples": len(written[0]),
+            "draws": len(written),
+            "seed": seed,
+            "scores": _documents(over_draws(draws, decode=decodings[name].brief, seed=seed)),
+        }
+    return found
+
+
+def _true_distances(
+    trained: Trained,
+    corpus: Corpus,
+    texts: Mapping[str, list[str] | None],
+    decodings: Mapping[str, Decoding],
+    numbers: tuple[int, int | None, int],
+    told: Progress,
+) -> Part:
+    """The distance to the grammar of what was written, by name of the decoding; of samples the reverse KL too."""
+    if corpus.name != "grammar":
+        return "the distribution of the text is not known: it is that of `grammar` alone"
+    if trained.window is not None:
+        return WINDOWS
+    found: dict[str, Any] = {}
+    for name, written in texts.items():
+        if written is None:
+            found[name] = None
+            continue
+        distance = true_distance(written, grammar.reviews())
+        found[name] = distance.document()
+        if decodings[name] == Decoding("sample"):  # from p(x) itself
+            found[name] |= reverse_kl(trained, written, distance, *numbers, told)
+            few = (found[name]["reverse_kl_inside_sentences"] or 0) < 2
+            why = "fewer than 2 sentences are of the language" if few else "the posterior has no density"
+            nulls = ("reverse_kl_inside", "reverse_kl_inside_standard_error")
+            found[name]["reasons"] |= {null: why for null in nulls if found[name][null] is None}
+        found[name]["signature"] = signature(
+            "true-distance",
+            unit="nats/sentence",
+            softmax=SOFTMAX,
+            grammar="reviews",
+            decoding=decodings[name].brief,
+            smoothing=f"add-{distance.smoothing:g}",
+            sentences=len(written),
+            reverse=f"iw{numbers[0]}",
+            seed=numbers[2],
+            textvae=textvae.__version__,
+        )
+    return found
+
+
+def reverse_kl(
+    trained: Trained,
+    texts: list[str],
+    distance: TrueDistance,
+    iw_samples: int,
+    sentences: int | None,
+    seed: int,
+    told: Progress,
+) -> dict[str, Any]:
+    """KL(model given that a sentence is of the language || grammar), nats, from samples of the model.
+
+    E log p(x) - log P(inside) - E log of the true probability, over the samples inside, of at most `sentences` of
+    them. log p(x) is importance-weighted, below the truth in expectation, and so is the KL; of a language model it
+    is exact. The KL of all sentences is infinite as soon as the model can write one that the grammar cannot.
+    """
+    language = grammar.reviews()
+    true = torch.tensor([language.log_prob(text) for text in texts], dtype=torch.float64)
+    inside = torch.nonzero(true.isfinite())[:, 0][:sentences]
+    names = ("reverse_kl_inside", "reverse_kl_inside_standard_error", "reverse_kl_inside_sentences")
+    if len(inside) < 2:
+        return dict(zip(names, (None, None, len(inside)), strict=True))
+    store = _store([[*row, EOS] for row in trained.tokenizer.encode([texts[at] for at in inside.tolist()])])
+    nll = importance_weighted(
+        trained.model,
+        store,
+        np.arange(len(store)),
+        iw_samples,
+        seed,
+        lambda done, total: told("reverse KL", done, total),
+    )
+    if nll is None:
+        return dict(zip(names, (None, None, len(inside)), strict=True))
+    terms = -nll - true[inside]
+    value = terms.mean().item() - math.log(distance.inside)
+    # Of two independent parts: the terms, and the logarithm of the share.
+    error = math.hypot(standard_error(terms), distance.inside_standard_error / distance.inside)
+    return dict(zip(names, (value, error, len(inside)), strict=True))
+
+
+def _probes(trained: Trained, split: str, draws: int, seed: int, told: Progress) -> Part:
+    """What codes tell of the text's own labels."""
+    if trained.model.prior is None:
+        return LANGUAGE_MODEL
+    if trained.window is not None:
+        return WINDOWS
+    try:
+        labelled = own_labels(trained, None, "test" if split == "train" else split)
+        return probes(trained, labelled, None, draws, seed, lambda done, total: told("probing", done, total))
+    except RequestError as error:
+        return str(error)
+
+
+def page(trained: Trained, corpus: Corpus, split: str, document: dict[str, Any], seed: int) -> RunReport:
+    """What the report shows: the document, and the codes of some sentences by their label."""
+    store = corpus.split(split)
+    rows = np.arange(min(len(store), SHOWN))
+    scores = scores_of(trained.model, store, seed, rows=rows)
+    labels, name = None, None
+    if corpus.name == "grammar" and trained.window is None:
+        attributes = attributes_of(trained.run, store, rows)
+        name = best_told(scores, attributes)
+        labels = attributes[name]
+    elif store.labels is not None:
+        labels = [store.label_names[number] for number in store.labels[rows].tolist()]
+        name = trained.run.settings.data.label
+    return described(trained, document, scores, labels, name, seed)
+
+
+def _documents(scores: Mapping[str, Score]) -> dict[str, Any]:
+    return {name: one.document() for name, one in scores.items()}
+
+
+def _how(trained: Trained, texts: list[str]) -> How:
+    """Words at white space; characters where a model of characters has text without any."""
+    spaced = trained.tokenizer.name != "character" or any(" " in text for text in texts)
+    return How("words" if spaced else "characters")
+
+
+def _store(ids: list[list[int]]) -> TokenStore:
+    """Sentences in memory, to be scored like those of a split."""
+    offsets = np.cumsum([0, *map(len, ids)])
+    flat = np.array([token for row in ids for token in row], dtype="<i4")
+    counts = {"fingerprint": "", "sentences": len(ids), "tokens": len(flat), "dropped": 0, "cut": 0, "blank": 0}
+    return TokenStore(flat, offsets, None, counts, [])

@@ -1,0 +1,1 @@
+"""What is minimised: terms, schedules' use, presets, and which settings fit together."""

@@ -1,0 +1,56 @@
+"""Method presets, and settings from a file, a preset and assignments."""
+
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from textvae.errors import RequestError
+from textvae.objective.combinations import combination_problems
+from textvae.objective.terms import TERMS
+from textvae.settings import Settings, did_you_mean, fitted, merge, override, parse, read_document
+
+# The method without a code.
+LANGUAGE_MODEL = "language-model"
+
+
+def methods() -> dict[str, Path]:
+    """The method presets: named fragments of settings."""
+    folder = resources.files("textvae.objective") / "methods"
+    return {Path(str(file)).stem: Path(str(file)) for file in folder.iterdir() if file.name.endswith(".toml")}
+
+
+def load_settings(
+    path: Path | str | None = None, method: str | None = None, assignments: Iterable[str] = (), **tables: Any
+) -> Settings:
+    """Settings from a file, a method preset on top, `tables` on top of that, and `path=value` assignments last.
+
+    A method's objective takes the place of the file's; of its decoder's settings those that the file's has apply.
+    Without an objective a model with a latent code gets the plain KL at weight 1, unless each of its phases has an
+    objective of its own.
+
+    Raises:
+        RequestError: names every wrong place, unknown method and impossible combination.
+    """
+    document = {} if path is None else read_document(Path(path))
+    if method is not None:
+        presets = methods()
+        if method not in presets:
+            raise RequestError(f"--method {method}: unknown method{did_you_mean(method, presets)}")
+        preset = fitted(read_document(presets[method]), document)
+        document = merge(document, preset) | {"objective": preset.get("objective", {})}
+        document["phase"] = preset.get("phase", [])
+    document = override(merge(document, tables), assignments)
+    settings = parse(document, TERMS)
+    if method == LANGUAGE_MODEL and settings.model.latent:
+        raise RequestError(
+            f"--method {method}: has no code, and model.latent = {settings.model.latent} asks for one; "
+            "leave one of the two out"
+        )
+    if not settings.objective and settings.model.latent and not settings.phased():
+        rate = "autoencoder" if settings.model.posterior.name == "point" else "kl"
+        settings = settings.model_copy(update={"objective": {rate: TERMS[rate]()}})
+    problems = combination_problems(settings)
+    if problems:
+        raise RequestError("\n".join(problems))
+    return settings

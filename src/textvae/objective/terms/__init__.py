@@ -1,0 +1,26 @@
+"""The terms of the objective; `TERMS` names them as settings do."""
+
+from textvae.objective.terms.autoencoder import Autoencoder
+from textvae.objective.terms.auxiliary import Auxiliary
+from textvae.objective.terms.bow import Bow
+from textvae.objective.terms.capacity import Capacity, CapacityMax
+from textvae.objective.terms.free_bits import FreeBits, FreeBitsTotal
+from textvae.objective.terms.kl import Kl
+from textvae.objective.terms.lagrangian import Lagrangian
+from textvae.objective.terms.mmd import Mmd
+from textvae.objective.terms.mu_forcing import MuForcing
+from textvae.objective.terms.term import Term
+
+TERMS: dict[str, type[Term]] = {
+    "kl": Kl,
+    "free-bits": FreeBits,
+    "free-bits-total": FreeBitsTotal,
+    "capacity": Capacity,
+    "capacity-max": CapacityMax,
+    "mmd": Mmd,
+    "lagrangian": Lagrangian,
+    "autoencoder": Autoencoder,
+    "mu-forcing": MuForcing,
+    "bow": Bow,
+    "auxiliary": Auxiliary,
+}

@@ -1,0 +1,39 @@
+"""The auxiliary reconstruction of hybrid models: z alone must tell every word."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from textvae.model import Pass
+from textvae.objective.gather import gathered
+from textvae.objective.terms.term import Term
+from textvae.parts.heads import Historyless
+from textvae.settings import Settings
+
+
+class Auxiliary(Term):
+    """-E sum_t log p(x_t|z), nats per sentence: the text from the features of a hybrid decoder, without history.
+
+    Its weight is the paper's alpha. Its softmax is learned with the model and is of no use afterwards.
+
+    Source: Semeniuta et al. 2017, eq. 2 to 4.
+    """
+
+    needs_posterior: ClassVar[bool] = True
+
+    def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
+        """Minus the mean log-probability that the model's head `auxiliary` found."""
+        return -gathered(out.heads["auxiliary"].mean(0)).mean()
+
+    def head(self, sizes: Mapping[str, int], vocabulary: int) -> Historyless:
+        """The softmax over the vocabulary."""
+        return Historyless(sizes["code"], vocabulary)
+
+    def problems(self, settings: Settings) -> list[str]:
+        """Without features of every position there is nothing to reconstruct from."""
+        decoder = settings.model.decoder
+        if decoder.name != "hybrid":
+            return [f": needs model.decoder.name = 'hybrid', whose features it reads; {decoder.name} has none"]
+        return []

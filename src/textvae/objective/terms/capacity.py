@@ -1,0 +1,105 @@
+"""A rate held at a capacity that is given."""
+
+from typing import ClassVar, Literal
+
+from jaxtyping import Float
+from pydantic import NonNegativeFloat
+from torch import Tensor
+
+from textvae.model import Pass
+from textvae.objective.gather import gathered
+from textvae.objective.terms.term import Term, below_least, rate, without_rate
+from textvae.settings import Settings
+
+
+class Capacity(Term):
+    """|KL - C_t|, nats per sentence: holds the KL at `target` nats from both sides; the weight is beta.
+
+    KL is the mean over the global batch (`over = "batch"`, which made the paper's tables) or that of each sentence,
+    the distances averaged (the paper's equation). C_t rises from 0 to the target over `ramp_epochs` epochs, as in
+    the released program; 0 is no ramp, as in the paper's text. At KL = C_t there is no gradient.
+
+    A target of 0 is the KL where that is exact; where it is estimated from codes, an estimate below 0 counts by its
+    size. Until it is `planned`, an epoch is one step.
+
+    Source: Prokhorov et al. 2019, eq. 2; Burgess et al. 2018.
+    """
+
+    is_rate: ClassVar[bool] = True
+
+    target: NonNegativeFloat = 5.0
+    over: Literal["batch", "sentence"] = "batch"
+    ramp_epochs: NonNegativeFloat = 2.0
+    _per_epoch: int = 1
+
+    def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
+        """The distance of the global batch at a step."""
+        nats = gathered(rate(out))
+        capacity = ramp(self.target, step, self.ramp_epochs * self._per_epoch)
+        return ((nats.mean() if self.over == "batch" else nats) - capacity).abs().mean()
+
+    def planned(self, per_epoch: int) -> "Capacity":
+        """The term with its ramp counted in steps."""
+        copy = self.model_copy()
+        copy._per_epoch = per_epoch
+        return copy
+
+    def settled(self, total: int, per_epoch: int) -> float:
+        """The step from which on neither weight nor capacity changes."""
+        return max(self.weight.settled(total, per_epoch), self.ramp_epochs * per_epoch)
+
+    def holds(self) -> tuple[Literal["kl", "reconstruction"], float]:
+        """The KL at its target."""
+        return "kl", self.target
+
+    def problems(self, settings: Settings) -> list[str]:
+        """Refuses a posterior without a KL, and a target below the least that it can have."""
+        return without_rate(settings) or below_least(settings, self.target)
+
+
+class CapacityMax(Term):
+    """max(C_t, KL), nats per sentence: a KL below `target` costs no more than the target; the weight is beta.
+
+    Settings as those of `capacity`. At full capacity it is `free-bits-total` with form `clamp`: nothing pulls the
+    KL up to the target but reconstruction. A target of 0 is the KL where that is exact; where it is estimated from
+    codes, an estimate below 0 is held at 0.
+
+    Source: Pelsmaeker and Aziz 2019, as Prokhorov et al. 2019, section 2.2, cite it; the ramp is that of
+    `capacity`.
+    """
+
+    is_rate: ClassVar[bool] = True
+
+    target: NonNegativeFloat = 5.0
+    over: Literal["batch", "sentence"] = "batch"
+    ramp_epochs: NonNegativeFloat = 2.0
+    _per_epoch: int = 1
+
+    def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
+        """The greater of the global batch's KL and the capacity at a step."""
+        nats = gathered(rate(out))
+        capacity = ramp(self.target, step, self.ramp_epochs * self._per_epoch)
+        return (nats.mean() if self.over == "batch" else nats).clamp(min=capacity).mean()
+
+    def planned(self, per_epoch: int) -> "CapacityMax":
+        """The term with its ramp counted in steps."""
+        copy = self.model_copy()
+        copy._per_epoch = per_epoch
+        return copy
+
+    def settled(self, total: int, per_epoch: int) -> float:
+        """The step from which on neither weight nor capacity changes."""
+        return max(self.weight.settled(total, per_epoch), self.ramp_epochs * per_epoch)
+
+    def problems(self, settings: Settings) -> list[str]:
+        """Refuses a posterior without a KL, and a target below the least that it can have."""
+        return without_rate(settings) or below_least(settings, self.target)
+
+
+def ramp(target: float, step: int, steps: float) -> float:
+    """The capacity at a step: a straight line from 0 to the target over `steps` steps, then the target.
+
+    >>> [ramp(5.0, step, 10.0) for step in (0, 4, 10, 99)], ramp(5.0, 0, 0.0)
+    ([0.0, 2.0, 5.0, 5.0], 5.0)
+    """
+    return target if step >= steps else target * (step / steps)

@@ -1,0 +1,1 @@
+"""What several parts share, and what is there for speed."""

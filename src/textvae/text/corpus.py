@@ -1,0 +1,178 @@
+"""From the settings' `[data]` to tokens ready for training, kept in a cache beside the user's other caches."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from filelock import FileLock
+
+from textvae.errors import RequestError
+from textvae.files import writing
+from textvae.settings import Data, Settings
+from textvae.text import grammar, registry
+from textvae.text.batches import TokenStore, build, epoch_batches, equal_length_batches
+from textvae.text.tokenizers import Tokenizer
+
+
+class Corpus(NamedTuple):
+    """A corpus as tokens: its name, tokenizer and splits, of sentences or of pieces of running text."""
+
+    name: str
+    tokenizer: Tokenizer
+    splits: dict[str, TokenStore]
+
+    def split(self, name: str) -> TokenStore:
+        """One split.
+
+        Raises:
+            RequestError: when the corpus has none of that name.
+        """
+        if name not in self.splits:
+            raise RequestError(f"--split {name}: {self.name} has only {', '.join(self.splits)}")
+        return self.splits[name]
+
+    def description(self) -> dict[str, object]:
+        """What identifies the data of a run: for each split its counts and the fingerprint of its tokens."""
+        splits = {name: {**store.counts, "fingerprint": store.fingerprint} for name, store in self.splits.items()}
+        return {"corpus": self.name, "vocabulary": len(self.tokenizer), "splits": splits}
+
+
+def cache() -> Path:
+    """Where token stores are kept: TEXTVAE_CACHE, or `textvae` in the user's cache folder."""
+    place = os.environ.get("TEXTVAE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "textvae"
+    return Path(place).expanduser()
+
+
+def open_corpus(data: Data) -> Corpus:
+    """The corpus that settings name, tokenized: from the cache where it is there and still right, else built.
+
+    With `data.window` every split comes in pieces of its running text; one cached store serves all windows.
+
+    Raises:
+        RequestError: for an unknown corpus, an unusable file, a split that comes out empty, a training text
+            shorter than a window, and settings that a window leaves without use.
+        WorkError: when the cache cannot be written.
+    """
+    if problems := window_problems(data) + vocabulary_problems(data):
+        raise RequestError("\n".join(problems))
+    name, sources, columns = _sources(data)
+    arguments = {
+        "tokenizer": data.tokenizer.name,
+        "vocabulary": data.tokenizer.vocabulary or None,
+        "min_count": data.tokenizer.min_count,
+        "lowercase": data.tokenizer.lowercase,
+        "max_length": None if data.window else data.max_length,
+        "too_long": data.too_long,
+        "right_to_left": data.right_to_left,
+        "valid": data.split.valid,
+        "test": data.split.test,
+        "seed": data.split.seed,
+        **columns,
+    }
+    if data.vocabulary_of is not None:
+        arguments["vocabulary_of"] = _given_tokenizer(data)
+    places = {split: str(source.absolute()) for split, source in sources.items() if isinstance(source, Path)}
+    identity = json.dumps([name, places, arguments], sort_keys=True, default=str)
+    folder = cache() / "stores" / hashlib.sha256(identity.encode()).hexdigest()[:20]
+    lock = FileLock(f"{folder}.lock")  # several processes may ask at once; the first one builds
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        held = lock.acquire()
+    with held:
+        splits = build(folder, sources, **arguments)
+        tokenizer = Tokenizer.load(folder / "tokenizer.json", data.right_to_left)
+    if data.window is not None:
+        tokens = len(splits["train"].ids)
+        if tokens < data.window:
+            raise RequestError(
+                f"data.window = {data.window}: the training text of {name} has only {tokens} tokens; "
+                f"give more text, or a window of {tokens} or less"
+            )
+        splits = {split: store.pieces(data.window) for split, store in splits.items()}
+    return Corpus(name, tokenizer, splits)
+
+
+def epoch_data(store: TokenStore, settings: Settings, epoch: int) -> tuple[TokenStore, list[np.ndarray]]:
+    """What one epoch is trained on, and its batches, those of the whole job, as numbers of rows in it.
+
+    Where a part of the model unfolds or reads all positions of a text at once, like lengths are not brought
+    together: that saves it nothing, and its batch statistics should not depend on length.
+    """
+    model, seed = settings.model, settings.train.seed
+    store = store.drawn(seed, epoch)
+    if settings.train.batches == "equal-length":
+        return store, equal_length_batches(store.lengths, settings.train.batch_size, seed, epoch)
+    fixed = model.decoder.name == "hybrid" or (model.latent > 0 and model.encoder.name == "convolutional")
+    lengths = np.ones_like(store.lengths) if fixed else store.lengths
+    return store, epoch_batches(lengths, settings.train.batch_size, seed, epoch)
+
+
+def window_problems(data: Data) -> list[str]:
+    """What would be ignored beside a window."""
+    default = Data()
+    return [
+        f"data.{name} = {getattr(data, name)!r}: has no use beside data.window, which cuts pieces of running text; "
+        "leave out one of the two"
+        for name in ("max_length", "too_long", "label")
+        if data.window is not None and getattr(data, name) != getattr(default, name)
+    ]
+
+
+def vocabulary_problems(data: Data) -> list[str]:
+    """What would be ignored beside a tokenizer that is given."""
+    default = type(data.tokenizer)()
+    return [
+        f"data.tokenizer.{name} = {getattr(data.tokenizer, name)!r}: has no use beside data.vocabulary_of, which "
+        "gives the tokenizer; leave out one of the two"
+        for name in ("vocabulary", "min_count", "lowercase")
+        if data.vocabulary_of is not None and getattr(data.tokenizer, name) != getattr(default, name)
+    ]
+
+
+def _given_tokenizer(data: Data) -> Path:
+    """The file of the tokenizer that settings name, once it is found to be of their kind."""
+    named = Path(data.vocabulary_of or "")
+    path = (named / "tokenizer.json" if named.is_dir() else named).absolute()
+    if not path.is_file():
+        raise RequestError(f"data.vocabulary_of = {data.vocabulary_of!r}: is neither a run nor a tokenizer.json")
+    kind = Tokenizer.load(path).name
+    if kind != data.tokenizer.name:
+        remedy = f"set data.tokenizer.name = {kind!r}"
+        raise RequestError(f"data.vocabulary_of = {data.vocabulary_of!r}: is a {kind} tokenizer; {remedy}")
+    return path
+
+
+def own_files(data: Data) -> dict[str, Path]:
+    """The files of text that settings name by their paths, by split: none for a known corpus.
+
+    Raises:
+        RequestError: for what is neither a file nor a known corpus.
+    """
+    if data.train is not None:
+        files = {"train": data.train, "valid": data.valid, "test": data.test}
+        return {split: Path(file) for split, file in files.items() if file is not None}
+    if data.corpus is None or data.corpus in registry.CORPORA:
+        return {}
+    path = Path(data.corpus)
+    if not os.path.exists(path) and path.name == data.corpus and not path.suffix:
+        registry.find(data.corpus)  # neither a file nor a corpus: says so, with the nearest name
+    return {"train": path}
+
+
+def _sources(data: Data) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The corpus's name, where each split comes from, and which columns hold text and label."""
+    columns: dict[str, Any] = {"column": data.column, "label": data.label}
+    if data.train is not None:
+        return Path(data.train).name, dict(own_files(data)), columns
+    if data.corpus is None:
+        raise RequestError("data.corpus: no text given; name a corpus or a file, such as --data reviews.txt")
+    if data.corpus == "grammar":
+        return "grammar", dict(grammar.splits()), {"column": None, "label": None}
+    if data.corpus in registry.CORPORA:
+        found = registry.files(data.corpus, label=data.label)
+        column = None if data.label is None else registry.find(data.corpus).label_column(data.label)
+        return data.corpus, dict(found), {"column": None, "label": column}
+    return Path(data.corpus).name, dict(own_files(data)), columns

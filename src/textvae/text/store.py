@@ -1,0 +1,358 @@
+"""Token ids on disk: memory-mapped files for each split, streamed there and complete or not there at all."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from copy import copy
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+
+from textvae.errors import RequestError, WorkError
+from textvae.files import file_digest, replacing
+from textvae.text.readers import Sentence
+from textvae.text.tokenizers import EOS, Tokenizer
+
+_FORMAT, _VERSION = "textvae token store", 1
+_CHUNK = 4096  # sentences encoded and written at once
+_MOST_LABELS = 10_000
+_DTYPES = ("<u2", "<i4")
+_COUNTS = ("sentences", "tokens", "dropped", "cut", "blank")
+# Keeps the random numbers of pieces' positions apart from those of the order of batches.
+_POSITIONS = 4
+
+
+def spaced(sentences: int, wanted: int) -> np.ndarray:
+    """The numbers of up to `wanted` sentences, evenly spaced from the first to the last: files may be sorted."""
+    return np.unique(np.linspace(0, sentences - 1, min(wanted, sentences)).astype(np.int64))
+
+
+class TokenStore:
+    """One split of a corpus as token ids in memory-mapped files: `store[i]` is a sentence with its end mark.
+
+    `starts` says where in `ids` each sentence begins; `lengths` counts its tokens, end mark included; `labels`
+    holds indices into `label_names`, or None; `fingerprint` is a SHA-256 of all ids and sentence boundaries;
+    `counts` says how many sentences and tokens there are and how many were dropped, cut or blank. Of a store
+    of `pieces`, `window` is their length, and a piece stands wherever a sentence is spoken of.
+    """
+
+    window: int | None = None
+
+    def __init__(
+        self,
+        ids: np.ndarray,
+        offsets: np.ndarray,
+        labels: np.ndarray | None,
+        counts: dict[str, Any],
+        label_names: list[str],
+    ) -> None:
+        self.ids = ids
+        self.starts = offsets[:-1]
+        self.lengths = np.diff(offsets)
+        self.labels = labels
+        self.label_names = label_names
+        self.fingerprint: str = counts["fingerprint"]
+        self.counts = {name: counts[name] for name in _COUNTS}
+
+    @classmethod
+    def open(cls, folder: Path | str, split: str) -> "TokenStore":
+        """Map one split of a finished store.
+
+        Raises RequestError where there is no such split, and where the store is unfinished, truncated,
+        foreign or of another format.
+        """
+        folder = Path(folder)
+        meta = _meta(folder)
+        if split not in meta["splits"]:
+            raise RequestError(f"{folder}: no split {split!r}; there are {', '.join(meta['splits'])}")
+        counts = meta["splits"][split]
+        ids = _mapped(folder / f"{split}.ids", meta["dtype"], counts["tokens"])
+        offsets = _mapped(folder / f"{split}.offsets", "<i8", counts["sentences"] + 1)
+        labels = _mapped(folder / f"{split}.labels", "<i4", counts["sentences"]) if counts["labels"] else None
+        store = cls(ids, offsets, labels, counts, meta["label_names"])
+        if offsets[0] != 0 or offsets[-1] != len(ids) or store.lengths.min() < 1:
+            raise RequestError(f"{folder / split}.offsets: damaged; delete {folder} and build it again")
+        if labels is not None and not 0 <= labels.min() <= labels.max() < len(store.label_names):
+            raise RequestError(f"{folder / split}.labels: damaged; delete {folder} and build it again")
+        return store
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"sentence {i} of {len(self)}")
+        i %= len(self)
+        return self.ids[self.starts[i] : self.starts[i] + self.lengths[i]]
+
+    def sentences(self, rows: np.ndarray | None = None) -> list[list[int]]:
+        """The ids of all sentences, or of the given ones, as lists, end marks included."""
+        return [self[row].tolist() for row in (range(len(self)) if rows is None else rows.tolist())]
+
+    def pieces(self, window: int) -> "TokenStore":
+        """The running text, sentences with their end marks one after the other, in pieces of `window` tokens.
+
+        They follow each other and hold every token once; the last one is what is left. The ids are the same
+        memory-mapped ones; a piece has no label, and no end mark but those of the text.
+        """
+        found = copy(self)
+        found.window = window
+        found.starts = np.arange(0, len(self.ids), window)
+        found.lengths = np.minimum(window, len(self.ids) - found.starts)
+        found.labels, found.label_names = None, []
+        found.fingerprint = hashlib.sha256(f"{self.fingerprint} {window}".encode()).hexdigest()
+        found.counts = {**self.counts, "sentences": len(found.starts)}
+        return found
+
+    def drawn(self, seed: int, epoch: int) -> "TokenStore":
+        """What an epoch is trained on: as many pieces, all of full length, at positions uniform over the text.
+
+        They depend on (seed, epoch) alone and may overlap. Sentences stay as they are.
+
+        Source: Semeniuta et al. 2017, section 4; they draw the pieces of validation too.
+        """
+        if self.window is None:
+            return self
+        found = copy(self)
+        random = np.random.default_rng([seed, epoch, _POSITIONS])
+        found.starts = random.integers(len(self.ids) - self.window + 1, size=len(self))
+        found.lengths = np.full(len(self), self.window)
+        return found
+
+    def end_marks(self, rows: np.ndarray) -> int:
+        """How many end marks the given sentences have: one each, pieces any number."""
+        marks = np.flatnonzero(self.ids == EOS)
+        begin = self.starts[rows]
+        before, by_the_end = np.searchsorted(marks, begin), np.searchsorted(marks, begin + self.lengths[rows])
+        return int((by_the_end - before).sum())
+
+
+def write_store(
+    folder: Path | str,
+    rows: Iterable[tuple[str, Sentence]],
+    tokenizer: Tokenizer,
+    splits: Sequence[str],
+    *,
+    max_length: int | None = None,
+    too_long: Literal["drop", "cut"] = "drop",
+    key: str = "",
+) -> dict[str, TokenStore]:
+    """Write (split, sentence) pairs as a store, some thousands in memory at a time; `meta.json` completes it.
+
+    Every split named must come out with a sentence in it; blank sentences are counted and left out. `key` is
+    kept in `meta.json` to know the store again.
+
+    Raises RequestError for a split without sentences and for unusable labels, WorkError where the folder
+    cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "meta.json").unlink(missing_ok=True)  # from here until the end the store is not complete
+    except OSError as error:
+        raise WorkError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    tokenizer.save(folder / "tokenizer.json")
+    label_names: dict[str, int] = {}
+    with ExitStack() as files:
+        dtype = _DTYPES[0] if len(tokenizer) < 65536 else _DTYPES[1]
+        writers = {split: _SplitWriter(folder / split, files, dtype, label_names, tokenizer) for split in splits}
+        for chunk in _chunks(rows):
+            encoded = tokenizer.encode([sentence.text for _, sentence in chunk])
+            for split, writer in writers.items():
+                mine = [i for i, (other, _) in enumerate(chunk) if other == split]
+                writer.add([chunk[i][1] for i in mine], [encoded[i] for i in mine], max_length, too_long)
+        for split, writer in writers.items():
+            writer.refuse_empty(split, max_length)
+        names = sorted(label_names)
+        place = {name: i for i, name in enumerate(names)}
+        rank = np.array([place[name] for name in label_names], dtype="<i4")
+        counts = {split: writer.finish(rank) for split, writer in writers.items()}
+    meta = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "key": key,
+        "tokenizer": file_digest(folder / "tokenizer.json"),
+        "vocabulary": len(tokenizer),
+        "dtype": dtype,
+        "label_names": names,
+        "splits": counts,
+    }
+    with replacing(folder / "meta.json") as file:
+        file.write(json.dumps(meta, indent=1).encode())
+    return {split: TokenStore.open(folder, split) for split in splits}
+
+
+def finished(folder: Path | str, key: str) -> dict[str, TokenStore] | None:
+    """The splits of a sound, finished store that was written with this key, or None.
+
+    Sound is one whose files have the digests of what was written, so that a damaged one is built again.
+    """
+    folder = Path(folder)
+    try:
+        meta = _meta(folder)
+        if meta["key"] != key or meta["tokenizer"] != file_digest(folder / "tokenizer.json"):
+            return None
+        stores = {split: TokenStore.open(folder, split) for split in meta["splits"]}
+        return stores if all(_intact(folder / split, meta["splits"][split]) for split in stores) else None
+    except RequestError:
+        return None
+
+
+def _intact(path: Path, counts: dict[str, Any]) -> bool:
+    """Return True if the files of a split hold what was written; earlier versions wrote no `label_hash`."""
+    ids, offsets, labels = (path.with_name(f"{path.name}.{what}") for what in ("ids", "offsets", "labels"))
+    both = bytes.fromhex(file_digest(ids)) + bytes.fromhex(file_digest(offsets))
+    if hashlib.sha256(both).hexdigest() != counts["fingerprint"]:
+        return False
+    said = counts.get("label_hash")
+    return said is None or said == file_digest(labels)
+
+
+class EmptySplit(RequestError):
+    """A split that came out without a sentence, though there are sentences."""
+
+
+class _SplitWriter:
+    """Appends the sentences of one split to its files, which appear under their names when `files` closes."""
+
+    def __init__(
+        self, path: Path, files: ExitStack, dtype: str, label_names: dict[str, int], tokenizer: Tokenizer
+    ) -> None:
+        self.path = path
+        self.tokenizer = tokenizer
+        self.files = files
+        self.dtype = dtype
+        self.label_names = label_names  # label -> number by first appearance, common to all splits
+        self.labels: list[np.ndarray] = []
+        self.counts = dict.fromkeys(_COUNTS, 0)
+        self.shortest = 0  # of the dropped
+        self.ids = _HashedFile(path.with_name(f"{path.name}.ids"), files)
+        self.offsets = _HashedFile(path.with_name(f"{path.name}.offsets"), files)
+        self.offsets.write(np.zeros(1, dtype="<i8"))
+
+    def add(
+        self, sentences: list[Sentence], encoded: list[list[int]], max_length: int | None, too_long: str
+    ) -> None:
+        kept: list[list[int]] = []
+        labels: list[int] = []
+        for sentence, ids in zip(sentences, encoded, strict=True):
+            if not ids:
+                self.counts["blank"] += 1
+                continue
+            if max_length is not None and len(ids) > max_length:
+                if too_long == "drop":
+                    self.counts["dropped"] += 1
+                    self.shortest = min(self.shortest or len(ids), len(ids))
+                    continue
+                self.counts["cut"] += 1
+                ids = self.tokenizer.beginning(ids, max_length)
+            kept.append([*ids, EOS])
+            if sentence.label is not None:
+                labels.append(self.label_names.setdefault(sentence.label, len(self.label_names)))
+        if labels and len(labels) != len(kept):
+            raise RequestError(f"data.label: some sentences of {self.path.name} have a label and some have none")
+        if len(self.label_names) > _MOST_LABELS:
+            raise RequestError(f"data.label: over {_MOST_LABELS} different labels; is it the right column?")
+        if not kept:
+            return
+        lengths = np.fromiter(map(len, kept), dtype="<i8", count=len(kept))
+        self.ids.write(np.fromiter(chain.from_iterable(kept), dtype=self.dtype, count=int(lengths.sum())))
+        self.offsets.write(self.counts["tokens"] + np.cumsum(lengths))
+        self.labels.append(np.array(labels, dtype="<i4"))
+        self.counts["sentences"] += len(kept)
+        self.counts["tokens"] += int(lengths.sum())
+
+    def refuse_empty(self, split: str, max_length: int | None) -> None:
+        if self.counts["sentences"]:
+            return
+        if self.counts["dropped"]:
+            raise RequestError(
+                f"data.max_length: {max_length} drops every sentence of {split}, the shortest of which has "
+                f"{self.shortest} tokens; set at least {self.shortest}, or data.too_long = 'cut'"
+            )
+        remedy = "" if split == "train" else f", a larger data.split.{split}, or a file of its own"
+        raise EmptySplit(f"data: the {split} split came out empty; give more sentences{remedy}")
+
+    def finish(self, rank: np.ndarray) -> dict[str, Any]:
+        """The split's entry of `meta.json`; its labels are written, numbered in alphabetical order."""
+        labels = np.concatenate(self.labels)
+        if len(labels) not in (0, self.counts["sentences"]):
+            raise RequestError(f"data.label: some sentences of {self.path.name} have a label and some have none")
+        entry: dict[str, Any] = {**self.counts, "labels": len(labels) > 0}
+        if len(labels):
+            file = _HashedFile(self.path.with_name(f"{self.path.name}.labels"), self.files)
+            file.write(rank[labels])
+            entry["label_hash"] = file.hash.hexdigest()
+        both = self.ids.hash.digest() + self.offsets.hash.digest()
+        return {**entry, "fingerprint": hashlib.sha256(both).hexdigest()}
+
+
+class _HashedFile:
+    """A file written through `replacing`, hashed on the way."""
+
+    def __init__(self, path: Path, files: ExitStack) -> None:
+        self.path = path
+        self.file: BinaryIO = files.enter_context(replacing(path))
+        self.hash = hashlib.sha256()
+
+    def write(self, array: np.ndarray) -> None:
+        data = array.tobytes()
+        self.hash.update(data)
+        try:
+            self.file.write(data)
+        except OSError as error:  # said here, where it is known which file it was
+            raise WorkError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+
+
+def _chunks(rows: Iterable[tuple[str, Sentence]]) -> Iterator[list[tuple[str, Sentence]]]:
+    """Runs of rows, bounded in their number and in their characters."""
+    chunk: list[tuple[str, Sentence]] = []
+    characters = 0
+    for row in rows:
+        chunk.append(row)
+        characters += len(row[1].text)
+        if len(chunk) == _CHUNK or characters > _CHUNK * 64:
+            yield chunk
+            chunk, characters = [], 0
+    yield chunk
+
+
+def _meta(folder: Path) -> dict[str, Any]:
+    path = folder / "meta.json"
+    if not path.exists():
+        raise RequestError(f"{folder}: no complete token store (meta.json is missing); build it again")
+    try:
+        meta = json.loads(path.read_bytes())
+        if meta["format"] != _FORMAT:
+            raise ValueError(meta["format"])
+        version = int(meta["version"])
+        found = {name: meta[name] for name in ("key", "tokenizer", "dtype", "label_names", "splits")}
+        if found["dtype"] not in _DTYPES:  # numpy has kinds that would take file bytes for pointers
+            raise ValueError(found["dtype"])
+        if not all(isinstance(name, str) for name in found["label_names"]):
+            raise TypeError("label_names")
+        for counts in found["splits"].values():
+            if not isinstance(counts["fingerprint"], str) or not isinstance(counts["labels"], bool):
+                raise TypeError("fingerprint, labels")
+            if not all(isinstance(counts[name], int) and 0 <= counts[name] < 2**62 for name in _COUNTS):
+                raise TypeError("counts")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RequestError(f"{path}: not the table of a token store; delete {folder} and build it again") from error
+    if version != _VERSION:
+        raise RequestError(
+            f"{path}: format {version}, this program reads {_VERSION}; delete {folder} and build it again"
+        )
+    return found
+
+
+def _mapped(path: Path, dtype: str, count: int) -> np.ndarray:
+    expected = np.dtype(dtype).itemsize * count
+    size = path.stat().st_size if path.is_file() else 0
+    if size != expected or not size:
+        raise RequestError(
+            f"{path}: {size} bytes where {expected} belong; delete {path.parent} and build the store again"
+        )
+    return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=(count,)))

@@ -1,0 +1,347 @@
+"""Rows of tables and JSON lines: which column is the text, which the label."""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NamedTuple
+
+from textvae.errors import RequestError
+from textvae.text.lines import LONGEST_LINE, SAMPLE, ahead, file_lines, refuse_returns, returns
+
+# Names of columns that hold text, in order of preference; compared in lower case, without `_`, `-` and spaces.
+TEXT_COLUMNS = (
+    *("text", "sentence", "review", "comment", "content", "body", "tweet", "message", "utterance", "post"),
+    *(
+        "reviewtext",
+        "commenttext",
+        "tweettext",
+        "fulltext",
+        "sentences",
+        "reviews",
+        "comments",
+        "tweets",
+        "messages",
+    ),
+    *("caption", "question", "answer", "response", "description", "headline", "title", "smiles"),
+)
+# Names of columns that hold labels: they make a first row a header too, and are not the text.
+LABEL_COLUMNS = (
+    *("label", "labels", "class", "category", "sentiment", "stars", "rating", "score", "polarity"),
+    *("topic", "genre", "emotion"),
+)
+# Names that together make a first row a header, and their columns the two sentences of a pair.
+PAIR_COLUMNS = (("a", "b"), ("first", "second"), ("source", "target"))
+
+
+_NUMBER = re.compile(r"[-+]?(\d[\d.,]*|\.\d+)([eE][-+]?\d+)?\s*%?")
+_MISSING = ("na", "n/a", "nan", "null", "none", "-", "?")
+_SEPARATORS = {";": "semicolons", "\t": "tabs"}
+_SHOWN = 60  # characters of a first sentence that is shown
+
+# Text, label if one was asked for, and line of a row.
+Row = tuple[str, str | None, int]
+
+
+def cells_of(path: Path, kind: str) -> tuple[Iterator[tuple[list[str], int]], str]:
+    """The cells of each row of a table, and what parts them where the suffix says otherwise."""
+    lines = file_lines(path)
+    if kind == ".tsv":
+        return _tsv_cells(path, lines), ""
+    sample, lines = ahead(lines, lambda item: len(item[0]))
+    separator = _separator([text for text, _ in sample])
+    return _csv_cells(path, lines, separator), _SEPARATORS.get(separator, "")
+
+
+def _separator(sample: list[str]) -> str:
+    """Return the separator of CSV: a comma, or one that all rows have equally often if the first has none."""
+
+    def widths(separator: str) -> list[int]:
+        try:
+            rows = [row for row in csv.reader(sample, delimiter=separator) if any(map(str.strip, row))]
+        except csv.Error:  # told when the row is reached
+            return []
+        return [len(row) for row in (rows[:-1] if len(sample) == SAMPLE else rows)]  # the last one may be cut
+
+    if widths(",")[:1] == [1]:
+        for separator in _SEPARATORS:
+            found = widths(separator)
+            if len(found) > 1 and len(set(found)) == 1 and found[0] > 1:
+                return separator
+    return ","
+
+
+def _tsv_cells(path: Path, lines: Iterator[tuple[str, int]]) -> Iterator[tuple[list[str], int]]:
+    for text, line in lines:
+        refuse_returns(str(path), line, text)
+        yield text.rstrip("\r\n").split("\t"), line
+
+
+def _csv_cells(path: Path, lines: Iterator[tuple[str, int]], separator: str) -> Iterator[tuple[list[str], int]]:
+    # The limit is one number for the whole process: raised here and never lowered.
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
+    reader = csv.reader((text for text, _ in lines), strict=True, delimiter=separator)
+    while True:
+        begin = reader.line_num + 1  # a quoted cell may go on over many lines
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            if "new-line character" in str(error):
+                raise RequestError(returns(f"{path}:{reader.line_num}")) from error
+            end = f" on line {reader.line_num}" if reader.line_num > begin else ""
+            raise RequestError(
+                f"{path}:{begin}: not CSV ({error}{end}); look for a quote that is never closed"
+            ) from error
+        if cells is None:
+            return
+        yield cells, begin
+
+
+class _Columns(NamedTuple):
+    """Return the places of text and label in a row, -1 for no label; `header` is the first row if it is one."""
+
+    text: int
+    label: int
+    header: list[str] | None
+
+
+def table_rows(
+    path: Path, kind: str, column: str | int | None, label: str | int | None, told: list[str], pairs: bool
+) -> Iterator[Row]:
+    """Text, label and line of each row of a table; of `pairs` the label is the second sentence."""
+    rows, separator = cells_of(path, kind)
+    sample, rows = ahead(rows, lambda row: sum(map(len, row[0])))
+    filled = [row for row in sample if any(cell.strip() for cell in row[0])]
+    columns = width = None
+    for cells, line in rows:
+        if not any(cell.strip() for cell in cells):
+            yield "", None, line
+            continue
+        if columns is None:
+            columns, width = (
+                _columns(path, line, [row for row, _ in filled], column, label, told, pairs),
+                len(cells),
+            )
+            if separator:
+                told[0] += f"; {separator} part the columns"
+            if columns.header is not None:
+                continue
+        if len(cells) != width:
+            raise RequestError(other_width(path, line, len(cells), width))
+        yield cells[columns.text], cells[columns.label].strip() if columns.label >= 0 else None, line
+
+
+def _columns(
+    path: Path,
+    line: int,
+    sample: list[list[str]],
+    column: str | int | None,
+    label: str | int | None,
+    told: list[str],
+    pairs: bool,
+) -> _Columns:
+    """Choose the columns to read by the first rows of a table; add what is decided to `told`."""
+    first = [cell.strip() for cell in sample[0]]
+    rows = [[cell.strip() for cell in row] for row in sample if len(row) == len(first)]
+    if len(first) == 1 and is_header(first[0]):
+        raise RequestError(f"{path}:{line}: {short(first[0])} is one cell; name the file by what parts its columns")
+    pair = next((pair for pair in PAIR_COLUMNS if set(pair) <= {name.lower() for name in first}), None)
+    named = any(one is not None and isinstance(_number(one), str) for one in (column, label))
+    header = first if named or pair or _on_top(first, rows[1:]) else None
+    numeric = [_numeric(cells) for cells in zip(*(rows if header is None else rows[1:]), strict=True)]
+    numeric = numeric or [False] * len(first)
+
+    def title(at: int) -> str:
+        return f"column {at}" if header is None else f"column {short(first[at])} ({at})"
+
+    label_at = -1 if label is None else _place(path, line, "column" if pairs else "label", label, first)
+    if pairs:
+        lower = [name.lower() for name in first]
+        for name, given in zip(pair or (), (column, label), strict=False):
+            if given is None:
+                refuse_twice(path, line, name, lower)
+        places = (0, 1) if pair is None else (lower.index(pair[0]), lower.index(pair[1]))
+        text_at = _place(path, line, "column", places[0] if column is None else column, first)
+        label_at = _place(path, line, "column", places[1], first) if label is None else label_at
+        if text_at == label_at:
+            raise RequestError(f"{path}:{line}: both sentences are of column {text_at}; name two columns")
+        told.append(f"sentences are {title(text_at)} and {title(label_at)}")
+        return _Columns(text_at, label_at, header)
+    if column is not None:
+        text_at = _place(path, line, "column", column, first)
+    else:
+        names = [_known_as(cell) if header else "" for cell in first]
+        text_at = _text_column(f"{path}:{line}", names, numeric, label_at, title)
+    told.append(f"the text is {title(text_at)}" + (f", the label {title(label_at)}" if label_at >= 0 else ""))
+    if header is None:
+        told[0] += ", there is no header"
+    if numeric[text_at]:
+        told.append(f"{title(text_at)} holds numbers; if it is not the text, name another column")
+    return _Columns(text_at, label_at, header)
+
+
+def _on_top(first: list[str], rows: list[list[str]]) -> bool:
+    """Tell a header from a first row of data by the rows below it: see `read`."""
+    known = (*TEXT_COLUMNS, *LABEL_COLUMNS) if len(first) > 1 else TEXT_COLUMNS
+    for at, cell in enumerate(first):
+        below = [row[at] for row in rows]
+        if _known_as(cell) in known and cell not in below:
+            return True
+        if _numeric(below) and cell and not _NUMBER.fullmatch(cell) and cell.lower() not in _MISSING:
+            return True
+    return False
+
+
+def _text_column(
+    place: str, names: list[str], numeric: list[bool], label_at: int, title: Callable[[int], str]
+) -> int:
+    """The column of the text where none is named: see `read`."""
+    for name in TEXT_COLUMNS:
+        places = [at for at, own in enumerate(names) if own == name and at != label_at]
+        if len(places) > 1:
+            known = " and ".join(map(title, places[:2]))
+            raise RequestError(f"{place}: which column is the text, {known}? Name it (--column or data.column)")
+        if places:
+            return places[0]
+    others = [at for at in range(len(names)) if at != label_at] or [0]
+    likely = [at for at in others if not numeric[at] and names[at] not in LABEL_COLUMNS]
+    if others[-1] in likely or len(others) == 1:
+        return others[-1]
+    if len(likely) == 1:
+        return likely[0]
+    known = ", ".join(map(title, others[:20]))
+    raise RequestError(
+        f"{place}: which column is the text? The last one, {title(others[-1])}, looks like numbers or labels; "
+        f"name one of {known} (--column or data.column)"
+    )
+
+
+def _numeric(cells: Sequence[str]) -> bool:
+    """Return True for cells that are numbers, blank ones aside, two at least."""
+    filled = [cell for cell in cells if cell]
+    return len(filled) > 1 and all(_NUMBER.fullmatch(cell) for cell in filled)
+
+
+def _known_as(cell: str) -> str:
+    """A name of a column as it is compared with the known ones."""
+    return re.sub(r"[\s_-]", "", cell).lower()
+
+
+def other_width(path: Path, line: int, found: int, width: int | None) -> str:
+    """Return the message on a row of another width than the first."""
+    return f"{path}:{line}: {found} columns where the first row has {width}; look for a missing or extra separator"
+
+
+def refuse_twice(path: Path, line: int, name: str, header: list[str]) -> None:
+    """Refuse a name that two columns have, since either may be meant."""
+    if header.count(name) > 1:
+        one, other = [str(at) for at, cell in enumerate(header) if cell == name][:2]
+        raise RequestError(
+            f"{path}:{line}: columns {one} and {other} are both named {name!r}; rename one, or give its number"
+        )
+
+
+def _number(column: str | int) -> str | int:
+    """The number of a column that is named by one; no table has columns of ten digits."""
+    return int(column) if isinstance(column, str) and column.isdecimal() and len(column) < 10 else column
+
+
+def _place(path: Path, line: int, role: str, asked: str | int, header: list[str]) -> int:
+    """Where in a row the asked column stands."""
+    place = _number(asked)
+    if isinstance(place, str):
+        if place in header:
+            refuse_twice(path, line, place, header)
+            return header.index(place)
+        raise RequestError(f"{path}:{line}: {no_column(role, place, header)}")
+    if not 0 <= place < len(header):
+        raise RequestError(
+            f"{path}:{line}: no {role} {place}; the {len(header)} columns are numbered 0 to {len(header) - 1}"
+        )
+    return place
+
+
+def json_rows(
+    path: Path, column: str | int | None, label: str | int | None, told: list[str], pairs: bool
+) -> Iterator[Row]:
+    """Text, label and line of each object of JSON lines; of `pairs` the label is the second sentence."""
+    records = _json_records(path, file_lines(path))
+    sample, records = ahead(records, lambda item: sum(len(one) for one in item[0].values() if isinstance(one, str)))
+    first = [record for record, _ in sample if record]
+    names = list(dict.fromkeys(name for record in first for name in record))
+    role = "column" if pairs else "label"
+    mark = ("b" if pairs else None) if label is None else str(label)
+    key = ("a" if pairs else _json_text(first)) if column is None else str(column)
+    for what, name in (("column", key), (role, mark)):
+        if first and name is not None and name not in names:
+            raise RequestError(f"{path}:1: {no_column(what, name, names)}")
+    told.append(f"sentences are {key!r} and {mark!r}" if pairs else f"the text is {key!r}")
+    if mark is not None and not pairs:
+        told[0] += f", the label {mark!r}"
+    kinds = (str,) if pairs else (str, int, float)
+    for record, line in records:
+        text = _json_cell(path, line, "column", key, record, str)
+        yield text, None if mark is None else _json_cell(path, line, role, mark, record, *kinds).strip(), line
+
+
+def _json_records(path: Path, lines: Iterator[tuple[str, int]]) -> Iterator[tuple[dict[str, object], int]]:
+    """The objects of JSON lines, an empty one for a blank line, and their lines."""
+    for text, line in lines:
+        if not text.strip():
+            yield {}, line
+            continue
+        try:
+            record = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            if "\r" in text.strip():
+                raise RequestError(returns(f"{path}:{line}")) from error
+            raise RequestError(f"{path}:{line}: not valid JSON ({error}); give one object a line") from error
+        if not isinstance(record, dict):
+            raise RequestError(f"{path}:{line}: not a JSON object; give one object a line")
+        yield record, line
+
+
+def _json_text(records: list[dict[str, object]]) -> str:
+    """The key of the text where none is named: the most preferred known name."""
+    known = {_known_as(key): key for record in records for key, value in record.items() if isinstance(value, str)}
+    return next((known[name] for name in TEXT_COLUMNS if name in known), "text")
+
+
+def _json_cell(path: Path, line: int, role: str, key: str, record: dict[str, object], *kinds: type) -> str:
+    """A value of a record as a cell: blank where it is null or missing, true and false spelled as JSON does."""
+    value = record.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, kinds):
+        wanted = "text" if kinds == (str,) else "a value"
+        raise RequestError(f"{path}:{line}: {role} {key!r} holds {json.dumps(value)[:40]}, not {wanted}")
+    found = json.dumps(value) if isinstance(value, bool) else str(value)
+    try:
+        found.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            f"{path}:{line}: a lone surrogate (\\u{ord(found[error.start]):04x}) is no character; "
+            "write the file again with whole characters"
+        ) from error
+    return found
+
+
+def no_column(role: str, asked: str, names: list[str]) -> str:
+    """Return the message on a column that is not there, with the nearest one that is."""
+    close = get_close_matches(asked, names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    listed = ", ".join(repr(name[:40]) for name in names[:20])
+    return f"no {role} {asked!r}; the columns are {listed or 'none'}{hint}"
+
+
+def is_header(text: str) -> bool:
+    """Return True for a line of plain text that is the header of a table with a column of text."""
+    cells = [_known_as(cell) for cell in re.split(r"[,;\t]", text)]
+    return len(cells) > 1 and any(cell in TEXT_COLUMNS for cell in cells) and " " not in text.strip()
+
+
+def short(text: str) -> str:
+    """A text in quotes, the beginning of a long one."""
+    return f'"{text}"' if len(text) <= _SHOWN else f'"{text[: _SHOWN - 3]}..."'

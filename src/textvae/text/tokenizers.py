@@ -1,0 +1,444 @@
+"""Text to token ids and back: word, character and byte-pair vocabularies, each one Hugging Face JSON file."""
+
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from itertools import chain, islice
+from pathlib import Path
+from threading import Thread
+from typing import SupportsInt
+
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer as HuggingFaceTokenizer
+
+from textvae.errors import RequestError
+from textvae.files import replacing
+from textvae.text.readers import require_texts
+
+PAD, UNK, BOS, EOS = 0, 1, 2, 3
+SPECIALS = ("<pad>", "<unk>", "<bos>", "<eos>")
+NAMES = ("word", "character", "bpe")
+
+# Characters of the longest word: a longer one is the unknown word, and byte pairs are not merged across its pieces
+# of this length. Learning byte pairs takes time quadratic in it.
+LONGEST_WORD = 1000
+
+_BYTES = 256
+# Sentences, and about how many of their characters, are handed to the encoder at once: enough to keep every core
+# busy, little memory, of which the encoder takes some hundred bytes a character. Longer sentences come in parts.
+_CHUNK, _CHARACTERS, _PART = 4096, 1 << 18, 1 << 14
+
+# Words that must never be looked up: the spellings in which corpora print their unknown word, and the literal
+# spellings of the control tokens, which in somebody's text are only text. The white space is spelled out as
+# the set that WhitespaceSplit uses, because the regex engine's own \s is not the same set.
+_SPACE = r"\x09-\x0d\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}"
+_RESERVED = rf"(?i)(?<![^{_SPACE}])(?:<pad>|<unk>|<bos>|<eos>|_unk|\[unk\])(?![^{_SPACE}])"
+# The same in Python's notation: where a word begins, runs of white space or of all else, and one that is too long.
+_WHITE = re.sub(r"\\x\{(\w+)\}", lambda found: rf"\u{found[1]:0>4}", _SPACE)
+_WORD_END = re.compile(rf"(?<=[^{_WHITE}])(?=[{_WHITE}])")
+_RUN = re.compile(rf"[^{_WHITE}]{{1,{LONGEST_WORD}}}|[{_WHITE}]{{1,{LONGEST_WORD}}}")
+_LONG_RUN = re.compile(rf"[^{_WHITE}]{{{LONGEST_WORD + 1}}}|[{_WHITE}]{{{LONGEST_WORD + 1}}}")
+
+
+class Tokenizer:
+    """A vocabulary and the rules that turn sentences into its ids; the whole of it is one `tokenizer.json`.
+
+    `word` splits at white space, `character` takes every code point (spaces too), `bpe` merges bytes and
+    loses nothing. Ids 0 to 3 are `<pad>`, `<unk>`, `<bos>`, `<eos>` in all three, and no text can produce 0,
+    2 or 3: as whole words the literal spellings become the unknown word, elsewhere they are spelled out. The
+    printed unknown words of corpora (`<unk>`, `_UNK`, `[UNK]`, in any case) become the unknown word too, in
+    the word tokenizer only.
+
+    With `right_to_left` the ids of a text come in the reverse order, and decoding restores it: for models that
+    write the last word first. The file is the same in both directions, so whoever loads it says which.
+
+    Source: Bowman et al. 2016, section 5: shorter dependencies for the code to be learned by.
+
+    >>> words = Tokenizer.train("word", ["a cat", "a dog"], vocabulary=None, min_count=1)
+    >>> words.tokens
+    ['<pad>', '<unk>', '<bos>', '<eos>', 'a', 'cat', 'dog']
+    >>> words.encode(["a dog <eos>", "a bird"])
+    [[4, 6, 1], [4, 1]]
+    >>> words.decode([BOS, 4, 6, EOS, 5])
+    'a dog'
+    """
+
+    def __init__(self, inner: HuggingFaceTokenizer, right_to_left: bool = False) -> None:
+        self._inner = inner
+        self.right_to_left = right_to_left
+        self.name = _name(json.loads(inner.to_str()))
+        ids = inner.get_vocab()
+        self.tokens: list[str] = sorted(ids, key=ids.__getitem__)
+        self._longest = max(LONGEST_WORD, *map(len, self.tokens))
+
+    @classmethod
+    def train(
+        cls,
+        name: str,
+        sentences: Iterable[str],
+        vocabulary: int | None,
+        min_count: int,
+        lowercase: bool = False,
+        right_to_left: bool = False,
+    ) -> "Tokenizer":
+        """Learn a vocabulary from sentences, which are read once and not kept.
+
+        `vocabulary` counts the learned entries, the four special ones not among them; the most frequent are
+        kept, ties in alphabetical order. Entries seen fewer than `min_count` times are left out.
+
+        Raises RequestError for an unknown name, an impossible size, and a vocabulary that comes out empty.
+        """
+        _check(name, vocabulary, min_count)
+        inner = _pipeline(name, lowercase)
+        counted = _Counted(name, sentences)
+        merges: list[tuple[str, str]] = []
+        if name == "word":
+            learned = _words(inner, counted, vocabulary, min_count)
+        elif name == "character":
+            learned = _characters(inner, counted, vocabulary, min_count)
+        else:
+            learned, merges = _byte_pairs(inner, counted, vocabulary or _BYTES, min_count)
+        if not counted.seen:
+            raise RequestError("data: there is no sentence to learn a vocabulary from")
+        if not learned:
+            raise RequestError(
+                f"data.tokenizer.min_count: {min_count} leaves a vocabulary of nothing but rare words "
+                f"({counted.seen} sentences read, no {name} seen that often); lower it to 1 or give more text"
+            )
+        ids = {token: i for i, token in enumerate((*SPECIALS, *learned))}
+        inner.model = _model(name, ids, merges)
+        return cls(inner, right_to_left)
+
+    @classmethod
+    def load(cls, path: Path | str, right_to_left: bool = False) -> "Tokenizer":
+        """Read a `tokenizer.json` that `save` wrote; the file does not say the direction.
+
+        Raises RequestError where it is missing, truncated, or not a tokenizer of this library.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise RequestError(f"{path}: cannot read the tokenizer: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise RequestError(f"{path}: not a tokenizer file: not UTF-8 text") from error
+        try:
+            inner = HuggingFaceTokenizer.from_str(text)
+        except Exception as error:  # the library raises plain Exception for whatever is wrong with the file
+            raise RequestError(f"{path}: truncated, or not a tokenizer file ({error})") from error
+        if reason := _foreign(inner):
+            raise RequestError(f"{path}: not a tokenizer of textvae: {reason}; train one or give a run's")
+        return cls(inner, right_to_left)
+
+    def save(self, path: Path | str) -> None:
+        """Write the tokenizer as one JSON file, replacing an older one in a single step.
+
+        Raises WorkError where it cannot be written.
+        """
+        with replacing(path) as file:
+            file.write(self._inner.to_str(pretty=True).encode())
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def encode(self, texts: Iterable[str]) -> list[list[int]]:
+        """Token ids of each text in the model's order, without begin and end marks.
+
+        A word of more than `LONGEST_WORD` characters is the unknown word; byte pairs of its pieces, which are that
+        long, are not merged.
+
+        Raises RequestError for what is not a list of strings, and for one that is not valid Unicode.
+        """
+        found: list[list[int]] = []
+        for start, chunk in _chunks(require_texts(texts)):
+            try:
+                if all(len(text) <= LONGEST_WORD for text in chunk):
+                    found += self._ids(chunk)
+                else:
+                    found += map(self._ids_of_parts, chunk)
+            except TypeError as error:
+                raise RequestError(_not_unicode(chunk, start)) from error
+        return [ids[::-1] for ids in found] if self.right_to_left else found
+
+    def encode_lines(self, texts: Iterable[str]) -> list[list[int]]:
+        """Token ids of pieces of running text: each line of a piece as `encode` gives it, end marks between them.
+
+        Raises RequestError as `encode`.
+        """
+        texts = require_texts(texts)
+        self.encode(texts)  # refuses what is not Unicode, by its number
+        lines = [text.split("\n") for text in texts]
+        encoded = iter(self.encode([line for text in lines for line in text]))
+        found: list[list[int]] = []
+        for text in lines:
+            ids = [i for line in islice(encoded, len(text)) for i in (EOS, *line)]
+            found.append(ids[1:])
+        return found
+
+    def beginning(self, ids: list[int], tokens: int) -> list[int]:
+        """What `encode` gives for a text's first tokens alone, `ids` being what it gives for the whole text."""
+        return ids[-tokens:] if self.right_to_left else ids[:tokens]
+
+    def decode(self, ids: Iterable[SupportsInt]) -> str:
+        """The text of one sequence of ids, up to its first end mark; padding and begin marks are dropped.
+
+        Raises RequestError for an id outside the vocabulary.
+        """
+        return self._inner.decode(self._text_ids(ids), skip_special_tokens=False)
+
+    def decode_batch(self, batch: Iterable[Iterable[SupportsInt]]) -> list[str]:
+        """The texts of several sequences of ids, each as `decode` gives it."""
+        rows = [self._text_ids(ids) for ids in batch]
+        return self._inner.decode_batch(rows, skip_special_tokens=False)
+
+    def decode_lines(self, ids: Iterable[SupportsInt]) -> str:
+        """The text of a piece of running text, with a line break for each end mark: undoes `encode_lines`.
+
+        Raises RequestError for an id outside the vocabulary.
+        """
+        lines: list[list[int]] = [[]]
+        for i in ids:
+            if int(i) == EOS:
+                lines.append([])
+            else:
+                lines[-1].append(int(i))
+        return "\n".join(self.decode_batch(lines))
+
+    def normalise(self, text: str) -> str:
+        """What of a text survives encoding when all of it is in the vocabulary.
+
+        Words come back separated by single spaces and reserved ones as `<unk>`; lower case where the
+        tokenizer was trained so; otherwise the text itself.
+        """
+        parts = _parts(self.name, text, self._longest)
+        if self._inner.normalizer is not None:
+            parts = map(self._inner.normalizer.normalize_str, parts)
+        if self.name != "word":
+            return "".join(parts)
+        return " ".join(word for part in parts for word, _ in self._inner.pre_tokenizer.pre_tokenize_str(part))
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        encodings = self._inner.encode_batch_fast(texts, add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def _ids_of_parts(self, text: str) -> list[int]:
+        """Token ids of a long text, in the order of reading."""
+        parts = _parts(self.name, text, self._longest)
+        found: list[int] = []
+        while some := list(islice(parts, _CHARACTERS // _PART)):
+            found.extend(chain.from_iterable(self._ids(some)))
+        return found
+
+    def _text_ids(self, ids: Iterable[SupportsInt]) -> list[int]:
+        values: list[int] = ids.tolist() if hasattr(ids, "tolist") else [int(i) for i in ids]
+        if EOS in values:
+            values = values[: values.index(EOS)]
+        if values and not 0 <= min(values) <= max(values) < len(self):
+            wrong = next(i for i in values if not 0 <= i < len(self))
+            raise RequestError(f"decode: id {wrong} is outside the vocabulary of {len(self)}")
+        shown = [i for i in values if i != PAD and i != BOS]
+        return shown[::-1] if self.right_to_left else shown
+
+
+class _Counted:
+    """Sentences that are counted as they pass, long ones in parts."""
+
+    def __init__(self, name: str, sentences: Iterable[str]) -> None:
+        self._name, self._sentences = name, sentences
+        self.seen = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for sentence in self._sentences:
+            self.seen += 1
+            yield from _parts(self._name, sentence, LONGEST_WORD)
+
+
+def _parts(name: str, text: str, longest: int) -> Iterator[str]:
+    """A text in parts that, encoded one after the other, give what the whole of it gives.
+
+    That holds for words of no more than `longest` characters. A longer one becomes the unknown word, and byte pairs
+    are not merged across the pieces of `LONGEST_WORD` characters that it comes in.
+    """
+    if len(text) <= LONGEST_WORD:
+        yield text
+    elif name == "character":
+        for start in range(0, len(text), _PART):
+            yield text[start : start + _PART]
+    else:
+        if name == "word":
+            text = re.sub(rf"[^{_WHITE}]{{{longest + 1},}}", SPECIALS[UNK], text)
+        start = 0
+        while start < len(text):
+            end = found.start() if (found := _WORD_END.search(text, start + _PART)) else len(text)
+            part = text[start:end]
+            yield from _pieces(part) if name == "bpe" and _LONG_RUN.search(part) else (part,)
+            start = end
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """A text cut behind every `LONGEST_WORD` characters of a word, or of white space."""
+    start = 0
+    for run in _RUN.finditer(text):
+        if run.end() - run.start() == LONGEST_WORD:
+            yield text[start : run.end()]
+            start = run.end()
+    if start < len(text):
+        yield text[start:]
+
+
+def _chunks(texts: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """Texts that are encoded at once, and the number of the first of them."""
+    start = characters = 0
+    for number, text in enumerate(texts):
+        if number - start == _CHUNK or characters > _CHARACTERS:
+            yield start, texts[start:number]
+            start, characters = number, 0
+        characters += len(text)
+    if texts:
+        yield start, texts[start:]
+
+
+def _check(name: str, vocabulary: int | None, min_count: int) -> None:
+    if name not in NAMES:
+        close = get_close_matches(name, NAMES, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise RequestError(f"data.tokenizer.name: {name!r} is not one of {', '.join(NAMES)}{hint}")
+    if min_count < 1:
+        raise RequestError(f"data.tokenizer.min_count: {min_count} is too small; 1 keeps everything")
+    if name == "bpe" and (vocabulary is None or vocabulary < _BYTES):
+        raise RequestError(f"data.tokenizer.vocabulary: bpe needs {_BYTES} or more, not {vocabulary}")
+    if vocabulary is not None and vocabulary < 1:
+        raise RequestError(f"data.tokenizer.vocabulary: {vocabulary} is too small; give 1 or more, or leave it out")
+
+
+def _pipeline(name: str, lowercase: bool) -> HuggingFaceTokenizer:
+    inner = HuggingFaceTokenizer(_model(name, {}, []))
+    steps: list[normalizers.Normalizer] = [normalizers.Lowercase()] if lowercase else []
+    if name == "word":
+        steps.append(normalizers.Replace(Regex(_RESERVED), SPECIALS[UNK]))  # last, to see what is looked up
+        inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    elif name == "character":
+        inner.decoder = decoders.Fuse()
+    else:
+        # The usual pattern parts letters from punctuation, so no merge can ever spell "<eos>".
+        inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+        inner.decoder = decoders.ByteLevel()
+    if steps:
+        inner.normalizer = normalizers.Sequence(steps) if len(steps) > 1 else steps[0]
+    return inner
+
+
+def _model(name: str, ids: dict[str, int], merges: list[tuple[str, str]]) -> models.Model:
+    if name == "word":
+        return models.WordLevel(ids, SPECIALS[UNK])
+    if name == "character":
+        # Byte pairs without a single merge: one token a code point, no pattern to run, and entries of several
+        # characters, which only the special ones are, cannot be reached from text.
+        return models.BPE(ids, merges, unk_token=SPECIALS[UNK])
+    return models.BPE(ids, merges)
+
+
+def _words(
+    inner: HuggingFaceTokenizer, sentences: Iterable[str], vocabulary: int | None, min_count: int
+) -> list[str]:
+    # The library counts, so that what is counted is exactly what will be looked up. One place more than was
+    # asked for, since the unknown word may be among the counted ones.
+    room = sys.maxsize if vocabulary is None else vocabulary + 1
+    trainer = trainers.WordLevelTrainer(vocab_size=room, min_frequency=min_count, show_progress=False)
+    inner.train_from_iterator(sentences, trainer)
+    ids = inner.get_vocab()
+    words = [word for word in sorted(ids, key=ids.__getitem__) if word not in SPECIALS]
+    return words[:vocabulary]
+
+
+def _characters(
+    inner: HuggingFaceTokenizer, sentences: Iterable[str], vocabulary: int | None, min_count: int
+) -> list[str]:
+    counts: Counter[str] = Counter()
+    for sentence in sentences:
+        counts.update(inner.normalizer.normalize_str(sentence) if inner.normalizer else sentence)
+    ranked = sorted((-n, character) for character, n in counts.items() if n >= min_count)
+    return [character for _, character in ranked[:vocabulary]]
+
+
+def _byte_pairs(
+    inner: HuggingFaceTokenizer, sentences: Iterable[str], vocabulary: int, min_count: int
+) -> tuple[list[str], list[tuple[str, str]]]:
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        min_frequency=min_count,
+        show_progress=False,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    )
+    _interruptible(lambda: inner.train_from_iterator(sentences, trainer))
+    learned = json.loads(inner.to_str())["model"]
+    ids: dict[str, int] = learned["vocab"]
+    return sorted(ids, key=ids.__getitem__), [(left, right) for left, right in learned["merges"]]
+
+
+def _interruptible(work: Callable[[], None]) -> None:
+    """Do work that does not notice Ctrl-C in a thread of its own; the thread ends with the program."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+
+
+def _name(data: dict) -> str:
+    if data["model"]["type"] == "WordLevel":
+        return "word"
+    return "bpe" if data["pre_tokenizer"] else "character"
+
+
+def _foreign(inner: HuggingFaceTokenizer) -> str | None:
+    """Why a loaded tokenizer cannot be trusted to keep text and control tokens apart, or None."""
+    ids = inner.get_vocab()
+    if any(ids.get(token) != i for i, token in enumerate(SPECIALS)):
+        return f"ids 0 to 3 are not {', '.join(SPECIALS)}"
+    if sorted(ids.values()) != list(range(len(ids))):  # the library counts up to the largest when it writes
+        return "its ids are not 0, 1, 2, ..."
+    data = json.loads(inner.to_str())
+    model = data["model"]
+    if model["type"] not in ("WordLevel", "BPE"):
+        return f"its model is {model['type']}"
+    own = json.loads(_pipeline(_name(data), lowercase=False).to_str())
+    for step in ("pre_tokenizer", "decoder"):
+        if data[step] != own[step]:
+            return f"its {step} is not that of a {_name(data)} tokenizer"
+    for name in ("unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback"):
+        if model.get(name) != own["model"].get(name):
+            return f"its model has {name} = {model.get(name)!r:.40}"
+    if data["added_tokens"] or data["post_processor"] or data["truncation"] or data["padding"]:
+        return "it adds, cuts or pads tokens"
+    if model["type"] == "BPE":
+        if model["dropout"] or model["ignore_merges"]:
+            return "its merges are not applied plainly"
+        if any("".join(pair) in SPECIALS for pair in model["merges"]):
+            return "its merges spell a special token"
+    try:
+        probe = inner.encode(" ".join((*SPECIALS, "x<eos>")), add_special_tokens=False).ids
+        inner.decode(range(len(ids)), skip_special_tokens=False)
+    except Exception as error:  # the library raises plain Exception for whatever its parts do not do together
+        return f"it cannot read text: {error}"
+    return "it takes text for special tokens" if {PAD, BOS, EOS} & set(probe) else None
+
+
+def _not_unicode(texts: list[str], start: int) -> str:
+    for i, text in enumerate(texts, start):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            return f"encode: text {i} is not valid Unicode: a lone surrogate at character {error.start}"
+    return "encode: a text could not be read"

@@ -1,0 +1,231 @@
+"""What surrounds the training loop: processes, device and precision, what is planned, and Ctrl-C."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning_fabric import Fabric
+
+from textvae.errors import RequestError
+from textvae.objective.objective import Objective
+from textvae.objective.terms.mu_forcing import MuForcing
+from textvae.parts.kernels.products import exactly
+from textvae.run import training_alone
+from textvae.settings import Model, SemiImplicitPosterior, Settings
+from textvae.text.corpus import Corpus, epoch_data
+from textvae.training.memory import check_memory
+
+
+def launched(settings: Settings) -> Fabric:
+    """Fabric on the device that settings ask for; under `torchrun` one of its processes."""
+    wanted = settings.train.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise RequestError("train.device = 'cuda': no CUDA device is visible; use 'cpu' or 'auto'")
+    accelerator = "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+    world, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    precision: Literal["bf16-mixed", "32-true"]
+    precision = "bf16-mixed" if settings.train.precision == "bf16" else "32-true"
+    with quiet("lightning_fabric"):  # it tells at length what settings say already
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=local,
+            num_nodes=max(1, world // local),
+            strategy="ddp" if world > 1 else "auto",
+            precision=precision,
+        )
+        fabric.launch()
+    return fabric
+
+
+@contextmanager
+def alone(fabric: Fabric, folder: Path, new: bool = False) -> Iterator[None]:
+    """Keep other jobs from training the run in a folder, of which nothing is read before it is this job's.
+
+    Raises:
+        RequestError: as `training_alone`, in the leading process.
+    """
+    with training_alone(folder, new) if fabric.is_global_zero else nullcontext():
+        fabric.barrier()
+        yield
+
+
+@contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """What is less than a warning of a library's logger is not told."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(max(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def precision_for(settings: Settings, vocabulary: int) -> str:
+    """What `precision = "auto"` means here: bf16 where the hardware has it and the model is big enough.
+
+    Below about 150,000 weights in the decoder's products, conversions cost more than they save: those of
+    the vocabulary's projection, and about four times the square of its units.
+    """
+    if settings.train.precision != "auto":
+        return settings.train.precision
+    if settings.train.device != "cpu" and torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    hidden = settings.model.decoder.hidden
+    large = hidden * (vocabulary + 4 * hidden) >= 150_000
+    return "bf16" if large and has_bf16_units() else "fp32"
+
+
+def has_bf16_units() -> bool:
+    """Whether this CPU multiplies bfloat16 matrices in hardware."""
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, probe, lambda: False)()) for probe in probes)
+
+
+def planned_steps(settings: Settings, per_epoch: int) -> int:
+    """Number of steps of a run of so many an epoch unless it stops early: schedules count in these."""
+    steps = settings.train.epochs * per_epoch
+    return min(steps, settings.train.max_steps or steps)
+
+
+def used(fabric: Fabric) -> list[torch.device]:
+    """The devices beside the CPU whose random numbers training draws."""
+    return [fabric.device] if fabric.device.type == "cuda" else []
+
+
+@contextmanager
+def undisturbed(fabric: Fabric) -> Iterator[None]:
+    """What training does to torch's random state and precision is put back afterwards."""
+    with torch.random.fork_rng(used(fabric)), exactly():
+        yield
+
+
+def check_trainable(settings: Settings, corpus: Corpus, processes: int, device: torch.device) -> None:
+    """Refuse what cannot be trained by so many processes on such a device.
+
+    A corpus without validation or smaller than a batch, a batch smaller than there are processes, and a model that
+    does not fit in memory.
+    """
+    if "valid" not in corpus.splits:
+        raise RequestError(
+            f"data: {corpus.name} has no validation split, which says when a model is best; "
+            "give data.valid, or for a single file a data.split.valid above 0"
+        )
+    sentences, size = len(corpus.split("train")), settings.train.batch_size
+    if sentences < size:
+        raise RequestError(
+            f"train.batch_size = {size}: the training split of {corpus.name} has only {sentences} sentences; "
+            f"give more text, or --set train.batch_size={sentences} or less"
+        )
+    store, batches = epoch_data(corpus.split("train"), settings, 0)
+    smallest = min(len(rows) for rows in batches)
+    if smallest < processes and settings.train.batches == "equal-length":
+        raise RequestError(
+            f"train.batches = 'equal-length': a length that few sentences have gives a batch of {smallest}, less "
+            f"than a sentence for each of {processes} processes; train in one process, or with 'bucketed'"
+        )
+    if smallest < processes:
+        raise RequestError(f"train.batch_size = {size}: is less than a sentence for each of {processes} processes")
+    padded = max(len(rows) * int(store.lengths[rows].max()) for rows in batches)
+    check_memory(settings, len(corpus.tokenizer), padded, device)
+
+
+def check_schedules(objective: Objective, model: Model, planned: int, per_epoch: int, warn: bool = True) -> None:
+    """Refuse more cycles than a phase has steps; warn of schedules too long and a mu-forcing too weak."""
+    named = {f"the weight of {name}": term.weight for name, term in objective.terms.items()}
+    if isinstance(model.posterior, SemiImplicitPosterior):
+        named["model.posterior.components"] = model.posterior.components
+    for name, term in objective.terms.items():
+        weight, settled = term.weight.settled(planned, per_epoch), term.settled(planned, per_epoch)
+        if warn and settled > max(planned, weight):
+            warnings.warn(
+                f"{name} comes to its target at step {settled:,.0f} of {planned:,}, so it does not; lower its "
+                "ramp_epochs, or train for longer",
+                stacklevel=2,
+            )
+    for name, schedule in named.items():
+        if schedule.schedule == "cyclical" and schedule.cycles > planned:
+            raise RequestError(f"{name}: {schedule.cycles} cycles in {planned} steps; give fewer cycles")
+        settled = schedule.settled(planned, per_epoch)
+        if warn and settled > planned:
+            last = schedule(planned - 1, planned, per_epoch)
+            warnings.warn(
+                f"{name} comes to its end at step {settled:,.0f} of {planned:,}: it gets to {last:.2g}; "
+                "shorten it, or give its length in shares with unit = 'run'",
+                stacklevel=2,
+            )
+    if warn:
+        _check_forcing(objective, model)
+
+
+def _check_forcing(objective: Objective, model: Model) -> None:
+    """Warn of a mu-forcing that pulls means apart less hard than the KL pulls them together."""
+    forcing, kl = objective.terms.get("mu-forcing"), objective.terms.get("kl")
+    if isinstance(forcing, MuForcing) and kl is not None:
+        own, balance = forcing.weight.final, forcing.balance(model.latent, kl.weight.final)
+        if own < balance:
+            warnings.warn(
+                f"mu-forcing at weight {own:g} pulls the means apart {own / balance:.2g} times as hard as the KL "
+                f"pulls them together, so they may not come to its margin; give it a weight of {balance:g} or more",
+                stacklevel=3,
+            )
+
+
+# Seconds that a process has to save and end after the one that started it is gone.
+GRACE = 30.0
+
+
+def end_with_parent() -> None:
+    """End this process of `multiprocessing` when the one that started it is gone, however that ended.
+
+    It gets SIGTERM, on which training saves and stops, and after `GRACE` seconds it ends in any case. To be called
+    first in the process; `initializer=end_with_parent` in those of a pool.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    watched = parent
+
+    def watch() -> None:
+        watched.join()  # a pipe that closes with the parent: nobody else's number can be taken for it
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end with parent", daemon=True).start()
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM ask the loop to stop after its step; another Ctrl-C, a second later, stops at once.
+
+    Within that second it may be the same one: `torchrun` hands a Ctrl-C on to processes that have had it already.
+    """
+    asked: list[float] = []
+
+    def ask(number: int, frame: Any) -> None:
+        asked.append(time.monotonic())
+        if number == signal.SIGINT and asked[-1] - asked[0] > 1:
+            raise KeyboardInterrupt
+
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # no other may set handlers
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number, handler in before.items():
+            if handler not in (signal.SIG_IGN, None):  # ignored, as with nohup, or not Python's to put back
+                signal.signal(number, ask)
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            if handler not in (signal.SIG_IGN, None):
+                signal.signal(number, handler)
