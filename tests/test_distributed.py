@@ -14,8 +14,8 @@ import torch
 from torch.nn.functional import softplus
 
 from textvae.files import read_tensors
-from textvae.objective.gather import gathered, summed
 from textvae.objective.presets import load_settings
+from textvae.parts.gather import gathered, summed
 from textvae.training.loop import resume, train
 
 # What each of the processes does, one job after another; they meet on the loopback device alone.

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from textvae import settings as s
-from textvae.cli.inspection import measures
 from textvae.cli.progress import validation_line
+from textvae.cli.tables import measures
 from textvae.evaluation.diagnose import diagnose
 from textvae.evaluation.evaluate import evaluate, importance_weighted
 from textvae.evaluation.latent import latent_scores, shuffle_gap

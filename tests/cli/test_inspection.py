@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from textvae.cli.inspection import caveats, measures, table
+from textvae.cli.tables import caveats, measures, table
 
 from .conftest import SMALL, assigned, call, refused
 

@@ -1,6 +1,6 @@
 import torch
 
-from textvae.objective.gather import gathered, summed
+from textvae.parts.gather import gathered, summed
 
 
 def test_with_one_process_rows_and_sums_are_what_was_given():

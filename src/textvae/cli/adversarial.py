@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from textvae.cli.inspection import AsJson, Seed
+from textvae.cli.options import AsJson, Seed
 from textvae.cli.output import DASH, columns, document, number, plain, result
 from textvae.cli.progress import Bars
 from textvae.cli.texts import Column, File, given_texts

@@ -8,7 +8,7 @@ import typer
 
 from textvae.cli.decoding import NBest, decoding_options, described
 from textvae.cli.generation import write_n_best, write_texts
-from textvae.cli.inspection import AsJson, RunFolder, Seed
+from textvae.cli.options import AsJson, RunFolder, Seed
 from textvae.cli.output import document, plain, result
 from textvae.cli.progress import Bar
 from textvae.cli.texts import Column, File, Texts, broken, shown, streamed_texts

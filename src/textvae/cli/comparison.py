@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from textvae.cli.inspection import AsJson, Seed
+from textvae.cli.options import AsJson, Seed
 from textvae.cli.output import columns, document, note, plain, result
 from textvae.cli.progress import Bars
 from textvae.errors import RequestError, WorkError

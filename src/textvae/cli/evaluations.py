@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textvae.cli.inspection import caveats, signatures, table
 from textvae.cli.output import DASH, columns, document, note, number, plain, result
 from textvae.cli.probing import probe_table
 from textvae.cli.progress import Bars
+from textvae.cli.tables import caveats, signatures, table
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from textvae.cli.decoding import decoding_options
-from textvae.cli.inspection import AsJson, Seed
+from textvae.cli.options import AsJson, Seed
 from textvae.cli.output import DASH, columns, document, number, plain, result
 from textvae.cli.progress import Bars
 

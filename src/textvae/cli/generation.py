@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from textvae.cli.decoding import NBest, decoding_options, described
-from textvae.cli.inspection import AsJson, RunFolder, Seed
+from textvae.cli.options import AsJson, RunFolder, Seed
 from textvae.cli.output import blocks, long_document, note, plain, sentences
 from textvae.cli.progress import Bar
 from textvae.cli.texts import Column, File, LeftOut, Strict, Texts, broken, given_rows, shown, streamed_texts

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from textvae.cli.decoding import MaxLength, NoUnknown, decoding_of, decoding_options, described
-from textvae.cli.inspection import AsJson, RunFolder, Seed
+from textvae.cli.options import AsJson, RunFolder, Seed
 from textvae.cli.output import DASH, columns, document, long_document, note, number, on_one_line, plain, result
 from textvae.cli.texts import LeftOut, Strict, broken, refuse_stdin, shown, tell_blank, tell_notes
 from textvae.errors import RequestError

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from textvae.cli.inspection import AsJson, RunFolder, Seed
+from textvae.cli.options import AsJson, RunFolder, Seed
 from textvae.cli.output import columns, document, note, number, plain, result
 from textvae.cli.progress import Bar
 from textvae.cli.texts import Column, refuse_stdin, tell_notes

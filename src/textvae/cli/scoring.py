@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from textvae.cli.inspection import AsJson, Seed
+from textvae.cli.options import AsJson, Seed
 from textvae.cli.output import DASH, columns, document, note, number, plain, result
 from textvae.cli.texts import STDIN, opened, tell_notes
 from textvae.errors import RequestError

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from textvae.cli.inspection import AsJson, RunFolder
+from textvae.cli.options import AsJson, RunFolder
 from textvae.cli.output import DASH, columns, document, number, plain, result
 from textvae.cli.progress import Bar
 from textvae.cli.texts import LeftOut, Strict, refuse_stdin

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from textvae.cli.inspection import Seed, table
+from textvae.cli.options import Seed
 from textvae.cli.output import leading, note, plain, result
 from textvae.cli.progress import Bar, Bars, TrainingProgress, validation_line
+from textvae.cli.tables import table
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from textvae.cli.decoding import decoding_options, described
-from textvae.cli.inspection import AsJson, RunFolder, Seed
+from textvae.cli.options import AsJson, RunFolder, Seed
 from textvae.cli.output import DASH, columns, document, long_document, note, number, plain, result, sentences
 from textvae.cli.texts import Column, File, Texts, broken, read_noted, shown, streamed_texts
 from textvae.errors import RequestError

@@ -15,8 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 import textvae
 from textvae.errors import RequestError
 from textvae.files import file_digest, read_json, write_json, write_text, writing
+from textvae.generate.codec import GREEDY
 from textvae.generate.decoding import Decoding
-from textvae.generate.trained import GREEDY, load
+from textvae.generate.trained import load
 from textvae.inference import score as likelihoods
 from textvae.metrics.scoring import Given, score
 from textvae.metrics.signature import SOFTMAX, signature

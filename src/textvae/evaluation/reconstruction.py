@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from textvae.errors import RequestError
+from textvae.generate.codec import GREEDY
 from textvae.generate.decoding import Decoding
-from textvae.generate.trained import GREEDY, Trained, load
+from textvae.generate.trained import Trained, load
 from textvae.metrics.scoring import PLAIN, RECONSTRUCTION, How, Score, given, score_by_length
 from textvae.run import corpus_of
 from textvae.text.batches import TokenStore

@@ -7,8 +7,9 @@ from jaxtyping import Float
 
 from textvae.errors import RequestError
 from textvae.evaluation.diagnose import SAMPLES, diagnose
+from textvae.generate.codec import GREEDY
 from textvae.generate.decoding import Decoding
-from textvae.generate.trained import GREEDY, Trained
+from textvae.generate.trained import Trained
 from textvae.inference import Scores
 from textvae.metrics.text import distinct
 from textvae.report import RunReport

@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike
 
 import textvae
 from textvae.errors import RequestError
+from textvae.generate.codec import GREEDY
 from textvae.generate.decoding import Decoding
-from textvae.generate.trained import GREEDY, Trained
+from textvae.generate.trained import Trained
 from textvae.generate.transfer import moved
 from textvae.metrics.attributes import Classifier, content_kept, grammar_scores
 from textvae.metrics.signature import SOFTMAX, digest, signature

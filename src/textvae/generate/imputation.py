@@ -10,8 +10,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from textvae.errors import RequestError
 from textvae.generate.beam import BLANK, Hypothesis
+from textvae.generate.codec import Codec
 from textvae.generate.decoding import Decoding, beams, side_by_side
-from textvae.generate.trained import Trained
 from textvae.inference import evaluating
 from textvae.text.readers import one_line, require_texts
 from textvae.text.tokenizers import EOS, PAD, UNK, Tokenizer
@@ -44,7 +44,7 @@ class Template(NamedTuple):
 
 
 def impute(
-    trained: Trained,
+    trained: Codec,
     texts: Iterable[str],
     size: int | None = None,
     rounds: int = 3,
@@ -88,7 +88,7 @@ def impute(
     return [found[number] for number in range(len(order))]
 
 
-def unusable(trained: Trained, rows: Sequence[tuple[str, str]], last: float | None = None) -> dict[int, str]:
+def unusable(trained: Codec, rows: Sequence[tuple[str, str]], last: float | None = None) -> dict[int, str]:
     """Return why texts cannot be imputed, by their number; each comes with the place that reasons call it by."""
     trained.require_whole_texts()
     reasons = {}
@@ -110,7 +110,7 @@ def require_share(last: float | None) -> None:
         raise RequestError(f"last = {last}: must be a share between 0 and 1, such as 0.2")
 
 
-def usual_beam(trained: Trained) -> int:
+def usual_beam(trained: Codec) -> int:
     """The paper's beam: 5 in each round of a model with codes, 15 of a language model."""
     return 15 if trained.model.prior is None else 5
 
@@ -124,7 +124,7 @@ def missing(tokens: int, share: float) -> int:
     return math.ceil(share * tokens - 1e-9)  # a share in binary may be a little above what was meant
 
 
-def template(trained: Trained, text: str, place: str, last: float | None = None) -> Template:
+def template(trained: Codec, text: str, place: str, last: float | None = None) -> Template:
     """A text with gaps as the model works on it; `place` is what errors call it.
 
     Raises:
@@ -187,7 +187,7 @@ def _check(ids: list[int], place: str) -> None:
         raise RequestError(f"{place}: the model knows none of its words; give some that it was trained on")
 
 
-def _filled(trained: Trained, templates: list[list[int]], size: int, rounds: int) -> list[tuple[list[int], float]]:
+def _filled(trained: Codec, templates: list[list[int]], size: int, rounds: int) -> list[tuple[list[int], float]]:
     """The ids of texts whose gaps are filled, and their log p in nats.
 
     A text that came out of a round as it went in would do so again, and is done.
@@ -209,9 +209,7 @@ def _filled(trained: Trained, templates: list[list[int]], size: int, rounds: int
     return list(zip(filled, nats, strict=True))
 
 
-def _likeliest(
-    trained: Trained, templates: list[list[int]], filled: list[list[int]], size: int
-) -> list[Hypothesis]:
+def _likeliest(trained: Codec, templates: list[list[int]], filled: list[list[int]], size: int) -> list[Hypothesis]:
     """The likeliest texts that fit the templates, given the codes of the texts as they are filled now."""
     rows = pad_sequence([torch.tensor(row) for row in templates], batch_first=True, padding_value=PAD)
     z = None if trained.model.prior is None else trained.means_of(filled)

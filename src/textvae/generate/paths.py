@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from textvae.errors import RequestError
+from textvae.generate.codec import GREEDY, UNKNOWN_ENDS
 from textvae.generate.decoding import Decoding
-from textvae.generate.trained import GREEDY, UNKNOWN_ENDS, Trained
+from textvae.generate.trained import Trained
 from textvae.metrics.edits import edit_distance
 from textvae.metrics.text import distinct
 from textvae.parts.priors import StandardNormal

@@ -9,8 +9,8 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from textvae.errors import RequestError
+from textvae.generate.codec import Codec
 from textvae.generate.reading import encoded_together
-from textvae.generate.trained import Trained
 from textvae.inference import evaluating, on
 from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.priors import StandardNormal
@@ -20,7 +20,7 @@ _STREAM = -2
 
 
 def posterior_draws(
-    trained: Trained, texts: Sequence[str], samples: int, seed: int = 0, begin: int = 0
+    trained: Codec, texts: Sequence[str], samples: int, seed: int = 0, begin: int = 0
 ) -> Float32[np.ndarray, "n samples latent"]:
     """`samples` independent draws from the posterior of each text.
 
@@ -46,7 +46,7 @@ def posterior_draws(
 
 
 def tail_draws(
-    trained: Trained, n: int, seed: int = 0, bound: float | None = None, begin: int = 0
+    trained: Codec, n: int, seed: int = 0, bound: float | None = None, begin: int = 0
 ) -> Float32[np.ndarray, "n latent"]:
     """`n` draws of a standard normal prior, all sent by one random linear map towards its tails.
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -12,15 +11,13 @@ from numpy.typing import ArrayLike
 from textvae.errors import RequestError
 from textvae.files import replacing
 from textvae.generate import arrays, origin
+from textvae.generate.codec import Codec
 from textvae.parts.priors import UniformSphere
 from textvae.text.readers import require_texts
 
-if TYPE_CHECKING:
-    from textvae.generate.trained import Trained
-
 
 def direction(
-    trained: "Trained", sources: str | Iterable[str], targets: str | Iterable[str]
+    trained: Codec, sources: str | Iterable[str], targets: str | Iterable[str]
 ) -> Float32[np.ndarray, " latent"]:
     """What has to be added to a code to turn what `sources` are into what `targets` are.
 
@@ -88,7 +85,7 @@ def by_label(
 
 
 def moved(
-    trained: "Trained", z: Float32[np.ndarray, "n latent"], way: ArrayLike, strength: float
+    trained: Codec, z: Float32[np.ndarray, "n latent"], way: ArrayLike, strength: float
 ) -> Float32[np.ndarray, "n latent"]:
     """Codes moved along a direction, `strength` times its length; on a sphere they are brought back to it.
 

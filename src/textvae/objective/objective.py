@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from textvae.model import Pass
-from textvae.objective.gather import gathered
 from textvae.objective.terms.term import Term
+from textvae.parts.gather import gathered
 
 
 class Objective:

@@ -16,8 +16,8 @@ from textvae.errors import WorkError
 from textvae.files import appending, json_text, write_tensors, writing
 from textvae.inference import on, restate, validation
 from textvae.model import TextVAE, build, redraw
-from textvae.objective.gather import summed
 from textvae.objective.objective import Objective, criterion
+from textvae.parts.gather import summed
 from textvae.parts.noise import mixed, step_noise
 from textvae.parts.refinement import frozen
 from textvae.run import Run, corpus_of, load_weights

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from textvae.model import Pass
-from textvae.objective.gather import gathered
 from textvae.objective.terms.term import Term
+from textvae.parts.gather import gathered
 from textvae.parts.heads import BagOfWords
 from textvae.settings.architectures import SizeOrNone
 

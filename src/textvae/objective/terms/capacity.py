@@ -7,8 +7,8 @@ from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from textvae.model import Pass
-from textvae.objective.gather import gathered
 from textvae.objective.terms.term import Term, below_least, rate, without_rate
+from textvae.parts.gather import gathered
 from textvae.settings import Settings
 
 

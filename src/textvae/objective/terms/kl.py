@@ -6,8 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from textvae.model import Pass
-from textvae.objective.gather import gathered
 from textvae.objective.terms.term import Term, rate, without_rate
+from textvae.parts.gather import gathered
 from textvae.settings import Settings
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from textvae.metrics.discrepancy import to_prior, within_prior
 from textvae.model import Pass
-from textvae.objective.gather import gathered
 from textvae.objective.terms.term import Term
+from textvae.parts.gather import gathered
 from textvae.settings import Settings
 from textvae.settings.schedules import Constant, Schedule
 

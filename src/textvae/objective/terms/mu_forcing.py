@@ -8,8 +8,8 @@ from torch import Tensor
 
 from textvae.metrics.latent import less_noise
 from textvae.model import Pass
-from textvae.objective.gather import gathered
 from textvae.objective.terms.term import Term
+from textvae.parts.gather import gathered
 from textvae.parts.posteriors.vmf import mean_length
 from textvae.settings import BatchNormPosterior, Settings, VmfPosterior
 

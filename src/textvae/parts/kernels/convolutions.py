@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from textvae.objective.gather import gathered
+from textvae.parts.gather import gathered
 
 EPSILON, MOMENTUM = 1e-5, 0.1
 

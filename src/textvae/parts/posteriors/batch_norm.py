@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from textvae.objective.gather import gathered
+from textvae.parts.gather import gathered
 from textvae.parts.noise import Noise
 from textvae.parts.posteriors.gaussian import DiagonalGaussian, positive
 from textvae.settings.posteriors import Scale
