@@ -17,7 +17,7 @@ import torch
 from measuring import machine, timed, write_json
 from textvae.evaluation.syntax import read_pairs, syntactic_test
 from textvae.generate.trained import Trained
-from textvae.inference import evaluating, on
+from textvae.inference import evaluating
 from textvae.model import build
 from textvae.objective.presets import load_settings
 from textvae.run import Run
@@ -54,7 +54,7 @@ def main() -> None:
     def alone(text: str) -> Batch:
         (ids,) = tokenizer.encode([text])
         batch = Batch(torch.tensor([[*ids, EOS]]), torch.tensor([len(ids) + 1]), torch.tensor([0]))
-        return on(model.device, batch)
+        return batch.to(model.device)
 
     def single(number: int) -> None:
         with evaluating(model):

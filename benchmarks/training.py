@@ -23,7 +23,6 @@ from torch import nn
 
 from measuring import machine, timed, write_json
 from plain import PlainVAE, plain_step
-from textvae.inference import on
 from textvae.model import build
 from textvae.objective.objective import Objective
 from textvae.objective.presets import load_settings
@@ -82,7 +81,7 @@ def our_step(settings: Settings, corpus: Corpus, batches: Sequence[np.ndarray]) 
     def step(number: int) -> None:
         rows = batches[number]
         torch.manual_seed(mixed(train.seed, number, 0))
-        batch = on(fabric.device, collate(store, rows))
+        batch = collate(store, rows).to(fabric.device)
         noise = step_noise(train.seed, number, len(rows), slice(0, len(rows)), fabric.device)
         joint(fabric, model, objective, optimizer, batch, noise, number, train.clip_norm, train.clip_value)
 

@@ -30,7 +30,7 @@ from textvae.parts.posteriors import (
     joined,
     mapped,
 )
-from textvae.text.batches import Batch, TokenStore, collate, evaluation_batches, evaluation_places
+from textvae.text.batches import TokenStore, collate, evaluation_batches, evaluation_places
 from textvae.text.store import spaced
 
 # Padded tokens scored at once.
@@ -96,12 +96,6 @@ def evaluating(model: TextVAE) -> Iterator[None]:
         model.train(training)
 
 
-def on(device: torch.device, batch: Batch) -> Batch:
-    """The batch on a device."""
-    condition = None if batch.condition is None else batch.condition.to(device)
-    return Batch(batch.ids.to(device), batch.lengths.to(device), batch.index.to(device), condition)
-
-
 def score(
     model: TextVAE, store: TokenStore, seed: int = 0, samples: int = 1, rows: np.ndarray | None = None
 ) -> Scores:
@@ -119,7 +113,7 @@ def score(
     order, z, posteriors = list[np.ndarray](), list[Tensor](), list[Posterior]()
     with evaluating(model):
         for at in evaluation_places(store, max(1, TOKENS // samples), wanted):
-            batch = on(model.device, collate(store, wanted[at]))
+            batch = collate(store, wanted[at]).to(model.device)
             out = model(batch, sentence_noise(seed, batch.index, model.device), samples)
             reconstruction[at] = -out.log_px.double().sum(-1).mean(0).cpu()
             if out.posterior is None:
@@ -200,7 +194,7 @@ def restate(model: TextVAE, training: TokenStore) -> None:
     rows = spaced(len(training), STATISTICS)
     with evaluating(model):
         batches = evaluation_batches(training, TOKENS, rows)
-        model.posterior.restate(torch.cat([model.hidden(on(model.device, batch)) for batch in batches]))
+        model.posterior.restate(torch.cat([model.hidden(batch.to(model.device)) for batch in batches]))
 
 
 def validation(model: TextVAE, store: TokenStore, seed: int) -> dict[str, Any]:

@@ -37,3 +37,19 @@ def test_a_description_says_licence_labels_and_files():
 
 def test_an_unknown_corpus():
     assert refused(call("data", "describe", "ptbb"), "'ptbb'", "did you mean 'ptb'?")
+
+
+def test_files_are_compared_with_their_checksums(tmp_path, monkeypatch):
+    assert refused(call("data", "verify"), "no corpus is here")
+    monkeypatch.setenv("TEXTVAE_DATA", str(tmp_path))
+    (tmp_path / "ptb").mkdir()
+    for split in ("train", "valid", "test"):
+        (tmp_path / "ptb" / f"{split}.txt").write_text("altered\n")
+    found = call("data", "verify", "ptb", "grammar")
+    lines = found.stdout.splitlines()
+    assert found.exit_code == 2 and "1 of 2 corpora are not as registered: ptb" in found.stderr
+    assert "train.txt: SHA-256 is " in lines[0] and lines[1].split() == ["grammar", "verified"]
+    assert json.loads(call("data", "verify", "grammar", "--json").stdout) == {
+        "grammar": {"verified": True, "problem": None}
+    }
+    assert refused(call("data", "verify", "ptbb"), "did you mean 'ptb'?")

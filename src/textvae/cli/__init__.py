@@ -55,6 +55,7 @@ for command in (
     app.command(cls=Command)(command)
 data.command("list", cls=Command)(corpora.list_corpora)
 data.command("describe", cls=Command)(corpora.describe)
+data.command("verify", cls=Command)(corpora.verify)
 data.command("make", cls=Command)(corpora.make)
 app.add_typer(data, name="data")
 

@@ -54,6 +54,42 @@ def describe(
     result("\n".join(f"{key:<8} {value}" for key, value in [*lines, ("text", where[corpus["text"]])]))
 
 
+def verify(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME...", help="Corpora; all whose files are here if none is given.", show_default=False
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the files of corpora with their registered checksums.
+
+    A file that is missing or differs ends the command with exit code 2, after all others have been read.
+    """
+    from textvae.text.registry import CORPORA, MIRROR, find
+    from textvae.text.registry import verify as verified
+
+    here = [name for name, corpus in CORPORA.items() if _described(corpus)["text"] == "here"]
+    chosen = [find(name) for name in names] if names else [CORPORA[name] for name in here]
+    if not chosen:
+        raise RequestError(f"no corpus is here: set {MIRROR} to a folder that holds their files")
+    problems: dict[str, str | None] = {}
+    for corpus in chosen:
+        problems[corpus.name] = None
+        try:
+            verified(corpus.name)
+        except RequestError as error:
+            problems[corpus.name] = str(error)
+    if as_json:
+        document({name: {"verified": problem is None, "problem": problem} for name, problem in problems.items()})
+    else:
+        width = max(map(len, problems))
+        result("\n".join(f"{name:<{width}}  {plain(problem or 'verified')}" for name, problem in problems.items()))
+    if wrong := [name for name, problem in problems.items() if problem]:
+        raise RequestError(f"{len(wrong)} of {len(problems)} corpora are not as registered: {', '.join(wrong)}")
+
+
 def make(
     file: Annotated[Path, typer.Argument(metavar="FILE.tsv", help="The table to write.", show_default=False)],
     count: Annotated[int, typer.Option("-n", min=1, help="How many reviews.")] = 24_000,

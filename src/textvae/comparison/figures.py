@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textvae.comparison.members import Member, is_number
+from textvae.comparison.members import Member
 from textvae.comparison.rows import Row
 from textvae.comparison.tables import shown
 from textvae.report.figures import CURVE_POINTS, MARKERS, RUN_COLOURS, WARM_UP
+from textvae.run.records import is_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,7 +1,6 @@
 """The runs of a comparison, read and checked: each with its name, its evaluation and its log."""
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,11 +184,6 @@ def read_scores(path: Path, run: Run, split: str) -> dict[str, Any]:
     if said and not fingerprint.startswith(said[0]):
         raise _damaged(path, "its signature is of another split's sentences")
     return scores
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value from JSON is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def _damaged(path: Path, reason: str) -> RequestError:

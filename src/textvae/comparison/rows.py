@@ -8,11 +8,12 @@ from difflib import get_close_matches
 from os.path import commonprefix
 from typing import Any
 
-from textvae.comparison.members import Member, is_number, read_scores
+from textvae.comparison.members import Member, read_scores
 from textvae.comparison.methods import descriptions, flattened, is_vanilla
 from textvae.errors import RequestError
 from textvae.evaluation.evaluate import NUMBERS
 from textvae.run import Run
+from textvae.run.records import is_number
 from textvae.settings import Settings
 
 Value = float | int | str | None

@@ -5,12 +5,13 @@ import io
 import math
 from collections.abc import Callable, Sequence
 
-from textvae.comparison.members import Member, is_number
+from textvae.comparison.members import Member
 from textvae.comparison.rows import AVERAGED, DESCRIBED, ERRORS, MIXED, Row, Value
 from textvae.errors import RequestError
 from textvae.metrics.information import estimates
 from textvae.metrics.signature import SOFTMAX, parse
 from textvae.metrics.weights import caveat
+from textvae.run.records import is_number
 
 # Stands for a number that there is not, as on the command line.
 DASH = "–"

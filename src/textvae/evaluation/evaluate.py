@@ -17,7 +17,7 @@ from textvae.evaluation.latent import LATENT, MI_SENTENCES, components_of, laten
 from textvae.evaluation.latent import shuffle_gap as shuffle_gap
 from textvae.evaluation.nulls import reasons
 from textvae.files import write_json
-from textvae.inference import Densities, Scores, both_densities, evaluating, looked_at, on, score
+from textvae.inference import Densities, Scores, both_densities, evaluating, looked_at, score
 from textvae.metrics.information import information_bounds
 from textvae.metrics.likelihood import bits_per_character, importance_weighted_nll, perplexity, standard_error
 from textvae.metrics.signature import SOFTMAX, signature
@@ -233,7 +233,7 @@ def importance_weights(
     with evaluating(model):
         prior = model.prior
         for batch in evaluation_batches(store, max(1, tokens // samples), rows):
-            index, batch = batch.index, on(model.device, batch)
+            index, batch = batch.index, batch.to(model.device)
             noise = sentence_noise(seed, index, model.device)
             posterior = model.encode(batch, noise, samples)
             if posterior is None or prior is None:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 import textvae
-from textvae.inference import KEPT, Both, Scores, evaluating, on
+from textvae.inference import KEPT, Both, Scores, evaluating
 from textvae.metrics import latent
 from textvae.metrics.discrepancy import SquaredMmd, squared_mmd
 from textvae.metrics.information import MutualInformation, mutual_information
@@ -158,7 +158,7 @@ def shuffle_gap(
     found = torch.empty(len(kept), dtype=torch.float64)
     with evaluating(model):
         for at in evaluation_places(store, TOKENS, kept):
-            batch = on(model.device, collate(store, kept[at]))
+            batch = collate(store, kept[at]).to(model.device)
             log_px = model.log_px(batch, others[torch.from_numpy(at)].to(model.device)[None])
             found[at] = -log_px.double().sum(-1)[0].cpu()
     return found - scores.reconstruction[scores.kept]

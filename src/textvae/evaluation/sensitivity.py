@@ -13,7 +13,7 @@ from torch import Tensor
 from textvae.errors import RequestError
 from textvae.generate.paths import words_of
 from textvae.generate.trained import Trained
-from textvae.inference import evaluating, on
+from textvae.inference import evaluating
 from textvae.metrics.edits import edit_distance
 from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.priors import UniformSphere
@@ -143,7 +143,7 @@ def _gradients(
     with evaluating(model), still(parts, model.generative()), torch.enable_grad():
         for batch, part in _batches(ids):
             z = codes[part].to(model.device).requires_grad_()
-            log_px = model.log_px(on(model.device, batch), z[None]).double().sum(-1)[0]
+            log_px = model.log_px(batch.to(model.device), z[None]).double().sum(-1)[0]
             (gradient,) = torch.autograd.grad(log_px.sum(), z)
             gradients.append(gradient.cpu())
             values.append(log_px.detach().cpu())
@@ -157,7 +157,7 @@ def _log_px(trained: Trained, ids: list[list[int]], z: Float[Tensor, "n code lat
         for batch, part in _batches(ids, z.shape[1]):
             codes = z[part].transpose(0, 1).to(model.device)
             some = codes.split(max(1, _TOKENS // batch.ids.numel()))
-            log_px = [model.log_px(on(model.device, batch), few).double().sum(-1) for few in some]
+            log_px = [model.log_px(batch.to(model.device), few).double().sum(-1) for few in some]
             found.append(torch.cat(log_px).T.cpu())
     return torch.cat(found)
 

@@ -13,7 +13,7 @@ from textvae.errors import RequestError
 from textvae.files import file_digest
 from textvae.generate.decoding import Decoding, beams, generate
 from textvae.generate.reading import Reader, Seen, batches, codes_of, encoded_together, one_code
-from textvae.inference import evaluating, on
+from textvae.inference import evaluating
 from textvae.model import TextVAE
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import Posterior, joined, mapped
@@ -149,7 +149,7 @@ class Codec:
         found = torch.zeros(len(texts), dtype=torch.float64)
         with evaluating(self.model):
             for batch in batches([[*ids, EOS] for ids in self._reader.lines(texts)], SCORED):
-                log_px = self.model.log_px(on(self.model.device, batch), None)
+                log_px = self.model.log_px(batch.to(self.model.device), None)
                 found[batch.index] = -log_px.double().sum(-1)[0].cpu()
         return found.numpy()
 
@@ -243,7 +243,7 @@ class Codec:
         """The places of some texts, and their posteriors: batch by batch."""
         with evaluating(self.model):
             for batch in encoded_together(ids, self.model.device):
-                posterior = self.model.encode(on(self.model.device, batch))
+                posterior = self.model.encode(batch.to(self.model.device))
                 assert posterior is not None
                 yield batch.index, posterior
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from textvae.errors import RequestError
 from textvae.generate.codec import Codec
 from textvae.generate.reading import encoded_together
-from textvae.inference import evaluating, on
+from textvae.inference import evaluating
 from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.priors import StandardNormal
 
@@ -41,7 +41,7 @@ def posterior_draws(
         for batch in encoded_together(ids, device):
             places = batch.index + begin
             noises = (sentence_noise(mixed(seed, draw), places, device) for draw in range(samples))
-            codes[batch.index] = trained.model.draws(on(device, batch), noises).transpose(0, 1).cpu()
+            codes[batch.index] = trained.model.draws(batch.to(device), noises).transpose(0, 1).cpu()
     return codes.numpy()
 
 

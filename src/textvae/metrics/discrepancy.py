@@ -1,7 +1,7 @@
 """How far codes are from the standard normal prior, by a kernel: no density of theirs is needed, and no moments.
 
 The kernel is k(x, y) = exp(-|x - y|^2 / (2 s^2)) with s the bandwidth. Its expectations over y from N(0, I) are
-known, so the prior's part is exact and no codes are drawn from it. The same expressions serve `objective/terms/mmd.py`.
+known, so the prior's part is exact and no codes are drawn from it. The term `mmd` uses the same expressions.
 """
 
 import math

@@ -20,7 +20,6 @@ from textvae.report.page import (
     described,
     figure,
     heading,
-    is_number,
     key,
     percent,
     run_variable,
@@ -29,6 +28,7 @@ from textvae.report.page import (
 )
 from textvae.report.suite import has_suite, suite
 from textvae.report.table import table
+from textvae.run.records import is_number
 from textvae.text.store import spaced
 
 __all__ = ["RunReport", "document", "write_report"]

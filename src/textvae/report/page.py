@@ -1,12 +1,12 @@
 """What the report's page is made of: escaped text, numbers, panels, keys, and the style sheet."""
 
-import math
 import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 from textvae.report import figures
+from textvae.run.records import is_number
 
 MISSING = "–"
 # The markers of the training curves, drawn in a box of 32 by 14.
@@ -23,11 +23,6 @@ def text(value: object) -> str:
     """Text from anywhere as HTML: escaped, without control characters, half characters or turns of direction."""
     whole = re.sub(r"[\t\n\r]", " ", str(value).encode("utf-8", "replace").decode("utf-8"))
     return escape(re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "\ufffd", whole))
-
-
-def is_number(value: object) -> bool:
-    """Whether the value is a finite number; True and False are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def number(value: Any, digits: int | None = None) -> str | None:

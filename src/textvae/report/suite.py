@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from textvae.report.page import absent, is_number, number, text
+from textvae.report.page import absent, number, text
+from textvae.run.records import is_number
 
 # Parts of the document of `evaluate --all`, by name.
 PARTS = ("generated", "true_distance", "reconstruction_by_length", "probes")

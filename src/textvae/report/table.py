@@ -6,7 +6,8 @@ from typing import Any
 
 from textvae.metrics.information import estimates
 from textvae.metrics.weights import caveat
-from textvae.report.page import MISSING, digits_of, is_number, key, number, text
+from textvae.report.page import MISSING, digits_of, key, number, text
+from textvae.run.records import is_number
 
 Found = Mapping[str, Any]
 

@@ -19,6 +19,15 @@ Error = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+def is_number(value: object) -> bool:
+    """Return whether a value from JSON is a finite number; True and False are not.
+
+    >>> [is_number(value) for value in (0, -1.5, 10**400, float("nan"), True, "1", None)]
+    [True, True, True, False, False, False, False]
+    """
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+
+
 class Stored(BaseModel):
     """A table of a file: strict about the types of what it knows, tolerant of names that it does not."""
 

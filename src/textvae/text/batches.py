@@ -54,7 +54,10 @@ class Batch(NamedTuple):
     ids: Int[Tensor, "batch time"]
     lengths: Int[Tensor, "batch"]
     index: Int[Tensor, "batch"]  # type: ignore[assignment]  # hides tuple.index, which nobody needs
-    condition: Tensor | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device."""
+        return Batch(self.ids.to(device), self.lengths.to(device), self.index.to(device))
 
 
 def build(

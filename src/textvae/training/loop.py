@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 
 from textvae.errors import WorkError
 from textvae.files import appending, json_text, write_tensors, writing
-from textvae.inference import on, restate, validation
+from textvae.inference import restate, validation
 from textvae.model import TextVAE, build, redraw
 from textvae.objective.objective import Objective, criterion
 from textvae.parts.gather import summed
@@ -241,7 +241,7 @@ class Loop:
         edges = [len(rows) * r // world for r in (rank, rank + 1)]
         batch = self.prepared.get(position)
         if batch is None:
-            batch = on(self.fabric.device, collate(self.store, rows[slice(*edges)]))
+            batch = collate(self.store, rows[slice(*edges)]).to(self.fabric.device)
             if self.update.name == "aggressive":
                 self.prepared[position] = batch
         noise = step_noise(train.seed, number, len(rows), slice(*edges), self.fabric.device, *stream)

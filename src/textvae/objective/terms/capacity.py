@@ -1,6 +1,6 @@
-"""A rate held at a capacity that is given."""
+"""KL held at, or charged above, a given capacity."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from jaxtyping import Float
 from pydantic import NonNegativeFloat
@@ -12,7 +12,41 @@ from textvae.parts.gather import gathered
 from textvae.settings import Settings
 
 
-class Capacity(Term):
+class _Ramped(Term):
+    """Term on the KL with a capacity C_t that rises to `target`; settings as `Capacity` describes them."""
+
+    is_rate: ClassVar[bool] = True
+
+    target: NonNegativeFloat = 5.0
+    over: Literal["batch", "sentence"] = "batch"
+    ramp_epochs: NonNegativeFloat = 2.0
+    _per_epoch: int = 1
+
+    def nats(self, out: Pass) -> Float[Tensor, "*sentence"]:
+        """Return the mean KL of the global batch, or the KL of each sentence."""
+        nats = gathered(rate(out))
+        return nats.mean() if self.over == "batch" else nats
+
+    def capacity(self, step: int) -> float:
+        """Return C_t in nats."""
+        return ramp(self.target, step, self.ramp_epochs * self._per_epoch)
+
+    def planned(self, per_epoch: int) -> Self:
+        """Return the term with its ramp counted in steps."""
+        copy = self.model_copy()
+        copy._per_epoch = per_epoch
+        return copy
+
+    def settled(self, total: int, per_epoch: int) -> float:
+        """Return the first step after which neither weight nor capacity changes."""
+        return max(self.weight.settled(total, per_epoch), self.ramp_epochs * per_epoch)
+
+    def problems(self, settings: Settings) -> list[str]:
+        """Reject a posterior without a KL, and a target below the least KL that it can have."""
+        return without_rate(settings) or below_least(settings, self.target)
+
+
+class Capacity(_Ramped):
     """|KL - C_t|, nats per sentence: holds the KL at `target` nats from both sides; the weight is beta.
 
     KL is the mean over the global batch (`over = "batch"`, which made the paper's tables) or that of each sentence,
@@ -25,39 +59,16 @@ class Capacity(Term):
     Source: Prokhorov et al. 2019, eq. 2; Burgess et al. 2018.
     """
 
-    is_rate: ClassVar[bool] = True
-
-    target: NonNegativeFloat = 5.0
-    over: Literal["batch", "sentence"] = "batch"
-    ramp_epochs: NonNegativeFloat = 2.0
-    _per_epoch: int = 1
-
     def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
         """The distance of the global batch at a step."""
-        nats = gathered(rate(out))
-        capacity = ramp(self.target, step, self.ramp_epochs * self._per_epoch)
-        return ((nats.mean() if self.over == "batch" else nats) - capacity).abs().mean()
-
-    def planned(self, per_epoch: int) -> "Capacity":
-        """The term with its ramp counted in steps."""
-        copy = self.model_copy()
-        copy._per_epoch = per_epoch
-        return copy
-
-    def settled(self, total: int, per_epoch: int) -> float:
-        """The step from which on neither weight nor capacity changes."""
-        return max(self.weight.settled(total, per_epoch), self.ramp_epochs * per_epoch)
+        return (self.nats(out) - self.capacity(step)).abs().mean()
 
     def holds(self) -> tuple[Literal["kl", "reconstruction"], float]:
         """The KL at its target."""
         return "kl", self.target
 
-    def problems(self, settings: Settings) -> list[str]:
-        """Refuses a posterior without a KL, and a target below the least that it can have."""
-        return without_rate(settings) or below_least(settings, self.target)
 
-
-class CapacityMax(Term):
+class CapacityMax(_Ramped):
     """max(C_t, KL), nats per sentence: a KL below `target` costs no more than the target; the weight is beta.
 
     Settings as those of `capacity`. At full capacity it is `free-bits-total` with form `clamp`: nothing pulls the
@@ -68,32 +79,9 @@ class CapacityMax(Term):
     `capacity`.
     """
 
-    is_rate: ClassVar[bool] = True
-
-    target: NonNegativeFloat = 5.0
-    over: Literal["batch", "sentence"] = "batch"
-    ramp_epochs: NonNegativeFloat = 2.0
-    _per_epoch: int = 1
-
     def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
         """The greater of the global batch's KL and the capacity at a step."""
-        nats = gathered(rate(out))
-        capacity = ramp(self.target, step, self.ramp_epochs * self._per_epoch)
-        return (nats.mean() if self.over == "batch" else nats).clamp(min=capacity).mean()
-
-    def planned(self, per_epoch: int) -> "CapacityMax":
-        """The term with its ramp counted in steps."""
-        copy = self.model_copy()
-        copy._per_epoch = per_epoch
-        return copy
-
-    def settled(self, total: int, per_epoch: int) -> float:
-        """The step from which on neither weight nor capacity changes."""
-        return max(self.weight.settled(total, per_epoch), self.ramp_epochs * per_epoch)
-
-    def problems(self, settings: Settings) -> list[str]:
-        """Refuses a posterior without a KL, and a target below the least that it can have."""
-        return without_rate(settings) or below_least(settings, self.target)
+        return self.nats(out).clamp(min=self.capacity(step)).mean()
 
 
 def ramp(target: float, step: int, steps: float) -> float:
