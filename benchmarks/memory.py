@@ -22,8 +22,8 @@ SMALL = 20_000
 CHILD = """
 import resource, sys
 from pathlib import Path
-from textvae.objective import load_settings
-from textvae.training import train
+from textvae.objective.presets import load_settings
+from textvae.training.loop import train
 file, out = sys.argv[1:]
 train(load_settings(method="mu-forcing", data={"corpus": file}, train={"max_steps": 20}), Path(out))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

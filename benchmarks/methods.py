@@ -21,7 +21,8 @@ from textvae.objective.presets import load_settings, methods
 from textvae.run import Run
 from textvae.text.batches import collate, epoch_batches
 from textvae.text.corpus import open_corpus
-from textvae.training.launch import launched, precision_for
+from textvae.training.job import join
+from textvae.training.launch import precision_for
 from textvae.training.loop import Loop
 
 BATCH, STEPS, TURN = 32, 12, 2
@@ -42,7 +43,7 @@ def loop_of(method: str, folder: Path, size: tuple[int, int, int], assignments: 
     train = settings.train.model_copy(update={"precision": precision_for(settings, len(corpus.tokenizer))})
     settings = settings.model_copy(update={"train": train})
     run = Run.create(folder / method, settings, corpus.tokenizer, corpus.description())
-    return Loop(run, corpus, launched(settings))
+    return Loop(run, corpus, join(settings))
 
 
 def step_of(loop: Loop, batches: list[Any]) -> Callable[[int], None]:
@@ -64,7 +65,7 @@ def decoder_step(loop: Loop, batches: list[Any]) -> Callable[[int], None]:
         batch = collate(store, batches[number])
         z = torch.zeros(1, len(batch.ids), loop.settings.model.latent, requires_grad=True)
         model.zero_grad(set_to_none=True)
-        with loop.fabric.autocast():
+        with loop.job.autocast():
             log_px = model.log_px(batch, z)
         (-log_px.sum() / len(batch.ids)).backward()
 

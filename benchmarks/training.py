@@ -5,7 +5,7 @@
 Four contenders work through the same sentences of PTB, a few steps of each in turn, so that whatever else the
 machine does falls on all alike:
 
-- `ours`: `textvae.training.updates.joint` through Fabric, with the library's batches, noise and objective;
+- `ours`: `textvae.training.updates.joint` with the library's batches, noise and objective;
 - `plain`: `plain.py` on padded batches in random order;
 - `plain, like lengths`: `plain.py` on batches of the same sentences as `ours`;
 - `kernels`: nothing but the matrix products and LSTM kernels of our step, at the same shapes and precision.
@@ -30,7 +30,8 @@ from textvae.parts.noise import mixed, step_noise
 from textvae.settings import Settings
 from textvae.text.batches import TokenStore, collate, epoch_batches
 from textvae.text.corpus import Corpus, open_corpus
-from textvae.training.launch import launched, precision_for
+from textvae.training.job import join
+from textvae.training.launch import precision_for
 from textvae.training.updates import joint, optimizer_for
 
 BATCH, POOL, TURN = 32, 100, 5
@@ -72,7 +73,7 @@ def settings_for(size: Size, precision: str, cell: str = "lstm") -> Settings:
 def our_step(settings: Settings, corpus: Corpus, batches: Sequence[np.ndarray]) -> Step:
     """A step as `textvae.training.loop.Loop` takes it: everything between two log records."""
     store, train = corpus.split("train"), settings.train
-    fabric = launched(settings)
+    job = join(settings)
     torch.manual_seed(0)
     model = build(settings.model, len(corpus.tokenizer))
     optimizer = optimizer_for(model.parameters(), train.optimizer)
@@ -81,9 +82,9 @@ def our_step(settings: Settings, corpus: Corpus, batches: Sequence[np.ndarray]) 
     def step(number: int) -> None:
         rows = batches[number]
         torch.manual_seed(mixed(train.seed, number, 0))
-        batch = collate(store, rows).to(fabric.device)
-        noise = step_noise(train.seed, number, len(rows), slice(0, len(rows)), fabric.device)
-        joint(fabric, model, objective, optimizer, batch, noise, number, train.clip_norm, train.clip_value)
+        batch = collate(store, rows).to(job.device)
+        noise = step_noise(train.seed, number, len(rows), slice(0, len(rows)), job.device)
+        joint(job, model, objective, optimizer, batch, noise, number, train.clip_norm, train.clip_value)
 
     return step
 

@@ -161,7 +161,7 @@ def test_modules_and_functions_are_of_a_size_to_be_read(name):
 PROBE = """
 import importlib, json, os, random, sys, threading, warnings
 warnings.simplefilter("error")
-import numpy as np, torch, pydantic, lightning_fabric, tokenizers
+import numpy as np, torch, pydantic, tokenizers
 warnings.simplefilter("default")
 
 def state():

@@ -25,9 +25,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from textvae.errors import RequestError
-from textvae.objective import load_settings
+from textvae.objective.presets import load_settings
 from textvae.parts.gather import gathered, summed
-from textvae.training import resume, train
+from textvae.training.loop import resume, train
 
 torch.set_num_threads(1)
 place, rank = Path(sys.argv[1]), int(os.environ["RANK"])
@@ -227,7 +227,7 @@ def test_ctrl_c_at_the_launcher_saves(place, tmp_path):
     """A terminal sends the signal to the launcher and to its processes, and the launcher hands it on."""
     program = tmp_path / "long.py"
     program.write_text(
-        "import sys; from pathlib import Path; from textvae.objective import load_settings; "
+        "import sys; from pathlib import Path; from textvae.objective.presets import load_settings; "
         "from textvae.training.loop import train; settings, run, *sets = sys.argv[1:]; "
         "train(load_settings(Path(settings), None, sets), Path(run))"
     )

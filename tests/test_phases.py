@@ -212,9 +212,9 @@ class TestAggressive:
         seen = {}
         joint = train_module.joint
 
-        def watched(fabric, model, *rest, **more):
+        def watched(job, model, *rest, **more):
             before = {name: value.clone() for name, value in model.state_dict().items()}
-            found = joint(fabric, model, *rest, **more)
+            found = joint(job, model, *rest, **more)
             moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
             seen.setdefault(model.decoder.words.weight.requires_grad, []).append(moved)
             return found
@@ -348,9 +348,9 @@ class TestEqualLengths:
         seen = []
         joint = train_module.joint
 
-        def watched(fabric, model, objective, optimizer, batch, *rest):
+        def watched(job, model, objective, optimizer, batch, *rest):
             seen.append(batch.lengths.tolist())
-            return joint(fabric, model, objective, optimizer, batch, *rest)
+            return joint(job, model, objective, optimizer, batch, *rest)
 
         monkeypatch.setattr(train_module, "joint", watched)
         rise = {"kl": {"weight": {"schedule": "linear", "steps": 1, "unit": "epochs"}}}

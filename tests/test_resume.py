@@ -23,9 +23,9 @@ import json, os, signal, sys, threading, time
 import torch
 torch.set_num_threads(1)
 from textvae.errors import RequestError
-from textvae.objective import load_settings
+from textvae.objective.presets import load_settings
 from textvae.run import Run
-from textvae.training import resume, train
+from textvae.training.loop import resume, train
 
 def work(folder, settings, die):
     def now():

@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from textvae import settings as s
 from textvae.objective.objective import Objective
 from textvae.parts.noise import step_noise
 from textvae.text.batches import Batch
+from textvae.training.job import Job
 from textvae.training.updates import joint, optimizer_for
 
 # The loss is the inner product with this, so this is the gradient.
@@ -46,10 +46,18 @@ BATCH = Batch(torch.tensor([[4, 3]]), torch.tensor([2]), torch.tensor([0]))
 
 def stepped(settings, steps=1, **clipping):
     model = Point()
-    fabric = Fabric(accelerator="cpu", devices=1)
     optimizer = optimizer_for(model.parameters(), settings)
     for step in range(steps):
-        raw = joint(fabric, model, Slope(), optimizer, BATCH, step_noise(0, step, 1, slice(1)), step, **clipping)
+        raw = joint(
+            Job(torch.device("cpu")),
+            model,
+            Slope(),
+            optimizer,
+            BATCH,
+            step_noise(0, step, 1, slice(1)),
+            step,
+            **clipping,
+        )
     return model, raw
 
 

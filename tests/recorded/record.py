@@ -78,7 +78,8 @@ COMMANDS = {
 }
 COMPARED = ("vanilla", "mu-forcing", "semi-implicit", "aggressive")
 # What the clock and the machine decide.
-UNSTEADY = {"tokens_per_second", "relative_speed", "device", "threads", "torch", "seconds"}
+UNSTEADY = {"tokens_per_second", "relative_speed", "device", "threads", "cores", "seconds"}
+UNSTEADY |= {"textvae", "python", "torch", "lightning_fabric", "numpy", "system"}
 
 
 def table(path: Path) -> None:

@@ -17,7 +17,7 @@ from textvae.run.records import Evaluation, problem
 Progress = Callable[[str, int, int], None]
 
 # What a number depends on beside its data, of what `environment.json` knows.
-MACHINE = ("textvae", "python", "torch", "lightning_fabric", "numpy", "system", "device", "cores", "threads")
+MACHINE = ("textvae", "python", "torch", "numpy", "system", "device", "cores", "threads")
 
 
 @dataclass(frozen=True, eq=False)

@@ -231,7 +231,6 @@ def difference(path: Path, digest: object, value: object) -> str | None:
 
 def machine(device: str = "auto") -> dict[str, Any]:
     """The versions and the hardware that numbers were measured with, on the `device` that settings ask for."""
-    import lightning_fabric
     import numpy
 
     cuda = device != "cpu" and torch.cuda.is_available()
@@ -239,7 +238,6 @@ def machine(device: str = "auto") -> dict[str, Any]:
         "textvae": textvae.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "lightning_fabric": lightning_fabric.__version__,
         "numpy": numpy.__version__,
         "system": platform.platform(),
         "device": torch.cuda.get_device_name() if cuda else processor(),

@@ -1,6 +1,5 @@
-"""What surrounds the training loop: processes, device and precision, what is planned, and Ctrl-C."""
+"""What surrounds the training loop: precision, planned steps, checks before the first step, and Ctrl-C."""
 
-import logging
 import multiprocessing
 import os
 import signal
@@ -8,66 +7,17 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
-from typing import Any, Literal
+from contextlib import contextmanager
+from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 
 from textvae.errors import RequestError
 from textvae.objective.objective import Objective
 from textvae.objective.terms.mu_forcing import MuForcing
-from textvae.parts.kernels.products import exactly
-from textvae.run import training_alone
 from textvae.settings import Model, SemiImplicitPosterior, Settings
 from textvae.text.corpus import Corpus, epoch_data
 from textvae.training.memory import check_memory
-
-
-def launched(settings: Settings) -> Fabric:
-    """Fabric on the device that settings ask for; under `torchrun` one of its processes."""
-    wanted = settings.train.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise RequestError("train.device = 'cuda': no CUDA device is visible; use 'cpu' or 'auto'")
-    accelerator = "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
-    world, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    precision: Literal["bf16-mixed", "32-true"]
-    precision = "bf16-mixed" if settings.train.precision == "bf16" else "32-true"
-    with quiet("lightning_fabric"):  # it tells at length what settings say already
-        fabric = Fabric(
-            accelerator=accelerator,
-            devices=local,
-            num_nodes=max(1, world // local),
-            strategy="ddp" if world > 1 else "auto",
-            precision=precision,
-        )
-        fabric.launch()
-    return fabric
-
-
-@contextmanager
-def alone(fabric: Fabric, folder: Path, new: bool = False) -> Iterator[None]:
-    """Keep other jobs from training the run in a folder, of which nothing is read before it is this job's.
-
-    Raises:
-        RequestError: as `training_alone`, in the leading process.
-    """
-    with training_alone(folder, new) if fabric.is_global_zero else nullcontext():
-        fabric.barrier()
-        yield
-
-
-@contextmanager
-def quiet(name: str) -> Iterator[None]:
-    """What is less than a warning of a library's logger is not told."""
-    logger = logging.getLogger(name)
-    before = logger.level
-    logger.setLevel(max(before, logging.WARNING))
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def precision_for(settings: Settings, vocabulary: int) -> str:
@@ -95,18 +45,6 @@ def planned_steps(settings: Settings, per_epoch: int) -> int:
     """Number of steps of a run of so many an epoch unless it stops early: schedules count in these."""
     steps = settings.train.epochs * per_epoch
     return min(steps, settings.train.max_steps or steps)
-
-
-def used(fabric: Fabric) -> list[torch.device]:
-    """The devices beside the CPU whose random numbers training draws."""
-    return [fabric.device] if fabric.device.type == "cuda" else []
-
-
-@contextmanager
-def undisturbed(fabric: Fabric) -> Iterator[None]:
-    """What training does to torch's random state and precision is put back afterwards."""
-    with torch.random.fork_rng(used(fabric)), exactly():
-        yield
 
 
 def check_trainable(settings: Settings, corpus: Corpus, processes: int, device: torch.device) -> None:

@@ -10,7 +10,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 
 from textvae.errors import WorkError
 from textvae.files import appending, json_text, write_tensors, writing
@@ -33,15 +32,13 @@ from textvae.training.checkpoint import (
     read_checkpoint,
     restore_optimizer,
 )
+from textvae.training.job import Job, join
 from textvae.training.launch import (
-    alone,
     check_schedules,
     check_trainable,
     interruptible,
-    launched,
     planned_steps,
     precision_for,
-    undisturbed,
 )
 from textvae.training.updates import encoder_updates, joint, optimizer_for, refining
 
@@ -65,14 +62,14 @@ def train(settings: Settings, out: Path | str, progress: Progress | None = None)
     corpus = open_corpus(settings.data)
     precision = precision_for(settings, len(corpus.tokenizer))
     settings = settings.model_copy(update={"train": settings.train.model_copy(update={"precision": precision})})
-    fabric = launched(settings)
-    check_trainable(settings, corpus, fabric.world_size, fabric.device)
-    with alone(fabric, Path(out), new=True):
-        if fabric.is_global_zero:
+    job = join(settings)
+    check_trainable(settings, corpus, job.world_size, job.device)
+    with job.training(Path(out), new=True):
+        if job.leads:
             Run.create(Path(out), settings, corpus.tokenizer, corpus.description())
-        fabric.barrier()
+        job.barrier()
         run = Run.open(out)
-        Loop(run, corpus, fabric).run(progress)
+        Loop(run, corpus, job).run(progress)
     return run
 
 
@@ -85,26 +82,26 @@ def resume(folder: Path | str, progress: Progress | None = None) -> Run:
     """
     run = Run.open(folder)
     corpus = corpus_of(run)
-    fabric = launched(run.settings)
-    check_trainable(run.settings, corpus, fabric.world_size, fabric.device)
-    with alone(fabric, run.folder):
-        Loop(run, corpus, fabric).run(progress)
+    job = join(run.settings)
+    check_trainable(run.settings, corpus, job.world_size, job.device)
+    with job.training(run.folder):
+        Loop(run, corpus, job).run(progress)
     return run
 
 
 class Loop:
     """One run under way: the model, its optimizer and the state that a checkpoint holds."""
 
-    def __init__(self, run: Run, corpus: Corpus, fabric: Fabric) -> None:
+    def __init__(self, run: Run, corpus: Corpus, job: Job) -> None:
         settings = run.settings
-        self.run_folder, self.settings, self.fabric = run, settings, fabric
+        self.run_folder, self.settings, self.job = run, settings, job
         self.corpus, self.store = corpus, corpus.split("train")
-        with undisturbed(fabric):
+        with job.undisturbed():
             torch.manual_seed(settings.train.seed)
             self.model: TextVAE = build(
                 settings.model, len(corpus.tokenizer), settings.terms(), settings.data.positions
             )
-        fabric.to_device(self.model)  # now, because a checkpoint's optimizer slots are put where the weights are
+        self.model.to(job.device)  # now, because a checkpoint's optimizer slots are put where the weights are
         self.state, self.sums = State(), dict[str, Any]()
         self.batches_of, self.batches = -1, list[np.ndarray]()
         self.prepared: dict[int, Batch] = {}  # batches of the epoch that have been collated
@@ -122,7 +119,7 @@ class Loop:
         """Take the steps that are left; log, validate and save along the way."""
         state, train = self.state, self.settings.train
         validate_every = train.validate_every or self.steps_per_epoch
-        with self._log_file(), undisturbed(self.fabric), interruptible() as interrupted:
+        with self._log_file(), self.job.undisturbed(), interruptible() as interrupted:
             while not state.finished:
                 self._step()
                 record = None
@@ -161,7 +158,7 @@ class Loop:
                 state.multipliers.setdefault(name, term.multiplier(None, {}))
         self.update = phase.update or settings.train.update
         self.optimizer = optimizer_for(self.model.parameters(), phase.optimizer or settings.train.optimizer)
-        check_schedules(self.objective, settings.model, planned, self.steps_per_epoch, self.fabric.is_global_zero)
+        check_schedules(self.objective, settings.model, planned, self.steps_per_epoch, self.job.leads)
 
     def _phase_is_over(self) -> bool:
         """Whether the phase has taken its steps, or has converged if it is to end then."""
@@ -236,16 +233,16 @@ class Loop:
     ) -> dict[str, torch.Tensor]:
         """Update on one of the epoch's batches with the random numbers of this `number`; its loss and raw parts."""
         state, train, rows = self.state, self.settings.train, self.batches[position]
-        rank, world = self.fabric.global_rank, self.fabric.world_size
+        rank, world = self.job.rank, self.job.world_size
         torch.manual_seed(mixed(train.seed, number, *stream, rank))  # dropout and word dropout
         edges = [len(rows) * r // world for r in (rank, rank + 1)]
         batch = self.prepared.get(position)
         if batch is None:
-            batch = collate(self.store, rows[slice(*edges)]).to(self.fabric.device)
+            batch = collate(self.store, rows[slice(*edges)]).to(self.job.device)
             if self.update.name == "aggressive":
                 self.prepared[position] = batch
-        noise = step_noise(train.seed, number, len(rows), slice(*edges), self.fabric.device, *stream)
-        given = (self.fabric, self.model, self.objective, self.optimizer, batch, noise)
+        noise = step_noise(train.seed, number, len(rows), slice(*edges), self.job.device, *stream)
+        given = (self.job, self.model, self.objective, self.optimizer, batch, noise)
         step, clips = state.step - state.phase_start, (train.clip_norm, train.clip_value)
         if self.model.refinement is not None:
             return refining(*given, step, *clips, state.multipliers)
@@ -322,7 +319,7 @@ class Loop:
         value = criterion(record, self.objective)
         if not settled or state.best is None or value < state.best:
             state.best, state.best_step, state.worse, state.plateau = value, state.step, 0, 0
-            if self.fabric.is_global_zero:
+            if self.job.leads:
                 weights = self.model.state_dict()
                 self._check_tensors(weights)
                 write_tensors(self.run_folder.folder / "model.safetensors", weights)
@@ -352,7 +349,7 @@ class Loop:
         self.log: BinaryIO | None = None
         self.interval = self.saved = time.monotonic()
         self.tokens_at = self.state.tokens
-        if not self.fabric.is_global_zero:
+        if not self.job.leads:
             yield
             return
         self.log = appending(self.log_path)
@@ -367,7 +364,7 @@ class Loop:
     def _save(self) -> None:
         """Replace the checkpoint, the log on the disk before it; never with anything that is not finite."""
         self.saved = time.monotonic()
-        if not self.fabric.is_global_zero:
+        if not self.job.leads:
             return
         assert self.log is not None
         with writing(self.log_path):
@@ -422,8 +419,8 @@ class Loop:
 
     def _agreed(self, flag: bool) -> bool:
         """Whether to stop; with several processes decided together, at logging steps."""
-        if self.fabric.world_size == 1:
+        if self.job.world_size == 1:
             return flag
         if self.state.step % self.settings.train.log_every:
             return False
-        return bool(summed(torch.tensor([float(flag)], device=self.fabric.device)).item())
+        return bool(summed(torch.tensor([float(flag)], device=self.job.device)).item())

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from textvae import settings as s
@@ -15,6 +14,7 @@ from textvae.parts.noise import Noise
 from textvae.parts.posteriors import DiagonalGaussian
 from textvae.parts.refinement import gaussian_of, parameters_of, refined_path, still, through_refinement
 from textvae.text.batches import Batch
+from textvae.training.job import Job
 
 
 def optimizer_for(parameters: Iterable[nn.Parameter], settings: s.Adam | s.AdamW | s.Sgd) -> torch.optim.Optimizer:
@@ -35,7 +35,7 @@ def optimizer_for(parameters: Iterable[nn.Parameter], settings: s.Adam | s.AdamW
 
 
 def joint(
-    fabric: Fabric,
+    job: Job,
     model: nn.Module,
     objective: Objective,
     optimizer: torch.optim.Optimizer,
@@ -53,7 +53,7 @@ def joint(
     the learned factors of weights. Gives the loss and its raw parts in nats per sentence, and with `clip_norm` the
     gradient's norm before clipping.
     """
-    with fabric.autocast():
+    with job.autocast():
         out = model(batch, noise, *draws)
     loss, raw = objective(out, step, multipliers)
     optimizer.zero_grad(set_to_none=True)
@@ -63,7 +63,7 @@ def joint(
 
 
 def refining(
-    fabric: Fabric,
+    job: Job,
     model: TextVAE,
     objective: Objective,
     optimizer: torch.optim.Optimizer,
@@ -82,18 +82,18 @@ def refining(
     """
     settings = model.refinement
     assert settings is not None
-    with fabric.autocast():
+    with job.autocast():
         first = model.amortized(batch)
     assert isinstance(first, DiagonalGaussian)
     start = parameters_of(first)
     # The code of the loss comes first, so that without steps it is the one that the joint update draws.
     draw, inner = noise(1, first.mean.shape[1]), noise(1, first.mean.shape[1])
     nats = model.negative_bound(batch, inner, objective.kl_weight(step, multipliers))
-    with still((model.decoder, model.expansion), model.generative()), fabric.autocast():
+    with still((model.decoder, model.expansion), model.generative()), job.autocast():
         path, factors = refined_path(nats, start, settings)
     last = path[-1].requires_grad_()
     posterior = gaussian_of(last)
-    with fabric.autocast():
+    with job.autocast():
         out = model.scored(batch, posterior.rsample(lambda samples, size: draw), posterior)
     loss, raw = objective(out, step, multipliers)
     optimizer.zero_grad(set_to_none=True)
