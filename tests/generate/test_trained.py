@@ -11,7 +11,7 @@ from torch import nn
 import textvae
 from textvae.errors import RequestError
 from textvae.evaluation.evaluate import importance_weighted
-from textvae.generate import reading, trained
+from textvae.generate import codec, reading
 from textvae.generate.decoding import Decoding, generate, greedy
 from textvae.generate.sources import posterior_draws
 from textvae.generate.trained import Trained, load
@@ -186,7 +186,7 @@ def test_what_is_made_in_pieces_is_what_is_made_at_once(model, language_model, m
     codes = posterior_draws(model, TEXTS, 3, 5)
     pieces = [posterior_draws(model, TEXTS[:2], 3, 5), posterior_draws(model, TEXTS[2:], 3, 5, begin=2)]
     np.testing.assert_allclose(np.concatenate(pieces), codes, rtol=0, atol=1e-6)
-    monkeypatch.setattr(trained, "DRAWN", 2)
+    monkeypatch.setattr(codec, "DRAWN", 2)
     assert (model.draw(9, 3) == draws).all()
 
 
@@ -310,10 +310,10 @@ def test_a_language_model_samples_and_says_that_it_has_no_codes(language_model):
 
 
 @pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("tokens", [trained.SCORED, 1])
+@pytest.mark.parametrize("tokens", [codec.SCORED, 1])
 def test_nll_is_that_of_single_steps_end_mark_counted(tmp_path, monkeypatch, turned, tokens):
     """Each text alone, a step at a time: also one without words, and one longer than the model's own."""
-    monkeypatch.setattr(trained, "SCORED", tokens)
+    monkeypatch.setattr(codec, "SCORED", tokens)
     model = load(made(tmp_path / "lm", latent=0, right_to_left=turned))
     texts = [*TEXTS, "", " the  pizza\n", " ".join(["great"] * 9)]
     expected = []
