@@ -1,5 +1,5 @@
 """Put measured tables into the pages: those of remedies and the toy's into `docs/results.md`, a column of
-`docs/methods.md`.
+`docs/methods.md`; and make `docs/references.md` of `docs/references.bib`.
 
     python recipes/pages.py
 
@@ -91,8 +91,34 @@ def methods(page: str, tables: Mapping[str, str]) -> str:
     return re.sub(rf"(?m)^\| `({'|'.join(sorted(names))})`.*\|$", filled, page)
 
 
+def works(bibliography: str) -> list[dict[str, str]]:
+    r"""The entries of a BibTeX file that has one field a line; the key of each as `key`.
+
+    >>> works("@misc{a2016,\n  title = {{On A}},\n  year = {2016},\n}\n")
+    [{'key': 'a2016', 'title': 'On A', 'year': '2016'}]
+    """
+    found = []
+    for entry in re.findall(r"(?ms)^@\w+\{(.*?)^\}", bibliography):
+        key, _, fields = entry.partition(",")
+        pairs = re.findall(r"(?m)^  (\w+) = \{(.*)\},$", fields)
+        found.append({"key": key, **{name: value.removeprefix("{").removesuffix("}") for name, value in pairs}})
+    return found
+
+
+def references(bibliography: str) -> str:
+    """The page of all works cited, by first author."""
+    lines = ["# References", "Made from [references.bib](references.bib) by `recipes/pages.py`.", ""]
+    for work in sorted(works(bibliography), key=lambda work: (work["author"].lower(), work["year"])):
+        authors = [name.strip() for name in work["author"].split(" and ")]
+        names = ", ".join(" ".join(reversed(name.split(", "))) for name in authors)
+        where = next((work[name] for name in ("booktitle", "journal", "publisher") if name in work), "")
+        title = f"[{work['title']}]({work['url']})" if "url" in work else work["title"]
+        lines.append(f"- **{work['key']}** {names}. {title}. {where + ', ' if where else ''}{work['year']}.")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
-    """Fill both pages."""
+    """Fill the pages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
     from textvae.files import write_text
@@ -101,6 +127,8 @@ def main() -> None:
     for name, filled in (("results", results), ("methods", methods)):
         path = ROOT / "docs" / f"{name}.md"
         write_text(path, filled(path.read_text(encoding="utf-8"), tables))
+    bibliography = (ROOT / "docs" / "references.bib").read_text(encoding="utf-8")
+    write_text(ROOT / "docs" / "references.md", references(bibliography))
 
 
 if __name__ == "__main__":

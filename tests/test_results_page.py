@@ -1,6 +1,7 @@
 """What `docs/` says of the remedies is what their recipe measured, as `recipes/pages.py` puts it there."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,33 @@ def test_a_method_is_filled_from_reviews_or_else_from_the_embedded_corpus(pages,
         "| `vanilla` | D + KL | 9.00 / 0.02 / 0.05 / +0.6 % (`grammar`) |\n"
         "| `capacity` | b | 2.91 / 2.50 / 7.60 / -0.7 % † |\n| `hybrid` | c | kept |\n`vanilla` | x |\n"
     )
+
+
+def test_references_are_those_of_the_bibliography(pages):
+    bibliography = (ROOT / "docs" / "references.bib").read_text(encoding="utf-8")
+    assert (ROOT / "docs" / "references.md").read_text(encoding="utf-8") == pages.references(bibliography)
+    keys = [work["key"] for work in pages.works(bibliography)]
+    assert len(keys) == len(set(keys)) == bibliography.count("\n@") + 1
+    assert all({"author", "title", "year"} <= work.keys() for work in pages.works(bibliography))
+
+
+def test_every_work_that_is_cited_is_in_the_bibliography(pages):
+    """In docstrings, presets and pages: `Name 2016`, `Name and Other 2016`, `Name et al. 2016`."""
+    known = {
+        (author.partition(",")[0], int(work["year"]))
+        for work in pages.works((ROOT / "docs" / "references.bib").read_text(encoding="utf-8"))
+        for author in work["author"].split(" and ")
+    }
+    cited = re.compile(r"([A-Z][\w'-]+)(?:\s+(?:and|&)\s+[A-Z][\w'-]+|\s+et\s+al\.)?,?\s+((?:19|20)\d\d)\b")
+    files = [
+        *(ROOT / "src").rglob("*.py"),
+        *(ROOT / "src").rglob("*.toml"),
+        *(ROOT / "docs" / f"{name}.md" for name in ("methods", "metrics", "architectures", "errata")),
+    ]
+    missing = {
+        (name, int(year))
+        for file in files
+        for name, year in cited.findall(file.read_text(encoding="utf-8"))
+        if (name, int(year)) not in known
+    }
+    assert missing == set()

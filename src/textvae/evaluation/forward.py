@@ -185,7 +185,7 @@ def forward_cross_entropy(
     is no language model, a language model by a decoding without chance, which gives it one sentence, and where
     nothing is written or no word is common. Otherwise as `training.train`.
 
-    Source: Prokhorov et al. 2019, section 3.3.2 and Table 3; Cifka et al. 2018, "Eval all, trust a few, do wrong to
+    Source: Prokhorov et al. 2019, section 3.3.2 and Table 3; Cífka et al. 2018, "Eval all, trust a few, do wrong to
     none: comparing sentence generation models".
     """
     runs = [Run.open(folder) for folder in folders]

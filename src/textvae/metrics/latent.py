@@ -46,7 +46,7 @@ def active_units(
     exactly the threshold too.
     Raises RequestError without a sentence, or if the threshold is negative or not a number.
 
-    Source: Burda et al. 2015, "Importance weighted autoencoders", section 5.
+    Source: Burda et al. 2016, "Importance weighted autoencoders", section 5.
 
     >>> active_units(torch.tensor([[1.0, 5.0], [3.0, 5.0]]), threshold=0.01)
     1

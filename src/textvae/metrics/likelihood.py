@@ -35,7 +35,7 @@ def importance_weighted_nll(log_weights: Float[Tensor, "sample batch"]) -> Float
     below -log p(x) and falls as samples are added.
     Raises RequestError without a sample.
 
-    Source: Burda et al. 2015, "Importance weighted autoencoders", section 3.
+    Source: Burda et al. 2016, "Importance weighted autoencoders", section 3.
     """
     return -log_mean_exp(log_weights)
 
