@@ -192,7 +192,7 @@ def test_numbers_columns_and_times():
 
 
 def test_numbers_that_json_lacks_are_refused():
-    with pytest.raises(ValueError):
+    with pytest.raises(WorkError, match="^kl = nan: is not finite"):
         document({"kl": float("nan")})
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from textvae.cli.options import AsJson, Seed
+from textvae.cli.options import AsJson, IwSamples, IwSentences, Seed, sentences_of
 from textvae.cli.output import columns, document, note, plain, result
 from textvae.cli.progress import Bars
 from textvae.errors import RequestError, WorkError
@@ -17,10 +17,8 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Also write tables and figures there.", show_default=False)
     ] = None,
-    iw_samples: Annotated[int, typer.Option(min=1, help="Importance samples a sentence.")] = 500,
-    iw_sentences: Annotated[
-        str, typer.Option(metavar="NUMBER|all", help="Sentences, drawn by the seed, to estimate NLL on.")
-    ] = "500",
+    iw_samples: IwSamples = 500,
+    iw_sentences: IwSentences = "500",
     seed: Seed = 0,
     by_seed: Annotated[
         bool, typer.Option("--by-seed", help="Runs that only train.seed tells apart in one row.")
@@ -45,13 +43,11 @@ def compare(
     .md, curves.png and rate-distortion.png. --scores shows any number of the evaluations, those of evaluate --all
     too: kl_moment_matched, generated.greedy.scores.self-bleu-4, probes.sentiment.majority.
     """
-    if iw_sentences != "all" and not (iw_sentences.isascii() and iw_sentences.isdigit() and int(iw_sentences)):
-        raise RequestError(f"--iw-sentences {iw_sentences}: give a number, 1 or more, or `all`")
     if out is not None and out.exists() and not out.is_dir():
         raise RequestError(f"--out {out}: is a file; give a folder")
     if csv is not None and csv.is_dir():
         raise RequestError(f"--csv {csv}: is a folder; give a file")
-    subset = None if iw_sentences == "all" else int(iw_sentences)
+    subset = sentences_of(iw_sentences)
     names = [] if scores is None else _names(scores)
 
     from textvae.comparison import compare as compared

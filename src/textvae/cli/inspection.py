@@ -1,40 +1,50 @@
 """`textvae evaluate` and `textvae diagnose`."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from textvae.cli.options import AsJson, RunFolder, Seed
+from textvae.cli.options import AsJson, IwSamples, IwSentences, RunFolder, Seed, sentences_of
 from textvae.cli.output import document, plain, result
 from textvae.cli.progress import Bar
 from textvae.cli.tables import caveats, signatures, table
 from textvae.errors import RequestError
 
-# Options of `evaluate` that only `--all` has a use for, and the way of decoding that some of them belong to.
-OF_ALL = {"samples": None, "times": None, "decode": None, "top_k": "top-k", "top_p": "nucleus", "beam": "beam"}
+# What `evaluate --all` does without its options, and the way of decoding that some of them belong to.
+USUAL: dict[str, Any] = {
+    "samples": 1000,
+    "times": 3,
+    "decode": "greedy,sample",
+    "top_k": 5,
+    "top_p": 0.9,
+    "beam": 5,
+}
+WAYS = {"top_k": "top-k", "top_p": "nucleus", "beam": "beam"}
 
 
 def evaluate(
-    context: typer.Context,
     run: RunFolder,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
-    iw_samples: Annotated[int, typer.Option(min=1, help="Importance samples a sentence.")] = 500,
-    iw_sentences: Annotated[
-        str, typer.Option(metavar="NUMBER|all", help="Sentences, drawn by the seed, to estimate NLL on.")
-    ] = "500",
+    iw_samples: IwSamples = 500,
+    iw_sentences: IwSentences = "500",
     every: Annotated[
         bool, typer.Option("--all", help="Also samples, reconstructions, probes; writes RUN/report.html.")
     ] = False,
-    samples: Annotated[int, typer.Option(min=2, help="With --all: sentences written from the prior.")] = 1000,
+    samples: Annotated[
+        int | None, typer.Option(min=2, help="With --all: sentences written from the prior; 1000.")
+    ] = None,
     times: Annotated[
-        int, typer.Option(min=1, help="With --all: how often they are written, for mean ± deviation.")
-    ] = 3,
+        int | None, typer.Option(min=1, help="With --all: how often they are written, for mean ± deviation; 3.")
+    ] = None,
     decode: Annotated[
-        str, typer.Option(metavar="NAME,...", help="With --all: greedy, beam, sample, top-k, nucleus.")
-    ] = "greedy,sample",
-    top_k: Annotated[int, typer.Option(help="Of top-k decoding: how many words to draw from.")] = 5,
-    top_p: Annotated[float, typer.Option(help="Of nucleus decoding: the mass of words to draw from.")] = 0.9,
-    beam: Annotated[int, typer.Option(help="Of beam decoding: texts kept side by side.")] = 5,
+        str | None,
+        typer.Option(metavar="NAME,...", help="With --all: greedy, beam, sample, top-k, nucleus; greedy,sample."),
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Of top-k decoding: how many words to draw from; 5.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Of nucleus decoding: the mass of words to draw from; 0.9.")
+    ] = None,
+    beam: Annotated[int | None, typer.Option(help="Of beam decoding: texts kept side by side; 5.")] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -46,26 +56,24 @@ def evaluate(
     to the truth), by its reconstructions, and by what codes tell of labels; that goes to
     RUN/evaluation/SPLIT-all.json and RUN/report.html.
     """
-    if iw_sentences != "all" and not (iw_sentences.isascii() and iw_sentences.isdigit() and int(iw_sentences)):
-        raise RequestError(f"--iw-sentences {iw_sentences}: give a number, 1 or more, or `all`")
-    subset = None if iw_sentences == "all" else int(iw_sentences)
+    subset = sentences_of(iw_sentences)
 
     from textvae.evaluation.evaluate import evaluate as evaluated
 
-    for name, way in OF_ALL.items():
-        source = context.get_parameter_source(name)
-        if source is None or source.name == "DEFAULT":
-            continue
+    given = {"samples": samples, "times": times, "decode": decode, "top_k": top_k, "top_p": top_p, "beam": beam}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    writing = USUAL | chosen
+    for name in chosen:
         option = "--" + name.replace("_", "-")
         if not every:
             raise RequestError(f"{option}: says how text is written, which is done with --all; give --all too")
-        if way is not None and way not in map(str.strip, decode.split(",")):
-            raise RequestError(f"{option}: is for {way} decoding, and --decode is {decode}")
+        if name in WAYS and WAYS[name] not in map(str.strip, writing["decode"].split(",")):
+            raise RequestError(f"{option}: is for {WAYS[name]} decoding, and --decode is {writing['decode']}")
     if every:
         from textvae.cli.evaluations import print_all, ways
 
-        decodings = ways(decode, top_k, top_p, beam)
-        print_all(run, split, iw_samples, subset, samples, decodings, seed, as_json, times)
+        decodings = ways(writing["decode"], writing["top_k"], writing["top_p"], writing["beam"])
+        print_all(run, split, iw_samples, subset, writing["samples"], decodings, seed, as_json, writing["times"])
         return
     with Bar(f"evaluating {run}", "sentence") as bar:
         scores = evaluated(run, split, iw_samples, subset, seed, bar.update)

@@ -1,6 +1,6 @@
 """KL held at, or charged above, a given capacity."""
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from pydantic import NonNegativeFloat
@@ -31,7 +31,7 @@ class _Ramped(Term):
         """Return C_t in nats."""
         return ramp(self.target, step, self.ramp_epochs * self._per_epoch)
 
-    def planned(self, per_epoch: int) -> Self:
+    def planned(self, per_epoch: int) -> "_Ramped":
         """Return the term with its ramp counted in steps."""
         copy = self.model_copy()
         copy._per_epoch = per_epoch
