@@ -1,7 +1,7 @@
 """`textvae compare`: runs side by side."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +9,9 @@ from textvae.cli.options import AsJson, IwSamples, IwSentences, Seed, sentences_
 from textvae.cli.output import columns, document, note, plain, result
 from textvae.cli.progress import Bars
 from textvae.errors import RequestError, WorkError
+
+if TYPE_CHECKING:
+    from textvae.comparison import Comparison
 
 
 def compare(
@@ -74,15 +77,20 @@ def compare(
             written = found.write(out)
     except WorkError as error:  # what took minutes is printed all the same
         failure = error
-    if as_json:
-        document(found.document())
-    else:
-        table = [[plain(cell) for cell in row] for row in found.table()]
-        result("\n".join([columns(table), "", *map(plain, found.notes)]))
+    _show(found, as_json)
     if written:
         note(f"written: {', '.join(map(str, written))}")
     if failure is not None:
         raise failure
+
+
+def _show(found: "Comparison", as_json: bool) -> None:
+    """Print the table and its notes, or the document."""
+    if as_json:
+        document(found.document())
+        return
+    table = [[plain(cell) for cell in row] for row in found.table()]
+    result("\n".join([columns(table), "", *map(plain, found.notes)]))
 
 
 def _names(scores: str) -> list[str]:
