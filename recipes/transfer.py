@@ -207,6 +207,7 @@ def measure(task: tuple[str, list[str], dict[str, Any], dict[str, Any], Path]) -
     name, rows, plan, scale, folder = task
     import torch
 
+    from textvae.evaluation.transfer_curve import Judges, transfer_curve
     from textvae.files import write_text
     from textvae.generate.trained import load
     from textvae.generate.transfer import separation

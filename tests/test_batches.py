@@ -412,7 +412,7 @@ def test_batch_sizes_below_one_are_refused():
 
 def test_a_batch_by_hand(store):
     batch = collate(store, np.array([2, 0]))
-    assert isinstance(batch, Batch) and batch.condition is None
+    assert isinstance(batch, Batch)
     assert batch.ids.tolist() == [[4, EOS, 0, 0], [4, 5, 6, EOS]]
     assert batch.lengths.tolist() == [2, 4] and batch.index.tolist() == [2, 0]
     assert {batch.ids.dtype, batch.lengths.dtype, batch.index.dtype} == {torch.int64}

@@ -80,6 +80,8 @@ def join(settings: Settings) -> Job:
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
-    if world > 1 and not dist.is_initialized():
+    if world == 1:
+        return Job(device, bf16=settings.train.precision == "bf16")
+    if not dist.is_initialized():
         dist.init_process_group("nccl" if cuda else "gloo", rank=rank, world_size=world)
     return Job(device, rank, world, settings.train.precision == "bf16")
