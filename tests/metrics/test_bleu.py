@@ -288,3 +288,11 @@ def test_counting_needs_a_few_bytes_a_token():
         return found
 
     assert (peak(8_000) - peak(2_000)) / (8 * 6_000) < 8
+
+
+@pytest.mark.parametrize("smoothing", bleu.SMOOTHINGS)
+def test_scores_are_the_same_some_sentences_at_a_time(smoothing, monkeypatch):
+    found = bleu.self_matches([sentence.split() for sentence in grammar.splits()["test"][:50]])
+    whole = bleu.sentence_bleu(found, 4, smoothing)
+    monkeypatch.setattr(bleu, "ROWS", 7)
+    assert np.array_equal(bleu.sentence_bleu(found, 4, smoothing), whole)

@@ -17,6 +17,8 @@ from textvae.metrics.ngrams import Counts, Text, Tokens, counts, totals
 SMOOTHINGS = ("none", "method1")
 # What method1 counts where nothing matches.
 EPSILON = 0.1
+# Sentences whose scores are computed at once: what bounds the working memory.
+ROWS = 2**16
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,16 @@ def sentence_bleu(found: Matches, n: int, smoothing: str = "none") -> Float64[np
         raise RequestError(f"BLEU-{n}: n-grams were counted up to n = {found.matched.shape[1]}")
     if smoothing not in SMOOTHINGS:
         raise RequestError(f"smoothing = {smoothing!r}: must be one of {', '.join(SMOOTHINGS)}")
+    values = np.empty(len(found))
+    for start in range(0, len(found), ROWS):
+        rows = slice(start, start + ROWS)
+        some = Matches(found.matched[rows], found.length[rows], found.closest[rows])
+        values[rows] = _sentence_bleu(some, n, smoothing)
+    return values
+
+
+def _sentence_bleu(found: Matches, n: int, smoothing: str) -> Float64[np.ndarray, "sentence"]:
+    """Return `sentence_bleu` of some sentences."""
     logarithms = np.zeros(len(found))
     for order in range(1, n + 1):
         matched = found.matched[:, order - 1].astype(np.float64)
@@ -202,23 +214,23 @@ def _closest(
     length: Int64[np.ndarray, "sentence"], known: Int64[np.ndarray, "length"]
 ) -> Int64[np.ndarray, "sentence"]:
     """Of the ascending lengths `known` the one closest to each length, the shorter of two as close."""
-    above = np.searchsorted(known, length)
+    every = np.unique(length)
+    above = np.searchsorted(known, every)
     longer = known[np.minimum(above, len(known) - 1)]
     shorter = known[np.maximum(above - 1, 0)]
-    return np.where(np.abs(longer - length) < np.abs(length - shorter), longer, shorter)
+    of_each = np.where(np.abs(longer - every) < np.abs(every - shorter), longer, shorter)
+    return of_each[np.searchsorted(every, length)]
 
 
 def _closest_other(length: Int64[np.ndarray, "sentence"]) -> Int64[np.ndarray, "sentence"]:
     """To each length the closest of the others'."""
-    known, place, often = np.unique(length, return_inverse=True, return_counts=True)
+    known, often = np.unique(length, return_counts=True)
     if len(known) == 1:
         return length
     # Without itself, a length that only one sentence has leaves its two neighbours.
-    below, above = known[np.maximum(place - 1, 0)], known[np.minimum(place + 1, len(known) - 1)]
-    below = np.where(place == 0, above, below)
-    above = np.where(place == len(known) - 1, below, above)
-    other = np.where(np.abs(above - length) < np.abs(length - below), above, below)
-    return np.where(often[place] > 1, length, other)
+    below, above = np.append(known[1], known[:-1]), np.append(known[1:], known[-2])
+    other = np.where(np.abs(above - known) < np.abs(known - below), above, below)
+    return np.where(often > 1, known, other)[np.searchsorted(known, length)]
 
 
 def _require(name: str, sentences: Sequence[Tokens], least: int) -> None:
