@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from textvae.cli.options import AsJson, Seed
 from textvae.cli.output import document, plain, result
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:
     from textvae.text.registry import Corpus
-
-AsJson = Annotated[bool, typer.Option("--json", help="Machine output.")]
 
 
 def list_corpora(as_json: AsJson = False) -> None:
@@ -93,7 +92,7 @@ def verify(
 def make(
     file: Annotated[Path, typer.Argument(metavar="FILE.tsv", help="The table to write.", show_default=False)],
     count: Annotated[int, typer.Option("-n", min=1, help="How many reviews.")] = 24_000,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Another seed, other reviews.")] = 0,
+    seed: Seed = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE where it is there already.")] = False,
 ) -> None:
     """Write made-up product reviews with their attributes, a table to try things on.

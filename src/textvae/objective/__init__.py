@@ -1,1 +1,1 @@
-"""What is minimised: terms, schedules' use, presets, and which settings fit together."""
+"""The objective: its terms, method presets, and which settings fit together."""
