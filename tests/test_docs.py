@@ -1,0 +1,100 @@
+"""Links, anchors and lists of the documentation against what they refer to."""
+
+import json
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+import typer
+
+from textvae.cli import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+VERDICTS = (ROOT / "docs" / "results" / "README.md").read_text(encoding="utf-8")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+CLAIM = re.compile(r"^\| (?:<a id=\"\w+\"></a>|\[)([BSLPFX]\d+)\b", re.MULTILINE)
+
+
+def prose(page: str) -> str:
+    """Return the page without its blocks and spans of code."""
+    return re.sub(r"`[^`\n]*`", "", re.sub(r"(?ms)^```.*?^```$", "", page))
+
+
+def anchors(page: str) -> set[str]:
+    """Return the anchors of a page: its headings as GitHub names them, and explicit ones.
+
+    >>> sorted(anchors('# A *b*: `c-d`, e\\n<a id="f"></a>\\n## Twice\\n## Twice\\n'))
+    ['a-b-c-d-e', 'f', 'twice', 'twice-1']
+    """
+    found: set[str] = set(re.findall(r'<a id="([^"]+)"></a>', page))
+    for heading in re.findall(r"(?m)^#+ (.+)$", re.sub(r"(?ms)^```.*?^```$", "", page)):
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        name = re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-")
+        number = 1
+        while (unique := name if name not in found else f"{name}-{number}") in found:
+            number += 1
+        found.add(unique)
+    return found
+
+
+def broken_links(path: Path) -> list[str]:
+    """Return the relative links of a page that lead to no file, or to no anchor of a page."""
+    broken = []
+    for link in LINK.findall(prose(path.read_text(encoding="utf-8"))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        file, _, anchor = unquote(link).partition("#")
+        target = path.parent / file if file else path
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text(encoding="utf-8"))):
+            broken.append(link)
+    return broken
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_relative_link_resolves(path):
+    assert broken_links(path) == []
+
+
+def test_broken_links_are_found(tmp_path):
+    (tmp_path / "other.md").write_text("# Some `name`, twice\n")
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Page\n[a](other.md) [b](other.md#some-name-twice) [c](#page) [d](https://example.org/#x) `[e](code)`\n"
+        "```\n[f](code)\n# No heading\n```\n[g](gone.md) [h](other.md#some) ![i](figure.png) [j](#no-heading)\n"
+    )
+    assert broken_links(page) == ["gone.md", "other.md#some", "figure.png", "#no-heading"]
+
+
+def test_the_readme_lists_every_command():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"(?m)^\| `textvae ([\w-]+)", readme)
+    assert listed == list(typer.main.get_command(app).commands)
+
+
+def test_every_claim_with_a_verdict_is_in_the_glossary():
+    claims = CLAIM.findall(VERDICTS)
+    assert len(claims) > 25 and len(set(claims)) == len(claims)
+    assert set(claims) <= set(CLAIM.findall(GLOSSARY))
+    for claim in claims:
+        assert f"[{claim}](../glossary.md#{claim.lower()})" in VERDICTS
+
+
+def test_the_readme_shows_the_recorded_quickstart():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = json.loads((ROOT / "results" / "quickstart" / "comparison.json").read_text(encoding="utf-8"))["rows"]
+    assert [row["name"] for row in rows] == ["vanilla", "mu-forcing"]
+    shown = {
+        "reconstruction": "reconstruction",
+        "KL": "kl",
+        "NLL": "nll",
+        "MI of sentence and code": "mutual_information",
+        "active units": "active_units_0.01",
+        "shuffle gap": "shuffle_gap",
+    }
+    for words, score in shown.items():
+        (line,) = re.findall(rf"(?m)^{words}  (.*)$", readme)
+        values = [float(value) for value in re.findall(r"\d+(?:\.\d+)?", re.sub(r"± \S+", "", line))[:2]]
+        assert values == pytest.approx([row[score] for row in rows], abs=0.005), words
