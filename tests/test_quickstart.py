@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from textvae.errors import RequestError, WorkError
-from textvae.evaluation.reporting import farthest_apart
 from textvae.quickstart import _listen, quickstart, settings_of
+from textvae.report.run_report import farthest_apart
 
 
 class Worker:

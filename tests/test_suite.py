@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,11 +14,15 @@ from textvae.evaluation.evaluate import NUMBERS as EVALUATED
 from textvae.evaluation.evaluate import evaluate
 from textvae.evaluation.probing import own_labels, probes
 from textvae.evaluation.suite import DECODINGS, evaluate_all, reverse_kl
+from textvae.generate.codec import Codec
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import load
 from textvae.metrics.scoring import given, score
 from textvae.metrics.truth import true_distance
+from textvae.model import TextVAE
 from textvae.objective.presets import load_settings
+from textvae.report.run_report import evaluate_and_report
+from textvae.run import Run
 from textvae.text import corpus as data
 from textvae.text import grammar
 from textvae.text.grammar import Grammar
@@ -59,7 +64,7 @@ def language_model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def document(folder):
-    return evaluate_all(folder, **NUMBERS)
+    return evaluate_and_report(folder, **NUMBERS)
 
 
 def test_the_document_has_all_that_fits_and_is_written(folder, document):
@@ -139,8 +144,31 @@ def test_the_page_shows_every_part(folder, document):
     assert "MMD² to the prior" in page and "H − D ≤ I ≤ R" in page
 
 
+def test_everything_is_read_scored_and_decoded_once(folder, monkeypatch):
+    counts = Counter()
+
+    def counted(owner, name, size):
+        function = getattr(owner, name)
+
+        def call(*given, **options):
+            result = function(*given, **options)
+            counts[name] += size(given, result)
+            return result
+
+        monkeypatch.setattr(owner, name, call)
+
+    counted(Run, "model", lambda *_: 1)
+    counted(data, "build", lambda *_: 1)
+    counted(TextVAE, "forward", lambda given, _: len(given[1].index))
+    counted(Codec, "_texts", lambda _, texts: len(texts))
+    evaluate_and_report(folder, **NUMBERS, times=2)
+    assert (counts["model"], counts["build"], counts["forward"]) == (1, 1, 60 + 40)  # test, and valid to diagnose
+    # Reconstructions, two texts each greedily and by sampling, 40 more to tell how many differ, and a path.
+    assert counts["_texts"] == 60 + 4 * 60 + 40 + 7
+
+
 def test_a_language_model_has_samples_alone(language_model):
-    found = evaluate_all(language_model, **NUMBERS)
+    found = evaluate_and_report(language_model, **NUMBERS)
     for name in ("reconstruction_by_length", "probes", "information_bounds"):
         assert found[name] is None and found["reasons"][name] == "a language model has no code"
     assert found["generated"]["greedy"]["scores"] is None

@@ -10,12 +10,11 @@ import torch
 
 from textvae.errors import RequestError, WorkError
 from textvae.evaluation.evaluate import evaluate
-from textvae.evaluation.reporting import attributes_of, best_told, described
+from textvae.evaluation.opened import open_run
 from textvae.files import read_json
-from textvae.generate.trained import load
-from textvae.inference import score
 from textvae.objective.presets import load_settings
 from textvae.report import RunReport, write_report
+from textvae.report.run_report import attributes_of, clearest_attribute, run_report
 from textvae.run import Run
 from textvae.settings import Settings
 from textvae.text.corpus import open_corpus
@@ -69,12 +68,12 @@ def quickstart(out: Path, seed: int = 0, progress: Progress | None = None) -> li
         for worker in workers:
             worker.join()
     store = corpus.split("test")
-    models = [load(out / method) for method in METHODS]
-    scores = [score(trained.model, store, seed) for trained in models]
+    models = [open_run(out / method) for method in METHODS]
+    scores = [trained.scores("test", seed) for trained in models]
     attributes = attributes_of(models[0].run, store)
-    attribute = best_told(scores[-1], attributes)
+    attribute = clearest_attribute(scores[-1], attributes)
     reports = [
-        described(
+        run_report(
             trained,
             read_json(trained.run.folder / "evaluation" / "test.json"),
             found,

@@ -45,12 +45,12 @@ def print_all(
     times: int,
 ) -> None:
     """Evaluate everything that fits the run, and print it."""
-    from textvae.evaluation.suite import evaluate_all
+    from textvae.report.run_report import evaluate_and_report
 
     files = (run / "evaluation" / f"{split}-all.json", run / "report.html")
     times_before = {path: _written(path) for path in files}
     with Bars() as bars:
-        found = evaluate_all(
+        found = evaluate_and_report(
             run,
             split,
             iw_samples,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from textvae.comparison import figures, tables
-from textvae.comparison.members import Member, Progress, members, opened, same_folder
+from textvae.comparison.members import Member, Progress, members, open_runs, same_folder
 from textvae.comparison.methods import differences
 from textvae.comparison.rows import Row, check_names, rows_of
 from textvae.errors import RequestError
@@ -137,7 +137,7 @@ def compare(
     if baseline is not None and not any(same_folder(Path(baseline), folder) for folder in asked):
         asked.append(Path(baseline))
     numbers = {"iw_samples": iw_samples, "iw_sentences": iw_sentences, "seed": seed}
-    runs = opened(asked, split)
+    runs = open_runs(asked, split)
     check_names(runs, split, scores, again)  # before any is evaluated, which takes minutes
     found = members(asked, runs, split, numbers, again, progress)
     chosen = None if baseline is None else next(m for m in found if same_folder(m.run.folder, Path(baseline)))

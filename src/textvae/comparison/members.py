@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from textvae.errors import RequestError
 from textvae.evaluation.evaluate import evaluate
+from textvae.evaluation.opened import open_run
 from textvae.run import Run
 from textvae.run.records import Evaluation, problem
 
@@ -51,8 +52,8 @@ class Member:
         }
 
 
-def opened(folders: Sequence[Path], split: str) -> list[Run]:
-    """The runs in these folders, once they are found to be finished and of the same data.
+def open_runs(folders: Sequence[Path], split: str) -> list[Run]:
+    """Open finished runs of the same data.
 
     Raises:
         RequestError: when a folder is no finished run or comes twice, or the runs' data differ.
@@ -81,7 +82,7 @@ def members(
     again: bool,
     progress: Progress | None,
 ) -> list[Member]:
-    """The runs that were `opened`, those evaluated with these numbers that have not been yet.
+    """The runs of `open_runs`, those evaluated with these numbers that have not been yet.
 
     Raises:
         RequestError: when an evaluation is damaged.
@@ -92,7 +93,7 @@ def members(
         path = run.folder / "evaluation" / f"{split}.json"
         if again or not path.exists():
             told = _told(progress, f"evaluating {name}")
-            scores = json.loads(json.dumps(evaluate(run.folder, split, progress=told, **numbers)))
+            scores = json.loads(json.dumps(evaluate(open_run(run), split, progress=told, **numbers)))
         else:
             scores = read_scores(path, run, split)
         every = path.with_name(f"{split}-all.json")

@@ -12,17 +12,16 @@ from textvae.errors import RequestError
 from textvae.evaluation.evaluate import check_finite, finite
 from textvae.evaluation.latent import MI_SENTENCES, latent_scores
 from textvae.evaluation.nulls import first_reasons, reasons_of_code, too_few
-from textvae.generate.trained import Trained
-from textvae.inference import Scores, both_densities, score
+from textvae.evaluation.opened import Opened, open_run
+from textvae.inference import Scores, both_densities
 from textvae.metrics.likelihood import standard_error
 from textvae.metrics.text import distinct
 from textvae.objective.presets import load_settings
 from textvae.objective.terms.mu_forcing import MuForcing
 from textvae.parts.priors import StandardNormal
-from textvae.run import Run, corpus_of, model_of
+from textvae.run import Run
 from textvae.settings import BatchNormPosterior, Settings, VmfPosterior
 from textvae.text.batches import TokenStore
-from textvae.text.store import spaced
 
 # A posterior whose KL is below this on average, nats per sentence, says next to nothing.
 LITTLE_KL = 0.5
@@ -74,31 +73,29 @@ class Diagnosis:
         return asdict(self)
 
 
-def diagnose(folder: Path | str, split: str = "valid", seed: int = 0) -> Diagnosis:
+def diagnose(folder: Path | str | Opened, split: str = "valid", seed: int = 0) -> Diagnosis:
     """Diagnose a run on a split.
 
     Raises:
         RequestError: when the run or the split cannot be used, the split has one sentence, or the data has changed.
         WorkError: when the likelihood of a sentence is not finite.
     """
-    run = Run.open(folder)
-    corpus = corpus_of(run)
-    trained = Trained(run, model_of(run))
+    trained = open_run(folder)
     different = distinct(trained.sample(SAMPLES, seed=seed))
-    if not run.settings.model.latent:
-        return _language_model(run, split, different)
-    return _diagnosis(run, split, corpus.split(split), trained, different, seed)
+    if trained.model.prior is None:
+        return _language_model(trained.run, split, different)
+    return _diagnosis(trained, split, different, seed)
 
 
-def _diagnosis(run: Run, split: str, store: TokenStore, trained: Trained, different: int, seed: int) -> Diagnosis:
-    """The diagnosis of a model with a code."""
-    rows = spaced(len(store), SENTENCES)
+def _diagnosis(trained: Opened, split: str, different: int, seed: int) -> Diagnosis:
+    """Diagnose a model with a code."""
+    run, store, rows = trained.run, trained.corpus.split(split), trained.rows(split, SENTENCES)
     if len(rows) < 2:
         raise RequestError(
             f"--split {split}: has one sentence, and a diagnosis compares the codes of several; "
             "take another split, such as --split train"
         )
-    scores = score(trained.model, store, seed, rows=rows)
+    scores = trained.scores(split, seed, SENTENCES)
     check_finite(run, split, scores)
     found = latent_scores(trained.model, store, scores, seed, both_densities(scores, MI_SENTENCES), rows)
     names = ("mutual_information", "mutual_information_lower", "kl_moment_matched")

@@ -16,15 +16,16 @@ from textvae.errors import RequestError, WorkError
 from textvae.evaluation.latent import LATENT, MI_SENTENCES, components_of, latent_scores
 from textvae.evaluation.latent import shuffle_gap as shuffle_gap
 from textvae.evaluation.nulls import reasons
+from textvae.evaluation.opened import Opened, open_run
 from textvae.files import write_json
-from textvae.inference import Densities, Scores, both_densities, evaluating, looked_at, score
+from textvae.inference import Densities, Scores, both_densities, evaluating, looked_at
 from textvae.metrics.information import information_bounds
 from textvae.metrics.likelihood import bits_per_character, importance_weighted_nll, perplexity, standard_error
 from textvae.metrics.signature import SOFTMAX, signature
 from textvae.metrics.weights import LOW, SAMPLES, effective_samples, heavy, pareto_shape
 from textvae.model import TextVAE
 from textvae.parts.noise import sentence_noise
-from textvae.run import Run, corpus_of, keep, model_of
+from textvae.run import Run, keep
 from textvae.text import grammar
 from textvae.text.batches import TokenStore, evaluation_batches
 from textvae.text.tokenizers import UNK, Tokenizer
@@ -61,7 +62,7 @@ class Weighted(NamedTuple):
 
 
 def evaluate(
-    folder: Path | str,
+    folder: Path | str | Opened,
     split: str = "test",
     iw_samples: int = 500,
     iw_sentences: int | None = 500,
@@ -82,11 +83,9 @@ def evaluate(
     for name, value in (("iw_samples", iw_samples), ("iw_sentences", iw_sentences)):
         if value is not None and value < 1:
             raise RequestError(f"{name} = {value}: must be 1 or more")
-    run = Run.open(folder)
-    corpus = corpus_of(run)
-    store = corpus.split(split)
-    model = model_of(run)
-    scores = score(model, store, seed)
+    trained = open_run(folder)
+    run, model, corpus = trained.run, trained.model, trained.corpus
+    store, scores = corpus.split(split), trained.scores(split, seed)
     check_finite(run, split, scores)
     rows = subset(len(store), iw_sentences, seed)
     weighted = importance_weights(model, store, rows, iw_samples, seed, progress)

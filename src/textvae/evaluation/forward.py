@@ -17,7 +17,7 @@ from textvae.errors import RequestError
 from textvae.files import file_digest, read_json, write_json, write_text, writing
 from textvae.generate.codec import GREEDY
 from textvae.generate.decoding import Decoding
-from textvae.generate.trained import load
+from textvae.generate.trained import Trained
 from textvae.inference import score as likelihoods
 from textvae.metrics.scoring import Given, score
 from textvae.metrics.signature import SOFTMAX, signature
@@ -276,7 +276,7 @@ def _synthetic(run: Run, plan: Plan, seed: int, out: Path) -> _Files:
     made_from = [file_digest(run.folder / "model.safetensors"), asdict(plan.decoding), plan.n, held, seed]
     files = _Files(*(_place(out, name, made_from) for name in ("train", "valid")))
     if not all(file.exists() for file in files):
-        texts = load(run.folder).sample(plan.n + held, seed, plan.decoding)
+        texts = Trained(run, model_of(run)).sample(plan.n + held, seed, plan.decoding)
         written, more = texts[: plan.n], texts[plan.n :]
         if not any(written):
             raise RequestError(

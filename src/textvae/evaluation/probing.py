@@ -14,7 +14,7 @@ from textvae.generate.trained import Trained, load
 from textvae.metrics import probe as metric
 from textvae.metrics.signature import signature
 from textvae.metrics.splits import bag, groups_of, held_out
-from textvae.run import check_same_data, corpus_of
+from textvae.run import check_same_data
 from textvae.text import grammar, readers
 from textvae.text.corpus import open_corpus
 from textvae.text.readers import Sentence
@@ -119,15 +119,16 @@ def own_labels(trained: Trained, label: str | None, split: str = "test") -> Labe
             f"{trained.run.folder}: its text has no label; `textvae probe` takes one of its columns with "
             "--label NAME, and other labelled text with --file FILE"
         )
-    corpus_of(trained.run)
-    corpus = open_corpus(data.model_copy(update={"label": label}))
-    try:
-        check_same_data(trained.run, corpus)
-    except RequestError:
-        raise RequestError(
-            f"{place} {label}: the labelled text of {corpus.name} is not, word for word, what the run was trained "
-            "on; `textvae probe` takes other labelled text with --file FILE"
-        ) from None
+    corpus = trained.corpus
+    if label != data.label:
+        corpus = open_corpus(data.model_copy(update={"label": label}))
+        try:
+            check_same_data(trained.run, corpus)
+        except RequestError:
+            raise RequestError(
+                f"{place} {label}: the labelled text of {corpus.name} is not, word for word, what the run was "
+                "trained on; `textvae probe` takes other labelled text with --file FILE"
+            ) from None
     parts = [corpus.split("train"), corpus.split(split)]
     rows = [spaced(len(store), MOST_LEARNED) for store in parts]
     ids = [store.sentences(own) for store, own in zip(parts, rows, strict=True)]
@@ -252,7 +253,7 @@ def _attributes(trained: Trained, label: str | None, split: str) -> Labelled:
     names = list(language.values) if label is None else [label]
     if not set(names) <= set(language.values):
         raise RequestError(f"--label {label}: the grammar has {', '.join(language.values)}")
-    corpus = corpus_of(trained.run)
+    corpus = trained.corpus
     parts, left_out = [], 0
     for store in (corpus.split("train"), corpus.split(split)):
         ids = store.sentences()

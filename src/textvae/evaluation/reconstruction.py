@@ -11,7 +11,6 @@ from textvae.generate.codec import GREEDY
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import Trained, load
 from textvae.metrics.scoring import PLAIN, RECONSTRUCTION, How, Score, given, score_by_length
-from textvae.run import corpus_of
 from textvae.text.batches import TokenStore
 
 
@@ -56,6 +55,5 @@ def reconstruction_scores(
     Source: Prokhorov et al. 2019, Table 1.
     """
     trained = load(folder)
-    corpus = corpus_of(trained.run)
-    found = reconstructions(trained, corpus.split(split))
+    found = reconstructions(trained, trained.corpus.split(split))
     return score_by_length(given(found.texts, found.references, training, how), metrics)

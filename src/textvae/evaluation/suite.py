@@ -1,4 +1,4 @@
-"""Every evaluation that fits a run, in one document and one page: `textvae evaluate RUN --all`."""
+"""Every evaluation that fits a run, in one document: `textvae evaluate RUN --all`."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,27 +12,25 @@ import torch
 import textvae
 from textvae.errors import RequestError
 from textvae.evaluation.evaluate import evaluate, importance_weighted, subset
+from textvae.evaluation.opened import Opened, open_run
 from textvae.evaluation.probing import own_labels, probes
 from textvae.evaluation.reconstruction import reconstructions
-from textvae.evaluation.reporting import attributes_of, best_told, described
 from textvae.files import write_json
 from textvae.generate.decoding import Decoding
-from textvae.generate.trained import Trained, load
-from textvae.inference import score as scores_of
+from textvae.generate.trained import Trained
 from textvae.metrics.likelihood import standard_error
 from textvae.metrics.scoring import Given, How, Score, available, given, over_draws, score, score_by_length
 from textvae.metrics.signature import SOFTMAX, signature
 from textvae.metrics.truth import TrueDistance, true_distance
-from textvae.report import RunReport, write_report
 from textvae.run import keep
 from textvae.text import grammar
 from textvae.text.batches import TokenStore
-from textvae.text.corpus import Corpus, open_corpus
+from textvae.text.corpus import Corpus
 from textvae.text.tokenizers import EOS
 
 DECODINGS: Mapping[str, Decoding] = {"greedy": Decoding(), "sample": Decoding("sample")}
-# Sentences that are reconstructed, and that the page has codes of: drawn by the seed where there are more.
-RECONSTRUCTED, SHOWN = 5_000, 5_000
+# Sentences that are reconstructed: drawn by the seed where there are more.
+RECONSTRUCTED = 5_000
 LANGUAGE_MODEL = "a language model has no code"
 ONE_SENTENCE = f"{LANGUAGE_MODEL}: it writes one sentence, again and again"
 WINDOWS = "a model of pieces of running text knows no sentences"
@@ -44,7 +42,7 @@ Part = dict[str, Any] | str
 
 
 def evaluate_all(
-    folder: Path | str,
+    folder: Path | str | Opened,
     split: str = "test",
     iw_samples: int = 500,
     iw_sentences: int | None = 500,
@@ -62,7 +60,7 @@ def evaluate_all(
     `times` times, of the seeds `seed`, `seed` + 1, ...: mean and standard deviation. `true_distance`: of the first
     of these to the corpus `grammar`. `probes`: what codes tell of the text's labels,
     fewer labels than all drawn `draws` times. What does not fit the model or the text is None, and `reasons` says
-    why. Written to `evaluation/SPLIT-all.json`, its page to `report.html`; `evaluate` writes `SPLIT.json`.
+    why. Written to `evaluation/SPLIT-all.json`; `evaluate` writes `SPLIT.json`.
 
     Raises:
         RequestError: as `evaluate`, for fewer than 2 samples, and for less than once.
@@ -71,11 +69,11 @@ def evaluate_all(
         if value < least:
             raise RequestError(f"{name} = {value}: must be {least} or more")
     told = progress or (lambda part, done, total: None)
+    trained = open_run(folder)
+    corpus = trained.corpus
     document = evaluate(
-        folder, split, iw_samples, iw_sentences, seed, lambda done, total: told("likelihood", done, total)
+        trained, split, iw_samples, iw_sentences, seed, lambda done, total: told("likelihood", done, total)
     )
-    trained = load(folder)
-    corpus = open_corpus(trained.run.settings.data)
     texts = generated(trained, samples, decodings, range(seed, seed + times), told)
     first = {name: None if written is None else written[0] for name, written in texts.items()}
     numbers = (iw_samples, iw_sentences, seed)
@@ -92,10 +90,8 @@ def evaluate_all(
     for name in document["true_distance"] or ():
         if document["true_distance"][name] is None:
             document["reasons"][f"true_distance.{name}"] = ONE_SENTENCE
-    run = trained.run.folder
-    keep(run / "evaluation" / f"{split}-all.json", lambda path: write_json(path, document))
-    report = page(trained, corpus, split, document, seed)
-    keep(run / "report.html", lambda path: write_report(path, f"{run.name}: all evaluations", [report]))
+    path = trained.run.folder / "evaluation" / f"{split}-all.json"
+    keep(path, lambda path: write_json(path, document))
     return document
 
 
@@ -257,22 +253,6 @@ def _probes(trained: Trained, split: str, draws: int, seed: int, told: Progress)
         return probes(trained, labelled, None, draws, seed, lambda done, total: told("probing", done, total))
     except RequestError as error:
         return str(error)
-
-
-def page(trained: Trained, corpus: Corpus, split: str, document: dict[str, Any], seed: int) -> RunReport:
-    """What the report shows: the document, and the codes of some sentences by their label."""
-    store = corpus.split(split)
-    rows = np.arange(min(len(store), SHOWN))
-    scores = scores_of(trained.model, store, seed, rows=rows)
-    labels, name = None, None
-    if corpus.name == "grammar" and trained.window is None:
-        attributes = attributes_of(trained.run, store, rows)
-        name = best_told(scores, attributes)
-        labels = attributes[name]
-    elif store.labels is not None:
-        labels = [store.label_names[number] for number in store.labels[rows].tolist()]
-        name = trained.run.settings.data.label
-    return described(trained, document, scores, labels, name, seed)
 
 
 def _documents(scores: Mapping[str, Score]) -> dict[str, Any]:

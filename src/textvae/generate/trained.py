@@ -1,6 +1,7 @@
 """A trained model as people use it: a codec that can also reconstruct, impute and transfer."""
 
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from textvae.generate.decoding import Decoding
 from textvae.generate.imputation import impute
 from textvae.generate.sources import posterior_draws
 from textvae.generate.transfer import direction, moved
-from textvae.run import Run, model_of
+from textvae.run import Run, corpus_of, model_of
+from textvae.text.corpus import Corpus
 from textvae.text.readers import require_texts
 
 
@@ -29,6 +31,15 @@ def load(folder: Path | str) -> "Trained":
 
 class Trained(Codec):
     """A run's model with its tokenizer, and everything that can be done to a text through its code."""
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The text that the run was trained on, opened once.
+
+        Raises:
+            RequestError: if it is not there, or has changed since.
+        """
+        return corpus_of(self.run)
 
     def reconstruct(
         self,

@@ -1,0 +1,72 @@
+"""A run opened once: what every evaluation of it reads."""
+
+from pathlib import Path
+
+import numpy as np
+
+from textvae.generate.codec import GREEDY
+from textvae.generate.decoding import Decoding
+from textvae.generate.trained import Trained
+from textvae.inference import Scores, score
+from textvae.model import TextVAE
+from textvae.run import Run, model_of
+from textvae.text.store import spaced
+
+
+class Opened(Trained):
+    """A trained model that keeps the scores of its splits and the sentences that it has sampled.
+
+    Evaluations of one run share an object of this class, so that nothing is read, scored or decoded twice.
+    """
+
+    def __init__(self, run: Run, model: TextVAE) -> None:
+        super().__init__(run, model)
+        self._scores: dict[tuple[str, int, int | None], Scores] = {}
+        self._samples: dict[tuple[int, Decoding], list[str]] = {}
+
+    def rows(self, split: str, most: int | None = None) -> np.ndarray:
+        """Return the numbers of a split's sentences: all, or `most` evenly spaced ones.
+
+        Raises:
+            RequestError: if the corpus has no such split, or has changed.
+        """
+        sentences = len(self.corpus.split(split))
+        return np.arange(sentences) if most is None else spaced(sentences, most)
+
+    def scores(self, split: str, seed: int, most: int | None = None) -> Scores:
+        """Score the sentences of `rows` once, as `inference.score` does.
+
+        Raises:
+            RequestError: as `rows`.
+        """
+        rows, store = self.rows(split, most), self.corpus.split(split)
+        key = (split, seed, None if len(rows) == len(store) else len(rows))
+        if key not in self._scores:
+            self._scores[key] = score(self.model, store, seed, rows=rows)
+        return self._scores[key]
+
+    def sample(self, n: int, seed: int = 0, decoding: Decoding = GREEDY, begin: int = 0) -> list[str]:
+        """Generate `n` sentences as `Trained.sample` does; decode only those that were not asked for before.
+
+        Raises:
+            RequestError: as `Trained.sample`.
+        """
+        if begin:
+            return super().sample(n, seed, decoding, begin)
+        kept = self._samples.setdefault((seed, decoding), [])
+        if not 0 <= n <= len(kept):
+            kept += super().sample(n if n < 0 else n - len(kept), seed, decoding, len(kept))
+        return kept[:n]
+
+
+def open_run(run: Path | str | Run | Opened) -> Opened:
+    """Open a run folder for evaluation; a run that is open stays as it is.
+
+    Raises:
+        RequestError: if the folder is missing, unfinished or damaged.
+    """
+    if isinstance(run, Opened):
+        return run
+    if not isinstance(run, Run):
+        run = Run.open(run)
+    return Opened(run, model_of(run))

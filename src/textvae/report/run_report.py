@@ -1,0 +1,134 @@
+"""The report of one run: what its page shows, collected from its log, scores, codes and samples."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from textvae.errors import RequestError
+from textvae.evaluation.diagnose import SAMPLES, diagnose
+from textvae.evaluation.opened import Opened, open_run
+from textvae.evaluation.suite import DECODINGS, evaluate_all
+from textvae.generate.codec import GREEDY
+from textvae.generate.decoding import Decoding
+from textvae.inference import Scores
+from textvae.metrics.text import distinct
+from textvae.report import RunReport, write_report
+from textvae.run import Run, keep
+from textvae.text import grammar
+from textvae.text.batches import TokenStore
+
+# Values that the map of the latent space can tell apart by colour.
+COLOURS = 6
+
+
+def evaluate_and_report(
+    folder: Path | str | Opened,
+    split: str = "test",
+    iw_samples: int = 500,
+    iw_sentences: int | None = 500,
+    samples: int = 1_000,
+    decodings: Mapping[str, Decoding] = DECODINGS,
+    draws: int = 5,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+    times: int = 3,
+) -> dict[str, Any]:
+    """Run every evaluation of `evaluate_all`, and write its page to `report.html` in the run's folder.
+
+    Raises:
+        RequestError: as `evaluate_all`.
+    """
+    trained = open_run(folder)
+    document = evaluate_all(
+        trained, split, iw_samples, iw_sentences, samples, decodings, draws, seed, progress, times
+    )
+    report = page(trained, split, document, seed)
+    path = trained.run.folder / "report.html"
+    keep(path, lambda path: write_report(path, f"{report.name}: all evaluations", [report]))
+    return document
+
+
+def page(trained: Opened, split: str, document: dict[str, Any], seed: int) -> RunReport:
+    """Collect the report of a run: its document, and the codes of a split's sentences by their label."""
+    store, scores = trained.corpus.split(split), trained.scores(split, seed)
+    rows = scores.kept.numpy()
+    labels, name = None, None
+    if trained.corpus.name == "grammar" and trained.window is None:
+        attributes = attributes_of(trained.run, store, rows)
+        name = clearest_attribute(scores, attributes)
+        labels = attributes[name]
+    elif store.labels is not None:
+        labels = [store.label_names[number] for number in store.labels[rows].tolist()]
+        name = trained.run.settings.data.label
+    return run_report(trained, document, scores, labels, name, seed)
+
+
+def run_report(
+    trained: Opened,
+    evaluation: dict[str, Any],
+    scores: Scores,
+    labels: list[str] | None,
+    label_name: str | None,
+    seed: int,
+) -> RunReport:
+    """Collect all that the report shows of a run; `labels` are those of the sentences whose codes are kept."""
+    run, coded = trained.run, scores.posterior is not None
+    return RunReport(
+        name=run.folder.name,
+        log=run.log(),
+        evaluation={
+            **evaluation,
+            "distinct_samples": distinct(trained.sample(SAMPLES, seed=seed)),
+            "prior_samples": SAMPLES,
+            "hardware": f"{run.environment.get('device')}, {run.environment.get('cores')} cores",
+        },
+        means=means_of(scores),
+        codes=None if scores.z is None else scores.z.numpy(),
+        labels=labels,
+        label_name=label_name,
+        # Greedily a language model has one sentence.
+        samples=trained.sample(5, seed=seed, decoding=GREEDY if coded else Decoding("sample")),
+        interpolation=trained.interpolate_prior(seed=seed, steps=7) if coded else [],
+        verdict=_verdict(trained, seed),
+    )
+
+
+def _verdict(trained: Opened, seed: int) -> str:
+    """Return the sentences of a diagnosis, or why there is none."""
+    try:
+        return " ".join(diagnose(trained, seed=seed).sentences)
+    except RequestError as error:
+        return f"No diagnosis: {error}"
+
+
+def attributes_of(run: Run, store: TokenStore, rows: np.ndarray | None = None) -> dict[str, list[str]]:
+    """Return the true attributes of the grammar's sentences (all, or `rows`) that have few enough values."""
+    language = grammar.reviews()
+    known = [language.attributes(text) or {} for text in run.tokenizer.decode_batch(store.sentences(rows))]
+    few = [name for name, values in language.values.items() if len(values) <= COLOURS]
+    return {name: [attributes.get(name, "?") for attributes in known] for name in few}
+
+
+def clearest_attribute(scores: Scores, attributes: dict[str, list[str]]) -> str:
+    """Return the attribute whose values lie farthest apart; the first one if there are no codes."""
+    means = means_of(scores)
+    return next(iter(attributes)) if means is None else farthest_apart(means, attributes)
+
+
+def farthest_apart(means: Float[np.ndarray, "n latent"], attributes: dict[str, list[str]]) -> str:
+    """Return the attribute that explains most of the variance of the means."""
+
+    def between(labels: list[str]) -> float:
+        groups, centre = np.array(labels), means.mean(0)
+        distances = {value: ((means[groups == value].mean(0) - centre) ** 2).sum() for value in set(labels)}
+        return sum((groups == value).mean() * distance for value, distance in distances.items())
+
+    return max(attributes, key=lambda name: between(attributes[name]))
+
+
+def means_of(scores: Scores) -> Float[np.ndarray, "n latent"] | None:
+    """Return the posterior means of the kept sentences; None for a language model."""
+    return None if scores.posterior is None else scores.posterior.mean.numpy()
