@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from textvae.run import Run
     from textvae.settings import Settings
 
-# What each preset says of itself in its first line, in the order of docs/methods.md.
+# The order of methods in docs/methods.md.
 ORDER = (
     "language-model vanilla beta kl-annealing kl-annealing-converged cyclical free-bits free-bits-total capacity "
     "capacity-max lagrangian mmd point mu-forcing mu-forcing-annealing bow bow-annealing word-dropout inputless "
@@ -28,15 +28,15 @@ ORDER = (
 
 
 def methods_help() -> str:
-    """Every method with what it is, for the end of `textvae train --help`."""
-    presets = {file.stem: file for file in (Path(__file__).parents[1] / "methods").glob("*.toml")}
+    """Return every method with its description, for the end of `textvae train --help`."""
+    presets = {file.stem: file for file in (Path(__file__).parents[1] / "objective" / "methods").glob("*.toml")}
     names = [name for name in ORDER if name in presets] + sorted(set(presets) - set(ORDER))
     lines = [f"  {name:<26}{_first_sentence(presets[name])}" for name in names]
     return "\n".join(["\b", "Methods (docs/methods.md has equations, sources and when to use each):", *lines])
 
 
 def _first_sentence(preset: Path) -> str:
-    """The first sentence of the comment that a preset begins with."""
+    """Return the first sentence of the comment at the beginning of a preset."""
     comment = [line[1:].strip() for line in preset.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     return " ".join(comment).split(". ")[0].rstrip(".")
 
