@@ -161,7 +161,7 @@ def together_again(parts: list[Counts]) -> Counts:
 
 @given(texts, st.integers(1, 40))
 def test_counts_are_those_of_counters_in_any_number_of_parts(sentences, piece):
-    for n, parts in enumerate(counts(sentences, 5, piece), 1):
+    for n, parts in enumerate(counts(sentences, order=5, piece=piece), 1):
         found = together_again(list(parts))
         expected = [Counter(zip(*(sentence[i:] for i in range(n)), strict=False)) for sentence in sentences]
         assert found.different == len(set().union(*expected))
@@ -214,7 +214,7 @@ def test_corpus_bleu_takes_tokens_as_they_are():
         (lambda: matches([["a"]], []), "references: 0 given; at least 1 needed"),
         (
             lambda: matches([["a"]], ["ab"]),
-            "sentences[1]: one string given ('ab'); each sentence is a list of tokens",
+            "references[0]: one string given ('ab'); each sentence is a list of tokens",
         ),
         (lambda: sampled_self_matches([["a"], ["b"]], 0, 0), "at_most = 0: must be 1 or more"),
         (lambda: bleu.sampled_matches([["a"]], [["b"]], 0, 0), "at_most = 0: must be 1 or more"),
@@ -267,7 +267,7 @@ def test_self_bleu_is_the_same_counted_in_small_parts(monkeypatch):
     drawn = np.random.default_rng(0).zipf(1.5, (200, 9)) % 50
     text = tokenized([" ".join(map(str, row)) for row in drawn])
     whole = self_matches(text), matches(text[:50], text[50:]), paired_matches(text[:100], text[100:])
-    monkeypatch.setattr(ngrams.counts, "__defaults__", (70,))
+    monkeypatch.setattr(ngrams, "PIECE", 70)
     parts = self_matches(text), matches(text[:50], text[50:]), paired_matches(text[:100], text[100:])
     for one, other in zip(whole, parts, strict=True):
         assert (one.matched == other.matched).all() and (one.closest == other.closest).all()
@@ -280,7 +280,7 @@ def test_counting_needs_a_few_bytes_a_token():
         words = np.random.default_rng(0).integers(0, 500, (sentences, 8), np.int32)
         text = Text(words.ravel(), np.arange(8, 8 * sentences + 1, 8), [str(word) for word in range(500)])
         tracemalloc.start()
-        for parts in counts(text, 3, piece=8_000):
+        for parts in counts(text, order=3, piece=8_000):
             for _ in parts:
                 pass
         found = tracemalloc.get_traced_memory()[1]
@@ -296,3 +296,47 @@ def test_scores_are_the_same_some_sentences_at_a_time(smoothing, monkeypatch):
     whole = bleu.sentence_bleu(found, 4, smoothing)
     monkeypatch.setattr(bleu, "ROWS", 7)
     assert np.array_equal(bleu.sentence_bleu(found, 4, smoothing), whole)
+
+
+def memory_beside(call) -> int:
+    """Peak of the bytes that a call holds beside what was there before."""
+    tracemalloc.start()
+    call()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def test_scores_against_references_copy_no_text(monkeypatch):
+    """Beside both texts of 8 words a sentence: 5 bytes a token and what `Matches` holds."""
+    monkeypatch.setattr(ngrams, "PIECE", 8_000)
+
+    def peak(sentences: int) -> int:
+        words = np.random.default_rng(0).integers(0, 500, (2 * sentences, 8), np.int32)
+        ends = np.arange(8, 8 * sentences + 1, 8)
+        vocabulary = [str(word) for word in range(500)]
+        first, second = (Text(half.ravel(), ends, vocabulary) for half in np.split(words, 2))
+        return memory_beside(lambda: matches(first, second))
+
+    assert (peak(4_000) - peak(2_000)) / 2_000 < 2 * 8 * 5 + 36 + 16
+
+
+def test_chosen_sentences_are_copied_some_at_a_time(monkeypatch):
+    monkeypatch.setattr(ngrams, "ROWS", 100)
+    words = np.random.default_rng(0).integers(0, 500, 80_000, np.int32)
+    text = Text(words, np.arange(8, 80_001, 8), [str(word) for word in range(500)])
+    rows = np.random.default_rng(1).permutation(10_000)
+    assert memory_beside(lambda: text.chosen(rows)) < 10_000 * (8 * 4 + 8 * 4)
+    assert (text.chosen(rows).words.reshape(-1, 8) == words.reshape(-1, 8)[rows]).all()
+
+
+@settings(max_examples=10)
+@given(texts, texts, st.integers(1, 40))
+def test_texts_are_counted_together_as_one(first, second, piece):
+    """Also where their vocabularies number the words differently."""
+    apart = [list(parts) for parts in counts(first, second, order=3, piece=piece)]
+    together = [list(parts) for parts in counts([*first, *second], order=3, piece=piece)]
+    for one, other in zip(apart, together, strict=True):
+        assert len(one) == len(other)
+        for some, same in zip(one, other, strict=True):
+            assert all(np.array_equal(left, right) for left, right in zip(some, same, strict=True))

@@ -1,9 +1,12 @@
+import hashlib
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textvae.errors import RequestError
-from textvae.metrics.signature import parse, signature
+from textvae.metrics.signature import digest, parse, signature
 
 NLL = {
     "bound": "iw500",
@@ -90,3 +93,15 @@ def test_what_is_no_signature_is_refused(call, message):
     with pytest.raises(RequestError) as caught:
         call()
     assert str(caught.value) == message
+
+
+def test_a_digest_holds_no_lines():
+    """It is that of the lines joined by line breaks, hashed one at a time."""
+    lines = ["a b", "", "c", "\ud800 é"]
+    joined = "\n".join(lines).encode(errors="surrogatepass")
+    assert digest(lines) == hashlib.sha256(joined).hexdigest()[:6]
+    tracemalloc.start()
+    digest(f"{number:>100}" for number in range(2_000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000

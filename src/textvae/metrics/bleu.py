@@ -12,13 +12,11 @@ import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
 from textvae.errors import RequestError
-from textvae.metrics.ngrams import Counts, Text, Tokens, counts, totals
+from textvae.metrics.ngrams import ROWS, Counts, Text, Tokens, counts, totals
 
 SMOOTHINGS = ("none", "method1")
 # What method1 counts where nothing matches.
 EPSILON = 0.1
-# Sentences whose scores are computed at once: what bounds the working memory.
-ROWS = 2**16
 
 
 @dataclass(frozen=True)
@@ -47,17 +45,17 @@ def matches(sentences: Sequence[Tokens], references: Sequence[Tokens], order: in
     """
     _require("sentences", sentences, 1)
     _require("references", references, 1)
-    both = Text.of(sentences, references)
+    sentences, references = Text.of(sentences), Text.of(references, name="references")
     ours = len(sentences)
     matched = np.zeros((ours, order), np.int32)
-    for column, parts in enumerate(counts(both, order)):
+    for column, parts in enumerate(counts(sentences, references, order=order)):
         for found in parts:
             most = np.zeros(found.different, np.int64)
             theirs = found.sentence >= ours
             np.maximum.at(most, found.gram[theirs], found.often[theirs])
             _add(matched[:, column], found, most[found.gram])
-    length, known = both.sizes()[:ours], np.unique(both.sizes()[ours:])
-    return Matches(matched, length, _closest(length, known))
+    length = sentences.sizes()
+    return Matches(matched, length, _closest(length, np.unique(references.sizes())))
 
 
 def sampled_matches(
@@ -69,7 +67,7 @@ def sampled_matches(
     """
     _require_one(at_most)
     drawn = np.random.default_rng([seed, 4]).permutation(len(references))[:at_most]
-    return matches(sentences, Text.of(references).chosen(drawn), order)
+    return matches(sentences, Text.of(references, name="references").chosen(drawn), order)
 
 
 def paired_matches(sentences: Sequence[Tokens], references: Sequence[Tokens], order: int = 5) -> Matches:
@@ -78,16 +76,16 @@ def paired_matches(sentences: Sequence[Tokens], references: Sequence[Tokens], or
     Raises RequestError where there are not as many references as sentences, or none.
     """
     _require_pairs(sentences, references)
-    pairs = Text.of(sentences, references)
+    sentences, references = Text.of(sentences), Text.of(references, name="references")
     ours = len(sentences)
     matched = np.zeros((ours, order), np.int32)
-    for column, parts in enumerate(counts(pairs, order)):
+    for column, parts in enumerate(counts(sentences, references, order=order)):
         for found in parts:
             key, theirs = found.gram * ours + found.sentence % ours, found.sentence >= ours  # n-gram and pair
             both, own, other = np.intersect1d(key[~theirs], key[theirs], assume_unique=True, return_indices=True)
             clipped = np.minimum(found.often[~theirs][own], found.often[theirs][other])
             np.add.at(matched[:, column], both % ours, clipped.astype(np.int32))
-    return Matches(matched, pairs.sizes()[:ours], pairs.sizes()[ours:])
+    return Matches(matched, sentences.sizes(), references.sizes())
 
 
 def self_matches(sentences: Sequence[Tokens], order: int = 5) -> Matches:
@@ -98,7 +96,7 @@ def self_matches(sentences: Sequence[Tokens], order: int = 5) -> Matches:
     _require("sentences", sentences, 2)
     text = Text.of(sentences)
     matched = np.zeros((len(text), order), np.int32)
-    for column, parts in enumerate(counts(text, order)):
+    for column, parts in enumerate(counts(text, order=order)):
         for found in parts:
             _add(matched[:, column], found, _most_of_others(found))
     length = text.sizes()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from textvae.errors import RequestError
-from textvae.metrics.ngrams import Counts, Text, Tokens, counts, totals
+from textvae.metrics.ngrams import ROWS, Counts, Text, Tokens, counts, totals
 from textvae.metrics.words import unknown
 
 
@@ -24,7 +24,7 @@ def distinct_across(sentences: Sequence[Tokens], n: int) -> float:
     0.6666666666666666
     """
     different = whole = 0
-    for found in _parts(sentences, n):
+    for found in _parts(sentences, n=n):
         different, whole = different + found.different, whole + int(found.often.sum())
     return _share(different, whole)
 
@@ -39,7 +39,7 @@ def distinct_within(sentences: Sequence[Tokens], n: int) -> float:
     """
     text = Text.of(sentences)
     different = np.zeros(len(text), np.int32)
-    for found in _parts(text, n):
+    for found in _parts(text, n=n):
         np.add.at(different, found.sentence, 1)
     whole = totals(text.sizes(), n)
     some = whole > 0
@@ -53,7 +53,9 @@ def repeated(sentences: Sequence[Tokens]) -> float:
     0.5
     """
     whole = len(sentences)
-    return _share(whole - len(np.unique(_digests(Text.of(sentences)))), whole)
+    digests = _digests(Text.of(sentences))
+    digests.sort()
+    return _share(int((digests[1:] == digests[:-1]).sum()), whole)
 
 
 def copied(sentences: Sequence[Tokens], training: Sequence[Tokens]) -> float:
@@ -62,8 +64,13 @@ def copied(sentences: Sequence[Tokens], training: Sequence[Tokens]) -> float:
     >>> copied([["a"], ["b"], ["a"], ["a"]], [["a"], ["c"]])
     0.75
     """
-    known = np.unique(_digests(Text.of(training)))
-    return _share(int(np.isin(_digests(Text.of(sentences)), known).sum()), len(sentences))
+    known, ours = _digests(Text.of(training)), _digests(Text.of(sentences))
+    known.sort()
+    held = 0
+    for first in range(0, len(ours) if len(known) else 0, ROWS):
+        some = ours[first : first + ROWS]
+        held += int((known[np.minimum(np.searchsorted(known, some), len(known) - 1)] == some).sum())
+    return _share(held, len(sentences))
 
 
 def overlap(sentences: Sequence[Tokens], training: Sequence[Tokens], n: int) -> float:
@@ -73,7 +80,7 @@ def overlap(sentences: Sequence[Tokens], training: Sequence[Tokens], n: int) -> 
     0.6666666666666666
     """
     shared = whole = 0
-    for found in _parts(Text.of(sentences, training), n):
+    for found in _parts(sentences, training, n=n):
         ours = found.sentence < len(sentences)
         known = np.zeros(found.different, bool)
         known[found.gram[~ours]] = True
@@ -114,11 +121,11 @@ def mean_length(sentences: Sequence[Tokens]) -> float:
     return _share(len(Text.of(sentences).words), len(sentences))
 
 
-def _parts(sentences: Sequence[Tokens], n: int) -> Iterator[Counts]:
-    """The counts of n-grams alone, part by part."""
+def _parts(*texts: Sequence[Tokens], n: int) -> Iterator[Counts]:
+    """Return the counts of n-grams alone, part by part."""
     if n < 1:
         raise RequestError(f"n = {n}: must be 1 or more")
-    for order, parts in enumerate(counts(sentences, n), 1):
+    for order, parts in enumerate(counts(*texts, order=n), 1):
         for found in parts:
             if order == n:
                 yield found

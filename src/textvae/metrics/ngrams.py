@@ -15,6 +15,8 @@ from textvae.errors import RequestError
 Tokens = Sequence[str]
 # Tokens that are looked at, and whose n-grams are counted, at once: what bounds the working memory.
 PIECE = 2**20
+# Sentences that are worked on at once, likewise.
+ROWS = 2**16
 
 
 class Text(Sequence[Tokens]):
@@ -35,10 +37,10 @@ class Text(Sequence[Tokens]):
         self.words, self.ends, self.vocabulary = words, ends, vocabulary
 
     @classmethod
-    def of(cls, *parts: Iterable[Tokens]) -> "Text":
-        """The sentences of all parts, one part after the other; a single `Text` is returned as it is.
+    def of(cls, *parts: Iterable[Tokens], name: str = "sentences") -> "Text":
+        """Return the sentences of all parts, one part after the other; a single `Text` is returned as it is.
 
-        Raises RequestError for a sentence that is one string.
+        Raises RequestError for a sentence that is one string; the message calls it by `name` and its number.
         """
         if len(parts) == 1 and isinstance(parts[0], Text):
             return parts[0]
@@ -54,7 +56,7 @@ class Text(Sequence[Tokens]):
             for sentence in part:
                 if isinstance(sentence, str):  # a string is a sequence of strings too: its characters
                     raise RequestError(
-                        f"sentences[{len(ends)}]: one string given ({sentence[:40]!r}); each sentence is a list of "
+                        f"{name}[{len(ends)}]: one string given ({sentence[:40]!r}); each sentence is a list of "
                         "tokens"
                     )
                 words.extend(map(numbers.__getitem__, sentence))
@@ -79,13 +81,18 @@ class Text(Sequence[Tokens]):
         return [self.vocabulary[word] for word in self.words[begin : self.ends[row]].tolist()]
 
     def chosen(self, rows: Int[np.ndarray, "row"] | Sequence[int]) -> "Text":
-        """Some sentences, in the order of `rows`."""
+        """Return some sentences, in the order of `rows`."""
         rows = np.asarray(rows, np.int64)
-        size = self.sizes()[rows]
-        ends = np.cumsum(size)
-        # The place of each token: counted from where its sentence begins here and there.
-        place = np.repeat(self.ends[rows] - ends, size) + np.arange(int(size.sum()))
-        return Text(self.words[place], ends, self.vocabulary)
+        ends = np.cumsum(self.sizes()[rows])
+        words = np.empty(int(ends[-1]) if len(ends) else 0, np.int32)
+        for first in range(0, len(rows), ROWS):
+            some = slice(first, first + ROWS)
+            begin = int(ends[first - 1]) if first else 0
+            stop = int(ends[some][-1])
+            # The place of each token: counted from where its sentence begins here and there.
+            place = np.repeat(self.ends[rows[some]] - ends[some], np.diff(ends[some], prepend=begin))
+            words[begin:stop] = self.words[place + np.arange(begin, stop)]
+        return Text(words, ends, self.vocabulary)
 
     def sizes(self) -> Int64[np.ndarray, "sentence"]:
         """Number of tokens of each sentence."""
@@ -109,46 +116,87 @@ def totals(sizes: Int64[np.ndarray, "sentence"], n: int) -> Int64[np.ndarray, "s
     return np.maximum(sizes - n + 1, 0)
 
 
-def counts(sentences: Iterable[Tokens], order: int, piece: int = PIECE) -> Iterator[Iterator[Counts]]:
-    """The counts of 1-grams, 2-grams, ... `order`-grams, one after the other.
+class _Part(NamedTuple):
+    """One of the texts that are counted together, and where it begins among all tokens and sentences.
 
-    Those of one order come in parts, each with some of the n-grams and every sentence that has them: so they can
-    be summed up part by part. An n-gram is the number of its first n - 1 tokens and that of its last one, so each
-    order costs one sort of as many numbers as there are tokens, whatever the order. About `piece` tokens are worked
-    on at once; beside these, memory is eight bytes a token. All parts of an order must be taken before the next.
+    `numbers` has the numbers of its words among those of all texts; the first text's are its own, so it has None.
+    """
 
-    >>> [[part.often.tolist() for part in parts] for parts in counts([["a", "b", "a", "b"], ["b", "a"]], 2)]
+    text: Text
+    numbers: Int32[np.ndarray, "word"] | None
+    token: int
+    sentence: int
+
+
+def counts(*texts: Iterable[Tokens], order: int, piece: int | None = None) -> Iterator[Iterator[Counts]]:
+    """Count the 1-grams, 2-grams, ... `order`-grams of the texts, one after the other.
+
+    Sentences are numbered through all texts. The counts of one order come in parts, each with some of the n-grams
+    and every sentence that has them: so they can be summed up part by part. An n-gram is the number of its first
+    n - 1 tokens and that of its last one, so each order costs one sort of as many numbers as there are tokens,
+    whatever the order. About `piece` tokens, `PIECE` by default, are worked on at once; beside these and the texts,
+    memory is five bytes a token. All parts of an order must be taken before the next.
+
+    >>> [[part.often.tolist() for part in parts] for parts in counts([["a", "b", "a", "b"], ["b", "a"]], order=2)]
     [[[2, 1, 2, 1]], [[2, 1, 1]]]
     """
-    text = Text.of(sentences)
-    gram = np.zeros(len(text.words), np.int32)
+    first, *others = map(Text.of, texts)
+    parts = [_Part(first, None, 0, 0)]
+    tokens, sentences, base = len(first.words), len(first), len(first.vocabulary)
+    vocabulary = defaultdict(count(base).__next__, zip(first.vocabulary, count()) if others else ())
+    for text in others:
+        numbers = np.array([vocabulary[token] for token in text.vocabulary], np.int32)
+        parts.append(_Part(text, numbers, tokens, sentences))
+        tokens, sentences, base = tokens + len(text.words), sentences + len(text), len(vocabulary)
+    gram = np.zeros(tokens, np.int32)
     for n in range(1, order + 1):
-        yield _parts(text, gram, n, piece)
+        yield _counts(parts, gram, n, base, piece or PIECE)
 
 
-def _parts(text: Text, gram: Int32[np.ndarray, "token"], n: int, piece: int) -> Iterator[Counts]:
-    """The counts of n-grams; `gram` has the number of the (n - 1)-gram at each place, and gets the n-gram's."""
-    base, share = len(text.vocabulary), -(-len(text.words) // piece)
+def _counts(
+    texts: Sequence[_Part], gram: Int32[np.ndarray, "token"], n: int, base: int, piece: int
+) -> Iterator[Counts]:
+    """Count n-grams; `gram` has the number of the (n - 1)-gram at each place, and gets the n-gram's."""
+    share = max(-(-len(gram) // piece), 1)
     numbered, done = 0, np.zeros(len(gram) if share > 1 else 0, bool)
-    for part in range(max(share, 1)):
-        code, at, sentence = _begun(text, gram, n, base, (part, share), done, piece)
-        by_gram = np.argsort(code, kind="stable")  # stable: the places of an n-gram stay in order
-        code, at, sentence = code[by_gram], at[by_gram], sentence[by_gram]
-        new_gram, new_sentence = np.ones(len(at), bool), np.ones(len(at), bool)
-        new_gram[1:] = code[1:] != code[:-1]
-        new_sentence[1:] = sentence[1:] != sentence[:-1]
-        number = np.cumsum(new_gram) - 1
-        gram[at] = numbered + number
-        if share > 1:
-            done[at] = True
-        first = np.flatnonzero(new_gram | new_sentence)
-        different = int(new_gram.sum())
-        yield Counts(number[first], sentence[first], np.diff(first, append=len(at)), different)
-        numbered += different
+    for part in range(share):
+        counted = _counted(texts, gram, n, base, (part, share), done, numbered, piece)
+        numbered += counted.different
+        yield counted
+
+
+def _counted(
+    texts: Sequence[_Part],
+    gram: Int32[np.ndarray, "token"],
+    n: int,
+    base: int,
+    part: tuple[int, int],
+    done: np.ndarray,
+    numbered: int,
+    piece: int,
+) -> Counts:
+    """Count the n-grams of one part and number them from `numbered` on."""
+    code, at, sentence = _begun(texts, gram, n, base, part, done, piece)
+    by_gram = np.argsort(code, kind="stable")  # stable: the places of an n-gram stay in order
+    code = code[by_gram]
+    new_gram = np.ones(len(at), bool)
+    np.not_equal(code[1:], code[:-1], out=new_gram[1:])
+    del code
+    at, sentence = at[by_gram], sentence[by_gram]
+    del by_gram
+    number = np.cumsum(new_gram) - 1
+    gram[at] = numbered + number
+    if len(done):
+        done[at] = True
+    del at
+    new_sentence = np.ones(len(sentence), bool)
+    np.not_equal(sentence[1:], sentence[:-1], out=new_sentence[1:])
+    first = np.flatnonzero(new_gram | new_sentence)
+    return Counts(number[first], sentence[first], np.diff(first, append=len(sentence)), int(new_gram.sum()))
 
 
 def _begun(
-    text: Text,
+    texts: Sequence[_Part],
     gram: Int32[np.ndarray, "token"],
     n: int,
     base: int,
@@ -156,29 +204,36 @@ def _begun(
     done: np.ndarray,
     piece: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return code, place and sentence of each n-gram of one part, in the order of the text.
+    """Return code, place and sentence of each n-gram of one part, in the order of the texts.
 
     The part that an n-gram belongs to depends on its last token and on the (n - 1)-gram before it; that of a place
     which is done has been numbered anew.
     """
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     which, share = part
-    for first in range(0, len(text.words), piece):
-        at = np.arange(first, min(first + piece, len(text.words)))
-        sentence = np.searchsorted(text.ends, at, side="right")
-        inside = at + n <= text.ends[sentence]
-        if share > 1:
-            inside &= ~done[at]
-        at, sentence = at[inside], sentence[inside]
-        code = gram[at].astype(np.int64) * base + text.words[at + n - 1]
-        if share > 1:
-            # By the bits of a product that scatters codes: consecutive ones belong to different parts.
-            mine = (code.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)) % np.uint64(share)
-            keep = mine == np.uint64(which)
-            code, at, sentence = code[keep], at[keep], sentence[keep]
-        found.append((code, at, sentence))
+    for text, numbers, token, first_sentence in texts:
+        before, numbered = gram[token:], done[token:]
+        for first in range(0, len(text.words), piece):
+            at = np.arange(first, min(first + piece, len(text.words)))
+            sentence = np.searchsorted(text.ends, at, side="right")
+            inside = at + n <= text.ends[sentence]
+            if share > 1:
+                inside &= ~numbered[at]
+            at, sentence = at[inside], sentence[inside]
+            last = text.words[at + n - 1]
+            code = before[at].astype(np.int64) * base + (last if numbers is None else numbers[last])
+            if share > 1:
+                # By the bits of a product that scatters codes: consecutive ones belong to different parts.
+                mine = (code.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)) % np.uint64(share)
+                keep = mine == np.uint64(which)
+                code, at, sentence = code[keep], at[keep], sentence[keep]
+            at += token
+            sentence += first_sentence
+            found.append((code, at, sentence))
     if not found:
         empty = np.zeros(0, np.int64)
         return empty, empty, empty
+    if len(found) == 1:
+        return found[0]
     code, at, sentence = (np.concatenate(some) for some in zip(*found, strict=True))
     return code, at, sentence

@@ -46,8 +46,8 @@ def _grams(tokens: Tokens, n: int) -> Iterable[tuple[str, ...]]:
 
 
 def _f1(pairs: Iterable[tuple[Counter, Counter]]) -> Float64[np.ndarray, "sentence"]:
-    return np.array(
-        [2 * (ours & theirs).total() / ((ours.total() + theirs.total()) or 1) for ours, theirs in pairs],
+    return np.fromiter(
+        (2 * (ours & theirs).total() / ((ours.total() + theirs.total()) or 1) for ours, theirs in pairs),
         np.float64,
     )
 

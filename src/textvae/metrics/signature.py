@@ -37,8 +37,11 @@ def signature(metric: str, /, **parts: str | int | float) -> str:
 
 
 def digest(lines: Iterable[str]) -> str:
-    """Six digits that identify text: of the SHA-256 of its lines, which other lines hardly have."""
-    return hashlib.sha256("\n".join(lines).encode(errors="surrogatepass")).hexdigest()[:6]
+    """Return six digits that identify text: those of the SHA-256 of its lines, which other lines hardly have."""
+    hashed = hashlib.sha256()
+    for number, line in enumerate(lines):
+        hashed.update(f"{chr(10) if number else ''}{line}".encode(errors="surrogatepass"))
+    return hashed.hexdigest()[:6]
 
 
 def parse(text: str) -> tuple[str, dict[str, str]]:
