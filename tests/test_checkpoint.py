@@ -145,12 +145,14 @@ SLOTS = [
     (renamed(SLOT, "optimizer.x.exp_avg"), r"optimizer\.x\.exp_avg: unknown slot"),
     (renamed(SLOT, "optimizer.exp_avg"), r"optimizer\.exp_avg: unknown slot"),
     (renamed(SLOT, "other"), "other: unknown tensor"),
+    (renamed(SLOT, "other\nname"), r"'other\\nname': unknown tensor"),
     (dropped(SLOT), r"optimizer\.0\.exp_avg: is missing"),
     (dropped("optimizer.0."), r"optimizer\.0\.exp_avg: is missing"),
     (dropped("optimizer."), r"optimizer\.0\.exp_avg: is missing"),
     (replaced(SLOT, lambda slot: slot[:1]), r"optimizer\.0\.exp_avg: is float32 \[1, 3\], float32 .* is expected"),
     (replaced(SLOT, torch.Tensor.long), r"optimizer\.0\.exp_avg: is int64"),
     (replaced(SLOT, lambda slot: slot / 0), r"optimizer\.0\.exp_avg: is not finite"),
+    (replaced(SLOT + "_sq", lambda slot: slot - 1), r"optimizer\.0\.exp_avg_sq: a mean of squares is negative"),
     (replaced("optimizer.0.step", lambda step: step - 99), r"optimizer\.0\.step = -92: impossible at step 7"),
     (replaced("optimizer.0.step", lambda step: step + 99), r"optimizer\.0\.step = 106: impossible at step 7"),
 ]
@@ -188,3 +190,11 @@ def test_a_checkpoint_of_the_first_format_is_resumed_exactly(stopped, tmp_path, 
     (mine, state), (other, same) = ending(old), ending(tmp_path / "new")
     assert state == same and state["step"] == TOTAL and state["finished"]
     assert mine.keys() == other.keys() and all(torch.equal(mine[key], other[key]) for key in mine)
+
+
+def test_a_damaged_record_of_the_log_is_refused_before_training(stopped, tmp_path):
+    run = altered(stopped(), tmp_path / "run", lambda state: None)
+    log = run / "log.jsonl"
+    log.write_bytes(log.read_bytes().replace(b'"step": 3', b'"step": "', 1))
+    with pytest.raises(RequestError, match=r"log\.jsonl, line 1: damaged"):
+        resume(run, lambda *_: pytest.fail("it trained"))

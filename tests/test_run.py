@@ -220,6 +220,7 @@ def test_weights_that_are_not_there_yet_are_said_so(run):
             {f"x{n}": torch.zeros(1) for n in range(9)},
             "it has, and the model has not, x0, x1, x2 and 6 more",
         ),
+        ({"a\nb": torch.zeros(1)}, r"it has, and the model has not, 'a\nb'"),
         ({"bias": torch.zeros(3, dtype=torch.int64)}, "it has as another type than numbers with a fraction bias"),
         ({"bias": torch.zeros(3, dtype=torch.bool)}, "it has as another type than numbers with a fraction bias"),
         (

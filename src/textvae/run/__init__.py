@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 import textvae
-from textvae.errors import RequestError, WorkError
+from textvae.errors import RequestError, WorkError, shown
 from textvae.files import file_digest, locked, read_json, read_tensors, sweep, write_json, write_text, writing
 from textvae.model import TextVAE, build
 from textvae.objective.presets import TERMS
@@ -284,9 +284,9 @@ def load_weights(model: torch.nn.Module, tensors: Mapping[str, Tensor], path: Pa
 
 
 def _first(names: list[str]) -> str:
-    """The first of some names, and how many more there are."""
+    """Return the first of some names, on one line, and how many more there are."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+    return ", ".join(name if name.isprintable() else shown(name) for name in names[:3]) + more
 
 
 def corpus_of(run: Run) -> Corpus:

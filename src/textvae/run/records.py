@@ -170,14 +170,26 @@ def problem(kind: type[Stored], document: Any) -> str | None:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The records of a `log.jsonl`; a last line cut short by a crash is left out.
+    """Return the records of a `log.jsonl`; a last line cut short by a crash is left out.
 
     Raises:
         RequestError: naming the file, the line and what is wrong there.
     """
     try:
-        lines = path.read_bytes().decode("utf-8-sig").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError):
+        return parse_log(path, path.read_bytes())
+    except OSError:
+        raise RequestError(f"{path}: cannot be read; is {path.parent} a run folder?") from None
+
+
+def parse_log(path: Path, content: bytes) -> list[dict[str, Any]]:
+    """Return the records in the content of a `log.jsonl`, as `read_log` does.
+
+    Raises:
+        RequestError: naming the file, the line and what is wrong there.
+    """
+    try:
+        lines = content.decode("utf-8-sig").removesuffix("\n").split("\n")
+    except UnicodeDecodeError:
         raise RequestError(f"{path}: cannot be read; is {path.parent} a run folder?") from None
     records = []
     for number, line in enumerate(lines, 1):

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from textvae.errors import RequestError
+from textvae.errors import RequestError, shown
 from textvae.settings.tables import Model, Settings
 
 # Short forms.
@@ -231,7 +231,7 @@ def _terms(
 
 
 def _problem(model: type[BaseModel], error: Any, document: Any, prefix: str = "") -> str:
-    """One line for one of pydantic's errors: place, what is wrong, what would do."""
+    """Return one line for one of pydantic's errors: place, problem, remedy."""
     place: list[str] = []
     here: Any = model
     kinds: Any = None
@@ -253,29 +253,29 @@ def _problem(model: type[BaseModel], error: Any, document: Any, prefix: str = ""
         elsewhere = _elsewhere(kinds, prefix + ".".join(place[:-1]), place[-1])
         return f"{where}: {elsewhere or 'unknown setting' + did_you_mean(place[-1], names)}"
     if error["type"] == "missing" and isinstance(error["loc"][-1], int):
-        return f"{where} = {value!r}: too few values"
+        return f"{where} = {shown(value)}: too few values"
     if error["type"] == "missing":
         return f"{where}: is required"
     if error["type"] == "union_tag_invalid":
         tag = error["ctx"]["discriminator"].strip("'")
         expected = error["ctx"]["expected_tags"].replace("'", "")
         known = [name.strip() for name in expected.split(",")]
-        return f"{where}.{tag}: unknown value {value.get(tag)!r}{did_you_mean(str(value.get(tag)), known)}"
+        return f"{where}.{tag}: unknown value {shown(value.get(tag))}{did_you_mean(str(value.get(tag)), known)}"
     if error["type"] == "union_tag_not_found":
         tag = error["ctx"]["discriminator"].strip("'")
         return f"{where}.{tag}: is required: it says which kind of thing this is"
     if error["type"] == "literal_error":
         known = [word.strip("' ") for word in error["ctx"]["expected"].replace(" or ", ", ").split(",")]
-        return f"{where}: unknown value {value!r}{did_you_mean(str(value), known)}"
+        return f"{where}: unknown value {shown(value)}{did_you_mean(str(value), known)}"
     if error["type"] in ("model_type", "model_attributes_type", "dict_type"):
         known = [tag for member in _members(here) for tag in _tag(member)[1]]
-        return f"{where} = {value!r}: a table is expected" + (f"; set {where}.name" if value in known else "")
+        return f"{where} = {shown(value)}: a table is expected" + (f"; set {where}.name" if value in known else "")
     if error["type"] == "tuple_type":
-        return f"{where} = {value!r}: a list in square brackets is expected"
+        return f"{where} = {shown(value)}: a list in square brackets is expected"
     if error["type"] == "too_short":
-        return f"{where} = {value!r}: too few values; give {error['ctx']['min_length']} or more"
+        return f"{where} = {shown(value)}: too few values; give {error['ctx']['min_length']} or more"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{where} = {value!r}: {message}"
+    return f"{where} = {shown(value)}: {message}"
 
 
 def _elsewhere(kinds: Any, where: str, name: str) -> str:

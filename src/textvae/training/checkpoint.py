@@ -2,21 +2,20 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 from torch import Tensor
 
-from textvae.errors import RequestError
+from textvae.errors import RequestError, shown
 from textvae.files import read_tensors
 from textvae.objective.objective import Objective
+from textvae.run.records import parse_log
 from textvae.settings import Settings, Update
 
 # Format 1 left out the optimizer slots of parameters that had had no gradient yet.
 FORMAT = 2
-# Characters of a wrong value that a message shows.
-SHOWN = 60
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -62,7 +61,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], S
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
         reason = "unknown field" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Input ")
-        raise damaged(path, f"{field} = {_shown(first['input'])}", reason) from None
+        raise damaged(path, f"{field} = {shown(first['input'])}", reason) from None
     for name in sorted(State.model_fields.keys() - document.keys() - {"format"}):
         raise damaged(path, name, "is missing")
     for name in tensors:
@@ -82,12 +81,13 @@ def check_progress(path: Path, state: State, settings: Settings, total: int, log
         RequestError: names the first field that contradicts the settings, the log or the other fields.
     """
     for field, reason in _contradictions(state, settings, total):
-        raise damaged(path, f"{field} = {_shown(getattr(state, field))}", reason)
+        raise damaged(path, f"{field} = {shown(getattr(state, field))}", reason)
     records = log.read_bytes() if log.is_file() else b""
     if len(records) < state.log_bytes:
         raise RequestError(f"{log}: cut short; put an intact copy back, or train anew")
     if not records[: state.log_bytes].endswith(b"\n" if state.log_bytes else b""):
         raise damaged(path, f"log_bytes = {state.log_bytes}", f"no record of {log.name} ends there")
+    parse_log(log, records[: state.log_bytes])
 
 
 def _contradictions(state: State, settings: Settings, total: int) -> Iterator[tuple[str, str]]:
@@ -146,7 +146,7 @@ def check_phase(path: Path, state: State, objective: Objective, update: Update, 
         reason = f"the update of phase {state.phase} is {update.name}"
         for name, usual in (("aggressive", True), ("information", None)):
             if (value := getattr(state, name)) is not usual:
-                raise damaged(path, f"{name} = {_shown(value)}", reason)
+                raise damaged(path, f"{name} = {shown(value)}", reason)
     if state.lr[0] > lr:
         raise damaged(path, f"lr = {state.lr}", f"above the {lr:g} that it began with")
 
@@ -166,7 +166,7 @@ def restore_optimizer(
     """Put slots and learning rates into a fresh optimizer of the same parameters.
 
     Raises:
-        RequestError: when slots are missing, unknown, of another shape or type, or not finite.
+        RequestError: when slots are missing, unknown, of another shape or type, not finite, or impossible.
     """
     fresh = optimizer_tensors(optimizer)
     for name in tensors:
@@ -183,6 +183,8 @@ def restore_optimizer(
             raise damaged(path, f"optimizer.{name}", f"is {found}, {wanted} is expected")
         if not tensor.isfinite().all():
             raise damaged(path, f"optimizer.{name}", "is not finite")
+        if name.endswith("_sq") and (tensor < 0).any():
+            raise damaged(path, f"optimizer.{name}", "a mean of squares is negative")
         if name.endswith(".step") and not 0 <= float(tensor) <= state.step - state.phase_start + state.inner:
             raise damaged(path, f"optimizer.{name} = {float(tensor):g}", f"impossible at step {state.step:,}")
     slots: dict[int, dict[str, Tensor]] = {}
@@ -197,10 +199,5 @@ def restore_optimizer(
 
 def damaged(path: Path, place: str, reason: str) -> RequestError:
     """The error for a checkpoint that holds what no run has saved."""
+    place = place if place.isprintable() else shown(place)
     return RequestError(f"{path}: damaged: {place}: {reason}; put an intact copy back, or train anew")
-
-
-def _shown(value: Any) -> str:
-    """A value as a message shows it, cut short."""
-    text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
