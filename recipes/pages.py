@@ -3,8 +3,9 @@
     python recipes/pages.py
 
 Fills the tables of remedies and of the toy in `docs/results/` and the last column of `docs/methods.md` from
-`results/`, and makes `docs/references.md` from `docs/references.bib`. Nothing else on these pages is changed.
-`tests/test_results_page.py` fails if a page differs from what was measured.
+`results/`, the scores of `evaluate` in `docs/metrics.md` from their schema, and makes `docs/references.md` from
+`docs/references.bib`. Nothing else on these pages is changed. `tests/test_results_page.py` and
+`tests/test_metrics_page.py` fail if a page differs.
 """
 
 import argparse
@@ -43,6 +44,10 @@ EARLIER = {
     "vamp-prior",
 }
 OTHER = " †"
+
+
+# Which direction of a score is better.
+ARROWS = {"lower": "↓", "higher": "↑"}
 
 
 def read_tables() -> dict[str, str]:
@@ -119,6 +124,32 @@ def render_references(bibliography: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def render_scores(section: str) -> str:
+    """Render the scores of `evaluate` of one section; those without a formula are named in the row above."""
+    from textvae.evaluation import schema
+
+    rows: list[tuple[list[str], list[str]]] = []
+    for score in schema.SCORES:
+        if score.section != section or score.compute is None or score.name.endswith("signature"):
+            continue
+        if score.formula:
+            unit = f"{score.unit} {ARROWS[score.better]}" if score.better else score.unit
+            rows.append(([], [score.formula, unit or "–", score.source, score.caveats]))
+        rows[-1][0].extend(f"`{name}`" for name in score.names)
+    cells = [[", ".join(names), *(cell.replace("|", "\\|") for cell in rest)] for names, rest in rows]
+    head = [["name", "formula", "unit", "source", "beware"], ["---"] * 5]
+    return "".join(f"| {' | '.join(row)} |\n" for row in [*head, *cells])
+
+
+def fill_scores(page: str) -> str:
+    """Replace the tables between the markers of each section by the schema's."""
+
+    def fill(match: re.Match[str]) -> str:
+        return f"{match[1]}{render_scores(match[2])}{match[3]}"
+
+    return re.sub(r"(?s)(<!-- scores: (\w+) -->\n).*?(<!-- end of scores -->)", fill, page)
+
+
 def main() -> None:
     """Fill the pages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -131,6 +162,7 @@ def main() -> None:
         own = {heading: tables[name] for name, (place, heading) in PLACES.items() if place == page}
         write_text(path, fill_tables(path.read_text(encoding="utf-8"), own))
     write_text(docs / "methods.md", fill_methods((docs / "methods.md").read_text(encoding="utf-8"), tables))
+    write_text(docs / "metrics.md", fill_scores((docs / "metrics.md").read_text(encoding="utf-8")))
     bibliography = (docs / "references.bib").read_text(encoding="utf-8")
     write_text(docs / "references.md", render_references(bibliography))
 

@@ -1,5 +1,6 @@
 """What all tests share: one thread, a cache of their own, the corpora mirror, a tiny corpus, a hand-made Pass."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -89,3 +90,14 @@ def passed():
         return Pass(log_px, mean[None], posterior, StandardNormal(mean.shape[1]), {})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def pages():
+    """The recipe that renders tables into the documentation."""
+    spec = importlib.util.spec_from_file_location(
+        "pages_recipe", Path(__file__).parents[1] / "recipes" / "pages.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -19,15 +19,16 @@ import textvae
 from textvae.comparison import compare, figures
 from textvae.comparison.members import unique_names
 from textvae.comparison.methods import flattened, is_vanilla, method
-from textvae.comparison.rows import SCORED, group_names
-from textvae.comparison.tables import DASH, escaped, inert, markdown
+from textvae.comparison.rows import columns_of_scores, group_names
+from textvae.comparison.tables import escaped, inert, markdown
 from textvae.errors import RequestError, WorkError
-from textvae.evaluation.evaluate import NUMBERS, evaluate
+from textvae.evaluation.evaluate import evaluate
+from textvae.evaluation.record import evaluation_record, known_names
+from textvae.evaluation.showing import DASH
 from textvae.files import write_json, write_tensors, write_text
 from textvae.model import build
 from textvae.objective.presets import load_settings
 from textvae.run import Run
-from textvae.run.records import Evaluation
 from textvae.text.corpus import open_corpus
 
 SMALL = {
@@ -322,13 +323,14 @@ def test_information_from_below_and_above_is_a_range(make):
     folders = [make("a", "train.seed=1", scores=between), make("b", "train.seed=2", scores=other)]
     first, second = compare(folders[:1]), compare(folders, by_seed=True)
     assert first.table()[1][7] == "2.25 to 2.50" and second.table()[1][8] == "2.50 ± 0.35 to 3.00 ± 0.71"
-    assert any(note.startswith("MI from one number to another") for note in second.notes)
+    assert any("lies between mutual_information_lower" in note for note in second.notes)
     plain, old = compare([make("c", scores=SCORES)]), compare([make("d", scores={**SCORES, "rate_kind": "upper"})])
-    assert plain.table()[1][7] == "2.50" and not any("one number to" in note for note in plain.notes)
+    assert plain.table()[1][7] == "2.50" and not any("lies between" in note for note in plain.notes)
     assert old.table()[1][7] == "at most 2.50"
-    chosen = [make("e", scores={**between, "rate_kind": "upper"}), *folders]
-    assert "an estimate from above" in " ".join(compare(chosen, scores=["mutual_information"]).notes)
-    assert "an estimate from above" not in " ".join(compare(folders, scores=["mutual_information"]).notes)
+    for scores, told in ((between, True), ({**SCORES, "rate_kind": "upper"}, True), (SCORES, False)):
+        folder = make(f"{told}-{len(scores)}", scores=scores)
+        notes = " ".join(compare([folder], scores=["mutual_information"]).notes)
+        assert ("an estimate from above" in notes) == told
 
 
 def test_a_point_posterior_and_old_evaluations_have_dashes(make, tmp_path):
@@ -694,7 +696,8 @@ def test_names_in_a_csv_are_no_formulas(name):
 
 
 def test_every_score_of_an_evaluation_is_checked():
-    assert set(SCORED) | {name.partition(".")[0] for name in NUMBERS} <= Evaluation.model_fields.keys()
+    paths = {*filter(None, columns_of_scores().all.values()), *known_names()}
+    assert {path.partition(".")[0] for path in paths} <= evaluation_record().model_fields.keys()
 
 
 WRONG = (10**400, -(2**70), -1, 1.5, math.inf, math.nan, "x", True, None, [], [1], {}, {"a": 1}, 0)

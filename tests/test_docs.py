@@ -96,5 +96,5 @@ def test_the_readme_shows_the_recorded_quickstart():
     }
     for words, score in shown.items():
         (line,) = re.findall(rf"(?m)^{words}  (.*)$", readme)
-        values = [float(value) for value in re.findall(r"\d+(?:\.\d+)?", re.sub(r"± \S+", "", line))[:2]]
+        values = [float(value) for value in re.findall(r"\d+(?:\.\d+)?", re.sub(r"[±/] \S+", "", line))[:2]]
         assert values == pytest.approx([row[score] for row in rows], abs=0.005), words

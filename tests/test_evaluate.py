@@ -11,8 +11,12 @@ from textvae import settings as s
 from textvae.comparison.rows import evaluated_paths
 from textvae.errors import RequestError
 from textvae.evaluation.diagnose import diagnose
-from textvae.evaluation.evaluate import NUMBERS, evaluate, importance_weighted, subset, true_distance
+from textvae.evaluation.evaluate import evaluate
+from textvae.evaluation.importance import importance_weighted, subset
 from textvae.evaluation.latent import shuffle_gap
+from textvae.evaluation.likelihood import distance_to_truth
+from textvae.evaluation.record import known_names
+from textvae.evaluation.values import Missing
 from textvae.inference import score
 from textvae.metrics.discrepancy import squared_mmd
 from textvae.metrics.signature import parse
@@ -143,11 +147,12 @@ def test_the_true_distance_is_to_the_grammars_own_probabilities(tmp_path):
     stores = build(tmp_path / "store", {"train": texts, "valid": texts[:5]})
     tokenizer = Tokenizer.load(tmp_path / "store" / "tokenizer.json")
     surprisal = torch.tensor([-language.log_prob(text) for text in texts], dtype=torch.float64)
-    found = true_distance(surprisal + 2.0, stores["train"], np.arange(40), tokenizer)
-    assert found["entropy"] == language.entropy
-    assert found["surprisal"] == pytest.approx(surprisal.mean().item())
-    assert found["gap_to_surprisal"] == pytest.approx(2.0)
-    assert found["gap_to_surprisal_standard_error"] == pytest.approx(0.0, abs=1e-12)
+    found = distance_to_truth(surprisal + 2.0, stores["train"], np.arange(40), tokenizer)
+    assert found.entropy == language.entropy
+    assert found.surprisal == pytest.approx(surprisal.mean().item())
+    assert (found.gap.value, found.gap.error) == (pytest.approx(2.0), pytest.approx(0.0, abs=1e-12))
+    one = distance_to_truth(surprisal[:1], stores["train"], np.arange(1), tokenizer)
+    assert one.gap.error == Missing("one sentence has no deviation")
 
 
 @pytest.fixture(scope="module")
@@ -344,7 +349,7 @@ def test_every_number_has_its_name_in_the_list(tmp_path, text):
         trained(tmp_path / "windows", text, window=6),
     ]
     for run in runs:
-        assert evaluated_paths(evaluate(run.folder, iw_samples=2, iw_sentences=2)) <= NUMBERS
+        assert evaluated_paths(evaluate(run.folder, iw_samples=2, iw_sentences=2)) <= known_names()
 
 
 def test_wrong_requests_are_refused(tmp_path, text):

@@ -12,9 +12,12 @@ import torch
 from textvae import settings as s
 from textvae.cli.progress import validation_line
 from textvae.cli.tables import measures
+from textvae.evaluation import schema
 from textvae.evaluation.diagnose import diagnose
-from textvae.evaluation.evaluate import evaluate, importance_weighted
-from textvae.evaluation.latent import latent_scores, shuffle_gap
+from textvae.evaluation.evaluate import evaluate
+from textvae.evaluation.importance import importance_weighted
+from textvae.evaluation.latent import Codes, shuffle_gap
+from textvae.evaluation.opened import open_run
 from textvae.generate.trained import load
 from textvae.inference import information, score
 from textvae.metrics.latent import variance_of_means
@@ -23,7 +26,6 @@ from textvae.model import build as build_model
 from textvae.objective.presets import load_settings
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors.vmf import mean_length
-from textvae.report.table import _rate
 from textvae.run import corpus_of
 from textvae.text.batches import TokenStore, build, collate
 from textvae.text.tokenizers import Tokenizer
@@ -172,7 +174,8 @@ def test_a_refined_evaluation_says_that_its_rate_and_information_are_from_above(
     assert " to " in row[1]
     record = [record for record in runs["semi-amortized"].log() if record.get("split") == "valid"][-1]
     assert record["rate_kind"] == "upper" and "(upper)" in validation_line(record)
-    assert "an upper bound" in _rate(found)
+    (rate,) = [score for score in schema.SCORES if score.name == "kl"]
+    assert rate.shown(found, lambda value, *_: f"{value:.2f}").detail == "upper"
 
 
 def test_active_units_are_those_of_the_expectation(runs):
@@ -186,10 +189,8 @@ def test_active_units_are_those_of_the_expectation(runs):
     for threshold in (0.01, 0.2):
         assert found["active_units"][str(threshold)] == int((variance > threshold).sum())
     assert parse(found["latent_signature"])[1]["active"] == "variance-of-means"
-    run, rows = runs["iaf"], np.arange(20)
-    scores = score(run.model(), store, rows=rows)
-    found = latent_scores(run.model(), store, scores, 0, (None, None), rows)
-    assert parse(found["latent_signature"])[1]["active"] == "variance-of-means-of-50-codes"
+    codes = Codes.of(open_run(runs["iaf"]), "test", 0, 20)
+    assert parse(codes.signature)[1]["active"] == "variance-of-means-of-50-codes"
 
 
 @pytest.mark.parametrize("case", ["vmf", "iaf", "semi-implicit", "refined"])

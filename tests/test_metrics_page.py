@@ -5,9 +5,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from textvae.evaluation.adversarial import Completed
-from textvae.evaluation.evaluate import NUMBERS
 from textvae.evaluation.forward import Draw, ForwardCrossEntropy, Text
-from textvae.evaluation.latent import LATENT
+from textvae.evaluation.record import known_names
 from textvae.evaluation.syntax import CODED, PLAIN
 from textvae.generate.paths import Homotopy, Smoothness
 from textvae.metrics.adversarial import AdversarialError
@@ -16,7 +15,7 @@ from textvae.metrics.scoring import METRICS
 PAGE = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
 TABLES = PAGE.split("## The papers' tables")[1].split("\n## ")[0]
 NAMES = {
-    "evaluate": NUMBERS | {name.split(".")[0] for name in NUMBERS},
+    "evaluate": known_names(),
     "score": set(METRICS),
     "adversarial": {one.name for one in fields(Completed)} | {"unigram.error", "lstm.error"},
     "fce": {*Draw._fields, *Text._fields, *(one.name for one in fields(ForwardCrossEntropy))},
@@ -39,6 +38,15 @@ def test_the_papers_columns_are_scores_that_commands_give():
 def test_every_score_is_on_the_page():
     stems = {re.sub(r"-\d$", "", name) for name in METRICS}
     assert [stem for stem in stems if f"`{stem}" not in PAGE] == []
-    told = {name for name in LATENT if "standard" not in name and not name.endswith(("_sentences", "_deviation"))}
-    for name in (*told, *CODED, *PLAIN, *Draw._fields[:2], *Text._fields[:-1]):
+    for name in (*CODED, *PLAIN, *Draw._fields[:2], *Text._fields[:-1]):
         assert re.search(rf"[`…_]{re.escape(name)}\b", PAGE), name
+
+
+def test_the_scores_of_evaluate_are_those_of_the_schema(pages):
+    assert pages.fill_scores(PAGE) == PAGE
+    for section in ("likelihood", "code"):
+        assert PAGE.count(f"<!-- scores: {section} -->\n{pages.render_scores(section)}<!-- end of scores -->") == 1
+    documented = {
+        name for section in ("likelihood", "code") for name in re.findall(r"`(\w+)`", pages.render_scores(section))
+    }
+    assert {name.partition(".")[0] for name in known_names() if not name.endswith("signature")} <= documented

@@ -15,6 +15,7 @@ from textvae.report.page import number, percent, text
 from textvae.report.table import table
 
 LATENT, SENTENCES = 6, 100
+OF_N = "|of 2,000 mixed, at most ln 2,000 = 7.60"
 EVIL = "<script>alert('x')</script>"
 
 
@@ -233,7 +234,7 @@ def test_text_from_models_and_corpora_is_never_markup():
         samples=[EVIL],
         interpolation=[EVIL],
         verdict=EVIL + ". " + EVIL,
-        evaluation={**EVALUATION, "split": EVIL, "signature": EVIL, "hardware": EVIL, "kl": EVIL},
+        evaluation={**EVALUATION, "split": EVIL, "signature": EVIL, "hardware": EVIL, "rate_kind": EVIL},
     )
     found = page(run, language_model(name=EVIL), title=EVIL)
     assert "script" not in {tag for tag, _ in found.elements}
@@ -270,48 +271,46 @@ def test_the_table_shows_the_numbers_given():
     assert found.numbers("Reconstruction") == [21.7514185, 1234.5]
     assert found.cells("KL") == ["1.90", "−0.012"]
     assert found.numbers("KL") == [1.9007644, -0.0123]
-    assert found.cells("IW-NLL") == ["22.55 ± 0.37|500 codes each, 300 sentences"] * 2
-    assert found.numbers("IW-NLL")[:4] == [22.5457927, 0.3730581, 500, 300]
-    assert found.cells("Mutual information") == ["0.86|ceiling 7.60 = ln 2,000"] * 2
+    assert found.cells("NLL") == ["22.55 ± 0.37|500 importance samples, 300 sentences"] * 2
+    assert found.numbers("NLL")[:4] == [22.5457927, 0.3730581, 500, 300]
+    assert found.cells("MI of sentence and code") == [f"0.86{OF_N}"] * 2
     between = vae(evaluation={**EVALUATION, "mutual_information_lower": 0.75})
-    assert scores(between).cells("Mutual information") == ["0.75 to 0.86|ceiling 7.60 = ln 2,000"]
+    assert scores(between).cells("MI of sentence and code") == [f"0.75 to 0.86{OF_N}"]
     above = vae(evaluation={**EVALUATION, "rate_kind": "upper", "nll_iw_kind": "surrogate"})
-    assert scores(above).cells("KL")[0].endswith("|an upper bound")
-    assert scores(above).cells("IW-NLL")[0].endswith("|500 codes each, by a surrogate density, 300 sentences")
-    assert scores(above).cells("Mutual information") == ["at most 0.86|ceiling 7.60 = ln 2,000"]
-    assert found.cells("Active units") == ["4 of 6|above 0.2: 3"] * 2
-    assert found.cells("Perplexity") == ["5.82"] * 2
+    assert scores(above).cells("KL")[0].endswith("|upper")
+    assert scores(above).cells("NLL")[0].endswith("|500 importance samples by a surrogate density, 300 sentences")
+    assert scores(above).cells("MI of sentence and code") == [f"at most 0.86{OF_N}"]
+    assert found.cells("Active units") == ["4 / 3|of 6; variance above 0.01 / above 0.2"] * 2
+    assert found.cells("Perplexity of the NLL") == ["5.82|end mark counted"] * 2
 
 
 def test_every_score_has_its_unit():
     rows = [row.split("|") for row in scores(vae()).rows]
     assert rows[0] == ["Score", "unit"]
     assert all(len(row) == 2 and row[1] for row in rows)
-    assert {row[1] for row in rows if row[0] in ("Reconstruction", "KL", "Bound")} == {"nats per sentence"}
+    units = {row[0]: row[1] for row in rows}
+    assert (units["KL"], units["Bound"]) == ("nats/sentence", "nats/sentence; lower is better")
 
 
 def test_missing_scores_are_dashes():
     found = scores(vae(evaluation={"kl": 0.5, "bound": math.nan, "perplexity_iw": math.inf}), language_model())
     assert found.cells("KL") == ["0.50", "–"]
     assert found.cells("Bound") == ["–", "23.65"]
-    assert found.cells("Perplexity")[0] == "–"
-    for name in ("Mutual information", "Active units"):
-        assert found.cells(name) == ["–", "–"]
+    assert found.cells("Perplexity of the NLL")[0] == "–"
+    assert not {"MI of sentence and code", "Active units"} & {row.split("|")[0] for row in found.rows}
     assert "nan" not in found.text and "None" not in found.text
 
 
 def test_optional_rows_come_with_their_scores():
     bare = [row.split("|")[0] for row in scores(vae()).rows]
-    for name in ("Entropy of the corpus", "Gap to the entropy", "Paired gap", "Distinct prior samples"):
+    for name in ("Entropy of the corpus", "NLL above the true one", "Distinct samples"):
         assert name not in bare
     exact = {"entropy": 16.5, "gap_to_surprisal": 5.786777, "gap_to_surprisal_standard_error": 0.23313}
     extra = {**EVALUATION, **exact, "distinct_samples": 87, "prior_samples": 100}
     found = scores(vae(evaluation=extra), vae())
-    assert found.cells("Entropy of the corpus") == ["16.50", "–"]
-    assert found.cells("Gap to the entropy") == ["6.05 ± 0.37", "–"]
-    assert found.numbers("Gap to the entropy")[0] == pytest.approx(22.5457927 - 16.5)
-    assert found.cells("Paired gap") == ["5.79 ± 0.23", "–"]
-    assert found.cells("Distinct prior samples") == ["87 of 100", "–"]
+    assert found.cells("Entropy of the corpus") == ["16.50|exact", "–"]
+    assert found.cells("NLL above the true one") == ["5.79 ± 0.23|on the NLL's sentences", "–"]
+    assert found.cells("Distinct samples") == ["87|of 100 greedy ones from the prior", "–"]
 
 
 def test_scores_of_different_sentences_carry_a_warning():
@@ -456,8 +455,8 @@ def test_a_language_model_alone_says_why_there_is_nothing_to_draw():
     found = page(language_model())
     assert found.text.count("A language model: it has no code.") == 4
     assert "No run has a code, so none has a KL." in found.text
-    assert found.cells("IW-NLL") == ["22.55 ± 0.37|exact, 300 sentences"]
-    assert found.cells("KL") == ["–"]
+    assert found.cells("NLL") == ["22.55 ± 0.37|exact, 300 sentences"]
+    assert "KL" not in {row.split("|")[0] for row in found.rows}
 
 
 def test_codes_that_cannot_be_drawn_are_named():
@@ -471,7 +470,7 @@ def test_a_run_with_nothing_but_a_name():
     run = RunReport("bare", [], {}, None, None, None, None, [], [], "")
     found = page(run)
     assert "No samples were drawn." in found.text
-    assert found.cells("Reconstruction") == ["–"]
+    assert not {"Reconstruction", "KL"} & {row.split("|")[0] for row in found.rows}
 
 
 def _ids(drawn: ElementTree.Element) -> str:

@@ -1,6 +1,5 @@
 """Tables of `docs/` against the measured ones of `results/`, as `recipes/pages.py` renders them."""
 
-import importlib.util
 import re
 from pathlib import Path
 
@@ -16,14 +15,6 @@ SMALL = f"""{HEAD}
 | semi-implicit | 1 | 37.91 | 0.10 (upper) | -0.01 to 0.02 | 0.04 | 0 / 0 | 38.00 | -3.2 % | 0.50 |
 | capacity-3 | 2 | 36.53 | 2.91 ± 0.10 | 2.50 | 7.60 | 9 / 4 | 39.00 | -0.7 % | 1.00 |
 """
-
-
-@pytest.fixture(scope="module")
-def pages():
-    spec = importlib.util.spec_from_file_location("pages_recipe", ROOT / "recipes" / "pages.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_tables_are_those_that_were_measured(pages):

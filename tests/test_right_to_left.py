@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import textvae
 from textvae.errors import RequestError
-from textvae.evaluation.evaluate import evaluate, true_distance
+from textvae.evaluation.evaluate import evaluate
+from textvae.evaluation.likelihood import distance_to_truth
 from textvae.files import write_tensors
 from textvae.generate.decoding import Decoding, greedy
 from textvae.model import build as build_model
@@ -150,8 +151,10 @@ def test_the_grammars_probabilities_are_those_of_the_texts(tmp_path):
         folder = tmp_path / str(turned)
         store = build(folder, {"train": texts, "valid": texts[:3]}, right_to_left=turned)["train"]
         nll = torch.arange(40, dtype=torch.float64)
-        found.append(true_distance(nll, store, np.arange(40), Tokenizer.load(folder / "tokenizer.json", turned)))
-    assert found[0] == found[1] and math.isfinite(found[0]["surprisal"])
+        found.append(
+            distance_to_truth(nll, store, np.arange(40), Tokenizer.load(folder / "tokenizer.json", turned))
+        )
+    assert found[0] == found[1] and math.isfinite(found[0].surprisal)
 
 
 @pytest.fixture(scope="module")

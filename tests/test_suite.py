@@ -10,9 +10,9 @@ import torch
 
 from textvae.comparison.rows import evaluated_paths
 from textvae.errors import RequestError
-from textvae.evaluation.evaluate import NUMBERS as EVALUATED
 from textvae.evaluation.evaluate import evaluate
 from textvae.evaluation.probing import own_labels, probes
+from textvae.evaluation.record import known_names
 from textvae.evaluation.suite import DECODINGS, evaluate_all, reverse_kl
 from textvae.generate.codec import Codec
 from textvae.generate.decoding import Decoding
@@ -128,7 +128,7 @@ def test_bounds_and_mmd_are_among_the_scores(document):
 def test_the_numbers_of_the_grammar_are_in_the_list_of_names(folder, document, language_model):
     evaluate_all(language_model, decodings={"greedy": Decoding()}, **NUMBERS)
     for run in (folder, language_model):
-        assert evaluated_paths(json.loads((run / "evaluation" / "test.json").read_text())) <= EVALUATED
+        assert evaluated_paths(json.loads((run / "evaluation" / "test.json").read_text())) <= known_names()
 
 
 def test_the_page_shows_every_part(folder, document):
@@ -141,7 +141,7 @@ def test_the_page_shows_every_part(folder, document):
     assert f'<data value="{exact!r}">' in page
     accuracy = document["probes"]["tense"]["sizes"][1]["code"]["accuracy"]
     assert f'<data value="{accuracy!r}">' in page and "Map of the latent space" in page
-    assert "MMD² to the prior" in page and "H − D ≤ I ≤ R" in page
+    assert "MMD² to the prior" in page and "H - D, I and R" in page
 
 
 def test_everything_is_read_scored_and_decoded_once(folder, monkeypatch):

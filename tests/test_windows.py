@@ -15,7 +15,9 @@ from scipy.stats import chi2
 
 import textvae
 from textvae.errors import RequestError
-from textvae.evaluation.evaluate import evaluate, importance
+from textvae.evaluation.evaluate import evaluate
+from textvae.evaluation.likelihood import perplexity_of
+from textvae.evaluation.values import Missing
 from textvae.files import read_tensors
 from textvae.generate.decoding import Decoding
 from textvae.inference import score
@@ -140,11 +142,14 @@ def test_like_lengths_come_together_unless_a_part_is_of_fixed_length(model, sort
 
 def test_perplexity_without_the_end_counts_what_is_no_end_mark():
     view = stored(2, 1).pieces(2)  # two words | an end mark and a word | an end mark
-    found = importance(torch.tensor([3.0, 1.0], dtype=torch.float64), view, np.array([0, 1]), 1)
-    assert found["perplexity_iw"] == pytest.approx(math.exp(4 / 4))
-    assert found["perplexity_iw_without_end"] == pytest.approx(math.exp(4 / 3))
-    alone = importance(torch.tensor([3.0], dtype=torch.float64), view, np.array([2]), 1)
-    assert alone["perplexity_iw_without_end"] is None and alone["perplexity_iw"] == pytest.approx(math.exp(3))
+    rows = np.array([0, 1])
+    tokens = int(view.lengths[rows].sum())
+    assert perplexity_of(4.0, tokens) == pytest.approx(math.exp(4 / 4))
+    assert perplexity_of(4.0, tokens - view.end_marks(rows)) == pytest.approx(math.exp(4 / 3))
+    alone = np.array([2])
+    without_end = int(view.lengths[alone].sum()) - view.end_marks(alone)
+    assert perplexity_of(3.0, without_end) == Missing("there are only end marks")
+    assert isinstance(perplexity_of(1e6, 1), Missing)
 
 
 def test_what_cannot_be(files):

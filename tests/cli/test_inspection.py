@@ -36,12 +36,14 @@ def test_evaluate_prints_what_json_has(run):
     for row, name in (("reconstruction", "reconstruction"), ("KL", "kl"), ("bound", "bound"), ("NLL", "nll_iw")):
         assert float(shown[row].split()[0]) == pytest.approx(scores[name], abs=0.006)
         assert "nats/sentence" in shown[row]
-    assert shown["active units"].split()[0] == str(scores["active_units"]["0.01"])
+    units = scores["active_units"]
+    assert shown["active units"].strip().startswith(f"{units['0.01']} / {units['0.2']}  dimensions, of ")
     assert json.loads((run / "evaluation" / "valid.json").read_text()) == scores
 
 
 def test_what_stands_in_for_a_density_and_what_the_prior_would_have_is_said():
     given = {"nll_iw": 3.0, "nll_iw_kind": "surrogate", "iw_samples": 9, "iw_sentences": 4, "latent": 8}
+    given |= {"mean_squared_norm": 1.0, "log_det_covariance": -1.0}
     units = {name: unit for name, _, unit in measures({**given, "sentences": 32})}
     assert units["NLL"] == "nats/sentence, 9 importance samples by a surrogate density, 4 sentences"
     assert units["squared norm of the mean"] == "of sampled codes; the prior's own: 0.25"
@@ -56,7 +58,10 @@ def test_the_bound_of_the_drawn_sentences_and_the_effective_samples_stand_beside
     given |= {"iw_effective_samples": 60.0, "iw_effective_samples_low": 4.0, "iw_heavy_tailed": 0.5, "latent": 2}
     rows = {name: (value, unit) for name, value, unit in measures(given)}
     assert rows["bound of the same"] == ("3.50", "nats/sentence, on the NLL's sentences")
-    assert rows["effective samples"] == ("60.0", "of 500, the median; 4.0 at the 5th percentile; heavy tails: 50 %")
+    assert rows["effective samples"] == (
+        "60.0",
+        "samples, of 500; median over sentences; 4.0 at the 5th percentile; heavy tails: 50 %",
+    )
     assert caveats(given)[0].startswith(
         "careful: importance weights are uneven: one sentence in 20 has at most 4.0"
     )

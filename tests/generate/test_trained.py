@@ -10,7 +10,7 @@ from torch import nn
 
 import textvae
 from textvae.errors import RequestError
-from textvae.evaluation.evaluate import importance_weighted
+from textvae.evaluation.importance import importance_weighted
 from textvae.generate import codec, reading
 from textvae.generate.decoding import Decoding, generate, greedy
 from textvae.generate.sources import posterior_draws

@@ -225,7 +225,7 @@ def on_one_line(text: str) -> str:
     return text.rstrip("\r\n").replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
 
 
-def number(value: float | None, digits: int = 2) -> str:
+def number(value: float | int | None, digits: int = 2) -> str:
     """A number for reading; a dash where there is none."""
     return DASH if value is None else f"{round(value, digits) + 0.0:,.{digits}f}"  # + 0.0: no minus before a zero
 

@@ -11,8 +11,9 @@ from safetensors import SafetensorError, safe_open
 from textvae.errors import RequestError
 from textvae.evaluation.evaluate import evaluate
 from textvae.evaluation.opened import open_run
+from textvae.evaluation.record import evaluation_record
 from textvae.run import Run
-from textvae.run.records import Evaluation, problem
+from textvae.run.records import problem
 
 # Called with what is under way ("evaluating vanilla"), how far it is and how far it goes.
 Progress = Callable[[str, int, int], None]
@@ -176,7 +177,7 @@ def read_scores(path: Path, run: Run, split: str) -> dict[str, Any]:
         raise RequestError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise _damaged(path, "not JSON") from None
-    if (wrong := problem(Evaluation, scores)) is not None:
+    if (wrong := problem(evaluation_record(), scores)) is not None:
         raise _damaged(path, wrong)
     if scores["split"] != split:
         raise _damaged(path, f"it does not say that it is of the {split} split")

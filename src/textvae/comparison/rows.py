@@ -11,75 +11,75 @@ from typing import Any
 from textvae.comparison.members import Member, read_scores
 from textvae.comparison.methods import descriptions, flattened, is_vanilla
 from textvae.errors import RequestError
-from textvae.evaluation.evaluate import NUMBERS
+from textvae.evaluation import schema
+from textvae.evaluation.entry import Score
+from textvae.evaluation.record import known_names
+from textvae.evaluation.showing import MIXED
 from textvae.run import Run
 from textvae.run.records import is_number
 from textvae.settings import Settings
 
 Value = float | int | str | None
 
-# Columns that a row has: those that are averaged over seeds, and those that describe how they were measured.
-AVERAGED = (
-    "nll",
-    "nll_relative_percent",
-    "bound_iw_sentences",
-    "bound",
-    "reconstruction",
-    "kl",
-    "mutual_information",
-    "mutual_information_lower",
-    "active_units_0.01",
-    "active_units_0.2",
-    "shuffle_gap",
-    "log_det_covariance",
-    "mean_squared_norm",
-    "kl_moment_matched",
-    "mmd_squared",
-    "tokens_per_second",
-    "relative_speed",
-    "final_kl_weight",
-)
-DESCRIBED = (
-    "nll_kind",
-    "iw_samples",
-    "iw_sentences",
-    "rate_kind",
-    "mutual_information_sentences",
-    "mutual_information_ceiling",
-    "latent",
-    "sentences",
-)
-# Standard errors over sentences: a row of one run has them.
-ERRORS = ("nll_standard_error", "shuffle_gap_standard_error", "kl_standard_error")
-# Columns that an evaluation has under the same name.
-LATENT = ("shuffle_gap", "log_det_covariance", "mean_squared_norm", "kl_moment_matched", "mmd_squared")
-SCORED = (
-    "bound",
-    "reconstruction",
-    "kl",
-    "mutual_information",
-    "mutual_information_lower",
-    *LATENT,
-    *ERRORS[1:],
-    *DESCRIBED[1:],
-)
-MIXED = "mixed"
+# Columns of a comparison's own that are averaged over seeds; all others are scores of the evaluations.
+OWN = ("nll_relative_percent", "tokens_per_second", "relative_speed", "final_kl_weight")
 # Where an evaluation says why a number is null: in a table of reasons beside it, or in its own reason.
 REASON = re.compile(r"(?P<part>.*\.)?(?:reasons\.(?P<name>.+)|reason)")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of a row, each with the path of its score in an evaluation, None for a comparison's own.
+
+    `averaged` are averaged over seeds, `errors` are given for rows of one run, `described` as they are.
+    """
+
+    averaged: Mapping[str, str | None]
+    errors: Mapping[str, str | None]
+    described: Mapping[str, str | None]
+
+    @property
+    def all(self) -> dict[str, str | None]:
+        """Every column."""
+        return {**self.averaged, **self.errors, **self.described}
+
+
+def columns_of_scores() -> Columns:
+    """Return the columns that the schema of scores asks for, and a comparison's own."""
+    averaged = {column(path): path for score in by_importance() if score.averaged for path in score.paths}
+    errors = {column(score.error): score.error for score in by_importance() if score.column and score.error}
+    described = {column(score.name): score.name for score in schema.SCORES if score.described}
+    return Columns({**averaged, **dict.fromkeys(OWN)}, errors, described)
+
+
+def by_importance() -> list[Score]:
+    """Return the scores in the order of the table: first the NLL and the bound of the same sentences."""
+    first = ("nll_iw", "bound_iw_sentences")
+    return sorted(schema.SCORES, key=lambda score: score.name not in first)
+
+
+def column(path: str) -> str:
+    """Return the name of the column of a score.
+
+    >>> column("nll_iw_standard_error"), column("active_units.0.01")
+    ('nll_standard_error', 'active_units_0.01')
+    """
+    return path.replace("nll_iw", "nll").replace(".", "_", 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
     """One row: a run, or runs that only the seed tells apart.
 
-    `values` has every column of AVERAGED, ERRORS and DESCRIBED, None where there is no number; `deviations` the
-    standard deviation over seeds of the averaged ones, None for a single run. `chosen` are the scores that were
-    asked for by name, averaged, each with its deviation.
+    `values` has all of the `columns`, None where there is no number; `deviations` the standard deviation over seeds
+    of the averaged ones, None for a single run. `chosen` are the scores that were asked for by name, averaged, each
+    with its deviation.
     """
 
     name: str
     method: str
     members: tuple[Member, ...]
+    columns: Columns
     values: Mapping[str, Value]
     deviations: Mapping[str, float | int | None]
     chosen: Mapping[str, tuple[float | int | None, float | None]]
@@ -123,14 +123,14 @@ class Row:
 
     def _reason(self, name: str) -> str:
         """Why one number is null: an evaluation's own reason where it has one."""
-        if name in ERRORS and len(self.members) > 1:
+        if name in self.columns.errors and len(self.members) > 1:
             return "one run has it; of several, see the deviation over seeds"
-        if name in DESCRIBED and len({str(_numbers(member)[name]) for member in self.members}) > 1:
+        path = self.columns.all.get(name) or name
+        if name in self.columns.described and len({str(value_at(one.scores, path)) for one in self.members}) > 1:
             return "the runs of the row differ in it"
-        column = {"nll": "nll_iw", "nll_standard_error": "nll_iw_standard_error", "nll_kind": "nll_iw_kind"}
         for member in self.members:
-            for path in (column.get(name, name), name.split("_0.")[0]):
-                if (why := reason_of(member, path)) is not None:
+            for place in (path, path.partition(".")[0]):
+                if (why := reason_of(member, place)) is not None:
                     return why
         if name == "nll_relative_percent":
             return "there is no NLL, or none of a run that it would be relative to"
@@ -148,7 +148,8 @@ def rows_of(
     groups = grouped(members) if by_seed else [(member,) for member in members]
     names = group_names([[member.name for member in group] for group in groups])
     methods = descriptions([group[0].run.settings for group in groups])
-    numbers = [[_numbers(member) for member in group] for group in groups]
+    columns = columns_of_scores()
+    numbers = [[_numbers(member, columns) for member in group] for group in groups]
     reference = _first(groups, lambda m: m is baseline if baseline else not m.run.settings.model.latent)
     likelihood = None if reference is None else _mean([own["nll"] for own in numbers[reference]])
     vanilla = _first(groups, lambda m: is_vanilla(m.run.settings)) or 0
@@ -157,7 +158,7 @@ def rows_of(
         own["nll_relative_percent"] = _ratio(own["nll"], likelihood, lambda ratio: 100 * (ratio - 1))
         own["relative_speed"] = _ratio(own["tokens_per_second"], speed, lambda ratio: ratio)
     rows = [
-        Row(name, method, tuple(group), _values(own), _deviations(own), averaged)
+        Row(name, method, tuple(group), columns, _values(own, columns), _deviations(own, columns), averaged)
         for name, method, group, own, averaged in zip(
             names, methods, groups, numbers, chosen(groups, scores), strict=True
         )
@@ -185,9 +186,10 @@ def check_names(runs: Sequence[Run], split: str, names: Sequence[str], again: bo
         more = more or every.exists()
         for file in [every, *([] if again else [path])]:
             known |= evaluated_paths(read_scores(file, run, split)) if file.exists() else set()
+    known |= known_names()
     for name in names:
-        if name not in known | NUMBERS:
-            raise _no_score(name, "no run's evaluation has it", known | NUMBERS, more)
+        if name not in known:
+            raise _no_score(name, "no run's evaluation has it", known, more)
 
 
 def chosen(
@@ -266,23 +268,27 @@ def _ratio(value: Any, reference: float | int | None, of: Callable[[float], floa
     return None if value is None or not reference else of(value / reference)
 
 
-def _numbers(member: Member) -> dict[str, Any]:
-    """The columns of one run but for those that are relative to another."""
-    scores, units = member.scores, member.scores.get("active_units") or {}
+def _numbers(member: Member, columns: Columns) -> dict[str, Any]:
+    """Return the columns of one run but for those that are relative to another."""
     training = [record for record in member.log if record.get("split") == "train"]
     speeds = [record["tokens_per_second"] for record in training if is_number(record.get("tokens_per_second"))]
     return {
-        "nll": scores.get("nll_iw"),
-        "nll_standard_error": scores.get("nll_iw_standard_error"),
-        "nll_kind": scores.get("nll_iw_kind"),
-        "bound_iw_sentences": _bound_of_drawn(scores),
-        "active_units_0.01": units.get("0.01"),
-        "active_units_0.2": units.get("0.2"),
+        **{name: value_at(member.scores, path) for name, path in columns.all.items() if path is not None},
+        "bound_iw_sentences": _bound_of_drawn(member.scores),
         # Records are of equally many steps: over all of them, not their median, which hides a costly beginning.
         "tokens_per_second": statistics.harmonic_mean(speeds) if speeds and min(speeds) > 0 else None,
         "final_kl_weight": final_kl_weight(member.run.settings, training),
-        **{name: scores.get(name) for name in SCORED},
     }
+
+
+def value_at(scores: Mapping[str, Any], path: str) -> Any:
+    """Return the value at the path of a score, or of a part of one; None if there is none.
+
+    >>> value_at({"kl": 2.0, "active_units": {"0.01": 3}}, "active_units.0.01")
+    3
+    """
+    name, _, part = path.partition(".")
+    return (scores.get(name) or {}).get(part) if part else scores.get(name)
 
 
 def _bound_of_drawn(scores: Mapping[str, Any]) -> Any:
@@ -300,20 +306,20 @@ def final_kl_weight(settings: Settings, training: Sequence[Mapping[str, Any]]) -
     return float(value) if value is not None and is_number(value) else None
 
 
-def _values(runs: Sequence[Mapping[str, Any]]) -> dict[str, Value]:
-    """A row's columns from those of its runs: means, and descriptions where all runs have the same."""
-    values: dict[str, Value] = {name: _mean([own[name] for own in runs]) for name in AVERAGED}
-    values |= {name: runs[0][name] if len(runs) == 1 else None for name in ERRORS}
-    for name in DESCRIBED:
+def _values(runs: Sequence[Mapping[str, Any]], columns: Columns) -> dict[str, Value]:
+    """Return a row's columns from those of its runs: means, and descriptions where all runs have the same."""
+    values: dict[str, Value] = {name: _mean([own[name] for own in runs]) for name in columns.averaged}
+    values |= {name: runs[0][name] if len(runs) == 1 else None for name in columns.errors}
+    for name in columns.described:
         found = {own[name] for own in runs}
         kind = name in ("nll_kind", "rate_kind")
         values[name] = found.pop() if len(found) == 1 else MIXED if kind else None
     return values
 
 
-def _deviations(runs: Sequence[Mapping[str, Any]]) -> dict[str, float | int | None]:
-    """The standard deviation over runs of what is averaged, for two runs or more that all have the number."""
-    whole = {name: [own[name] for own in runs] for name in AVERAGED}
+def _deviations(runs: Sequence[Mapping[str, Any]], columns: Columns) -> dict[str, float | int | None]:
+    """Return the standard deviation over two runs or more of what is averaged and what all of them have."""
+    whole = {name: [own[name] for own in runs] for name in columns.averaged}
     return {
         name: statistics.stdev(values) if len(values) > 1 and None not in values else None
         for name, values in whole.items()

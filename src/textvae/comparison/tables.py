@@ -2,91 +2,68 @@
 
 import csv
 import io
-import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from textvae.comparison.members import Member
-from textvae.comparison.rows import AVERAGED, DESCRIBED, ERRORS, MIXED, Row, Value
+from textvae.comparison.rows import Row, Value, by_importance, column
 from textvae.errors import RequestError
-from textvae.metrics.information import estimates
+from textvae.evaluation import schema
+from textvae.evaluation.entry import Score
+from textvae.evaluation.showing import DASH, MIXED, rounded, spread
 from textvae.metrics.signature import SOFTMAX, parse
 from textvae.metrics.weights import caveat
 from textvae.run.records import is_number
 
-# Stands for a number that there is not, as on the command line.
-DASH = "–"
-HEAD = (
-    "run",
-    "NLL",
-    "by",
-    "bound of these",
-    "vs base",
-    "reconstr.",
-    "KL",
-    "MI",
-    "active units",
-    "shuffle gap",
-    "speed",
-    "KL weight",
-    "method",
-)
-RATE_KINDS = {
-    "upper": "KL upper: an upper bound on the rate, which has no closed form; the true one may be smaller.",
-    "monte-carlo": "KL monte-carlo: estimated from one code a sentence; it has sampling error.",
-    MIXED: "KL mixed: the runs of the row have rates of different kinds.",
-}
-BETWEEN = (
-    "MI from one number to another: by an estimate from below and one from above, of a posterior that is random "
-    "itself (semi-implicit, refined)."
-)
-ABOVE = (
-    "MI of a posterior that is random itself (semi-implicit, refined) is an estimate from above; "
-    "mutual_information_lower is the one from below."
-)
-SURROGATE = "NLL surrogate: the posterior has no density; a mixture of draws stands for it in the weights."
+Column = tuple[str, Callable[[Row], str]]
 
 
 def cells(rows: Sequence[Row], by_seed: bool) -> list[list[str]]:
-    """The table, head first: name, NLL and how it was found, other scores, and the method last.
+    """Write the table, head first: name, NLL and how it was computed, other scores, and the method last.
 
     Behind ± stands the standard error over sentences, or with `by_seed` the standard deviation over seeds.
     """
-    sizes = {row.values["mutual_information_sentences"] for row in rows} - {None}
-    table = [list(HEAD)]
+    columns = table_columns(rows, by_seed)
+    return [[head for head, _ in columns], *([cell(row) for _, cell in columns] for row in rows)]
+
+
+def table_columns(rows: Sequence[Row], by_seed: bool) -> list[Column]:
+    """Return the columns of the table: those of the schema of scores, and a comparison's own between and behind."""
+    columns: list[Column] = [("run", lambda row: row.name)]
     if by_seed:
-        table[0].insert(1, "seeds")
-    for row in rows:
-        value, spread = row.values, row.deviations
-        error = value["nll_standard_error"] if not by_seed else spread["nll"]
-        kind = value["rate_kind"]
-        information = _spread(value["mutual_information"], spread["mutual_information"])
-        if value["mutual_information"] is not None:
-            below = value["mutual_information_lower"]
-            lowest = None if below is None else _spread(below, spread["mutual_information_lower"])
-            information = estimates(information, lowest, kind == "upper")
-        if len(sizes) > 1 and value["mutual_information"] is not None:
-            information += f" ({_text(value['mutual_information_sentences'], 0)})"
-        small = isinstance(weight := value["final_kl_weight"], float) and abs(weight) < 0.01
-        told = [
-            row.name,
-            _spread(value["nll"], error),
-            estimator(row),
-            _spread(value["bound_iw_sentences"], spread["bound_iw_sentences"]),
-            signed(value["nll_relative_percent"], spread["nll_relative_percent"]),
-            _spread(value["reconstruction"], spread["reconstruction"]),
-            _spread(value["kl"], spread["kl"] if by_seed or kind == "exact" else value["kl_standard_error"])
-            + (f" {kind}" if value["kl"] is not None and kind != "exact" else ""),
-            information,
-            units(row),
-            _spread(value["shuffle_gap"], spread["shuffle_gap"]),
-            _spread(value["relative_speed"], None, 2, "×"),
-            _spread(weight, None, _digits(weight) if small else 2),
-            row.method,
-        ]
-        if by_seed:
-            told.insert(1, str(len(row.members)))
-        table.append(told)
-    return table
+        columns.append(("seeds", lambda row: str(len(row.members))))
+    beside: dict[str, Column] = {
+        "nll_iw": ("by", estimator),
+        "bound_iw_sentences": ("vs base", lambda row: signed(*_of(row, "nll_relative_percent"))),
+    }
+    for score in by_importance():
+        if score.column:
+            columns.append((score.column, partial(score_cell, score, rows, by_seed)))
+            columns += [beside[score.name]] if score.name in beside else []
+    return [
+        *columns,
+        ("speed", lambda row: spread(row.values["relative_speed"], None, 2, "×")),
+        ("KL weight", weight),
+        ("method", lambda row: row.method),
+    ]
+
+
+def score_cell(score: Score, rows: Sequence[Row], by_seed: bool, row: Row) -> str:
+    """Write a score of a row, by its own function if it has one."""
+    if score.cell is not None:
+        return score.cell(row, rows, by_seed)
+    return spread(*_of(row, column(score.name)))
+
+
+def _of(row: Row, name: str) -> tuple[Value, Value]:
+    """Return a column's value and deviation."""
+    return row.values[name], row.deviations[name]
+
+
+def weight(row: Row) -> str:
+    """Write the last weight of the KL, a small one in as many digits as it takes."""
+    value = row.values["final_kl_weight"]
+    return spread(value, None, _digits(value) if isinstance(value, float) and abs(value) < 0.01 else 2)
 
 
 def chosen_cells(rows: Sequence[Row], by_seed: bool) -> list[list[str]]:
@@ -94,7 +71,7 @@ def chosen_cells(rows: Sequence[Row], by_seed: bool) -> list[list[str]]:
     names = list(rows[0].chosen)
     table = [["run", *(["seeds"] if by_seed else []), *map(shown, names), "method"]]
     for row in rows:
-        scores = [_spread(value, spread, _digits(value)) for value, spread in row.chosen.values()]
+        scores = [spread(value, deviation, _digits(value)) for value, deviation in row.chosen.values()]
         table.append([row.name, *([str(len(row.members))] if by_seed else []), *scores, row.method])
     return table
 
@@ -107,89 +84,57 @@ def _digits(value: object) -> int:
 
 
 def estimator(row: Row) -> str:
-    """How the NLL was found: exactly, or by so many importance samples on so many sentences."""
+    """Write how the NLL was computed: exactly, or by so many importance samples on so many sentences."""
     kind, samples, sentences = (row.values[name] for name in ("nll_kind", "iw_samples", "iw_sentences"))
     if row.values["nll"] is None:
         return DASH
     if kind == MIXED:
         return MIXED
-    known = "exact" if kind == "exact" else f"iw{_integer(samples)}"
-    return f"{known}/{_integer(sentences)}" + (" surrogate" if kind == "surrogate" else "")
+    known = "exact" if kind == "exact" else f"iw{rounded(samples)}"
+    return f"{known}/{rounded(sentences)}" + (" surrogate" if kind == "surrogate" else "")
 
 
-def units(row: Row) -> str:
-    """Active units at the thresholds 0.01 and 0.2, of how many."""
-    value = row.values
-    if value["active_units_0.01"] is None or value["active_units_0.2"] is None:
-        return DASH
-    digits = 0 if len(row.members) == 1 else 1
-    both = [_text(value[name], digits) for name in ("active_units_0.01", "active_units_0.2")]
-    return " / ".join(both) + (f" of {_integer(value['latent'])}" if value["latent"] is not None else "")
-
-
-def signed(percent: Value, spread: Value) -> str:
-    """A change in percent with its sign."""
-    text = _spread(percent, spread, 1, "%")
+def signed(percent: Value, deviation: Value) -> str:
+    """Write a change in percent with its sign."""
+    text = spread(percent, deviation, 1, "%")
     return f"+{text}" if isinstance(percent, float) and round(percent, 1) > 0 else text
 
 
 def notes(rows: Sequence[Row], baseline: Row | None, speed: Row | None, by_seed: bool) -> list[str]:
-    """What the labels of the table mean, and what in it is to be compared with care.
+    """Explain the labels of the table, and what in it is to be compared with care.
 
-    Of a table of chosen scores what its own columns mean, and no others.
+    For a table of chosen scores explain its own columns alone.
     """
     if rows[0].chosen:
         return _notes_of_chosen(rows) + _cautions(rows, by_seed)
-    every = [row.values for row in rows]
     told = ["Nats per sentence, the end mark counted. by: importance samples / sentences."]
     over = "standard deviation over seeds" if by_seed else "standard error over sentences"
     told[0] += f" ±: {over}."
-    if any(value["bound_iw_sentences"] is not None for value in every):
+    if any(row.values["bound_iw_sentences"] is not None for row in rows):
         told[0] += " bound of these: on the NLL's sentences, which other columns are not."
     if baseline is not None:
         told.append(f"vs base: NLL relative to {_name(baseline)}.")
-    kinds = dict.fromkeys(value["rate_kind"] for value in every if value["kl"] is not None)
-    told += [RATE_KINDS[kind] for kind in kinds if isinstance(kind, str) and kind in RATE_KINDS]
-    if any(value["nll_kind"] == "surrogate" for value in every):
-        told.append(SURROGATE)
-    told += _ceilings(rows)
-    if any(value["mutual_information_lower"] is not None for value in every):
-        told.append(BETWEEN)
-    if any(value["active_units_0.01"] is not None for value in every):
-        told.append("Active units: variance of their means above 0.01 / above 0.2.")
-    if any(value["shuffle_gap"] is not None for value in every):
-        told.append("Shuffle gap: what reconstruction loses with another sentence's code.")
+    told += _notes_of([score for score in schema.SCORES if score.column], rows)
     if speed is not None:
         told.append(f"Speed: tokens a second in training, relative to {_name(speed)}.")
     return told + _cautions(rows, by_seed)
 
 
+def _notes_of(scores: Sequence[Score], rows: Sequence[Row]) -> list[str]:
+    """Explain scores, by the rows that have them."""
+    found: dict[str, None] = {}
+    for score in scores:
+        own = [row.values for row in rows if row.values.get(column(score.paths[0])) is not None]
+        found |= dict.fromkeys(score.notes(own) if score.notes is not None and own else [])
+    return list(found)
+
+
 def _notes_of_chosen(rows: Sequence[Row]) -> list[str]:
-    """The notes of a table of scores that were asked for by name."""
+    """Explain a table of scores that were asked for by name."""
     told = ["Numbers of the evaluations, by their path; docs/metrics.md says what each is and in what unit."]
-    if any(spread is not None for row in rows for _, spread in row.chosen.values()):
+    if any(deviation is not None for row in rows for _, deviation in row.chosen.values()):
         told[0] += " ±: standard deviation over seeds."
-    names, every = rows[0].chosen.keys(), [row.values for row in rows]
-    if names & {"kl", "bound"}:
-        kinds = dict.fromkeys(value["rate_kind"] for value in every if value["kl"] is not None)
-        told += [RATE_KINDS[kind] for kind in kinds if isinstance(kind, str) and kind in RATE_KINDS]
-    if "nll_iw" in names:
-        told += [SURROGATE] if any(value["nll_kind"] == "surrogate" for value in every) else []
-    if "mutual_information" in names:
-        told += _ceilings(rows)
-        told += [ABOVE] if any(value["rate_kind"] == "upper" for value in every) else []
-    return told
-
-
-def _ceilings(rows: Sequence[Row]) -> list[str]:
-    """What mutual information can be at most, for each number of sentences."""
-    sizes = {
-        row.values["mutual_information_sentences"] for row in rows if row.values["mutual_information"] is not None
-    }
-    return [
-        f"MI of {size:,.0f} sentences and their codes can be at most {math.log(size):.2f} nats."
-        for size in sorted(size for size in sizes if isinstance(size, (int, float)))
-    ]
+    return told + _notes_of([score for score in schema.SCORES if score.name in rows[0].chosen], rows)
 
 
 def _cautions(rows: Sequence[Row], by_seed: bool) -> list[str]:
@@ -259,15 +204,15 @@ def csv_text(rows: Sequence[Row], by_seed: bool) -> str:
     """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    deviations = [f"{name}_deviation" for name in AVERAGED] if by_seed else []
-    columns = (*AVERAGED, *ERRORS, *DESCRIBED)
+    averaged, columns = rows[0].columns.averaged, rows[0].columns.all
+    deviations = [f"{name}_deviation" for name in averaged] if by_seed else []
     chosen = [name for name in rows[0].chosen if name not in columns]
     deviations += [f"{name}_deviation" for name in chosen] if by_seed else []
     writer.writerow(["run", "method", "runs", "seeds", *columns, *chosen, *deviations])
     for row in rows:
         numbers = [row.values[name] for name in columns]
         numbers += [row.chosen[name][0] for name in chosen]
-        numbers += [row.deviations[name] for name in AVERAGED] if by_seed else []
+        numbers += [row.deviations[name] for name in averaged] if by_seed else []
         numbers += [row.chosen[name][1] for name in chosen] if by_seed else []
         writer.writerow(
             [inert(row.name), inert(row.method), len(row.members), " ".join(map(str, row.seeds)), *numbers]
@@ -295,21 +240,3 @@ def escaped(text: str) -> str:
 
 def _name(row: Row) -> str:
     return shown(row.name)
-
-
-def _spread(value: object, spread: object, digits: int = 2, unit: str = "") -> str:
-    """A number, with what stands behind ±."""
-    if value is None:
-        return DASH
-    behind = "" if spread is None else f" ± {_text(spread, digits)}"
-    return f"{_text(value, digits)}{behind}{' ' * (unit == '%')}{unit}"
-
-
-def _text(value: object, digits: int) -> str:
-    if not isinstance(value, (int, float)):
-        return DASH
-    return f"{round(value, digits) + 0.0:,.{digits}f}"  # + 0.0: no minus before a zero
-
-
-def _integer(value: object) -> str:
-    return _text(value, 0)

@@ -2,23 +2,21 @@
 
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from textvae.errors import RequestError
-from textvae.evaluation.evaluate import check_finite, finite
-from textvae.evaluation.latent import MI_SENTENCES, latent_scores
-from textvae.evaluation.nulls import first_reasons, reasons_of_code, too_few
-from textvae.evaluation.opened import Opened, open_run
-from textvae.inference import Scores, both_densities
+from textvae.evaluation.latent import Codes, too_few
+from textvae.evaluation.opened import Opened, check_finite, open_run
+from textvae.evaluation.values import Missing, follow, resolved
+from textvae.inference import Scores
 from textvae.metrics.likelihood import standard_error
 from textvae.metrics.text import distinct
 from textvae.objective.presets import load_settings
 from textvae.objective.terms.mu_forcing import MuForcing
-from textvae.parts.priors import StandardNormal
 from textvae.run import Run
 from textvae.settings import BatchNormPosterior, Settings, VmfPosterior
 from textvae.text.batches import TokenStore
@@ -36,6 +34,18 @@ FAR, NEAR = 1.0, 0.1
 SAMPLES = 100
 # Sentences that the diagnosis looks at.
 SENTENCES = 2000
+# Scores of the codes that it reports or reads, by their place in `Codes`.
+OF_CODES = {
+    "mutual_information": "information.nats",
+    "mutual_information_lower": "information_lower.nats",
+    "mutual_information_sentences": "information.sentences",
+    "mutual_information_ceiling": "information.ceiling",
+    "shuffle_gap": "shuffle_gap.value",
+    "dimensions": "latent",
+    "active_units": "active_units",
+    "kl_moment_matched": "kl_moment_matched.value",
+    "kl_per_dimension": "kl_per_dimension",
+}
 
 
 @dataclass(frozen=True)
@@ -95,66 +105,60 @@ def _diagnosis(trained: Opened, split: str, different: int, seed: int) -> Diagno
             f"--split {split}: has one sentence, and a diagnosis compares the codes of several; "
             "take another split, such as --split train"
         )
-    scores = trained.scores(split, seed, SENTENCES)
+    codes = Codes.of(trained, split, seed, SENTENCES)
+    scores, latent = codes.scores, run.settings.model.latent
     check_finite(run, split, scores)
-    found = latent_scores(trained.model, store, scores, seed, both_densities(scores, MI_SENTENCES), rows)
-    names = ("mutual_information", "mutual_information_lower", "kl_moment_matched")
-    found |= {name: finite(found[name]) for name in names}
-    kl = None if scores.rate is None else scores.rate.mean().item()
-    gap, dimensions = found["shuffle_gap"], found["kl_per_dimension"]
-    off = None if dimensions is None else sum(nats < DIMENSION_OFF for nats in dimensions)
+    values = {name: follow(codes, path) for name, path in OF_CODES.items()}
+    values["active_units"] = values["active_units"]["0.01"]
+    values |= {"kl": codes.no_density, "rate_kind": codes.no_density, "dimensions_off": values["kl_per_dimension"]}
+    dimensions = values.pop("kl_per_dimension")
+    if scores.rate is not None:
+        values |= {"kl": scores.rate.mean().item(), "rate_kind": scores.rate_kind}
+    if not isinstance(dimensions, Missing):
+        values["dimensions_off"] = sum(nats < DIMENSION_OFF for nats in dimensions)
+    found, _ = resolved(values)
+    kl, gap, off, moment = (found[name] for name in ("kl", "shuffle_gap", "dimensions_off", "kl_moment_matched"))
     uses = gap >= LITTLE_GAP
-    collapsed = not uses or (kl is not None and kl < LITTLE_KL and off in (None, found["latent"]))
+    collapsed = not uses or (kl is not None and kl < LITTLE_KL and off in (None, latent))
     since = collapsed_since(run.log()) if collapsed else None
-    expected = prior_moment_matched(found["latent"], len(rows))
-    moment = found["kl_moment_matched"]
+    expected = prior_moment_matched(latent, len(rows))
     far = moment is not None and moment > FAR + expected
-    flat = isinstance(trained.model.prior, StandardNormal)
-    active = found["active_units"]["0.01"]
+    flat = codes.of_normal is None
     sentences = [
         _verdict(collapsed, uses, _paid(scores), since),
         _target(run.settings, kl, scores.reconstruction.mean().item()),
         _told(found),
-        ("" if off is None else f"{off} of {found['latent']} dimensions are off (KL below {DIMENSION_OFF} nats); ")
-        + f"{active} of {found['latent']} are active units (variance of their means above 0.01).",
+        ("" if off is None else f"{off} of {latent} dimensions are off (KL below {DIMENSION_OFF} nats); ")
+        + f"{found['active_units']} of {latent} are active units (variance of their means above 0.01).",
         f"Exchanging codes between sentences raises reconstruction by {round(gap, 2) + 0.0:.2f} nats a sentence: "
         + ("the decoder uses the code." if uses else "the decoder does not use the code."),
-        _aggregate(moment, expected, too_few(len(rows), found["latent"])) if flat else "",
+        _aggregate(moment, expected, too_few(len(rows), latent)) if flat else "",
         f"{different} of {SAMPLES} greedy samples from the prior are different sentences"
         + (": the same ones come again and again." if different < SAMPLES // 2 else "."),
     ]
-    diagnosis = Diagnosis(
+    low = f"the KL at the end of the log is {LITTLE_KL} nats or more"
+    if not any("kl" in record for record in run.log()):
+        low = "the log has no KL"
+    why = low if collapsed else "the posterior has not collapsed"
+    found, reasons = resolved(
+        {
+            **values,
+            "collapsed_since_step": Missing(why) if since is None else since,
+            "kl_moment_matched_of_prior_codes": codes.of_normal or expected,
+        }
+    )
+    return Diagnosis(
+        **found,
         run=str(run.folder),
         split=split,
         collapsed=collapsed,
         decoder_uses_code=uses,
-        kl=kl,
-        rate_kind=scores.rate_kind,
-        mutual_information=found["mutual_information"],
-        mutual_information_lower=found["mutual_information_lower"],
-        mutual_information_sentences=found["mutual_information_sentences"],
-        mutual_information_ceiling=found["mutual_information_ceiling"],
-        shuffle_gap=gap,
-        dimensions=found["latent"],
-        dimensions_off=off,
-        active_units=active,
-        collapsed_since_step=since,
-        kl_moment_matched=moment,
-        kl_moment_matched_of_prior_codes=expected if flat else None,
         distinct_samples=different,
         samples=SAMPLES,
         sentences=[sentence for sentence in sentences if sentence],
         command=_next_command(run, remedies(run.settings, collapsed, far), _ends(run, store, rows)),
+        reasons=reasons,
     )
-    low = f"the KL at the end of the log is {LITTLE_KL} nats or more"
-    if not any("kl" in record for record in run.log()):
-        low = "the log has no KL"
-    told = [{"collapsed_since_step": low if collapsed else "the posterior has not collapsed"}]
-    told += reasons_of_code(run, len(rows), kl is not None)
-    same = {"dimensions_off": "kl_per_dimension", "kl_moment_matched_of_prior_codes": "kl_moment_matched"}
-    told += [{name: own[score]} for name, score in same.items() for own in told if score in own]
-    nulls = [name for name, value in vars(diagnosis).items() if value is None]
-    return replace(diagnosis, reasons=first_reasons(told, nulls))
 
 
 def collapsed_since(log: list[dict[str, Any]]) -> int | None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from textvae.errors import WorkError
 from textvae.generate.codec import GREEDY
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import Trained
@@ -70,3 +71,14 @@ def open_run(run: Path | str | Run | Opened) -> Opened:
     if not isinstance(run, Run):
         run = Run.open(run)
     return Opened(run, model_of(run))
+
+
+def check_finite(run: Run, split: str, scores: Scores) -> None:
+    """Raise WorkError if the reconstruction or KL of a sentence is not finite."""
+    for name, values in (("reconstruction", scores.reconstruction), ("KL", scores.rate)):
+        if values is not None and (wrong := int((~values.isfinite()).sum())):
+            raise WorkError(
+                f"{run.folder}: the {name} of {wrong:,} of {len(values):,} sentences of {split} is not finite: the "
+                "weights give numbers that are too large to compute with; train anew with a lower "
+                "train.optimizer.lr"
+            )

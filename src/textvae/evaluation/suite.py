@@ -11,7 +11,8 @@ import torch
 
 import textvae
 from textvae.errors import RequestError
-from textvae.evaluation.evaluate import evaluate, importance_weighted, subset
+from textvae.evaluation.evaluate import evaluate
+from textvae.evaluation.importance import importance_weighted, subset
 from textvae.evaluation.opened import Opened, open_run
 from textvae.evaluation.probing import own_labels, probes
 from textvae.evaluation.reconstruction import reconstructions

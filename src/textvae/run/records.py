@@ -1,15 +1,14 @@
-"""Schemas of the files of a run folder, parsed like settings: environment, log, evaluations."""
+"""Schemas of the files of a run folder, parsed like settings: environment and log."""
 
 import json
 import math
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from textvae.errors import RequestError
 from textvae.files import numbers_of
-from textvae.metrics.weights import SAMPLES
 
 # Characters of a wrong value that a message shows.
 SHOWN = 60
@@ -82,72 +81,6 @@ class Record(Stored):
     epoch: Error | None = None
     rate_kind: str | None = None
     weights: dict[str, float] | None = None
-
-
-class Evaluation(Stored):
-    """Evaluation of a split, as `evaluate` writes it."""
-
-    split: str
-    signature: str | None = None
-    reasons: dict[str, Any] | None = None
-    sentences: Count | None = None
-    tokens: Count | None = None
-    tokens_without_end: Count | None = None
-    reconstruction: float
-    kl: float | None = None
-    kl_standard_error: Error | None = None
-    rate_kind: str | None = None
-    bound: float | None = None
-    bound_samples: Count | None = None
-    bound_standard_error: Error | None = None
-    bound_iw_sentences: float | None = None
-    perplexity_bound: Error | None = None
-    perplexity_bound_without_end: Error | None = None
-    iw_samples: Count | None = None
-    iw_sentences: Count | None = None
-    iw_components: Count | None = None
-    iw_effective_samples: Error | None = None
-    iw_effective_samples_low: Error | None = None
-    iw_heavy_tailed: Share | None = None
-    nll_iw: float | None = None
-    nll_iw_kind: str | None = None
-    nll_iw_standard_error: Error | None = None
-    perplexity_iw: Error | None = None
-    perplexity_iw_without_end: Error | None = None
-    bits_per_character: float | None = None
-    mutual_information: float | None = None
-    mutual_information_lower: float | None = None
-    mutual_information_sentences: Count | None = None
-    mutual_information_ceiling: Error | None = None
-    shuffle_gap: float | None = None
-    shuffle_gap_standard_error: Error | None = None
-    active_units: dict[str, Error] | None = None
-    kl_per_dimension: list[float] | None = None
-    log_det_covariance: float | None = None
-    log_det_covariance_standard_deviation: Error | None = None
-    mean_squared_norm: float | None = None
-    mean_squared_norm_standard_deviation: Error | None = None
-    kl_moment_matched: float | None = None
-    kl_moment_matched_standard_deviation: Error | None = None
-    latent: Count | None = None
-    latent_signature: str | None = None
-    mmd_squared: float | None = None
-    mmd_squared_standard_error: Error | None = None
-    mmd_squared_prior_deviation: Error | None = None
-    mmd_signature: str | None = None
-    entropy: float | None = None
-    surprisal: float | None = None
-    gap_to_surprisal: float | None = None
-    gap_to_surprisal_standard_error: Error | None = None
-    information_bounds: dict[str, Any] | None = None
-
-    @field_validator("iw_heavy_tailed")
-    @classmethod
-    def _of_enough_samples(cls, share: float | None, known: Any) -> float | None:
-        """Refuses a share of heavy tails where too few samples were drawn to see a tail."""
-        if share is not None and (known.data.get("iw_samples") or 0) < SAMPLES:
-            raise ValueError(f"takes iw_samples = {SAMPLES} or more")
-        return share
 
 
 def problem(kind: type[Stored], document: Any) -> str | None:
