@@ -13,8 +13,7 @@ import torch
 
 from measuring import machine, timed, write_json
 from textvae.generate.decoding import Decoding, generate, greedy
-from textvae.model import build
-from textvae.settings import Model
+from textvae.model import ModelSettings, build
 
 SAMPLES, VOCABULARY, LENGTH, BEAM = 1000, 10_004, 30, 5
 
@@ -28,7 +27,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    model = build(Model(), VOCABULARY).eval()
+    model = build(ModelSettings(), VOCABULARY).eval()
     z = torch.randn(SAMPLES, model.decoder.first_state.in_features)
 
     def batched(number: int) -> None:

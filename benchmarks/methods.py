@@ -50,7 +50,7 @@ def step_of(loop: Loop, batches: list[Any]) -> Callable[[int], None]:
     """The loop's own step on one of these batches; of aggressive training with its inner updates."""
 
     def step(number: int) -> None:
-        loop.batches, loop.batches_of = batches, 0
+        loop.epochs.batches, loop.epochs.epoch = batches, 0
         loop.state.step = number
         loop._step()
 

@@ -26,13 +26,13 @@ from plain import PlainVAE, plain_step
 from textvae.model import build
 from textvae.objective.objective import Objective
 from textvae.objective.presets import load_settings
+from textvae.objective.settings import Settings
 from textvae.parts.noise import mixed, step_noise
-from textvae.settings import Settings
 from textvae.text.batches import TokenStore, collate, epoch_batches
 from textvae.text.corpus import Corpus, open_corpus
 from textvae.training.job import join
 from textvae.training.launch import precision_for
-from textvae.training.updates import joint, optimizer_for
+from textvae.training.updates import JointUpdate, StepInput, optimizer_for
 
 BATCH, POOL, TURN = 32, 100, 5
 # One step of a contender on the batch of this number.
@@ -78,13 +78,14 @@ def our_step(settings: Settings, corpus: Corpus, batches: Sequence[np.ndarray]) 
     model = build(settings.model, len(corpus.tokenizer))
     optimizer = optimizer_for(model.parameters(), train.optimizer)
     objective = Objective(settings.objective, 10_000)
+    update = JointUpdate(job, model, objective, optimizer, train.clip_norm, train.clip_value)
 
     def step(number: int) -> None:
         rows = batches[number]
         torch.manual_seed(mixed(train.seed, number, 0))
         batch = collate(store, rows).to(job.device)
         noise = step_noise(train.seed, number, len(rows), slice(0, len(rows)), job.device)
-        joint(job, model, objective, optimizer, batch, noise, number, train.clip_norm, train.clip_value)
+        update.step(StepInput(batch, noise, number))
 
     return step
 

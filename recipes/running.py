@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from textvae.settings import Settings
+    from textvae.objective.settings import Settings
 
 
 class Job(NamedTuple):

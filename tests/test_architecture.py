@@ -16,6 +16,7 @@ SOURCE = Path(textvae.__file__).parent
 ROOMS = (
     "errors",
     "files",
+    "extensions",
     "settings",
     "text",
     "parts",
@@ -217,3 +218,47 @@ def test_what_the_package_offers_can_be_had_again_and_again(name):
 def test_what_the_package_does_not_offer_is_refused_as_usual():
     with pytest.raises(AttributeError, match="module 'textvae' has no attribute 'trian'"):
         _ = textvae.trian
+
+
+# May know which kinds of parts there are: the rules between parts, and the defaults that tables are merged by.
+KNOWS_KINDS = {"objective.combinations", "settings.documents"}
+# Capabilities of parts that are types: an object that has them is asked for no kind.
+CAPABILITIES = {"Drawn", "Restated", "Slow"}
+
+
+def kinds_asked(tree: ast.AST, names: set[str]) -> list[str]:
+    """The places where a module compares with the name of a kind, or asks an object for the class of a part."""
+    parts = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("textvae.parts")
+        for alias in node.names
+    } - CAPABILITIES
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"isinstance", "issubclass"}:
+            found += [ast.unparse(node) for name in ast.walk(node.args[1]) if getattr(name, "id", None) in parts]
+        if isinstance(node, ast.Compare | ast.Match):
+            constants = {value.value for value in ast.walk(node) if isinstance(value, ast.Constant)}
+            found += [ast.unparse(node)] if constants & names else []
+    return found
+
+
+def test_the_reader_of_kinds_sees_them():
+    tree = ast.parse(
+        "from textvae.parts.priors import StandardNormal as S, Prior\n"
+        "isinstance(p, (S, Prior)); p.name == 'vmf'; p.name in ('gaussian', q); isinstance(p, int); p.name == 'o'"
+    )
+    assert len(kinds_asked(tree, {"vmf", "gaussian"})) == 4
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if not name.startswith("parts")))
+def test_no_module_but_the_parts_asks_a_part_for_its_kind(name):
+    from textvae.parts.decoders import DECODERS
+    from textvae.parts.encoders import ENCODERS
+    from textvae.parts.posteriors import POSTERIORS
+    from textvae.parts.priors import PRIORS
+
+    names = {*POSTERIORS, *PRIORS, *ENCODERS, *DECODERS, "feed-forward", "amortized", "refined"}
+    if name not in KNOWS_KINDS:
+        assert kinds_asked(ast.parse(MODULES[name].read_text()), names) == []

@@ -41,7 +41,7 @@ def test_every_run_is_one_that_can_be_trained(recipe, scale):
         seeds.setdefault(settings.train.seed, []).append(job.folder.name)
     assert seeds.pop(PLAN["independent"]["seed"]) == ["independent"] and sorted(seeds) == [0, 1]
     assert {cell.folder for cell in cells} | {cells[0].independent} == {job.folder for job in jobs}
-    keeps = [load_settings(None, job.method, job.assignments, **job.tables).model.decoder.word_keep for job in jobs]
+    keeps = [load_settings(None, job.method, job.assignments, **job.tables).model.word_keep for job in jobs]
     assert sorted(keeps) == sorted([1.0] * (1 + 2 * 2) + [0.75] * 4 + [0.5] * 2 + [0.0] * 2)
 
 

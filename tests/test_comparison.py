@@ -285,7 +285,7 @@ def test_what_settings_differ_in_is_said_by_path(make):
     [
         ([], "kl"),
         (["objective.kl.weight.schedule=linear"], "kl linear 0→1"),
-        (["model.posterior.name=iaf", "model.decoder.word_keep=0.5"], "kl, iaf posterior, word keep 0.5"),
+        (["model.posterior.name=iaf", "model.word_keep=0.5"], "kl, iaf posterior, word keep 0.5"),
         (["model.posterior={name='delta', rate=2.0}"], "kl, delta rate=2 posterior"),
         (["model.prior={name='vamp', components=7}"], "kl, vamp components=7 prior"),
         (["model.inference.name=refined"], "kl, refined"),

@@ -56,7 +56,7 @@ def text(tmp_path_factory):
 def settings_of(text, method="vanilla", device="cuda", parts="lstm", **changed):
     """Of random numbers only those for z are drawn, which are the same on every device."""
     model = {**MODEL, **PARTS[parts]} | ({"latent": 0} if method == "language-model" else {})
-    keep = ["model.decoder.word_keep=1.0"] if method == "word-dropout" else []
+    keep = ["model.word_keep=1.0"] if method == "word-dropout" else []
     return load_settings(None, method, keep, data=text, model=model, train={**TRAIN, "device": device, **changed})
 
 

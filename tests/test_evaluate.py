@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from textvae import settings as s
 from textvae.comparison.rows import evaluated_paths
 from textvae.errors import RequestError
 from textvae.evaluation.diagnose import diagnose
@@ -20,8 +19,11 @@ from textvae.evaluation.values import Missing
 from textvae.inference import score
 from textvae.metrics.discrepancy import squared_mmd
 from textvae.metrics.signature import parse
+from textvae.model import ModelSettings
 from textvae.model import build as build_model
 from textvae.objective.presets import load_settings
+from textvae.parts.decoders import RecurrentDecoderSettings
+from textvae.parts.encoders import RecurrentEncoderSettings
 from textvae.parts.noise import mixed, sentence_noise
 from textvae.run import corpus_of
 from textvae.text import grammar
@@ -48,11 +50,11 @@ def every_sentence(tmp_path_factory) -> tuple[TokenStore, Tokenizer]:
 def model(every_sentence):
     """One latent dimension, weights so large that z matters and q is not the prior."""
     torch.manual_seed(1)
-    sizes = s.Model(
+    sizes = ModelSettings(
         latent=1,
         embedding=3,
-        encoder=s.RecurrentEncoder(hidden=4),
-        decoder=s.RecurrentDecoder(hidden=5, dropout=0.0),
+        encoder=RecurrentEncoderSettings(hidden=4),
+        decoder=RecurrentDecoderSettings(hidden=5, dropout=0.0),
         init=1.0,
     )
     return build_model(sizes, len(every_sentence[1])).eval()
@@ -126,7 +128,9 @@ def test_the_shuffle_gap_is_what_other_codes_cost(model, every_sentence):
 def test_a_decoder_that_sees_no_code_has_no_gap(every_sentence):
     store, tokenizer = every_sentence
     torch.manual_seed(0)
-    model = build_model(s.Model(latent=2, embedding=3, encoder=s.RecurrentEncoder(hidden=4)), len(tokenizer))
+    model = build_model(
+        ModelSettings(latent=2, embedding=3, encoder=RecurrentEncoderSettings(hidden=4)), len(tokenizer)
+    )
     with torch.no_grad():
         model.decoder.network.network.weight_ih_l0[:, 3:] = 0
         model.decoder.first_state.weight.zero_()

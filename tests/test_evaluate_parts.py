@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from textvae import settings as s
 from textvae.cli.progress import validation_line
 from textvae.cli.tables import measures
 from textvae.evaluation import schema
@@ -22,6 +21,7 @@ from textvae.generate.trained import load
 from textvae.inference import information, score
 from textvae.metrics.latent import variance_of_means
 from textvae.metrics.signature import parse
+from textvae.model import ModelSettings
 from textvae.model import build as build_model
 from textvae.objective.presets import load_settings
 from textvae.parts.noise import sentence_noise
@@ -67,7 +67,7 @@ def model_of(case: str, tokenizer: Tokenizer):
     torch.manual_seed(1)
     sizes = {"encoder": {"hidden": 4}, "decoder": {"hidden": 5, "dropout": 0.0}, "latent": 1, "embedding": 3}
     tables = {**sizes, "init": 1.0, **CASES[case][0]}
-    model = build_model(s.Model.model_validate(tables), len(tokenizer)).eval()
+    model = build_model(ModelSettings.model_validate(tables), len(tokenizer)).eval()
     with torch.no_grad():  # a posterior that is much narrower than the true one would need too many codes
         for parameter in model.posterior.parameters():
             parameter *= 0.1

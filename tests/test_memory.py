@@ -9,7 +9,7 @@ import torch
 from textvae.errors import RequestError, WorkError
 from textvae.model import build
 from textvae.objective.presets import load_settings, methods
-from textvae.settings import Settings
+from textvae.objective.settings import Settings
 from textvae.training import memory
 from textvae.training.loop import train
 from textvae.training.memory import check_memory, logit_bytes, said, weight_bytes

@@ -144,7 +144,7 @@ class TestProkhorov2019:
         above = load_settings(None, method, [f"model.decoder.name={decoder}"])
         for settings in (below, above):
             assert combination_problems(settings) == [] and settings.model.decoder.name == decoder
-            assert settings.model.decoder.word_keep == {"word-dropout": 0.75, "inputless": 0.0}.get(method, 1.0)
+            assert settings.model.word_keep == {"word-dropout": 0.75, "inputless": 0.0}.get(method, 1.0)
             assert settings.model.shared_embedding == (method == "capacity")
         if method == "capacity" and decoder in ("gru", "transformer"):
             assert below.model.decoder.inject == ("input",)
@@ -153,7 +153,7 @@ class TestProkhorov2019:
         file = tmp_path / "settings.toml"
         for decoder in ("hybrid", "gated-convolutional", "lstm"):
             file.write_text(load_settings(None, None, [f"model.decoder.name={decoder}"]).toml())
-            assert load_settings(file, "word-dropout").model.decoder.word_keep == 0.75
+            assert load_settings(file, "word-dropout").model.word_keep == 0.75
             assert getattr(load_settings(file, "capacity").model.decoder, "inject", ("input",)) == ("input",)
         file.write_text('[model.decoder]\nname = "hybrid"\ntop = { name = "feed-forward" }\n')
         assert load_settings(file, "inputless").model.decoder.top.name == "feed-forward"
@@ -176,7 +176,7 @@ class TestBowman2016:
             one = HOMOTOPY["models"][name]
             settings = load_settings(None, one["method"], one["set"])
             assert settings.model.decoder.inject == ("state",) and settings.data.right_to_left
-        assert load_settings(None, "word-dropout").model.decoder.word_keep == 0.75  # section 6.1, Tables 5 and 6
+        assert load_settings(None, "word-dropout").model.word_keep == 0.75  # section 6.1, Tables 5 and 6
 
     def test_claim_b11_varies_that_model_one_thing_at_a_time(self):
         base = row("z-in-the-first-state").document()
@@ -198,7 +198,7 @@ class TestBowman2016:
     def test_the_tables_rates(self):
         """Table 5: 100, 75, 50 and 0 % kept; section 5: "the final 20% of each sentence"."""
         rows = {name: load_settings(None, one["method"], one["set"]) for name, one in BOWMAN["rows"].items()}
-        keeps = [rows[name].model.decoder.word_keep for name in BOWMAN["tables"]["5"]["rows"]]
+        keeps = [rows[name].model.word_keep for name in BOWMAN["tables"]["5"]["rows"]]
         assert keeps == [1.0, 0.75, 0.5, 0.0] and BOWMAN["tables"]["4"]["last"] == 0.2
         assert rows["keep 0.75"].objective["kl"].weight == ANNEALED
 
@@ -326,7 +326,7 @@ class TestSemeniuta2017:
                     if figure == "4":
                         weight = settings.objective["kl"].weight
                         assert weight.start == 0.0 and weight.settled(1000) == 700
-                        assert decoder.word_keep == 1 - float(cell.row.partition("p = ")[2])
+                        assert settings.model.word_keep == 1 - float(cell.row.partition("p = ")[2])
 
     def test_figure_6_has_batch_normalisation_in_every_convolution(self, monkeypatch):
         """Section 4: "Batch Normalization [...] in convolutional and deconvolutional layers"."""

@@ -8,13 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textvae import settings as s
 from textvae.files import read_tensors, write_tensors
 from textvae.metrics.likelihood import perplexity
-from textvae.model import TextVAE, build
+from textvae.model import ModelSettings, TextVAE, build
 from textvae.objective.objective import Objective
 from textvae.objective.terms import TERMS
+from textvae.parts.decoders import RecurrentDecoderSettings
 from textvae.parts.decoders.recurrent import RecurrentDecoder
+from textvae.parts.encoders import RecurrentEncoderSettings
 from textvae.parts.kernels.layers import Feedforward
 from textvae.parts.noise import sentence_noise, step_noise
 from textvae.text.batches import Batch
@@ -33,11 +34,11 @@ def batch_of(*sentences: list[int], extra: int = 0) -> Batch:
 
 def tiny(latent: int = 3, encoder: str = "lstm", bidirectional: bool = False, decoder: str = "lstm", **others):
     """A small model in float64, at evaluation."""
-    settings = s.Model(
+    settings = ModelSettings(
         latent=latent,
         embedding=4,
-        encoder=s.RecurrentEncoder(name=encoder, hidden=5, bidirectional=bidirectional),
-        decoder=s.RecurrentDecoder(name=decoder, hidden=6, **others),
+        encoder=RecurrentEncoderSettings(name=encoder, hidden=5, bidirectional=bidirectional),
+        decoder=RecurrentDecoderSettings(name=decoder, hidden=6, **others),
         init=0.5,
     )
     torch.manual_seed(0)
@@ -161,7 +162,7 @@ def test_the_gradient_of_the_words_reaches_the_encoder(inject):
 
 @pytest.mark.parametrize("latent", [0, 8])
 def test_weights_are_uniform_in_their_range_and_come_from_the_seed(latent):
-    settings = s.Model(latent=latent, embedding=20, init=0.07, encoder=s.RecurrentEncoder(hidden=30))
+    settings = ModelSettings(latent=latent, embedding=20, init=0.07, encoder=RecurrentEncoderSettings(hidden=30))
 
     def weights(seed: int) -> list[torch.Tensor]:
         torch.manual_seed(seed)
@@ -178,11 +179,12 @@ def test_weights_are_uniform_in_their_range_and_come_from_the_seed(latent):
 
 
 def test_every_size_is_the_settings():
-    settings = s.Model(
+    settings = ModelSettings(
         latent=7,
         embedding=11,
-        encoder=s.RecurrentEncoder(name="gru", hidden=13, layers=2, bidirectional=True),
-        decoder=s.RecurrentDecoder(name="lstm", hidden=17, layers=3, dropout=0.25, word_keep=0.5),
+        encoder=RecurrentEncoderSettings(name="gru", hidden=13, layers=2, bidirectional=True),
+        decoder=RecurrentDecoderSettings(name="lstm", hidden=17, layers=3, dropout=0.25),
+        word_keep=0.5,
     )
     model = build(settings, 19)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -245,7 +247,7 @@ class TestArchitectures:
         parts += [("decoder", table) for table in self.DECODERS.values()]
         names = [*self.ENCODERS, *self.DECODERS]
         for (name, number), expected, (place, table) in zip(told, names, parts, strict=True):
-            model = build(s.Model.model_validate({place: table}), V, {}, 101)
+            model = build(ModelSettings.model_validate({place: table}), V, {}, 101)
             chosen = [model.encoder] if place == "encoder" else [model.decoder, model.expansion]
             own = {id(p): p.numel() for part in chosen if part for p in part.parameters()}
             for left_out in ("embedding", "words"):
@@ -254,18 +256,18 @@ class TestArchitectures:
                     own.pop(id(parameter))
             assert (name, number) == (expected, sum(own.values()))
         for (_, number), (size, highway) in zip(around, self.AROUND, strict=True):
-            layers = [Feedforward(n, 1, highway) for n in (size, s.Model().latent)]
+            layers = [Feedforward(n, 1, highway) for n in (size, ModelSettings().latent)]
             assert number == sum(p.numel() for layer in layers for p in layer.parameters())
 
     def test_shared_and_tied_embeddings_are_one_matrix_and_survive_saving(self, tmp_path):
         tables = {"latent": 2, "embedding": 6, "decoder": {"hidden": 6}, "shared_embedding": True, "tied": True}
-        model = build(s.Model.model_validate(tables), V)
+        model = build(ModelSettings.model_validate(tables), V)
         one = model.encoder.embedding.weight
         assert one is model.decoder.embedding.weight is model.decoder.words.weight
-        apart = build(s.Model.model_validate({**tables, "shared_embedding": False, "tied": False}), V)
+        apart = build(ModelSettings.model_validate({**tables, "shared_embedding": False, "tied": False}), V)
         assert sum(p.numel() for p in apart.parameters()) - sum(p.numel() for p in model.parameters()) == 2 * V * 6
         write_tensors(tmp_path / "w.safetensors", model.state_dict())
-        again = build(s.Model.model_validate(tables), V)
+        again = build(ModelSettings.model_validate(tables), V)
         again.load_state_dict(read_tensors(tmp_path / "w.safetensors")[0])
         assert again.encoder.embedding.weight is again.decoder.words.weight
         assert torch.equal(again.decoder.words.weight, one)

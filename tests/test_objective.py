@@ -5,10 +5,10 @@ from textvae.errors import RequestError
 from textvae.model import Pass
 from textvae.objective.objective import Objective
 from textvae.objective.presets import combination_problems, load_settings, methods
+from textvae.objective.settings import Settings
 from textvae.objective.terms import TERMS
 from textvae.objective.terms.kl import Kl
 from textvae.objective.terms.mu_forcing import MuForcing
-from textvae.settings import Settings
 from textvae.settings.schedules import Constant, Linear
 
 # Two samples of three sentences: sums over time -3, -1, -2 and -5, -3, -2; means over samples -4, -2, -2.

@@ -12,12 +12,13 @@ from textvae.errors import RequestError
 from textvae.files import read_tensors
 from textvae.objective.objective import Objective, criterion
 from textvae.objective.presets import load_settings, methods
+from textvae.objective.settings import parse
 from textvae.objective.terms import TERMS
-from textvae.settings import Aggressive, parse
+from textvae.settings import Aggressive
 from textvae.text.corpus import open_corpus
 from textvae.training.launch import check_trainable
 from textvae.training.loop import resume, train
-from textvae.training.updates import encoder_updates
+from textvae.training.updates import JointUpdate, encoder_updates
 
 train_module = importlib.import_module("textvae.training.loop")
 
@@ -207,23 +208,21 @@ class TestAggressive:
         aggressive = trained('train.update={name="aggressive", inner=0}')
         assert same(weights(aggressive), weights(trained()))
 
-    def test_inner_updates_change_the_encoder_alone(self, trained):
+    def test_inner_updates_change_the_encoder_alone(self, trained, monkeypatch):
         """With a decoder's gradient of nothing, by a step that is interrupted before the joint update."""
         seen = {}
-        joint = train_module.joint
+        step = JointUpdate.step
 
-        def watched(job, model, *rest, **more):
+        def watched(update, given):
+            model = update.model
             before = {name: value.clone() for name, value in model.state_dict().items()}
-            found = joint(job, model, *rest, **more)
+            found = step(update, given)
             moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
             seen.setdefault(model.decoder.words.weight.requires_grad, []).append(moved)
             return found
 
-        train_module.joint = watched
-        try:
-            trained('train.update={name="aggressive", inner=2}', "train.epochs=1")
-        finally:
-            train_module.joint = joint
+        monkeypatch.setattr(JointUpdate, "step", watched)
+        trained('train.update={name="aggressive", inner=2}', "train.epochs=1")
         assert len(seen[False]) == 2 * PER_EPOCH and len(seen[True]) == PER_EPOCH
         assert all(name.startswith(("encoder", "posterior")) for moved in seen[False] for name in moved)
         assert all(any(name.startswith("decoder") for name in moved) for moved in seen[True])
@@ -287,13 +286,13 @@ class TestAggressive:
     def test_components_rise_within_a_loop_to_all_of_them(self, trained, monkeypatch, update, expected):
         """Fu et al. 2020, appendix A: by the end of a loop the encoder has all K_max components."""
         asked = []
-        joint = train_module.joint
+        step = JointUpdate.step
 
-        def watched(*arguments):
-            asked.append(arguments[9])
-            return joint(*arguments)
+        def watched(update, given):
+            asked.append((given.codes, given.components))
+            return step(update, given)
 
-        monkeypatch.setattr(train_module, "joint", watched)
+        monkeypatch.setattr(JointUpdate, "step", watched)
         posterior = {"name": "semi-implicit", "samples": 2, "components": 4, "noise": 2, "hidden": 4}
         update = {"name": "aggressive", "ramp_components": True, **update}
         trained("train.max_steps=1", model={**MODEL, "posterior": posterior}, train={**TRAIN, "update": update})
@@ -346,13 +345,13 @@ class TestEqualLengths:
 
     def test_epochs_schedules_and_a_resume_count_its_steps(self, trained, uneven, tmp_path, monkeypatch):
         seen = []
-        joint = train_module.joint
+        step = JointUpdate.step
 
-        def watched(job, model, objective, optimizer, batch, *rest):
-            seen.append(batch.lengths.tolist())
-            return joint(job, model, objective, optimizer, batch, *rest)
+        def watched(update, given):
+            seen.append(given.batch.lengths.tolist())
+            return step(update, given)
 
-        monkeypatch.setattr(train_module, "joint", watched)
+        monkeypatch.setattr(JointUpdate, "step", watched)
         rise = {"kl": {"weight": {"schedule": "linear", "steps": 1, "unit": "epochs"}}}
         whole = trained(data=uneven, train=self.TABLE, objective=rise)
         assert all(len(set(lengths)) == 1 for lengths in seen)

@@ -3,22 +3,24 @@ import pytest
 import torch
 
 from textvae import inference as module
-from textvae import settings as s
 from textvae.inference import densities, evaluating, information, looked_at, score, validation
 from textvae.metrics.information import mutual_information
-from textvae.model import build
+from textvae.model import ModelSettings, build
+from textvae.parts.decoders import RecurrentDecoderSettings
+from textvae.parts.encoders import RecurrentEncoderSettings
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import mapped
 from textvae.parts.posteriors.semi_implicit import SemiImplicitPosterior
 from textvae.text.batches import Batch, collate
 
 
-def tiny(tokenizer, latent: int = 3, **decoder):
-    settings = s.Model(
+def tiny(tokenizer, latent: int = 3, word_keep: float = 1.0, **decoder):
+    settings = ModelSettings(
         latent=latent,
         embedding=6,
-        encoder=s.RecurrentEncoder(hidden=5, bidirectional=True),
-        decoder=s.RecurrentDecoder(hidden=7, **decoder),
+        encoder=RecurrentEncoderSettings(hidden=5, bidirectional=True),
+        decoder=RecurrentDecoderSettings(hidden=7, **decoder),
+        word_keep=word_keep,
         init=0.5,
     )
     torch.manual_seed(0)

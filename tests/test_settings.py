@@ -11,9 +11,12 @@ from pydantic import ValidationError
 from textvae import settings as s
 from textvae.errors import RequestError
 from textvae.objective.presets import load_settings, methods
+from textvae.objective.settings import Settings, parse
 from textvae.objective.terms import TERMS
-from textvae.settings import Settings, merge, override, parse, read_document
-from textvae.settings.posteriors import Scale
+from textvae.parts.decoders import RecurrentDecoderSettings
+from textvae.parts.encoders import RecurrentEncoderSettings
+from textvae.settings import merge, override, read_document
+from textvae.settings.fields import Scale
 
 # The example of the design document: names that are a contract.
 CONTRACT = """
@@ -121,8 +124,8 @@ documents = table(
             name=cell,
             inject=st.lists(st.sampled_from(["state", "input"]), unique=True),
             dropout=share,
-            word_keep=probability,
         ),
+        word_keep=probability,
         init=above,
     ),
     objective=table(
@@ -186,8 +189,8 @@ def test_the_contract_holds():
         10_000,
         60,
     )
-    assert settings.model.encoder == s.RecurrentEncoder(name="lstm", hidden=512, bidirectional=False)
-    assert settings.model.decoder == s.RecurrentDecoder(hidden=512, dropout=0.5)
+    assert settings.model.encoder == RecurrentEncoderSettings(name="lstm", hidden=512, bidirectional=False)
+    assert settings.model.decoder == RecurrentDecoderSettings(hidden=512, dropout=0.5)
     assert settings.objective["kl"].weight(5_000, 1) == 0.5
     assert settings.objective["mu-forcing"].margin == 2.0
     assert settings.train.optimizer == s.Adam(lr=1e-3) and settings.train.max_steps == 300
@@ -216,7 +219,7 @@ def test_the_optimizer_is_adam_unless_named():
         # unknown names
         ("trian", {}, "trian: unknown setting; did you mean 'train'?"),
         ("train.epoch", 3, "train.epoch: unknown setting; did you mean 'epochs'?"),
-        ("model.decoder.word_kepp", 1.0, "model.decoder.word_kepp: unknown setting; did you mean 'word_keep'?"),
+        ("model.word_kepp", 1.0, "model.word_kepp: unknown setting; did you mean 'word_keep'?"),
         ("model.prior.x", 1, "model.prior.x: unknown setting; known: name"),
         (
             "train.optimizer",
@@ -293,7 +296,7 @@ def test_the_optimizer_is_adam_unless_named():
         ("train.epochs", 0, "train.epochs = 0: should be greater than 0"),
         ("model.latent", -1, "model.latent = -1: should be greater than or equal to 0"),
         ("model.decoder.dropout", 1.0, "model.decoder.dropout = 1.0: should be less than 1"),
-        ("model.decoder.word_keep", 1.5, "model.decoder.word_keep = 1.5: should be less than or equal to 1"),
+        ("model.decoder.word_keep", 1.5, "model.word_keep = 1.5: should be less than or equal to 1"),
         ("train.optimizer.betas", [0.9, 1.0], "train.optimizer.betas[1] = 1.0: should be less than 1"),
         ("train.optimizer.betas", [0.9], "train.optimizer.betas = [0.9]: too few values"),
         ("train.optimizer.lr", float("inf"), "train.optimizer.lr = inf: should be a finite number"),
@@ -563,7 +566,7 @@ def test_an_entry_of_a_list_is_named_either_way_and_false_takes_a_table_away():
         ("train.update.inner", "only train.update.name = 'aggressive' has it"),
         (
             "model.decoder.tops",
-            "unknown setting; known: dropout, embedding_dropout, hidden, inject, layers, name, norm, word_keep",
+            "unknown setting; known: dropout, embedding_dropout, hidden, inject, layers, name, norm",
         ),
     ],
 )
@@ -602,29 +605,26 @@ def test_the_default_norm_of_a_hybrids_top_is_one_that_its_cell_has():
 
 
 @pytest.mark.parametrize(
-    "name, top, kept",
+    "given",
     [
-        ("transformer", None, 0.0),
-        ("gru", None, 0.0),
-        ("hybrid", None, 0.0),
-        ("hybrid", "bytenet", 0.0),
-        ("hybrid", "feed-forward", 1.0),
+        {"model": {"word_keep": 0.5}},
+        {"model": {"decoder": {"word_keep": 0.5}}},  # where it was once
+        {"model": {"decoder": {"name": "hybrid", "top": {"word_keep": 0.5}}}},
     ],
 )
-def test_another_decoder_keeps_the_word_dropout_below_it(name, top, kept):
-    assignments = [f"model.decoder.name={name}", *([f"model.decoder.top.name={top}"] if top else [])]
-    document = override({"model": {"decoder": {"word_keep": 0.0}}}, assignments)
-    decoder = parse(document, {}).model.decoder
-    assert decoder.word_keep == kept and (top is None or decoder.top.name == top)
-    back = parse(override(document, ["model.decoder.name=bytenet"]), {}).model.decoder
-    assert back.word_keep == (1.0 if top == "feed-forward" else 0.0)
+def test_word_dropout_is_every_decoders(given):
+    assert parse(given, {}).model.word_keep == 0.5
+    for name in ("lstm", "gru", "hybrid", "transformer", "bytenet", "gated-convolutional"):
+        assert parse(override(given, [f"model.decoder.name={name}"]), {}).model.word_keep == 0.5
+    assert parse(override(given, ["model.decoder.word_keep=0.25"]), {}).model.word_keep == 0.25
+    assert parse(override({}, ['model.decoder={name="hybrid", top={word_keep=0.25}}']), {}).model.word_keep == 0.25
 
 
-def test_word_dropout_that_is_given_counts_for_another_decoder():
-    below = {"model": {"decoder": {"word_keep": 0.0}}}
-    given = {"decoder": {"name": "hybrid", "top": {"word_keep": 0.5}}}
-    assert parse(merge(below, {"model": given}), {}).model.decoder.word_keep == 0.5
-    assert parse(override(below, ["model.decoder.name=bytenet"]), {}).model.decoder.hidden == 512
+def test_words_that_no_decoder_reads_cannot_be_dropped():
+    hybrid = {"decoder": {"name": "hybrid", "top": {"name": "feed-forward"}}}
+    with pytest.raises(RequestError, match=r"model.word_keep = 0.5: the decoder reads no words"):
+        load_settings(model={**hybrid, "word_keep": 0.5})
+    assert load_settings(model={**hybrid, "word_keep": 0.0}).model.word_keep == 0.0
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,11 @@ from textvae.files import read_tensors
 from textvae.inference import score
 from textvae.metrics.likelihood import perplexity
 from textvae.objective.presets import load_settings
-from textvae.settings import Settings
-from textvae.text.corpus import epoch_data, open_corpus
+from textvae.objective.settings import Settings
+from textvae.text.corpus import open_corpus
+from textvae.training.epochs import epoch_data
 from textvae.training.launch import interruptible, planned_steps, precision_for
+from textvae.training.log import Log
 from textvae.training.loop import resume, train
 
 train_module = importlib.import_module("textvae.training.loop")  # the package has a function of that name
@@ -190,13 +192,13 @@ class TestLog:
         clock = iter(range(10_000))
         monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
         seconds = []
-        write = train_module.Loop._write
+        write = Log.write
 
-        def written(loop, record):
+        def written(log, state, record):
             seconds.append(record)
-            return write(loop, record)
+            return write(log, state, record)
 
-        monkeypatch.setattr(train_module.Loop, "_write", written)
+        monkeypatch.setattr(Log, "write", written)
         run = trained("train.epochs=1", "train.log_every=7")
         store = open_corpus(run.settings.data).split("train")
         (record,) = records(run, "train")

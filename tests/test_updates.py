@@ -11,7 +11,7 @@ from textvae.objective.objective import Objective
 from textvae.parts.noise import step_noise
 from textvae.text.batches import Batch
 from textvae.training.job import Job
-from textvae.training.updates import joint, optimizer_for
+from textvae.training.updates import JointUpdate, StepInput, optimizer_for
 
 # The loss is the inner product with this, so this is the gradient.
 GRADIENT = torch.tensor([3.0, -4.0, 0.0, 12.0])
@@ -47,17 +47,9 @@ BATCH = Batch(torch.tensor([[4, 3]]), torch.tensor([2]), torch.tensor([0]))
 def stepped(settings, steps=1, **clipping):
     model = Point()
     optimizer = optimizer_for(model.parameters(), settings)
+    update = JointUpdate(Job(torch.device("cpu")), model, Slope(), optimizer, **clipping)
     for step in range(steps):
-        raw = joint(
-            Job(torch.device("cpu")),
-            model,
-            Slope(),
-            optimizer,
-            BATCH,
-            step_noise(0, step, 1, slice(1)),
-            step,
-            **clipping,
-        )
+        raw = update.step(StepInput(BATCH, step_noise(0, step, 1, slice(1)), step))
     return model, raw
 
 

@@ -22,12 +22,14 @@ from textvae.files import read_tensors
 from textvae.generate.decoding import Decoding
 from textvae.inference import score
 from textvae.objective.presets import load_settings
+from textvae.objective.settings import Settings
 from textvae.run import Run, check_same_data
-from textvae.settings import Data, Settings, Tokenizer
+from textvae.settings import Data, Tokenizer
 from textvae.text import grammar
 from textvae.text.batches import Batch, TokenStore, build, collate, epoch_batches
-from textvae.text.corpus import epoch_data, open_corpus
+from textvae.text.corpus import open_corpus
 from textvae.text.tokenizers import EOS, PAD, UNK
+from textvae.training.epochs import epoch_data
 from textvae.training.loop import resume, train
 
 LINES = ["ab", "c", "dab"]  # a, b, c, d are 4, 5, 6, 7

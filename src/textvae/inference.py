@@ -19,13 +19,12 @@ from textvae.model import TextVAE
 from textvae.parts.kernels.products import exactly
 from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.posteriors import (
-    BatchNormPosterior,
     Drawn,
     Expectation,
-    Flowed,
-    MultiStep,
     Posterior,
     RateKind,
+    Restated,
+    Slow,
     expected,
     joined,
     mapped,
@@ -154,7 +153,7 @@ def information(scores: Scores, sentences: int, apart: bool = False) -> MutualIn
 
 def looked_at(scores: Scores, sentences: int) -> Int[Tensor, " n"]:
     """Return the places, among the kept sentences, of those that `information` uses."""
-    wanted = -(-sentences // 4) if isinstance(scores.posterior, Flowed | MultiStep) else sentences
+    wanted = -(-sentences // 4) if isinstance(scores.posterior, Slow) else sentences
     return torch.from_numpy(spaced(len(scores.kept), wanted))
 
 
@@ -189,7 +188,7 @@ def both_densities(scores: Scores, sentences: int) -> Both:
 
 def restate(model: TextVAE, training: TokenStore) -> None:
     """Give a batch-normalised posterior its statistics: of up to 2,000 training sentences, evenly spaced."""
-    if not isinstance(model.posterior, BatchNormPosterior):
+    if not isinstance(model.posterior, Restated):
         return
     rows = spaced(len(training), STATISTICS)
     with evaluating(model):

@@ -5,18 +5,72 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from textvae.parts.decoders import decoder_of
-from textvae.parts.encoders import encoder_of
+from textvae.parts.decoders import AnyDecoder, Decoder, RecurrentDecoderSettings
+from textvae.parts.encoders import AnyEncoder, Encoder, RecurrentEncoderSettings
 from textvae.parts.kernels.convolutions import Expansion
-from textvae.parts.kernels.layers import Feedforward, within
+from textvae.parts.kernels.layers import Feedforward as FeedforwardLayers
+from textvae.parts.kernels.layers import within
 from textvae.parts.noise import Noise, same_noise
-from textvae.parts.posteriors import DiagonalGaussian, Posterior, gaussian_kl, posterior_of
-from textvae.parts.priors import Prior, prior_of
-from textvae.parts.refinement import Nats, RefinedGaussian, gaussian_of, parameters_of, refined_path, still
-from textvae.settings import Data, HybridDecoder, Model, Refined
+from textvae.parts.posteriors import (
+    AnyPosterior,
+    DiagonalGaussian,
+    GaussianSettings,
+    Posterior,
+    PosteriorNetwork,
+    gaussian_kl,
+)
+from textvae.parts.priors import AnyPrior, Prior, PriorNetwork, StandardNormalSettings
+from textvae.parts.refinement import (
+    Amortized,
+    AnyInference,
+    Nats,
+    Refined,
+    RefinedGaussian,
+    gaussian_of,
+    parameters_of,
+    refined_path,
+    still,
+)
+from textvae.settings import Data
+from textvae.settings.fields import DepthOrNone, Probability, Size, SizeOrNone
+from textvae.settings.strict import Strict
 from textvae.text.batches import Batch
+
+
+class Feedforward(Strict):
+    """Layers around z: between the encoder and the posterior, and between z and the decoder; 0 is none."""
+
+    layers: DepthOrNone = 0
+    highway: bool = True
+
+
+class ModelSettings(Strict):
+    """The parts and their sizes; `latent = 0` is the plain language model: the decoder alone.
+
+    `word_keep` is the rate at which word dropout keeps the decoder's input words. With `shared_embedding` encoder
+    and decoder embed words alike; with `tied` the decoder's embeddings are the weights of its softmax too.
+    """
+
+    latent: SizeOrNone = 32
+    embedding: Size = 256
+    encoder: AnyEncoder = RecurrentEncoderSettings()
+    feedforward: Feedforward = Feedforward()
+    posterior: AnyPosterior = GaussianSettings()
+    prior: AnyPrior = StandardNormalSettings()
+    inference: AnyInference = Amortized()
+    decoder: AnyDecoder = RecurrentDecoderSettings()
+    word_keep: Probability = 1.0
+    shared_embedding: bool = False
+    tied: bool = False
+    init: PositiveFloat = 0.1
+
+    @property
+    def fixed_length(self) -> bool:
+        """Whether a part reads or unfolds all positions that there can be, whatever a text's length."""
+        return self.decoder.fixed_length or (self.latent > 0 and self.encoder.fixed_length)
 
 
 class Pass(NamedTuple):
@@ -37,18 +91,17 @@ class Pass(NamedTuple):
 class TextVAE(nn.Module):
     """p(x, z) = p(z) p(x|z) and q(z|x); without encoder, posterior and prior a language model."""
 
-    # Swappable parts, each with the methods that its kind has: torch's own types know of none.
-    encoder: Any
-    posterior: Any
-    prior_network: Any
-    decoder: Any
+    encoder: Encoder | None
+    posterior: PosteriorNetwork | None
+    prior_network: PriorNetwork | None
+    decoder: Decoder
 
     def __init__(
         self,
-        decoder: nn.Module,
-        encoder: nn.Module | None = None,
-        posterior: nn.Module | None = None,
-        prior: nn.Module | None = None,
+        decoder: Decoder,
+        encoder: Encoder | None = None,
+        posterior: PosteriorNetwork | None = None,
+        prior: PriorNetwork | None = None,
         leaving: nn.Module | None = None,
         entering: nn.Module | None = None,
         expansion: Expansion | None = None,
@@ -70,9 +123,7 @@ class TextVAE(nn.Module):
     @property
     def prior(self) -> Prior | None:
         """p(z) as it is now; None for a language model."""
-        if self.prior_network is None or isinstance(self.prior_network, Prior):
-            return self.prior_network
-        return self.prior_network(self._read)  # a prior made of posteriors
+        return None if self.prior_network is None else self.prior_network.now(self._read)
 
     def generative(self) -> list[nn.Parameter]:
         """The parameters of p(z), p(x|z) and the heads: all but those of q(z|x)."""
@@ -129,7 +180,7 @@ class TextVAE(nn.Module):
 
     def _refined(self, batch: Batch, posterior: Posterior, noise: Noise | None) -> DiagonalGaussian:
         """The posterior after its refinement, by a code drawn from `noise`."""
-        assert self.refinement is not None and isinstance(posterior, DiagonalGaussian)
+        assert self.refinement is not None
         size = posterior.mean.shape[1]
         draw = (noise or same_noise(posterior.mean))(1, size)
         with still((self.decoder, self.expansion), self.generative()):
@@ -146,6 +197,7 @@ class TextVAE(nn.Module):
 
     def hidden(self, batch: Batch) -> Float[Tensor, "batch size"]:
         """What the encoder makes of each sentence: the input of the posterior."""
+        assert self.encoder is not None
         hidden = self.encoder(batch.ids, batch.lengths)
         return hidden if self.leaving is None else self.leaving(hidden)
 
@@ -191,15 +243,15 @@ class TextVAE(nn.Module):
 
 
 def build(
-    settings: Model,
+    settings: ModelSettings,
     vocabulary: int,
     terms: Mapping[str, Any] | None = None,
     positions: int = Data().positions,
 ) -> TextVAE:
-    """The model that settings describe, with freshly drawn weights (from torch's global generator).
+    """Build the model that settings describe, with freshly drawn weights (from torch's global generator).
 
-    Every weight and bias is drawn from U(-init, init), as in Semeniuta et al. 2017 and Fu et al. 2020, but where a
-    part says otherwise. Arguments as those of `assemble`.
+    Every weight and bias is drawn from U(-init, init), as in Semeniuta et al. 2017 and Fu et al. 2020, except where
+    a part starts otherwise. Arguments as those of `assemble`.
     """
     model = assemble(settings, vocabulary, terms, positions)
     redraw(model, settings.init)
@@ -207,42 +259,40 @@ def build(
 
 
 def assemble(
-    settings: Model,
+    settings: ModelSettings,
     vocabulary: int,
     terms: Mapping[str, Any] | None = None,
     positions: int = Data().positions,
 ) -> TextVAE:
-    """The model that settings describe, its weights of no meaning yet.
+    """Build the model that settings describe, its weights without meaning yet.
 
-    `terms` of the objective that predict something from z name their heads. `positions`: how many tokens the
-    longest text has, end mark included, which convolutions of fixed length need to know.
+    `terms` of the objective that predict something from z name their heads. `positions`: the number of tokens of
+    the longest text, end mark included, which parts of fixed length need to know.
     """
-    decoder, latent = settings.decoder, settings.latent
+    latent, embedding = settings.latent, settings.embedding
     parts: dict[str, Any] = {}
+    expansion = None
     if latent:
-        parts["encoder"] = encoder_of(settings.encoder, vocabulary, settings.embedding, positions)
-        size, seen = parts["encoder"].size, {"z": latent}
-        parts["posterior"] = posterior_of(settings.posterior, size, latent)
-        parts["prior"] = prior_of(settings.prior, latent, settings.embedding)
-        if isinstance(settings.inference, Refined):
-            parts["refinement"] = settings.inference
+        encoder = parts["encoder"] = settings.encoder.build(vocabulary, embedding, positions)
+        parts["posterior"] = settings.posterior.build(encoder.size, latent)
+        parts["prior"] = settings.prior.build(latent, embedding)
+        parts["refinement"] = settings.inference.refinement
         if settings.feedforward.layers:
             layers, highway = settings.feedforward.layers, settings.feedforward.highway
-            parts["leaving"], parts["entering"] = (Feedforward(n, layers, highway) for n in (size, latent))
-        if isinstance(decoder, HybridDecoder):
-            unfolding = decoder.model_dump(exclude={"name", "top"})
-            parts["expansion"] = Expansion(latent, **unfolding, positions=positions)
-            seen["code"] = decoder.maps[-1]
+            sizes = (encoder.size, latent)
+            parts["leaving"], parts["entering"] = (FeedforwardLayers(size, layers, highway) for size in sizes)
+        expansion = parts["expansion"] = settings.decoder.expansion(latent, positions)
+        seen = {"z": latent} | ({} if expansion is None else {"code": expansion.features})
         heads = {name: term.head(seen, vocabulary) for name, term in (terms or {}).items()}
         parts["heads"] = {name: head for name, head in heads.items() if head is not None}
-    parts["decoder"] = decoder_of(decoder, vocabulary, settings.embedding, latent)
-    if "expansion" in parts:
-        parts["decoder"].max_length = parts["expansion"].positions
+    decoder = settings.decoder.build(vocabulary, embedding, latent, settings.word_keep)
+    if expansion is not None:
+        decoder.max_length = expansion.positions
     if latent and settings.shared_embedding:
-        parts["encoder"].embedding = parts["decoder"].embedding
+        parts["encoder"].embedding = decoder.embedding
     if settings.tied:
-        parts["decoder"].words.weight = parts["decoder"].embedding.weight
-    return TextVAE(**parts)
+        decoder.words.weight = decoder.embedding.weight
+    return TextVAE(decoder, **parts)
 
 
 def redraw(module: nn.Module, init: float) -> None:

@@ -13,10 +13,10 @@ from textvae.evaluation.evaluate import evaluate
 from textvae.evaluation.opened import open_run
 from textvae.files import read_json
 from textvae.objective.presets import load_settings
+from textvae.objective.settings import Settings
 from textvae.report import RunReport, write_report
 from textvae.report.run_report import attributes_of, clearest_attribute, run_report
 from textvae.run import Run
-from textvae.settings import Settings
 from textvae.text.corpus import open_corpus
 from textvae.training.launch import end_with_parent, interruptible
 from textvae.training.loop import resume, train

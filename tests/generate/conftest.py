@@ -8,8 +8,8 @@ from textvae.files import write_tensors
 from textvae.generate.trained import load
 from textvae.model import build
 from textvae.objective.presets import TERMS
+from textvae.objective.settings import parse
 from textvae.run import Run
-from textvae.settings import parse
 from textvae.text.tokenizers import EOS, Tokenizer
 
 LINES = [

@@ -142,7 +142,7 @@ def test_means_deviations_and_statistics(runs, found):
 def test_language_models_are_the_runs_decoders_without_codes_and_without_dropped_words(out, found):
     (settings,) = {model.settings.model.model_dump_json() for model in models(out)}
     model = models(out)[0].settings.model
-    assert (model.latent, model.embedding, model.decoder.hidden, model.decoder.word_keep) == (0, 6, 8, 1.0)
+    assert (model.latent, model.embedding, model.decoder.hidden, model.word_keep) == (0, 6, 8, 1.0)
 
 
 def test_what_is_done_is_not_done_again(runs, out, found, monkeypatch):

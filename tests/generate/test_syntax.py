@@ -13,10 +13,10 @@ from textvae.generate import prefixes
 from textvae.generate.trained import Trained, load
 from textvae.model import TextVAE, build
 from textvae.objective.presets import TERMS
+from textvae.objective.settings import parse
 from textvae.parts.posteriors import DiagonalGaussian
 from textvae.parts.priors import StandardNormal
 from textvae.run import Run
-from textvae.settings import parse
 from textvae.text.batches import Batch
 from textvae.text.tokenizers import EOS, Tokenizer
 

@@ -200,7 +200,7 @@ def test_pseudo_sentences_are_read_and_learned():
         mean = embedded.sum(1)
         return DiagonalGaussian(mean, torch.ones_like(mean))
 
-    prior = module(read)
+    prior = module.now(read)
     assert seen == [[3, 3, 3, 3]] and isinstance(prior, Prior)
     # The sums of the first pseudo-sentence are 6 and 9; all others are 18 and more away in each dimension.
     found = prior.log_prob(torch.tensor([6.0, 10.0]))

@@ -7,11 +7,12 @@ import torch
 
 from textvae.metrics.information import mutual_information
 from textvae.metrics.latent import variance_of_means
-from textvae.model import build
+from textvae.model import ModelSettings, build
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import DiagonalGaussian, gaussian_kl
 from textvae.parts.priors import StandardNormal
 from textvae.parts.refinement import (
+    Refined,
     RefinedGaussian,
     gaussian_of,
     parameters_of,
@@ -19,7 +20,6 @@ from textvae.parts.refinement import (
     still,
     through_refinement,
 )
-from textvae.settings import Model, Refined
 from textvae.text.batches import Batch
 
 torch_float64 = torch.float64
@@ -107,12 +107,13 @@ def model():
         "latent": 3,
         "embedding": 5,
         "encoder": {"hidden": 6},
-        "decoder": {"hidden": 7, "dropout": 0.5, "word_keep": 0.5},
+        "decoder": {"hidden": 7, "dropout": 0.5},
+        "word_keep": 0.5,
         "init": 0.5,
         "inference": {"name": "refined", "steps": 6, "lr": 0.2},
     }
     torch.manual_seed(0)
-    return build(Model.model_validate(tables), 11).double()
+    return build(ModelSettings.model_validate(tables), 11).double()
 
 
 BATCH = Batch(torch.tensor([[5, 6, 7, 3], [8, 9, 3, 0]]), torch.tensor([4, 3]), torch.tensor([0, 1]))

@@ -23,6 +23,7 @@ from textvae.cli import (
     transfer,
 )
 from textvae.cli.output import Command, Commands, open_streams, plain, result
+from textvae.extensions import installed
 
 __all__ = ["app", "main"]
 
@@ -88,4 +89,10 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     warnings.formatwarning = lambda message, *_, **__: f"warning: {plain(str(message))}\n"
+    own = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    for name, command in installed("textvae.commands", callable):
+        if name in own | {"data"}:
+            warnings.warn(f"textvae.commands: {name} is left out: its name is taken", stacklevel=1)
+        else:
+            app.command(name, cls=Command)(command)
     app(prog_name="textvae")

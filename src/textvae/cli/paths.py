@@ -263,7 +263,7 @@ def _ends(
     from textvae.generate.paths import code_ends, prior_ends, text_ends
 
     if draws:
-        if trained.run.settings.model.posterior.name == "point":
+        if not trained.run.settings.model.posterior.has_rate:
             note("note: an autoencoder was trained without a prior; draws from N(0, I) are not where its codes lie")
         return prior_ends(trained, draws, seed), [None] * draws
     if codes is not None:

@@ -15,8 +15,8 @@ from textvae.cli.tables import table
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:
+    from textvae.objective.settings import Settings
     from textvae.run import Run
-    from textvae.settings import Settings
 
 # The order of methods in docs/methods.md.
 ORDER = (

@@ -4,7 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from textvae.comparison.members import Member
-from textvae.settings import Settings
+from textvae.model import ModelSettings
+from textvae.objective.settings import Settings
+from textvae.settings import Train
+
+# The kinds of parts that a method does not name.
+USUAL = {part: getattr(ModelSettings(), part).name for part in ("posterior", "prior", "inference")}
 
 
 def is_vanilla(settings: Settings) -> bool:
@@ -15,9 +20,9 @@ def is_vanilla(settings: Settings) -> bool:
         and list(terms) == ["kl"]
         and _weight(terms["kl"].weight) == ""
         and not settings.phase
-        and (model.posterior.name, model.prior.name) == ("gaussian", "standard-normal")
-        and (model.inference.name, settings.train.update.name) == ("amortized", "joint")
-        and model.decoder.word_keep == 1.0
+        and all(getattr(model, part).name == name for part, name in USUAL.items())
+        and settings.train.update.name == Train().update.name
+        and model.word_keep == 1.0
         and not model.feedforward.layers
     )
 
@@ -45,23 +50,22 @@ def method(settings: Settings) -> str:
     >>> method(Settings())
     'reconstruction alone'
     """
-    model, keep = settings.model, settings.model.decoder.word_keep
+    model = settings.model
     if not model.latent:
         parts = ["language model", _objective(settings.objective)] if settings.objective else ["language model"]
     else:
         parts = [", then ".join(_phase(settings, phase) for phase in settings.phases())]
-        usual = {"posterior": "gaussian", "prior": "standard-normal", "inference": "amortized"}
-        for part, name in usual.items():
+        for part, name in USUAL.items():
             table = getattr(model, part)
             if table.name != name:
                 parts.append(f"{table.name}{_options(table)}" + (f" {part}" if part != "inference" else ""))
-        if settings.train.update.name != "joint":
+        if settings.train.update.name != Train().update.name:
             parts.append(f"{settings.train.update.name} updates{_options(settings.train.update)}")
     if model.latent and model.feedforward.layers:
         kind = "highway" if model.feedforward.highway else "feed-forward"
         parts.append(f"{model.feedforward.layers} {kind} layers around z")
-    if keep != 1.0:
-        parts.append(f"word keep {keep:g}")
+    if model.word_keep != 1.0:
+        parts.append(f"word keep {model.word_keep:g}")
     return ", ".join(parts)
 
 

@@ -15,9 +15,9 @@ from textvae.evaluation import schema
 from textvae.evaluation.entry import Score
 from textvae.evaluation.record import known_names
 from textvae.evaluation.showing import MIXED
+from textvae.objective.settings import Settings
 from textvae.run import Run
 from textvae.run.records import is_number
-from textvae.settings import Settings
 
 Value = float | int | str | None
 

@@ -16,9 +16,9 @@ from textvae.inference import Scores
 from textvae.metrics.likelihood import standard_error
 from textvae.metrics.text import distinct
 from textvae.objective.presets import load_settings
+from textvae.objective.settings import Settings
 from textvae.objective.terms.mu_forcing import MuForcing
 from textvae.run import Run
-from textvae.settings import BatchNormPosterior, Settings, VmfPosterior
 from textvae.text.batches import TokenStore
 
 # A posterior whose KL is below this on average, nats per sentence, says next to nothing.
@@ -254,10 +254,9 @@ def remedies(settings: Settings, collapsed: bool, far: bool) -> Iterator[tuple[s
         # At its balance the hinge no more than cancels the pull of the KL; above it, it wins.
         balance = forcing.balance(settings.model.latent, terms["kl"].weight.final if "kl" in terms else 1.0)
         yield f"--set {where}.mu-forcing.weight={2 * max(balance, forcing.weight.final):g}", "heavier"
-    if collapsed and isinstance(posterior, BatchNormPosterior):
-        yield f"--set model.posterior.gamma={2 * posterior.gamma:g}", "larger-gamma"
-    if collapsed and isinstance(posterior, VmfPosterior):
-        yield f"--set model.posterior.concentration={2 * posterior.concentration:g}", "more-concentrated"
+    if collapsed and (stronger := posterior.stronger()) is not None:
+        setting, value, word = stronger
+        yield f"--set model.posterior.{setting}={value:g}", word
     if collapsed and not settings.phase and any(name in terms for name in RESERVES):
         yield "--method mu-forcing", "mu-forcing"  # the KL is there and says nothing; `pretrained` collapsed again
     if collapsed and any(term.is_rate and term.pays for term in terms.values()):
@@ -286,7 +285,7 @@ def works(settings: Path, options: str) -> bool:
 
 def _ends(run: Run, store: TokenStore, rows: np.ndarray) -> str:
     """Where an interpolation goes from and to: draws of the prior, or two sentences where no code is one."""
-    if run.settings.model.posterior.name != "point":
+    if run.settings.model.posterior.has_rate:
         return "--prior"
     texts = run.tokenizer.decode_batch(store.sentences(rows[[0, -1]]))
     dashes = "-- " if any(text.startswith("-") for text in texts) else ""

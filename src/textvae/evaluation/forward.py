@@ -22,8 +22,8 @@ from textvae.inference import score as likelihoods
 from textvae.metrics.scoring import Given, score
 from textvae.metrics.signature import SOFTMAX, signature
 from textvae.objective.presets import load_settings
+from textvae.objective.settings import Settings
 from textvae.run import Run, corpus_of, model_of
-from textvae.settings import FeedForwardTop, HybridDecoder, Settings
 from textvae.text.batches import TokenStore
 from textvae.text.corpus import open_corpus
 from textvae.text.readers import one_line, read
@@ -255,7 +255,7 @@ def _check(runs: Sequence[Run], decoding: Decoding) -> None:
         if run.tokenizer.name != "word":
             kind = run.tokenizer.name
             raise RequestError(f"{run.folder}: has a {kind} tokenizer; forward cross entropy is that of words")
-        if isinstance(decoder, HybridDecoder) and isinstance(decoder.top, FeedForwardTop):
+        if decoder.alone is None:
             raise RequestError(f"{run.folder}: has a feed-forward decoder, which without a code is no model")
         same = run.tokenizer.tokens == first.tokenizer.tokens
         if not same or run.environment.get("data", {}).get("splits") != data:
@@ -331,7 +331,8 @@ def _settings(run: Run, files: _Files, test: Path, known: Path, plan: Plan, seed
     alike.
     """
     model, data = run.settings.model, run.settings.data
-    decoder = model.decoder.top if isinstance(model.decoder, HybridDecoder) else model.decoder
+    decoder = model.decoder.alone
+    assert decoder is not None  # runs without one are refused
     sentences = sum(1 for _ in read(files.train))
     return load_settings(
         data={
@@ -343,7 +344,7 @@ def _settings(run: Run, files: _Files, test: Path, known: Path, plan: Plan, seed
         model={
             "latent": 0,
             "embedding": model.embedding,
-            "decoder": {**decoder.model_dump(mode="json"), "word_keep": 1.0},
+            "decoder": decoder.model_dump(mode="json"),
             "tied": model.tied,
             "init": model.init,
         },

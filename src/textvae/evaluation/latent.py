@@ -20,11 +20,9 @@ from textvae.metrics.discrepancy import SquaredMmd, squared_mmd
 from textvae.metrics.information import MutualInformation, mutual_information
 from textvae.metrics.likelihood import cyclic_standard_error
 from textvae.metrics.signature import signature
-from textvae.model import TextVAE
+from textvae.model import ModelSettings, TextVAE
 from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.posteriors.posterior import DRAWS as EXPECTED
-from textvae.parts.priors import StandardNormal, UniformSphere
-from textvae.settings import Model
 from textvae.text.batches import TokenStore, collate, evaluation_places
 
 # Posteriors mixed in the estimate of I(x; z), and draws of the aggregated posterior that are averaged.
@@ -47,7 +45,7 @@ class Codes:
     """
 
     model: TextVAE
-    settings: Model
+    settings: ModelSettings
     store: TokenStore
     scores: Scores
     seed: int
@@ -174,7 +172,7 @@ class Codes:
         """Why there is no distance to a standard normal prior; None if there is one."""
         if self.scores.posterior is None:
             return Missing(NO_CODE)
-        if isinstance(self.model.prior, StandardNormal):
+        if self.settings.prior.standard:
             return None
         return Missing(f"it is the distance to a standard normal, and the prior is {self.settings.prior.name}")
 
@@ -183,7 +181,7 @@ class Codes:
         """Why codes have no moments; None if they have."""
         if self.scores.posterior is None:
             return Missing(NO_CODE)
-        return Missing("codes lie on a sphere") if isinstance(self.model.prior, UniformSphere) else None
+        return Missing("codes lie on a sphere") if self.settings.prior.on_sphere else None
 
     @property
     def singular(self) -> str:
@@ -246,7 +244,7 @@ def too_few(sentences: int, size: int) -> str | None:
 
 def components_of(model: TextVAE) -> int | None:
     """Return K of a semi-implicit posterior; None for all others."""
-    return getattr(model.posterior, "components", None)
+    return None if model.posterior is None else model.posterior.components
 
 
 def shuffle_gap(

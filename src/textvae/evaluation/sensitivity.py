@@ -16,7 +16,6 @@ from textvae.generate.trained import Trained
 from textvae.inference import evaluating
 from textvae.metrics.edits import edit_distance
 from textvae.parts.noise import mixed, sentence_noise
-from textvae.parts.priors import UniformSphere
 from textvae.parts.refinement import still
 from textvae.text.batches import Batch, padded
 
@@ -184,7 +183,7 @@ def _moved(
 ) -> Float[Tensor, "n way distance latent"]:
     """Each code moved along each way by each distance; on a sphere along its great circles."""
     lengths, start = torch.tensor(distances)[:, None], codes[:, None, None]
-    if isinstance(trained.model.prior, UniformSphere):
+    if trained.run.settings.model.prior.on_sphere:
         inward = (ways * codes[:, None]).sum(2, keepdim=True) * codes[:, None]
         return lengths.cos() * start + lengths.sin() * F.normalize(ways - inward, dim=2)[:, :, None]
     return start + lengths * F.normalize(ways, dim=2, eps=1e-30)[:, :, None]

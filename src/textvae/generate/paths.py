@@ -13,7 +13,6 @@ from textvae.generate.decoding import Decoding
 from textvae.generate.trained import Trained
 from textvae.metrics.edits import edit_distance
 from textvae.metrics.text import distinct
-from textvae.parts.priors import StandardNormal
 
 EQUAL_ENDS = "both ends have the same code, so there is no path; give other ends"
 Ends = Float32[np.ndarray, "pair 2 latent"]
@@ -198,7 +197,7 @@ def same_paths(
                 f"{trained.run.folder}: has codes of {trained.latent} numbers and {models[0].run.folder} of "
                 f"{models[0].latent}; the same codes need the same size"
             )
-        if not isinstance(trained.model.prior, StandardNormal):
+        if not trained.run.settings.model.prior.standard:
             raise RequestError(
                 f"{trained.run.folder}: has the prior {trained.run.settings.model.prior.name}; the same codes need "
                 "the standard normal one in every model"

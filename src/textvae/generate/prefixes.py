@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from textvae.model import TextVAE
-from textvae.parts.decoders.stepping import Stepwise
+from textvae.parts.decoders import Decoder
 from textvae.text.tokenizers import BOS, EOS, PAD
 
 # Sentences scored side by side; with 10,000 words their logits take at most 80 MB.
@@ -95,14 +95,14 @@ def _summed(
 
 
 def _logits(
-    decoder: Stepwise, read: Float[Tensor, "row size"], wanted: Int[Tensor, " row"]
+    decoder: Decoder, read: Float[Tensor, "row size"], wanted: Int[Tensor, " row"]
 ) -> Float64[Tensor, " row"]:
     """The logit of one word for each row."""
     return ((read * decoder.words.weight[wanted]).sum(dim=1) + decoder.words.bias[wanted]).double()
 
 
 def _log_probabilities(
-    decoder: Stepwise, read: Float[Tensor, "node size"], node: Int[Tensor, " row"], wanted: Int[Tensor, " row"]
+    decoder: Decoder, read: Float[Tensor, "node size"], node: Int[Tensor, " row"], wanted: Int[Tensor, " row"]
 ) -> Float64[Tensor, " row"]:
     """The log-probability of one word for each row, after the beginning `node`."""
     used, row = node.unique(return_inverse=True)

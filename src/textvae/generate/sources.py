@@ -13,7 +13,6 @@ from textvae.generate.codec import Codec
 from textvae.generate.reading import encoded_together
 from textvae.inference import evaluating
 from textvae.parts.noise import mixed, sentence_noise
-from textvae.parts.priors import StandardNormal
 
 # Keeps the map into the tails apart from the codes that it maps, drawn from (seed, number): no number is below 0.
 _STREAM = -2
@@ -58,10 +57,10 @@ def tail_draws(
     Source: Bowman et al. 2016, section 6.1 and Table 6.
     """
     codes = trained.draw(n, seed, begin)  # refuses a language model
-    if not isinstance(trained.model.prior, StandardNormal):
-        name = trained.run.settings.model.prior.name
+    prior = trained.run.settings.model.prior
+    if not prior.standard:
         raise RequestError(
-            f"{trained.run.folder}: tail draws are of a standard normal prior, and this one is {name}"
+            f"{trained.run.folder}: tail draws are of a standard normal prior, and this one is {prior.name}"
         )
     return codes @ tail_map(trained.latent, seed, bound).numpy().T
 

@@ -12,7 +12,6 @@ from textvae.errors import RequestError
 from textvae.files import replacing
 from textvae.generate import arrays, origin
 from textvae.generate.codec import Codec
-from textvae.parts.priors import UniformSphere
 from textvae.text.readers import require_texts
 
 
@@ -95,7 +94,7 @@ def moved(
     if not np.isfinite(strength):
         raise RequestError(f"strength = {strength}: must be finite")
     codes = (z + strength * checked(way, trained.latent)).astype(np.float32)
-    if isinstance(trained.model.prior, UniformSphere):
+    if trained.run.settings.model.prior.on_sphere:
         codes /= np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), 1e-12)
     return codes
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -45,7 +46,7 @@ def _grams(tokens: Tokens, n: int) -> Iterable[tuple[str, ...]]:
     return zip(*(tokens[start:] for start in range(n)), strict=False)
 
 
-def _f1(pairs: Iterable[tuple[Counter, Counter]]) -> Float64[np.ndarray, "sentence"]:
+def _f1(pairs: Iterable[tuple[Counter[Any], Counter[Any]]]) -> Float64[np.ndarray, "sentence"]:
     return np.fromiter(
         (2 * (ours & theirs).total() / ((ours.total() + theirs.total()) or 1) for ours, theirs in pairs),
         np.float64,

@@ -1,26 +1,13 @@
 """Which settings, each right by itself, do not fit together."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
+from textvae.objective.settings import Settings
 from textvae.objective.terms import TERMS
-from textvae.parts.kernels.convolutions import each
-from textvae.settings import (
-    Aggressive,
-    ByteNetDecoder,
-    FeedForwardTop,
-    HybridDecoder,
-    MultiStepPosterior,
-    RecurrentDecoder,
-    Settings,
-    TransformerDecoder,
-    VampPrior,
-)
+from textvae.parts.posteriors import POSTERIORS
+from textvae.settings import Aggressive
 from textvae.text.corpus import vocabulary_problems, window_problems
-
-# Posteriors whose density of any code is known, each sentence's by itself: what a VampPrior is a mean of.
-MIXED = ("gaussian", "gaussian-mixture", "iaf", "planar", "radial", "multi-step")
 
 
 def combination_problems(settings: Settings) -> list[str]:
@@ -69,9 +56,10 @@ def _objective_problems(settings: Settings, terms: Mapping[str, Any], where: str
         ]
     rates = [name for name, term in terms.items() if term.is_rate]
     problems = [f"{where}.{name}{problem}" for name, term in terms.items() for problem in term.problems(settings)]
-    if settings.model.posterior.name == "vmf":
+    if settings.model.posterior.fixed_rate:
+        kind = settings.model.posterior.name
         problems += [
-            f"{where}.{name}: cannot steer the KL of vmf, which its concentration sets; use objective.kl"
+            f"{where}.{name}: cannot steer the KL of {kind}, which its settings fix; use objective.kl"
             for name in rates
             if name not in ("kl", "mmd", "autoencoder")
         ]
@@ -87,8 +75,8 @@ def _objective_problems(settings: Settings, terms: Mapping[str, Any], where: str
 def _schedule_problems(settings: Settings, terms: Mapping[str, Any], where: str) -> list[str]:
     """A rise over a part of a step; more cycles than steps, as far as the settings say how many steps there are."""
     schedules = {f"{where}.{name}.weight": term.weight for name, term in terms.items()}
-    if settings.model.posterior.name == "semi-implicit":
-        schedules["model.posterior.components"] = settings.model.posterior.components
+    own = settings.model.posterior.schedules()
+    schedules |= {f"model.posterior.{name}": schedule for name, schedule in own.items()}
     most = settings.train.max_steps
     problems = [
         f"{path}.steps = {schedule.steps:g}: less than a step; for a share of the run give unit = 'run' beside it"
@@ -103,51 +91,62 @@ def _schedule_problems(settings: Settings, terms: Mapping[str, Any], where: str)
 
 
 def _model_problems(settings: Settings) -> list[str]:
-    """Parts of the model that do not fit each other."""
+    """Return what does not fit among the parts of the model."""
     model, problems = settings.model, []
-    posterior, prior = model.posterior.name, model.prior.name
+    posterior, prior, refined = model.posterior, model.prior, model.inference.refinement is not None
     problems += _architecture_problems(settings)
-    if posterior == "vmf" and prior != "uniform-sphere":
-        problems.append("model.posterior.name = 'vmf': its only prior is model.prior.name = 'uniform-sphere'")
-    if prior == "uniform-sphere" and posterior != "vmf":
-        problems.append("model.prior.name = 'uniform-sphere': codes must lie there: model.posterior.name = 'vmf'")
-    if settings.train.batches == "equal-length" and (
-        posterior == "batch-norm" or model.encoder.name == "convolutional" or model.decoder.name == "hybrid"
-    ):
+    if model.latent:
+        problems += posterior.problems(model.latent)
+    if posterior.on_sphere != prior.on_sphere:
+        on_sphere = " or ".join(repr(name) for name, kind in POSTERIORS.items() if kind.on_sphere)
+        problems.append(
+            f"model.posterior.name = {posterior.name!r}: its only prior is model.prior.name = 'uniform-sphere'"
+            if posterior.on_sphere
+            else f"model.prior.name = {prior.name!r}: codes must lie there: model.posterior.name = {on_sphere}"
+        )
+    if settings.train.batches == "equal-length" and _batch_statistics(settings):
         problems.append(
             "train.batches = 'equal-length': a rare length makes a batch of one, which has no statistics for batch "
             "normalisation; leave it out"
         )
-    if posterior == "batch-norm" and settings.train.batch_size == 1:
-        problems.append("train.batch_size = 1: a batch of one has no statistics for batch-norm; give 2 or more")
-    if isinstance(model.posterior, MultiStepPosterior) and 0 < model.latent < model.posterior.steps:
+    if posterior.batch_statistics and settings.train.batch_size == 1:
         problems.append(
-            f"model.posterior.steps = {model.posterior.steps}: each step draws a part of the code, which has only "
-            f"model.latent = {model.latent} dimensions; give {model.latent} or less"
+            f"train.batch_size = 1: a batch of one has no statistics for {posterior.name}; give 2 or more"
         )
-    if posterior == "vmf" and model.latent == 1:
+    if posterior.on_sphere and model.latent == 1:
         problems.append("model.latent = 1: a sphere needs 2 dimensions or more")
-    if posterior in ("delta", "batch-norm") and prior != "standard-normal":
+    if posterior.only_standard and not prior.standard:
         problems.append(
-            f"model.posterior.name = {posterior!r}: keeps its KL up against the standard normal prior only; "
+            f"model.posterior.name = {posterior.name!r}: keeps its KL up against the standard normal prior only; "
             "leave model.prior as it is"
         )
-    if prior == "vamp" and posterior not in MIXED:
+    if prior.of_posteriors and not posterior.density_anywhere:
+        known = ", ".join(repr(name) for name, kind in POSTERIORS.items() if kind.density_anywhere)
         problems.append(
-            f"model.prior.name = 'vamp': is made of posteriors with a density, and {posterior} has none "
-            f"that can be mixed; set model.posterior.name to one of {', '.join(map(repr, MIXED))}"
+            f"model.prior.name = {prior.name!r}: is made of posteriors with a density, and {posterior.name} has "
+            f"none that can be mixed; set model.posterior.name to one of {known}"
         )
-    if model.inference.name == "refined" and posterior != "gaussian":
+    if refined and not posterior.refinable:
         problems.append(
-            "model.inference.name = 'refined': refines a Gaussian; set model.posterior.name = 'gaussian'"
+            f"model.inference.name = {model.inference.name!r}: refines a Gaussian; "
+            "set model.posterior.name = 'gaussian'"
         )
-    if model.inference.name == "refined" and prior != "standard-normal":
-        problems.append("model.inference.name = 'refined': needs model.prior.name = 'standard-normal'")
+    if refined and not prior.standard:
+        problems.append(
+            f"model.inference.name = {model.inference.name!r}: needs model.prior.name = 'standard-normal'"
+        )
     return problems + _update_problems(settings)
 
 
+def _batch_statistics(settings: Settings) -> bool:
+    """Return True if a part is normalised over the batch."""
+    model = settings.model
+    encoded = model.latent > 0 and (model.posterior.batch_statistics or model.encoder.batch_statistics)
+    return encoded or model.decoder.batch_statistics
+
+
 def _update_problems(settings: Settings) -> list[str]:
-    """Updates that do not fit the model."""
+    """Return which updates do not fit the model."""
     model, problems = settings.model, []
     updates = {"train.update": settings.train.update}
     updates |= {f"phase[{n}].update": phase.update for n, phase in enumerate(settings.phase) if phase.update}
@@ -156,11 +155,12 @@ def _update_problems(settings: Settings) -> list[str]:
             continue
         if not model.latent:
             problems.append(f"{where}.name = 'aggressive': a language model has no encoder to update")
-        if model.inference.name == "refined":
+        if model.inference.refinement is not None:
             problems.append(f"{where}.name = 'aggressive': the refinement takes its place; choose one of the two")
-        if update.ramp_components and model.posterior.name != "semi-implicit":
+        if update.ramp_components and not model.posterior.surrogate:
+            known = " or ".join(repr(name) for name, kind in POSTERIORS.items() if kind.surrogate)
             problems.append(
-                f"{where}.ramp_components: only model.posterior.name = 'semi-implicit' has components that can rise"
+                f"{where}.ramp_components: only model.posterior.name = {known} has components that can rise"
             )
         if update.inner == "converged" and update.check > update.most:
             problems.append(
@@ -171,27 +171,28 @@ def _update_problems(settings: Settings) -> list[str]:
 
 
 def _architecture_problems(settings: Settings) -> list[str]:
-    """Encoders and decoders whose sizes do not fit each other."""
-    model, problems = settings.model, []
+    """Return what does not fit in encoder and decoder, each alone and together."""
+    model, positions = settings.model, settings.data.positions
     encoder, decoder = model.encoder, model.decoder
-    if isinstance(decoder, RecurrentDecoder | TransformerDecoder) and model.latent and not decoder.inject:
-        places = "'prefix', 'input'" if decoder.name == "transformer" else "'state', 'input'"
-        problems.append(f"model.decoder.inject = []: the decoder would never see z; give {places} or both")
-    top = decoder.top if isinstance(decoder, HybridDecoder) else decoder
-    for place, table in (("encoder", encoder), ("decoder", decoder)):
-        problems += _layer_problems(f"model.{place}", table, settings.data.positions)
-    if isinstance(decoder, HybridDecoder):
-        problems += _layer_problems("model.decoder.top", top, settings.data.positions)
-        if not model.latent:
-            problems.append("model.decoder.name = 'hybrid': unfolds a code, and model.latent = 0 has none")
-    if isinstance(top, FeedForwardTop) and (model.tied or model.shared_embedding):
+    problems = encoder.problems("model.encoder", positions) + decoder.problems("model.decoder", positions)
+    if model.latent:
+        problems += decoder.code_problems("model.decoder")
+    elif decoder.fixed_length:
+        problems.append(f"model.decoder.name = {decoder.name!r}: unfolds a code, and model.latent = 0 has none")
+    if not decoder.embeds:
+        if model.tied or model.shared_embedding:
+            problems.append(
+                "model.decoder.top.name = 'feed-forward': has no embeddings to share or tie; set model.tied and "
+                "model.shared_embedding to false"
+            )
+        if 0 < model.word_keep < 1:  # at 0 it reads none in any case
+            problems.append(
+                f"model.word_keep = {model.word_keep}: the decoder reads no words that could be dropped; "
+                "leave it out"
+            )
+    elif model.tied and decoder.softmax_size != model.embedding:
         problems.append(
-            "model.decoder.top.name = 'feed-forward': has no embeddings to share or tie; set model.tied and "
-            "model.shared_embedding to false"
-        )
-    elif model.tied and decoder.hidden != model.embedding:
-        problems.append(
-            f"model.tied: the softmax sees {decoder.hidden} units and embeddings have {model.embedding}; "
+            f"model.tied: the softmax sees {decoder.softmax_size} units and embeddings have {model.embedding}; "
             "give model.embedding that size"
         )
     if model.shared_embedding and any({"encoder", "decoder"} & set(phase.reset) for phase in settings.phase):
@@ -199,54 +200,14 @@ def _architecture_problems(settings: Settings) -> list[str]:
             "model.shared_embedding: a phase that resets the encoder or the decoder would reset both; "
             "set it to false"
         )
-    normalised = encoder.name == "convolutional" or isinstance(decoder, HybridDecoder)
-    normalised = normalised or (isinstance(top, ByteNetDecoder) and top.norm == "batch")
+    normalised = (model.latent > 0 and encoder.batch_statistics) or decoder.batch_statistics
     if settings.train.batch_size == 1 and normalised:
         problems.append(
             "train.batch_size = 1: convolutions are batch-normalised, and a batch of one has no statistics"
         )
-    if isinstance(model.prior, VampPrior) and encoder.name == "convolutional":
+    if model.prior.of_posteriors and encoder.batch_statistics:
         problems.append(
-            "model.prior.name = 'vamp': pseudo-sentences would have a part in the convolutional encoder's batch "
-            "normalisation; set model.encoder.name to another"
-        )
-    return problems
-
-
-def _layer_problems(place: str, table: Any, positions: int) -> list[str]:
-    """What does not fit within one encoder or decoder, for texts of up to `positions` tokens."""
-    problems = []
-    if table.name == "gru" and table.norm != "none":
-        instead = f"set {place}.norm = 'none' or {place}.name = 'lstm'"
-        problems.append(f"{place}.norm = {table.norm!r}: is made for the LSTM; {instead}")
-    if table.name == "transformer" and table.hidden % (2 * table.heads):
-        problems.append(f"{place}.heads = {table.heads}: hidden = {table.hidden} must be a multiple of twice that")
-    if table.name in ("convolutional", "hybrid"):
-        problems += _convolution_problems(place, table, positions)
-    return problems
-
-
-def _convolution_problems(place: str, table: Any, positions: int) -> list[str]:
-    """Kernels and strides that do not fit the maps, each other, or the length of texts."""
-    layers = len(table.maps)
-    problems = [
-        f"{place}.{name} = {list(given)}: {len(given)} for {layers} layers of maps; "
-        "give one number for all, or one for each"
-        for name in ("kernel", "stride")
-        if not isinstance(given := getattr(table, name), int) and len(given) != layers
-    ]
-    if problems:
-        return problems
-    kernels, strides = each(table.kernel, layers), each(table.stride, layers)
-    for number, (kernel, stride) in enumerate(zip(kernels, strides, strict=True)):
-        at = f"{place}.kernel" if isinstance(table.kernel, int) else f"{place}.kernel[{number}]"
-        problem = f"{at} = {kernel}: leaves gaps at stride {stride}; give a kernel of at least the stride"
-        if kernel < stride and problem not in problems:
-            problems.append(problem)
-    if (every := math.prod(strides)) > positions:
-        given = table.stride if isinstance(table.stride, int) else list(table.stride)
-        problems.append(
-            f"{place}.stride = {given}: {layers} layers bring {every:,} positions together, and the longest text "
-            f"has {positions:,}; give smaller strides or fewer maps, or longer texts"
+            f"model.prior.name = {model.prior.name!r}: pseudo-sentences would have a part in the batch "
+            "normalisation of the encoder; set model.encoder.name to another"
         )
     return problems

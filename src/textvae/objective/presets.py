@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from textvae.errors import RequestError
+from textvae.model import ModelSettings
 from textvae.objective.combinations import combination_problems
+from textvae.objective.settings import Settings, parse
 from textvae.objective.terms import TERMS
-from textvae.settings import Settings, did_you_mean, fitted, merge, override, parse, read_document
+from textvae.settings import did_you_mean, fitted, merge, override, read_document, spelled_out
 
 # The method without a code.
 LANGUAGE_MODEL = "language-model"
@@ -37,10 +39,10 @@ def load_settings(
         presets = methods()
         if method not in presets:
             raise RequestError(f"--method {method}: unknown method{did_you_mean(method, presets)}")
-        preset = fitted(read_document(presets[method]), document)
+        preset = fitted(read_document(presets[method]), document, ModelSettings)
         document = merge(document, preset) | {"objective": preset.get("objective", {})}
         document["phase"] = preset.get("phase", [])
-    document = override(merge(document, tables), assignments)
+    document = override(merge(document, spelled_out(tables)), assignments)
     settings = parse(document, TERMS)
     if method == LANGUAGE_MODEL and settings.model.latent:
         raise RequestError(
@@ -48,7 +50,7 @@ def load_settings(
             "leave one of the two out"
         )
     if not settings.objective and settings.model.latent and not settings.phased():
-        rate = "autoencoder" if settings.model.posterior.name == "point" else "kl"
+        rate = "kl" if settings.model.posterior.has_rate else "autoencoder"
         settings = settings.model_copy(update={"objective": {rate: TERMS[rate]()}})
     problems = combination_problems(settings)
     if problems:

@@ -6,20 +6,59 @@ The parameters of a sentence's Gaussian are one row, its means and then the loga
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor, nn
 
-from textvae.parts.posteriors import DiagonalGaussian, Expectation, Rate
+from textvae.parts.posteriors import DiagonalGaussian, Expectation, Posterior, Rate
 from textvae.parts.priors import Prior
-from textvae.settings.posteriors import Refined
+from textvae.settings.fields import DepthOrNone, Fraction
+from textvae.settings.kinds import Kind, named
 
 # The negative bound of each sentence in nats for parameters of shape (sample, batch, 2 latent).
 Nats = Callable[[Tensor], Tensor]
 
 # How far from a sentence's parameters a difference of gradients is taken, as a Euclidean distance.
 RADIUS = 3e-3
+
+
+class InferenceSettings(Kind):
+    """Settings of how a sentence's posterior comes about."""
+
+    @property
+    def refinement(self) -> "Refined | None":
+        """Settings of the refinement; None if the posterior's parameters are the encoder's."""
+        return None
+
+
+class Amortized(InferenceSettings):
+    """The posterior's parameters are the encoder's."""
+
+    name: Literal["amortized"] = "amortized"
+
+
+class Refined(InferenceSettings):
+    """Semi-amortized: the encoder's Gaussian is refined for each sentence by gradient steps on its bound."""
+
+    name: Literal["refined"]
+    steps: DepthOrNone = 5
+    lr: PositiveFloat = 0.1
+    momentum: Fraction = 0.5
+    clip_norm: NonNegativeFloat = 5.0
+
+    @property
+    def refinement(self) -> "Refined":
+        """These settings."""
+        return self
+
+
+if TYPE_CHECKING:
+    AnyInference: TypeAlias = InferenceSettings
+else:
+    AnyInference = Annotated[Amortized | Refined, Field(discriminator="name"), named("amortized")]
 
 
 @dataclass(frozen=True)
@@ -49,8 +88,9 @@ class RefinedGaussian(DiagonalGaussian):
         return Rate(super().rate(z, prior).nats, "upper")
 
 
-def parameters_of(posterior: DiagonalGaussian) -> Float[Tensor, "batch parameters"]:
-    """The rows of parameters of Gaussians."""
+def parameters_of(posterior: Posterior | None) -> Float[Tensor, "batch parameters"]:
+    """Return the rows of parameters of Gaussians."""
+    assert isinstance(posterior, DiagonalGaussian)  # settings refuse to refine another posterior
     return torch.cat([posterior.mean, posterior.std.log()], dim=1)
 
 

@@ -24,9 +24,10 @@ import textvae
 from textvae.errors import RequestError, WorkError, shown
 from textvae.files import file_digest, locked, read_json, read_tensors, sweep, write_json, write_text, writing
 from textvae.model import TextVAE, build
-from textvae.objective.presets import TERMS
+from textvae.objective.settings import Settings, parse
+from textvae.objective.terms import TERMS
 from textvae.run.records import Environment, problem, read_log
-from textvae.settings import Settings, parse, read_document
+from textvae.settings import read_document
 from textvae.text.corpus import Corpus, open_corpus
 from textvae.text.tokenizers import Tokenizer
 

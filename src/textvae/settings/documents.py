@@ -1,24 +1,29 @@
-"""From TOML to settings: every error at once with its place and the nearest known name.
+"""From TOML to tables of settings: every error at once with its place and the nearest known name.
 
-`parse` turns a document (what `tomllib` gives) into a frozen `Settings`. The terms of the objective describe
-their own settings and are handed in, so that a new term needs no change here.
+A document is what `tomllib` gives; `parsed` makes a table of it, whatever fields and kinds that has.
 """
 
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from textvae.errors import RequestError, shown
-from textvae.settings.tables import Model, Settings
+from textvae.settings.kinds import OneOf
 
-# Short forms.
-ALIASES = {"train.lr": "train.optimizer.lr"}
+Table = TypeVar("Table", bound=BaseModel)
+
+# Short forms, and places where settings once were.
+ALIASES = {
+    "train.lr": "train.optimizer.lr",
+    "model.decoder.word_keep": "model.word_keep",
+    "model.decoder.top.word_keep": "model.word_keep",
+}
 # Tables of which there are several kinds, with the kind that one without a name is of.
 NAMED = {
     "encoder": "lstm",
@@ -60,28 +65,41 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def spelled_out(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document with its short forms written in full.
+    """Return the document with its short forms written in full.
 
     >>> spelled_out({"train": {"lr": 0.1}})
     {'train': {'optimizer': {'lr': 0.1}}}
     """
     result = dict(document)
     for short, full in ALIASES.items():
-        table, name = short.split(".")
-        if isinstance(result.get(table), Mapping) and name in result[table]:
-            rest = {key: value for key, value in result[table].items() if key != name}
-            long: Any = result[table][name]
-            for key in reversed(full.split(".")):
-                long = {key: long}
-            result = merge({**result, table: rest}, long)
+        value, rest = _taken(result, short.split("."))
+        if value is not None:
+            result = merge(rest, _nested(full.split("."), value))
     return result
+
+
+def _taken(table: Mapping[str, Any], path: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    """Return the value at a path, None if there is none, and the table without it."""
+    name, *below = path
+    if not below or not isinstance(table.get(name), Mapping):
+        value = None if below else table.get(name)
+        return value, {key: own for key, own in table.items() if value is None or key != name}
+    value, rest = _taken(table[name], below)
+    return value, {**table, name: rest}
+
+
+def _nested(path: Sequence[str], value: Any) -> Any:
+    """Return a value as a document that has it at a path."""
+    for key in reversed(path):
+        value = {key: value}
+    return value
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Two documents in one, the second on top; another kind of schedule or optimizer replaces the whole table.
 
-    A decoder's word dropout is every decoder's, so another kind of decoder keeps it. Of a list of tables those are
-    merged that the second document names by their numbers. False in place of a table takes it away.
+    Of a list of tables those are merged that the second document names by their numbers. False in place of a table
+    takes it away.
     """
     merged = dict(below)
     for key, value in above.items():
@@ -92,50 +110,26 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
             merged[key] = merge(old, value)
         elif isinstance(old, list) and isinstance(value, Mapping):
             merged[key] = _merged_list(key, old, value)
-        elif key in ("decoder", "top") and isinstance(old, Mapping) and isinstance(value, Mapping):
-            merged[key] = _with_word_keep(value, old)
         else:
             merged[key] = value
     return merged
 
 
-def _with_word_keep(above: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str, Any]:
-    """A decoder or top that replaces another, with that one's word dropout where it has words and says nothing."""
-    top = below.get("top")
-    given = {**(top if isinstance(top, Mapping) else {}), **below}.get("word_keep")
-    name, top = above.get("name"), above.get("top", {})
-    if given is None or name == "feed-forward":
-        return dict(above)
-    if name != "hybrid":
-        return {"word_keep": given, **above}
-    return {**above, "top": _with_word_keep(top, below)} if isinstance(top, Mapping) else dict(above)
-
-
-def fitted(preset: Mapping[str, Any], below: Mapping[str, Any]) -> dict[str, Any]:
+def fitted(preset: Mapping[str, Any], below: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
     """Return a preset as it applies to the decoder of the document below it, of whatever kind that is.
 
-    Settings that the decoder does not have are left out: a convolutional one sees z at every position in any case.
-    A hybrid's word dropout is that of its top.
+    Settings that this kind does not have are left out: a convolutional decoder sees z at every position in any
+    case. `model` is the table that stands at `model`.
     """
-    model, under = preset.get("model"), below.get("model")
-    if not isinstance(model, Mapping) or not isinstance(under, Mapping):
+    table, under = preset.get("model"), below.get("model")
+    if not isinstance(table, Mapping) or not isinstance(under, Mapping):
         return dict(preset)
-    own, decoder = model.get("decoder"), under.get("decoder")
+    own, decoder = table.get("decoder"), under.get("decoder")
     if not isinstance(own, Mapping) or not isinstance(decoder, Mapping) or "name" in own:
         return dict(preset)
-    table = _fitted("decoder", own, decoder, _field(Model, "decoder"))
-    return {**preset, "model": {**model, "decoder": table}}
-
-
-def _fitted(key: str, own: Mapping[str, Any], below: Mapping[str, Any], kinds: Any) -> dict[str, Any]:
-    """Return the settings that the kind of table below has; `kinds` are all that could stand there."""
-    here = _member(kinds, _kind(key, below))
-    kept = {name: value for name, value in own.items() if name in _field_names(here)}
-    if "word_keep" in own and "word_keep" not in kept and "top" in _field_names(here):
-        top = below.get("top")
-        given = {"word_keep": own["word_keep"]}
-        kept["top"] = _fitted("top", given, top if isinstance(top, Mapping) else {}, _field(here, "top"))
-    return kept
+    known = _field_names(_member(_field(model, "decoder"), _kind("decoder", decoder)))
+    kept = {name: value for name, value in own.items() if name in known}
+    return {**preset, "model": {**table, "decoder": kept}}
 
 
 def _merged_list(key: str, below: list[Any], above: Mapping[str, Any]) -> list[Any]:
@@ -171,63 +165,35 @@ def override(document: Mapping[str, Any], assignments: Iterable[str]) -> dict[st
     Raises:
         RequestError: when an assignment has no `=` or no path.
     """
-    result = dict(document)
+    result = spelled_out(document)
     for assignment in sorted(assignments, key=lambda one: not one.partition("=")[0].strip().endswith(KINDS)):
         path, equals, text = assignment.partition("=")
         path = re.sub(r"\[(\d+)\]", r".\1", path.strip())
-        keys = ALIASES.get(path, path).split(".")
+        keys = path.split(".")
         if not equals or not all(keys):
             raise RequestError(f"--set {assignment}: expected path=value, such as train.epochs=3")
         try:
             (value,) = tomllib.loads(f"value = {text}").values()
         except (ValueError, RecursionError):  # not TOML, or more than one value
             value = text.strip()
-        for key in reversed(keys):
-            value = {key: value}
-        result = merge(result, value)
+        result = merge(result, spelled_out(_nested(keys, value)))
     return result
 
 
-def parse(document: Mapping[str, Any], terms: Mapping[str, type[BaseModel]]) -> Settings:
-    """Settings from a document, the objective's tables through the given terms.
+def parsed(
+    model: type[Table], document: Any, problems: list[str], prefix: str = "", default: Table | None = None
+) -> Table | None:
+    """Return a table of settings made from a document; what is wrong with it is added to `problems`, one a line.
 
-    Raises:
-        RequestError: names every wrong place at once, one a line.
+    `default` is returned for a document that has problems. `prefix` stands before every place.
     """
-    problems: list[str] = []
-    settings = Settings()
     try:
-        settings = Settings.model_validate(document)
+        return model.model_validate(document)
     except ValidationError as error:
         # A default that depends on another setting is not missed where that one is wrong.
         wrong = [problem for problem in error.errors() if problem["type"] != "default_factory_not_called"]
-        problems += [_problem(Settings, problem, document) for problem in wrong]
-    objective = _terms(document.get("objective", {}), terms, "objective.", problems)
-    phases = document.get("phase", ())
-    built = []
-    for number, table in enumerate(phases if isinstance(phases, (list, tuple)) else ()):
-        given = table.get("objective", {}) if isinstance(table, Mapping) else {}
-        built.append(_terms(given, terms, f"phase[{number}].objective.", problems))
-    if problems:
-        raise RequestError("\n".join(problems))
-    phased = [phase.model_copy(update={"objective": own}) for phase, own in zip(settings.phase, built, strict=True)]
-    return settings.model_copy(update={"objective": objective, "phase": tuple(phased)})
-
-
-def _terms(
-    tables: Any, terms: Mapping[str, type[BaseModel]], prefix: str, problems: list[str]
-) -> dict[str, BaseModel]:
-    """The terms of one objective; what is wrong with them goes to `problems`."""
-    built = {}
-    for name, table in tables.items() if isinstance(tables, Mapping) else ():
-        if name not in terms:
-            problems.append(f"{prefix}{name}: unknown term{did_you_mean(name, terms)}")
-            continue
-        try:
-            built[name] = terms[name].model_validate(table)
-        except ValidationError as error:
-            problems += [_problem(terms[name], problem, table, f"{prefix}{name}.") for problem in error.errors()]
-    return built
+        problems += [_problem(model, problem, document, prefix) for problem in wrong]
+    return default
 
 
 def _problem(model: type[BaseModel], error: Any, document: Any, prefix: str = "") -> str:
@@ -294,7 +260,9 @@ def _tag(member: type[BaseModel]) -> tuple[str, tuple[str, ...]]:
 
 
 def _members(annotation: Any) -> list[type[BaseModel]]:
-    """The settings tables that an annotation can hold."""
+    """Return the settings tables that an annotation can hold."""
+    if isinstance(annotation, OneOf):
+        return list(annotation.members)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) in (Annotated, Union, UnionType):
@@ -311,10 +279,11 @@ def _member(here: Any, tag: Any) -> Any:
 
 
 def _field(here: Any, name: Any) -> Any:
-    """What a table's field can hold."""
+    """Return what a table's field can hold."""
     for member in _members(here):
         if name in member.model_fields:
-            return member.model_fields[name].annotation
+            field = member.model_fields[name]
+            return next((mark for mark in field.metadata if isinstance(mark, OneOf)), field.annotation)
     return None
 
 

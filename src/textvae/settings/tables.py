@@ -1,10 +1,8 @@
-"""The tables of a run's settings: frozen pydantic models with their defaults."""
+"""The tables of settings that belong to no part: data, training, phases."""
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import tomli_w
 from pydantic import (
     Field,
     NonNegativeFloat,
@@ -14,25 +12,8 @@ from pydantic import (
     field_validator,
 )
 
-from textvae.settings.architectures import (
-    Decoder,
-    DepthOrNone,
-    Encoder,
-    Fraction,
-    RecurrentDecoder,
-    RecurrentEncoder,
-    Size,
-    SizeOrNone,
-    named,
-)
-from textvae.settings.posteriors import (
-    Amortized,
-    GaussianPosterior,
-    Inference,
-    Posterior,
-    Prior,
-    StandardNormalPrior,
-)
+from textvae.settings.fields import Fraction
+from textvae.settings.kinds import named
 from textvae.settings.strict import Strict
 
 # Updates of the encoder alone before one step.
@@ -91,33 +72,6 @@ class Data(Strict):
         return self.window or self.max_length + 1
 
 
-class Feedforward(Strict):
-    """Layers around z: between the encoder and the posterior, and between z and the decoder; 0 is none."""
-
-    layers: DepthOrNone = 0
-    highway: bool = True
-
-
-class Model(Strict):
-    """The parts and their sizes; `latent = 0` is the plain language model: the decoder alone.
-
-    With `shared_embedding` encoder and decoder embed words alike; with `tied` the decoder's embeddings are the
-    weights of its softmax too.
-    """
-
-    latent: SizeOrNone = 32
-    embedding: Size = 256
-    encoder: Annotated[Encoder, named("lstm")] = RecurrentEncoder()
-    feedforward: Feedforward = Feedforward()
-    posterior: Annotated[Posterior, named("gaussian")] = GaussianPosterior()
-    prior: Annotated[Prior, named("standard-normal")] = StandardNormalPrior()
-    inference: Annotated[Inference, named("amortized")] = Amortized()
-    decoder: Annotated[Decoder, named("lstm")] = RecurrentDecoder()
-    shared_embedding: bool = False
-    tied: bool = False
-    init: PositiveFloat = 0.1
-
-
 class Adam(Strict):
     """Adam, Kingma and Ba 2015."""
 
@@ -160,6 +114,11 @@ class Joint(Strict):
 
     name: Literal["joint"] = "joint"
 
+    @property
+    def encoder_first(self) -> None:
+        """None: there are no updates of the encoder alone."""
+        return None
+
 
 class Aggressive(Strict):
     """Updates of the encoder alone before each step.
@@ -186,6 +145,11 @@ class Aggressive(Strict):
         ):
             return given
         raise ValueError("give a number of updates, 0 to 100,000, or 'converged'")
+
+    @property
+    def encoder_first(self) -> "Aggressive":
+        """These settings: updates of the encoder alone come before each step."""
+        return self
 
     def share(self, number: int) -> float:
         """Share of K at update `number` of a loop, counted from 0; the last update of a loop has all of it.
@@ -287,49 +251,3 @@ class Phase(Strict):
     objective: dict[str, Any] = Field(default_factory=dict)
     optimizer: Annotated[Optimizer, named("adam")] | None = None
     update: Annotated[Update, named("joint")] | None = None
-
-
-# What TOML takes as it is, and a terminal for a command or a turn of direction.
-_STEERING = re.compile("[\x80-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-
-
-class Settings(Strict):
-    """All settings of a run. `objective` maps a term's name to the term."""
-
-    data: Data = Data()
-    model: Model = Model()
-    objective: dict[str, Any] = Field(default_factory=dict)
-    train: Train = Train()
-    phase: Annotated[tuple[Phase, ...], Field(strict=False)] = ()
-
-    def document(self) -> dict[str, Any]:
-        """The settings as plain values, every default spelled out, as written to `settings.toml`."""
-        dumped = self.model_dump(mode="json", exclude_none=True)
-        dumped["objective"] = _dumped(self.objective)
-        for phase, table in zip(self.phase, dumped["phase"], strict=True):
-            table["objective"] = _dumped(phase.objective)
-        return dumped
-
-    def phases(self) -> tuple[Phase, ...]:
-        """The phases of the run; without any the whole of it is one."""
-        return self.phase or (Phase(),)
-
-    def phased(self) -> bool:
-        """Whether every phase has an objective of its own, so that the run's own is used by none."""
-        return bool(self.phase) and all(phase.objective for phase in self.phase)
-
-    def terms(self) -> dict[str, Any]:
-        """Every term that any phase has, by name: what decides which heads the model needs."""
-        found = dict(self.objective)
-        for phase in self.phase:
-            found |= phase.objective
-        return found
-
-    def toml(self) -> str:
-        """The settings as a TOML document that `parse` reads back to the same settings; safe to show."""
-        return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", tomli_w.dumps(self.document()))
-
-
-def _dumped(objective: Mapping[str, Any]) -> dict[str, Any]:
-    """The terms of an objective as plain values."""
-    return {name: term.model_dump(mode="json", exclude_none=True) for name, term in objective.items()}

@@ -6,14 +6,13 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from filelock import FileLock
 
 from textvae.errors import RequestError
 from textvae.files import writing
-from textvae.settings import Data, Settings
+from textvae.settings import Data
 from textvae.text import grammar, registry
-from textvae.text.batches import TokenStore, build, epoch_batches, equal_length_batches
+from textvae.text.batches import TokenStore, build
 from textvae.text.tokenizers import Tokenizer
 
 
@@ -93,21 +92,6 @@ def open_corpus(data: Data) -> Corpus:
             )
         splits = {split: store.pieces(data.window) for split, store in splits.items()}
     return Corpus(name, tokenizer, splits)
-
-
-def epoch_data(store: TokenStore, settings: Settings, epoch: int) -> tuple[TokenStore, list[np.ndarray]]:
-    """What one epoch is trained on, and its batches, those of the whole job, as numbers of rows in it.
-
-    Where a part of the model unfolds or reads all positions of a text at once, like lengths are not brought
-    together: that saves it nothing, and its batch statistics should not depend on length.
-    """
-    model, seed = settings.model, settings.train.seed
-    store = store.drawn(seed, epoch)
-    if settings.train.batches == "equal-length":
-        return store, equal_length_batches(store.lengths, settings.train.batch_size, seed, epoch)
-    fixed = model.decoder.name == "hybrid" or (model.latent > 0 and model.encoder.name == "convolutional")
-    lengths = np.ones_like(store.lengths) if fixed else store.lengths
-    return store, epoch_batches(lengths, settings.train.batch_size, seed, epoch)
 
 
 def window_problems(data: Data) -> list[str]:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from itertools import chain, islice
 from pathlib import Path
 from threading import Thread
-from typing import SupportsInt
+from typing import Any, SupportsInt
 
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as HuggingFaceTokenizer
@@ -396,7 +396,7 @@ def _interruptible(work: Callable[[], None]) -> None:
         raise failures[0]
 
 
-def _name(data: dict) -> str:
+def _name(data: dict[str, Any]) -> str:
     if data["model"]["type"] == "WordLevel":
         return "word"
     return "bpe" if data["pre_tokenizer"] else "character"

@@ -11,8 +11,9 @@ from torch import Tensor
 from textvae.errors import RequestError, shown
 from textvae.files import read_tensors
 from textvae.objective.objective import Objective
+from textvae.objective.settings import Settings
 from textvae.run.records import parse_log
-from textvae.settings import Settings, Update
+from textvae.settings import Update
 
 # Format 1 left out the optimizer slots of parameters that had had no gradient yet.
 FORMAT = 2
@@ -142,7 +143,7 @@ def check_phase(path: Path, state: State, objective: Objective, update: Update, 
     optional = {"kl", "gradient_norm"} if state.sentences else set[str]()
     for name in sorted((needed - state.sums.keys()) | (state.sums.keys() - needed - optional)):
         raise damaged(path, f"sums.{name}", "is missing" if name in needed else "unknown")
-    if update.name != "aggressive":
+    if update.encoder_first is None:
         reason = f"the update of phase {state.phase} is {update.name}"
         for name, usual in (("aggressive", True), ("information", None)):
             if (value := getattr(state, name)) is not usual:

@@ -13,10 +13,12 @@ from typing import Any
 import torch
 
 from textvae.errors import RequestError
+from textvae.model import ModelSettings
 from textvae.objective.objective import Objective
+from textvae.objective.settings import Settings
 from textvae.objective.terms.mu_forcing import MuForcing
-from textvae.settings import Model, SemiImplicitPosterior, Settings
-from textvae.text.corpus import Corpus, epoch_data
+from textvae.text.corpus import Corpus
+from textvae.training.epochs import epoch_data
 from textvae.training.memory import check_memory
 
 
@@ -30,7 +32,7 @@ def precision_for(settings: Settings, vocabulary: int) -> str:
         return settings.train.precision
     if settings.train.device != "cpu" and torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    hidden = settings.model.decoder.hidden
+    hidden = settings.model.decoder.softmax_size
     large = hidden * (vocabulary + 4 * hidden) >= 150_000
     return "bf16" if large and has_bf16_units() else "fp32"
 
@@ -77,11 +79,12 @@ def check_trainable(settings: Settings, corpus: Corpus, processes: int, device: 
     check_memory(settings, len(corpus.tokenizer), padded, device)
 
 
-def check_schedules(objective: Objective, model: Model, planned: int, per_epoch: int, warn: bool = True) -> None:
+def check_schedules(
+    objective: Objective, model: ModelSettings, planned: int, per_epoch: int, warn: bool = True
+) -> None:
     """Refuse more cycles than a phase has steps; warn of schedules too long and a mu-forcing too weak."""
     named = {f"the weight of {name}": term.weight for name, term in objective.terms.items()}
-    if isinstance(model.posterior, SemiImplicitPosterior):
-        named["model.posterior.components"] = model.posterior.components
+    named |= {f"model.posterior.{name}": schedule for name, schedule in model.posterior.schedules().items()}
     for name, term in objective.terms.items():
         weight, settled = term.weight.settled(planned, per_epoch), term.settled(planned, per_epoch)
         if warn and settled > max(planned, weight):
@@ -105,7 +108,7 @@ def check_schedules(objective: Objective, model: Model, planned: int, per_epoch:
         _check_forcing(objective, model)
 
 
-def _check_forcing(objective: Objective, model: Model) -> None:
+def _check_forcing(objective: Objective, model: ModelSettings) -> None:
     """Warn of a mu-forcing that pulls means apart less hard than the KL pulls them together."""
     forcing, kl = objective.terms.get("mu-forcing"), objective.terms.get("kl")
     if isinstance(forcing, MuForcing) and kl is not None:

@@ -9,7 +9,8 @@ import torch
 
 from textvae.errors import RequestError
 from textvae.model import assemble
-from textvae.settings import Adam, SemiImplicitPosterior, Settings, Sgd, VampPrior
+from textvae.objective.settings import Settings
+from textvae.settings import Adam, Sgd
 
 # Files in which a container is told its limit: control groups of version 2, and of version 1.
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -56,7 +57,7 @@ def weight_bytes(settings: Settings, vocabulary: int) -> int | None:
 
 def logit_bytes(settings: Settings, vocabulary: int, tokens: int) -> int:
     """Bytes of one batch's logits, of which training holds one array: a row for each token of each drawn code."""
-    codes = getattr(settings.model.posterior, "samples", 1) if settings.model.latent else 1
+    codes = settings.model.posterior.codes() if settings.model.latent else 1
     size = 2 if settings.train.precision == "bf16" else 4
     return tokens * codes * vocabulary * size
 
@@ -70,14 +71,10 @@ def component_bytes(settings: Settings) -> dict[str, int]:
     model, found = settings.model, dict[str, int]()
     if not model.latent:
         return found
-    if isinstance(model.posterior, SemiImplicitPosterior):
-        most = round(model.posterior.components.final)
-        drawn = model.posterior.samples + most
-        numbers = model.posterior.noise + model.posterior.hidden * model.posterior.layers + 2 * model.latent
-        found[f"model.posterior.components = {most}"] = 4 * settings.train.batch_size * drawn * numbers
-    if isinstance(model.prior, VampPrior):
-        numbers = model.prior.length * getattr(model.encoder, "hidden", 0)
-        found[f"model.prior.components = {model.prior.components}"] = 4 * model.prior.components * numbers
+    for setting, numbers in model.posterior.step_numbers(model.latent).items():
+        found[f"model.posterior.{setting}"] = 4 * settings.train.batch_size * numbers
+    for setting, numbers in model.prior.step_numbers(model.encoder.hidden_size).items():
+        found[f"model.prior.{setting}"] = 4 * numbers
     return found
 
 
@@ -126,7 +123,7 @@ def _largest(settings: Settings, vocabulary: int) -> str:
         for place, size in _whole(term.model_dump())
     }
     sizes["data.tokenizer.vocabulary"] = vocabulary
-    if settings.model.encoder.name == "convolutional" or settings.model.decoder.name == "hybrid":
+    if settings.model.fixed_length:
         sizes["data.max_length" if settings.data.window is None else "data.window"] = settings.data.positions
     name = max(sizes, key=lambda name: sizes[name] / USUAL.get(name, 256))
     return f"{name} = {sizes[name]}"

@@ -2,9 +2,9 @@ import torch
 
 from textvae.objective.objective import Objective
 from textvae.objective.presets import load_settings
+from textvae.objective.settings import Settings
 from textvae.objective.terms import TERMS
 from textvae.objective.terms.autoencoder import Autoencoder
-from textvae.settings import Settings
 
 
 def test_the_loss_is_reconstruction_alone_and_pulls_on_nothing_else(passed):

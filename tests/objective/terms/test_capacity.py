@@ -4,11 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textvae.objective.objective import Objective
+from textvae.objective.settings import Settings
 from textvae.objective.terms import TERMS
 from textvae.objective.terms.capacity import Capacity, CapacityMax, ramp
 from textvae.objective.terms.free_bits import FreeBitsTotal
 from textvae.objective.terms.kl import Kl
-from textvae.settings import Settings
 from textvae.settings.schedules import Linear
 
 # Targets that settings take: none between 0 and the least normal number of float32.

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
+from textvae.objective.settings import Settings
 from textvae.objective.terms import TERMS
 from textvae.objective.terms.kl import Kl
-from textvae.settings import Settings
 from textvae.settings.schedules import Constant
 
 

@@ -5,10 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from textvae.objective.settings import Settings
 from textvae.objective.terms import TERMS
 from textvae.objective.terms.kl import Kl
 from textvae.objective.terms.lagrangian import DISTORTION_BOUNDS, RATE_BOUNDS, Lagrangian
-from textvae.settings import Settings
 
 numbers = st.floats(0, 1e6)
 

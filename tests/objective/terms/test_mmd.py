@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from textvae.objective.settings import Settings
 from textvae.objective.terms import TERMS
 from textvae.objective.terms.mmd import Mmd, discrepancy
-from textvae.settings import Settings
 from textvae.settings.schedules import Constant
 
 

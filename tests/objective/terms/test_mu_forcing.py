@@ -5,11 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from textvae.objective.settings import parse
 from textvae.objective.terms import TERMS
 from textvae.objective.terms.kl import Kl
 from textvae.objective.terms.mu_forcing import MuForcing
 from textvae.parts.posteriors import IafPosterior, VonMisesFisher
-from textvae.settings import parse
 from textvae.settings.strict import LEAST
 
 PER_DIMENSION = "per-dimension"

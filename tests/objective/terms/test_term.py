@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from textvae.objective.settings import Settings
 from textvae.objective.terms import TERMS
 from textvae.objective.terms.term import Term
-from textvae.settings import Settings
 
 RATES = {"kl", "free-bits", "free-bits-total", "capacity", "capacity-max", "mmd", "lagrangian", "autoencoder"}
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from textvae.parts.decoders import decoder_of
-from textvae.settings import Settings, override, parse
+from textvae.objective.settings import Settings, parse
+from textvae.settings import override
 from textvae.text.tokenizers import PAD
 
 V = 11
@@ -32,7 +32,7 @@ def settings(way: str, **rates: float) -> Settings:
 def scored(way: str, embeddings: float = 1.0, seed: int = 1, **rates: float) -> tuple[Tensor, Tensor]:
     """log p of a decoder in training whose embeddings are all equal, and these as its network saw them."""
     torch.manual_seed(0)
-    part = decoder_of(settings(way, **rates).model.decoder, V, 40, 2).train()
+    part = settings(way, **rates).model.decoder.build(V, 40, 2, 1.0).train()
     seen: list[Tensor] = []
     assert isinstance(part.embedding, nn.Embedding)
     with torch.no_grad():

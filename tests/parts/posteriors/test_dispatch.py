@@ -1,19 +1,15 @@
 """What every posterior owes the rest: seen through the settings that name it and a whole model."""
 
-from typing import get_args
-
 import pytest
 import torch
 
-from textvae.model import build
-from textvae.objective.combinations import MIXED
+from textvae.model import ModelSettings, build
+from textvae.objective.settings import parse
 from textvae.objective.terms import TERMS
 from textvae.parts import posteriors
 from textvae.parts.noise import sentence_noise
-from textvae.parts.posteriors import Posterior, joined, mapped, posterior_of
+from textvae.parts.posteriors import Posterior, joined, mapped
 from textvae.parts.priors import MixtureOfGaussians, StandardNormal, UniformSphere, VampPrior
-from textvae.settings import parse
-from textvae.settings.tables import Model
 from textvae.text.batches import Batch
 
 CLASSES = {
@@ -31,7 +27,7 @@ CLASSES = {
 }
 
 
-def model_settings(posterior: str, prior: str = "standard-normal") -> Model:
+def model_settings(posterior: str, prior: str = "standard-normal") -> ModelSettings:
     small = {"embedding": 6, "latent": 3, "encoder": {"hidden": 5}, "decoder": {"hidden": 5}}
     return parse({"model": small | {"posterior": {"name": posterior}, "prior": {"name": prior}}}, TERMS).model
 
@@ -42,32 +38,52 @@ def batch() -> Batch:
 
 
 def test_every_posterior_that_settings_know_is_here():
-    union = get_args(get_args(Model.model_fields["posterior"].annotation)[0]) or get_args(
-        Model.model_fields["posterior"].annotation
-    )
-    assert {kind.model_fields["name"].annotation.__args__[0] for kind in union} == set(CLASSES)
+    assert set(posteriors.POSTERIORS) == set(CLASSES)
+
+
+def test_capabilities_are_what_posteriors_show():
+    """What settings say beforehand is what the posterior does when it is asked."""
+    normal = StandardNormal(3)
+    for name, kind in posteriors.POSTERIORS.items():
+        settings = model_settings(name, "uniform-sphere" if kind.on_sphere else "standard-normal")
+        torch.manual_seed(0)
+        model = build(settings, 12)  # training, as the least rate of batch normalisation is of a batch
+        out = model(batch(), sentence_noise(0, torch.arange(4)))
+        rate = out.posterior.rate(out.z, out.prior)
+        assert (rate is not None) == kind.has_rate
+        assert (out.posterior.rate_per_dimension(normal) is not None) == kind.rate_by_dimension
+        assert (out.prior.standard, out.prior.on_sphere) == (settings.prior.standard, settings.prior.on_sphere)
+        assert (model.posterior.components is not None) == kind.surrogate
+        assert isinstance(model.posterior, posteriors.Restated) == kind.batch_statistics
+        if kind.fixed_rate:
+            assert len(set(rate.nats.tolist())) == 1
+        if kind.density_anywhere:
+            assert out.posterior.log_prob(torch.zeros(1, 4, 3)).isfinite().all()
+        least = settings.posterior.least_rate(3)
+        if least is not None:
+            assert rate.nats.mean() >= least[0] - 1e-4
 
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_settings_name_the_network_and_its_distribution(name):
-    module = posterior_of(model_settings(name).posterior, 5, 3)
+    module = model_settings(name).posterior.build(5, 3)
     assert type(module) is CLASSES[name][0]
     hidden = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
     posterior = module(hidden, sentence_noise(0, torch.arange(4)))
     assert type(posterior) is CLASSES[name][1] and isinstance(posterior, Posterior)
     assert posterior.mean.shape == (4, 3)
-    assert hasattr(module, "components") == (name == "semi-implicit")  # how evaluation tells a surrogate density
+    assert (module.components is not None) == (name == "semi-implicit")  # only there a surrogate density
 
 
 def test_settings_reach_the_network():
     table = {"name": "batch-norm", "gamma": 0.9, "scale": "softplus"}
-    module = posterior_of(parse({"model": {"posterior": table}}, TERMS).model.posterior, 5, 3)
+    module = parse({"model": {"posterior": table}}, TERMS).model.posterior.build(5, 3)
     assert (module.gamma, module.scale) == (0.9, "softplus")
     table = {"name": "gaussian-mixture", "components": 7, "scale": "softplus"}
-    module = posterior_of(parse({"model": {"posterior": table}}, TERMS).model.posterior, 5, 3)
+    module = parse({"model": {"posterior": table}}, TERMS).model.posterior.build(5, 3)
     assert (module.parts, module.scale) == (7, "softplus")
     table = {"name": "vmf", "concentration": 9.0}
-    assert posterior_of(parse({"model": {"posterior": table}}, TERMS).model.posterior, 5, 3).concentration == 9.0
+    assert parse({"model": {"posterior": table}}, TERMS).model.posterior.build(5, 3).concentration == 9.0
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -101,6 +117,9 @@ def test_batches_are_put_together(name):
     torch.testing.assert_close(again.mean, posterior.mean)
 
 
+MIXED = [name for name, kind in posteriors.POSTERIORS.items() if kind.density_anywhere]
+
+
 @pytest.mark.parametrize("name", MIXED)
 @pytest.mark.parametrize("prior", ["gaussian-mixture", "vamp"])
 def test_learned_priors_learn(name, prior):
@@ -128,7 +147,7 @@ def test_priors_that_settings_name():
 def test_the_expectation_is_the_mean_of_the_draws(name):
     """Of a long run in which what is random in the posterior itself is drawn anew; as far as it is known."""
     torch.manual_seed(0)
-    module = posterior_of(model_settings(name).posterior, 5, 3).eval()
+    module = model_settings(name).posterior.build(5, 3).eval()
     hidden = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).repeat_interleave(1500, 0)
     index = torch.arange(4500)
     with torch.no_grad():

@@ -10,17 +10,22 @@ from textvae.objective.terms.lagrangian import Lagrangian
 from textvae.objective.terms.mmd import Mmd
 from textvae.objective.terms.mu_forcing import MuForcing
 from textvae.objective.terms.term import Term
+from textvae.settings.kinds import Registry
 
-TERMS: dict[str, type[Term]] = {
-    "kl": Kl,
-    "free-bits": FreeBits,
-    "free-bits-total": FreeBitsTotal,
-    "capacity": Capacity,
-    "capacity-max": CapacityMax,
-    "mmd": Mmd,
-    "lagrangian": Lagrangian,
-    "autoencoder": Autoencoder,
-    "mu-forcing": MuForcing,
-    "bow": Bow,
-    "auxiliary": Auxiliary,
-}
+TERMS = Registry(
+    "textvae.terms",
+    Term,
+    {
+        "kl": Kl,
+        "free-bits": FreeBits,
+        "free-bits-total": FreeBitsTotal,
+        "capacity": Capacity,
+        "capacity-max": CapacityMax,
+        "mmd": Mmd,
+        "lagrangian": Lagrangian,
+        "autoencoder": Autoencoder,
+        "mu-forcing": MuForcing,
+        "bow": Bow,
+        "auxiliary": Auxiliary,
+    },
+)

@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from textvae.model import Pass
+from textvae.objective.settings import Settings
 from textvae.objective.terms.term import Term
 from textvae.parts.gather import gathered
 from textvae.parts.heads import Historyless
-from textvae.settings import Settings
 
 
 class Auxiliary(Term):
@@ -34,6 +34,6 @@ class Auxiliary(Term):
     def problems(self, settings: Settings) -> list[str]:
         """Without features of every position there is nothing to reconstruct from."""
         decoder = settings.model.decoder
-        if decoder.name != "hybrid":
+        if not decoder.fixed_length:
             return [f": needs model.decoder.name = 'hybrid', whose features it reads; {decoder.name} has none"]
         return []

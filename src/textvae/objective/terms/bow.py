@@ -10,7 +10,7 @@ from textvae.model import Pass
 from textvae.objective.terms.term import Term
 from textvae.parts.gather import gathered
 from textvae.parts.heads import BagOfWords
-from textvae.settings.architectures import SizeOrNone
+from textvae.settings.fields import SizeOrNone
 
 
 class Bow(Term):

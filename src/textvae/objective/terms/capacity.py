@@ -7,9 +7,9 @@ from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from textvae.model import Pass
+from textvae.objective.settings import Settings
 from textvae.objective.terms.term import Term, below_least, rate, without_rate
 from textvae.parts.gather import gathered
-from textvae.settings import Settings
 
 
 class _Ramped(Term):

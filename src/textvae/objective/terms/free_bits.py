@@ -7,15 +7,12 @@ from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from textvae.model import Pass
+from textvae.objective.settings import Settings
 from textvae.objective.terms.term import Term, below_least, rate, without_rate
 from textvae.parts.gather import gathered
-from textvae.settings import Settings
 
 Form = Literal["clamp", "mask"]
 Over = Literal["batch", "sentence"]
-
-# The posteriors whose KL is a sum over dimensions, with the standard normal prior.
-PER_DIMENSION = ("gaussian", "batch-norm", "delta")
 
 
 class FreeBits(Term):
@@ -51,14 +48,14 @@ class FreeBits(Term):
 
     def problems(self, settings: Settings) -> list[str]:
         """Refuses posteriors and priors whose KL is no sum over dimensions, or always above the target."""
-        posterior, prior = settings.model.posterior.name, settings.model.prior.name
+        posterior, prior = settings.model.posterior, settings.model.prior
         if found := without_rate(settings):
             return found
         instead = "no KL per dimension; use objective.free-bits-total, or"
-        if posterior not in PER_DIMENSION:
-            return [f": the {posterior} posterior has {instead} model.posterior.name = 'gaussian'"]
-        if prior != "standard-normal":
-            return [f": the {prior} prior leaves {instead} model.prior.name = 'standard-normal'"]
+        if not posterior.rate_by_dimension:
+            return [f": the {posterior.name} posterior has {instead} model.posterior.name = 'gaussian'"]
+        if not prior.standard:
+            return [f": the {prior.name} prior leaves {instead} model.prior.name = 'standard-normal'"]
         return below_least(settings, self.target, settings.model.latent)
 
 
@@ -86,12 +83,12 @@ class FreeBitsTotal(Term):
 
     def problems(self, settings: Settings) -> list[str]:
         """Refuses posteriors without a KL or always above the target, and the mask where no dimension has one."""
-        posterior = settings.model.posterior.name
+        posterior = settings.model.posterior
         if found := without_rate(settings):
             return found
-        if self.form == "mask" and posterior not in PER_DIMENSION:
+        if self.form == "mask" and not posterior.rate_by_dimension:
             return [
-                f".form = 'mask': the {posterior} posterior has no KL per dimension to mask; "
+                f".form = 'mask': the {posterior.name} posterior has no KL per dimension to mask; "
                 "use form = 'clamp', or model.posterior.name = 'gaussian'"
             ]
         return below_least(settings, self.target)

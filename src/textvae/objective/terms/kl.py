@@ -6,9 +6,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from textvae.model import Pass
+from textvae.objective.settings import Settings
 from textvae.objective.terms.term import Term, rate, without_rate
 from textvae.parts.gather import gathered
-from textvae.settings import Settings
 
 
 class Kl(Term):

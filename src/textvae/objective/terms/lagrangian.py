@@ -9,9 +9,9 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from textvae.model import Pass
+from textvae.objective.settings import Settings
 from textvae.objective.terms.term import Term, below_least, rate, without_rate
 from textvae.parts.gather import gathered
-from textvae.settings import Settings
 
 # Where the multiplier stays. At -1 the KL is pushed up as hard as the plain bound pushes it down, which is what
 # leaves a collapsed posterior; from 10 on no text is worth its KL.

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from textvae.metrics.discrepancy import to_prior, within_prior
 from textvae.model import Pass
+from textvae.objective.settings import Settings
 from textvae.objective.terms.term import Term
 from textvae.parts.gather import gathered
-from textvae.settings import Settings
 from textvae.settings.schedules import Constant, Schedule
 
 
@@ -45,13 +45,13 @@ class Mmd(Term):
 
     def problems(self, settings: Settings) -> list[str]:
         """Refuses a prior other than the standard normal."""
-        prior = settings.model.prior.name
-        if prior != "standard-normal":
+        prior = settings.model.prior
+        if not prior.standard:
             other = "set model.prior.name = 'standard-normal', or "
-            if settings.model.posterior.name == "vmf":  # which has no other prior
+            if prior.on_sphere:  # the posterior has no other
                 other = ""
             return [
-                f": compares codes with the standard normal prior only, not with the {prior} prior; {other}"
+                f": compares codes with the standard normal prior only, not with the {prior.name} prior; {other}"
                 "use objective.kl"
             ]
         return []

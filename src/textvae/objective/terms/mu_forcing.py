@@ -8,10 +8,9 @@ from torch import Tensor
 
 from textvae.metrics.latent import less_noise
 from textvae.model import Pass
+from textvae.objective.settings import Settings
 from textvae.objective.terms.term import Term
 from textvae.parts.gather import gathered
-from textvae.parts.posteriors.vmf import mean_length
-from textvae.settings import BatchNormPosterior, Settings, VmfPosterior
 
 
 class MuForcing(Term):
@@ -55,11 +54,7 @@ class MuForcing(Term):
         found = []
         if settings.train.batch_size == 1:
             found.append(": the means of a batch of one have no spread; give train.batch_size 2 or more")
-        variance = None  # of the means, summed over dimensions: the most that there can be
-        if isinstance(posterior, BatchNormPosterior):
-            variance = latent * posterior.gamma**2
-        elif isinstance(posterior, VmfPosterior):
-            variance = mean_length(latent, posterior.concentration) ** 2
+        variance = posterior.most_variance(latent)
         if variance is not None:
             most = variance / 2 if self.reading == "paper" else variance / latent
             if self.margin > most:

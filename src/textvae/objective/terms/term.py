@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from textvae.model import Pass
-from textvae.settings import BatchNormPosterior, DeltaPosterior, Settings
+from textvae.objective.settings import Settings
 from textvae.settings.schedules import Constant, Schedule
 from textvae.settings.strict import Strict
 
@@ -78,9 +78,12 @@ def rate(out: Pass) -> Float[Tensor, " batch"]:
 
 def without_rate(settings: Settings) -> list[str]:
     """The problem of a term that pays for a rate with a posterior that has none."""
-    if settings.model.posterior.name != "point":
+    posterior = settings.model.posterior
+    if posterior.has_rate:
         return []
-    return [": the point posterior has no KL; use objective.autoencoder, or another model.posterior.name"]
+    return [
+        f": the {posterior.name} posterior has no KL; use objective.autoencoder, or another model.posterior.name"
+    ]
 
 
 def below_least(settings: Settings, target: float, dimensions: int = 1) -> list[str]:
@@ -90,13 +93,10 @@ def below_least(settings: Settings, target: float, dimensions: int = 1) -> list[
     """
     model = settings.model
     posterior = model.posterior
-    if isinstance(posterior, DeltaPosterior):
-        least, lower = posterior.rate, "rate"
-    elif isinstance(posterior, BatchNormPosterior):
-        least, lower = model.latent * posterior.gamma**2 / 2, "gamma"
-    else:
+    known = posterior.least_rate(model.latent)
+    if known is None:
         return []
-    least /= dimensions
+    least, lower = known[0] / dimensions, known[1]
     if not 0 < target < least:
         return []
     each = "" if dimensions == 1 else "by dimension "

@@ -5,19 +5,19 @@ Generation keeps what the kernels still need of the past, so that a step costs t
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from textvae.parts.decoders.decoder import Decoder, DecoderSettings
 from textvae.parts.decoders.inputs import along, at, dropped, previous
-from textvae.parts.decoders.stepping import Stepwise
 from textvae.parts.kernels.convolutions import BatchNorm
 from textvae.parts.kernels.layers import words_log_prob
 from textvae.parts.kernels.products import linear
-from textvae.settings.architectures import PositionNorm
+from textvae.settings.fields import Depth, DepthOrNone, Fraction, PositionNorm, Size, Width
 from textvae.text.tokenizers import PAD
 
 
@@ -122,7 +122,7 @@ class MaskedLayer(nn.Module):
         return self.norm(x)
 
 
-class ConvolutionalDecoder(Stepwise):
+class ConvolutionalDecoder(Decoder):
     """p(x|z) by causal convolutions: words and code to `hidden` channels, the layers, a softmax.
 
     The code, or its features (sample, batch, position, latent), is seen at every position; with `latent = 0` there
@@ -130,8 +130,6 @@ class ConvolutionalDecoder(Stepwise):
     do in the recurrent decoder.
     `gated_decoder` and `bytenet_decoder` say which layers there are.
     """
-
-    max_length: int | None = None
 
     def __init__(
         self,
@@ -242,3 +240,57 @@ def _drawn(layer: nn.Linear | nn.Conv1d, gain: float) -> None:
     nn.init.normal_(layer.weight, std=math.sqrt(gain / layer.weight[0].numel()))
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
+
+
+class GatedConvolutionalSettings(DecoderSettings):
+    """Causal gated convolutions in residual blocks with a bottleneck; z at every position.
+
+    `embedding_dropout` is that of input words' embeddings alone; None is as much as `dropout`.
+    """
+
+    name: Literal["gated-convolutional"]
+    hidden: Size = 512
+    bottleneck: Size = 128
+    width: Width = 20
+    blocks: Depth = 2
+    dropout: Fraction = 0.3
+    embedding_dropout: Fraction | None = None
+
+    def build(self, vocabulary: int, embedding: int, latent: int, word_keep: float) -> ConvolutionalDecoder:
+        """Build it for codes of `latent` dimensions."""
+        options = self.model_dump(exclude={"name"})
+        return gated_decoder(vocabulary, embedding, latent, **options, word_keep=word_keep)
+
+    @property
+    def softmax_size(self) -> int:
+        """The hidden size."""
+        return self.hidden
+
+
+class ByteNetSettings(DecoderSettings):
+    """Masked convolutions of kernel 2: `layers` of them see the last `layers + 1` words; z at every position.
+
+    `embedding_dropout` is that of input words' embeddings alone; None is as much as `dropout`.
+    """
+
+    name: Literal["bytenet"]
+    hidden: Size = 512
+    layers: DepthOrNone = 3
+    norm: PositionNorm = "layer"
+    dropout: Fraction = 0.0
+    embedding_dropout: Fraction | None = None
+
+    def build(self, vocabulary: int, embedding: int, latent: int, word_keep: float) -> ConvolutionalDecoder:
+        """Build it for codes of `latent` dimensions, or features of that size."""
+        options = self.model_dump(exclude={"name"})
+        return bytenet_decoder(vocabulary, embedding, latent, **options, word_keep=word_keep)
+
+    @property
+    def softmax_size(self) -> int:
+        """The hidden size."""
+        return self.hidden
+
+    @property
+    def batch_statistics(self) -> bool:
+        """Whether its layers are batch-normalised."""
+        return self.norm == "batch"

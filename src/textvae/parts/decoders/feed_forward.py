@@ -5,7 +5,7 @@ from typing import NamedTuple
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from textvae.parts.decoders.stepping import Stepwise
+from textvae.parts.decoders.decoder import Decoder
 from textvae.parts.kernels.layers import words_log_prob
 
 
@@ -16,26 +16,26 @@ class Unfolded(NamedTuple):
     position: int
 
 
-class FeedForwardDecoder(Stepwise):
+class FeedForwardDecoder(Decoder):
     """p(x|z) = prod_t p(x_t|z): a softmax of the features that a hybrid decoder has at each position.
 
     Source: Semeniuta et al. 2017, section 3.3 and figure 2 (a).
     """
-
-    max_length: int | None = None
 
     def __init__(self, vocabulary: int, features: int) -> None:
         super().__init__()
         self.words = nn.Linear(features, vocabulary)
 
     def log_prob(
-        self, ids: Int[Tensor, "batch time"], z: Float[Tensor, "sample batch position features"]
+        self, ids: Int[Tensor, "batch time"], z: Float[Tensor, "sample batch position features"] | None
     ) -> Float[Tensor, "sample batch time"]:
-        """log p(x_t | z) of every token in nats; what stands in the padding is for the caller to mask."""
+        """Return log p(x_t | z) of every token in nats; padding is for the caller to mask."""
+        assert z is not None  # settings refuse it without a code
         return words_log_prob(z[:, :, : ids.shape[1]].flatten(0, 1), self.words, ids)
 
-    def start(self, z: Float[Tensor, "row position features"], rows: int = 1) -> Unfolded:
-        """The state before the first word of each code."""
+    def start(self, z: Float[Tensor, "row position features"] | None, rows: int = 1) -> Unfolded:
+        """Return the state before the first word of each code."""
+        assert z is not None
         return Unfolded(z, 0)
 
     def advance(

@@ -1,17 +1,18 @@
 """The recurrent decoder p(x|z): each word from the words before it and the code."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 
+from textvae.parts.decoders.decoder import Decoder, DecoderSettings
 from textvae.parts.decoders.inputs import along, at, dropped, previous
-from textvae.parts.decoders.stepping import Stepwise
-from textvae.parts.kernels.layers import Cell, Recurrent, State, words_log_prob
-from textvae.settings.architectures import Norm
+from textvae.parts.kernels.layers import Cell, Recurrent, State, norm_problems, words_log_prob
+from textvae.settings.fields import Depth, Fraction, Norm, Size
 
 Inject = Literal["state", "input"]
 
@@ -24,7 +25,7 @@ class DecoderState(NamedTuple):
     position: int
 
 
-class RecurrentDecoder(Stepwise):
+class RecurrentDecoder(Decoder):
     """An LSTM or GRU language model that sees z as its initial state, at every input, or both.
 
     With `latent = 0` it sees none: the plain language model. The code may have features of its own at every
@@ -35,8 +36,6 @@ class RecurrentDecoder(Stepwise):
     Source: Bowman et al. 2016, section 3 (state; z at every step as a variation) and 3.1 (word dropout); Prokhorov
     et al. 2019, section 3 (z at every step alone).
     """
-
-    max_length: int | None = None
 
     def __init__(
         self,
@@ -117,3 +116,38 @@ class RecurrentDecoder(Stepwise):
         raw = self.first_state(z).view(len(z), self.network.states, self.layers, self.hidden)
         parts = raw.permute(1, 2, 0, 3).contiguous().unbind(0)
         return (parts[0].tanh(), *parts[1:])
+
+
+class RecurrentDecoderSettings(DecoderSettings):
+    """p(x|z) word by word; z as the initial state, at every step, or both.
+
+    `embedding_dropout` is that of input words' embeddings alone; None is as much as `dropout`.
+    """
+
+    name: Literal["lstm", "gru"] = "lstm"
+    hidden: Size = 512
+    layers: Depth = 1
+    inject: Annotated[tuple[Inject, ...], Field(strict=False)] = ("state", "input")
+    norm: Norm = "none"
+    dropout: Fraction = 0.3
+    embedding_dropout: Fraction | None = None
+
+    def build(self, vocabulary: int, embedding: int, latent: int, word_keep: float) -> RecurrentDecoder:
+        """Build it for codes of `latent` dimensions."""
+        options = self.model_dump(exclude={"name"})
+        return RecurrentDecoder(vocabulary, embedding, latent, self.name, **options, word_keep=word_keep)
+
+    @property
+    def softmax_size(self) -> int:
+        """The hidden size."""
+        return self.hidden
+
+    def code_problems(self, place: str) -> list[str]:
+        """Refuse a code that is injected nowhere."""
+        if self.inject:
+            return []
+        return [f"{place}.inject = []: the decoder would never see z; give 'state', 'input' or both"]
+
+    def problems(self, place: str, positions: int) -> list[str]:
+        """Refuse layer normalisation of a GRU."""
+        return norm_problems(place, self.name, self.norm)

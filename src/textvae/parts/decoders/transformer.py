@@ -1,17 +1,19 @@
 """The transformer decoder p(x|z): each word from the words before it, by causal self-attention, and the code."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 
+from textvae.parts.decoders.decoder import Decoder, DecoderSettings
 from textvae.parts.decoders.inputs import along, at, dropped, previous
-from textvae.parts.decoders.stepping import Stepwise
-from textvae.parts.kernels.attention import DEVIATION, Past, Transformer, causal, draw
+from textvae.parts.kernels.attention import DEVIATION, Past, Transformer, causal, draw, head_problems
 from textvae.parts.kernels.layers import words_log_prob
+from textvae.settings.fields import Depth, Fraction, Size
 
 Inject = Literal["prefix", "input"]
 
@@ -23,7 +25,7 @@ class TransformerState(NamedTuple):
     added: Tensor | None
 
 
-class TransformerDecoder(Stepwise):
+class TransformerDecoder(Decoder):
     """A causal transformer that sees z as a position before the begin mark, added to every input, or both.
 
     With `latent = 0` it sees none: the plain language model. The code may have features of its own at every
@@ -35,8 +37,6 @@ class TransformerDecoder(Stepwise):
     Source: Li et al. 2020, "Optimus": z as memory that all layers attend to, which here they compute
     themselves from one more position, and z added to the embeddings. Radford et al. 2019 for the language model.
     """
-
-    max_length: int | None = None
 
     def __init__(
         self,
@@ -125,3 +125,38 @@ class TransformerDecoder(Stepwise):
     def _entered(self, embedded: Float[Tensor, "*any embedding"]) -> Float[Tensor, "*any hidden"]:
         """Embeddings as the blocks take them."""
         return embedded if self.entry is None else self.entry(embedded)
+
+
+class TransformerDecoderSettings(DecoderSettings):
+    """Causal self-attention; z as a prefix, added to every input, or both.
+
+    `embedding_dropout` is that of input words' embeddings alone; None is as much as `dropout`.
+    """
+
+    name: Literal["transformer"]
+    hidden: Size = 256
+    layers: Depth = 4
+    heads: Size = 4
+    inject: Annotated[tuple[Inject, ...], Field(strict=False)] = ("prefix", "input")
+    dropout: Fraction = 0.1
+    embedding_dropout: Fraction | None = None
+
+    def build(self, vocabulary: int, embedding: int, latent: int, word_keep: float) -> TransformerDecoder:
+        """Build it for codes of `latent` dimensions."""
+        options = self.model_dump(exclude={"name"})
+        return TransformerDecoder(vocabulary, embedding, latent, **options, word_keep=word_keep)
+
+    @property
+    def softmax_size(self) -> int:
+        """The hidden size."""
+        return self.hidden
+
+    def code_problems(self, place: str) -> list[str]:
+        """Refuse a code that is injected nowhere."""
+        if self.inject:
+            return []
+        return [f"{place}.inject = []: the decoder would never see z; give 'prefix', 'input' or both"]
+
+    def problems(self, place: str, positions: int) -> list[str]:
+        """Refuse heads that do not divide the hidden size."""
+        return head_problems(place, self.heads, self.hidden)

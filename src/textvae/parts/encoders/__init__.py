@@ -1,24 +1,27 @@
-"""Encoders: a sentence becomes one vector, from which the posterior takes its parameters."""
+"""Encoders, one file each; `ENCODERS` names them as settings do."""
 
-from typing import Any
+from typing import Annotated
 
-from torch import nn
+from textvae.parts.encoders.convolutional import ConvolutionalEncoder, ConvolutionalEncoderSettings
+from textvae.parts.encoders.encoder import Encoder, EncoderSettings
+from textvae.parts.encoders.recurrent import RecurrentEncoder, RecurrentEncoderSettings
+from textvae.parts.encoders.transformer import TransformerEncoder, TransformerEncoderSettings
+from textvae.settings.kinds import OneOf, kinds
 
-from textvae.parts.encoders.convolutional import ConvolutionalEncoder
-from textvae.parts.encoders.recurrent import RecurrentEncoder
-from textvae.parts.encoders.transformer import TransformerEncoder
-from textvae.settings.architectures import Encoder
+__all__ = [
+    "ENCODERS",
+    "AnyEncoder",
+    "ConvolutionalEncoder",
+    "Encoder",
+    "EncoderSettings",
+    "RecurrentEncoder",
+    "RecurrentEncoderSettings",
+    "TransformerEncoder",
+]
 
-__all__ = ["ConvolutionalEncoder", "RecurrentEncoder", "TransformerEncoder", "encoder_of"]
-
-KINDS: dict[str, Any] = {"convolutional": ConvolutionalEncoder, "transformer": TransformerEncoder}
-
-
-def encoder_of(settings: Encoder, vocabulary: int, embedding: int, positions: int) -> nn.Module:
-    """The encoder that settings describe, for texts of at most `positions` tokens, end mark included."""
-    options = settings.model_dump(exclude={"name"})
-    if settings.name in ("lstm", "gru"):
-        return RecurrentEncoder(vocabulary, embedding, settings.name, **options)
-    if settings.name == "convolutional":
-        options["positions"] = positions
-    return KINDS[settings.name](vocabulary, embedding, **options)
+ENCODERS = kinds(
+    "textvae.encoders",
+    EncoderSettings,
+    [RecurrentEncoderSettings, ConvolutionalEncoderSettings, TransformerEncoderSettings],
+)
+AnyEncoder = Annotated[EncoderSettings, OneOf(ENCODERS, "lstm")]

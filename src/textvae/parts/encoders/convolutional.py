@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from textvae.parts.kernels.convolutions import Convolution, each, padded
+from textvae.parts.encoders.encoder import Encoder, EncoderSettings
+from textvae.parts.kernels.convolutions import Convolution, convolution_problems, each, padded
 from textvae.parts.kernels.layers import within
+from textvae.settings.fields import EachOrAll, Fraction, Maps
 
 
-class ConvolutionalEncoder(nn.Module):
+class ConvolutionalEncoder(Encoder):
     """Strided convolutions over a text padded to `positions`, batch-normalised, ReLU; the last maps, flattened.
 
     Where strides do not divide `positions` there are some more. What lies behind a sentence's end is zero at every
@@ -56,3 +59,24 @@ class ConvolutionalEncoder(nn.Module):
         for layer in self.layers:
             x, inside = layer(x, inside)
         return x.flatten(1)
+
+
+class ConvolutionalEncoderSettings(EncoderSettings):
+    """Convolutions, each of a stride, over a text of fixed length, flattened; `maps` has one number a layer."""
+
+    name: Literal["convolutional"]
+    maps: Maps = (128, 256)
+    kernel: EachOrAll = 3
+    stride: EachOrAll = 2
+    dropout: Fraction = 0.0
+    fixed_length: ClassVar[bool] = True
+    batch_statistics: ClassVar[bool] = True
+
+    def build(self, vocabulary: int, embedding: int, positions: int) -> ConvolutionalEncoder:
+        """Build it for texts of at most `positions` tokens."""
+        options = self.model_dump(exclude={"name"})
+        return ConvolutionalEncoder(vocabulary, embedding, **options, positions=positions)
+
+    def problems(self, place: str, positions: int) -> list[str]:
+        """Refuse kernels and strides that do not fit the maps, each other, or the length of texts."""
+        return convolution_problems(place, self.maps, self.kernel, self.stride, positions)

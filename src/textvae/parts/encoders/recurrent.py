@@ -1,15 +1,18 @@
 """The recurrent encoder: an LSTM or GRU reads the sentence."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from textvae.parts.kernels.layers import Cell, Recurrent, reversed_within
-from textvae.settings.architectures import Norm
+from textvae.parts.encoders.encoder import Encoder, EncoderSettings
+from textvae.parts.kernels.layers import Cell, Recurrent, norm_problems, reversed_within
+from textvae.settings.fields import Depth, Fraction, Norm, Size
 
 
-class RecurrentEncoder(nn.Module):
+class RecurrentEncoder(Encoder):
     """The last output of an LSTM or GRU that reads the sentence and its end mark, in one or both directions.
 
     Source: Bowman et al. 2016, section 3 (one direction); Liu et al. 2019, section 5.2 (both).
@@ -52,3 +55,27 @@ class RecurrentEncoder(nn.Module):
             outputs, _ = network(inputs)
             last.append(outputs.gather(1, at.expand(-1, -1, outputs.shape[2]))[:, 0])
         return torch.cat(last, dim=1)
+
+
+class RecurrentEncoderSettings(EncoderSettings):
+    """Reads the sentence; its last states parametrise the posterior. Dropout falls on its input words."""
+
+    name: Literal["lstm", "gru"] = "lstm"
+    hidden: Size = 512
+    layers: Depth = 1
+    bidirectional: bool = False
+    norm: Norm = "none"
+    dropout: Fraction = 0.0
+
+    @property
+    def hidden_size(self) -> int:
+        """The hidden size."""
+        return self.hidden
+
+    def build(self, vocabulary: int, embedding: int, positions: int) -> RecurrentEncoder:
+        """Build it; texts may be of any length."""
+        return RecurrentEncoder(vocabulary, embedding, self.name, **self.model_dump(exclude={"name"}))
+
+    def problems(self, place: str, positions: int) -> list[str]:
+        """Refuse layer normalisation of a GRU."""
+        return norm_problems(place, self.name, self.norm)

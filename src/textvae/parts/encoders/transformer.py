@@ -1,14 +1,18 @@
 """The transformer encoder: self-attention over the whole sentence, averaged over its tokens."""
 
+from typing import Literal
+
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from textvae.parts.kernels.attention import DEVIATION, Transformer, attending, draw
+from textvae.parts.encoders.encoder import Encoder, EncoderSettings
+from textvae.parts.kernels.attention import DEVIATION, Transformer, attending, draw, head_problems
 from textvae.parts.kernels.layers import within
+from textvae.settings.fields import Depth, Fraction, Size
 
 
-class TransformerEncoder(nn.Module):
+class TransformerEncoder(Encoder):
     """The mean of a bidirectional transformer's outputs over the sentence's own tokens, its end mark among them.
 
     Embeddings pass a linear layer if their size is not `hidden`. In training, dropout falls on what each branch of
@@ -56,3 +60,30 @@ class TransformerEncoder(nn.Module):
         inputs = embedded if self.entry is None else self.entry(embedded)
         outputs = self.network(inputs, attending(inside), self.dropout if self.training else 0.0)
         return outputs.masked_fill(~inside[:, :, None], 0.0).sum(1) / lengths[:, None]
+
+
+class TransformerEncoderSettings(EncoderSettings):
+    """Self-attention over the whole sentence, averaged over its tokens.
+
+    `embedding_dropout` is that of input words' embeddings alone; None is as much as `dropout`.
+    """
+
+    name: Literal["transformer"]
+    hidden: Size = 256
+    layers: Depth = 4
+    heads: Size = 4
+    dropout: Fraction = 0.1
+    embedding_dropout: Fraction | None = None
+
+    @property
+    def hidden_size(self) -> int:
+        """The hidden size."""
+        return self.hidden
+
+    def build(self, vocabulary: int, embedding: int, positions: int) -> TransformerEncoder:
+        """Build it; texts may be of any length."""
+        return TransformerEncoder(vocabulary, embedding, **self.model_dump(exclude={"name"}))
+
+    def problems(self, place: str, positions: int) -> list[str]:
+        """Refuse heads that do not divide the hidden size."""
+        return head_problems(place, self.heads, self.hidden)

@@ -198,3 +198,10 @@ def draw(layer: nn.Linear | nn.Embedding, deviation: float) -> None:
     nn.init.normal_(layer.weight, std=deviation)
     if isinstance(layer, nn.Linear):
         nn.init.zeros_(layer.bias)
+
+
+def head_problems(place: str, heads: int, hidden: int) -> list[str]:
+    """Return the problem of a hidden size that rotary heads do not divide; `place` is the path of the part."""
+    if not hidden % (2 * heads):
+        return []
+    return [f"{place}.heads = {heads}: hidden = {hidden} must be a multiple of twice that"]

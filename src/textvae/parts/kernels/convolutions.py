@@ -151,11 +151,16 @@ class Expansion(nn.Module):
         super().__init__()
         kernels, strides = each(kernel, len(maps)), each(stride, len(maps))
         self.positions = padded(positions, strides)
-        self.first_maps = first_maps
+        self.first_maps, self.maps = first_maps, tuple(maps)
         self.first = nn.Linear(latent, first_maps * (self.positions // math.prod(strides)))
         channels = (first_maps, *maps)
         sizes = zip(channels[:-1], maps, kernels, strides, strict=True)
         self.layers = nn.ModuleList(TransposedConvolution(*size) for size in sizes)
+
+    @property
+    def features(self) -> int:
+        """The size of a position's features."""
+        return self.maps[-1]
 
     def forward(self, z: Float[Tensor, "*any latent"]) -> Float[Tensor, "*any position maps"]:
         """The features of each code's positions."""
@@ -164,3 +169,31 @@ class Expansion(nn.Module):
         for layer in self.layers:
             x = layer(x)
         return x.transpose(1, 2).reshape(*z.shape[:-1], self.positions, -1)
+
+
+def convolution_problems(
+    place: str, maps: Sequence[int], kernel: int | Sequence[int], stride: int | Sequence[int], positions: int
+) -> list[str]:
+    """Return what is wrong with kernels and strides: for the maps, each other, or texts of `positions` tokens."""
+    layers = len(maps)
+    problems = [
+        f"{place}.{name} = {list(given)}: {len(given)} for {layers} layers of maps; "
+        "give one number for all, or one for each"
+        for name, given in (("kernel", kernel), ("stride", stride))
+        if not isinstance(given, int) and len(given) != layers
+    ]
+    if problems:
+        return problems
+    strides = each(stride, layers)
+    for number, (width, step) in enumerate(zip(each(kernel, layers), strides, strict=True)):
+        at = f"{place}.kernel" if isinstance(kernel, int) else f"{place}.kernel[{number}]"
+        problem = f"{at} = {width}: leaves gaps at stride {step}; give a kernel of at least the stride"
+        if width < step and problem not in problems:
+            problems.append(problem)
+    if (every := math.prod(strides)) > positions:
+        given = stride if isinstance(stride, int) else list(stride)
+        problems.append(
+            f"{place}.stride = {given}: {layers} layers bring {every:,} positions together, and the longest text "
+            f"has {positions:,}; give smaller strides or fewer maps, or longer texts"
+        )
+    return problems

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from textvae.parts.kernels import lstm
 from textvae.parts.kernels.norm_lstm import NormLstm
 from textvae.parts.kernels.products import linear, product
-from textvae.settings.architectures import Norm
+from textvae.settings.fields import Norm
 
 Cell = Literal["lstm", "gru"]
 # LSTM: (h, c); GRU: (h,). Each (layer, batch, hidden).
@@ -193,3 +193,10 @@ def _rows(ids: Tensor) -> int:
 def _log_prob(logits: Tensor, ids: Tensor) -> Tensor:
     """log softmax at each row's token."""
     return -F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), ids, reduction="none")
+
+
+def norm_problems(place: str, cell: Cell, norm: Norm) -> list[str]:
+    """Return the problem of a layer norm in a GRU; `place` is the path of the part."""
+    if cell == "lstm" or norm == "none":
+        return []
+    return [f"{place}.norm = {norm!r}: is made for the LSTM; set {place}.norm = 'none' or {place}.name = 'lstm'"]

@@ -1,33 +1,39 @@
-"""Approximate posteriors q(z|x): a module that turns the encoder's vector into a distribution over codes."""
+"""Approximate posteriors q(z|x), one file each; `POSTERIORS` names them as settings do."""
 
-from torch import nn
+from typing import Annotated
 
 from textvae.parts.posteriors.aggregate import aggregated_log_prob
-from textvae.parts.posteriors.batch_norm import BatchNormPosterior
-from textvae.parts.posteriors.delta import DeltaPosterior
+from textvae.parts.posteriors.batch_norm import BatchNormPosterior, BatchNormSettings
+from textvae.parts.posteriors.delta import DeltaPosterior, DeltaSettings
 from textvae.parts.posteriors.flows import Flowed
-from textvae.parts.posteriors.gaussian import DiagonalGaussian, GaussianPosterior, gaussian_kl
-from textvae.parts.posteriors.iaf import Iaf, IafPosterior
-from textvae.parts.posteriors.mixture import GaussianMixture, MixturePosterior
-from textvae.parts.posteriors.multi_step import MultiStep, MultiStepPosterior
-from textvae.parts.posteriors.planar import PlanarPosterior
-from textvae.parts.posteriors.point import Point, PointPosterior
+from textvae.parts.posteriors.gaussian import DiagonalGaussian, GaussianPosterior, GaussianSettings, gaussian_kl
+from textvae.parts.posteriors.iaf import Iaf, IafPosterior, IafSettings
+from textvae.parts.posteriors.mixture import GaussianMixture, MixturePosterior, MixtureSettings
+from textvae.parts.posteriors.multi_step import MultiStep, MultiStepPosterior, MultiStepSettings
+from textvae.parts.posteriors.planar import PlanarPosterior, PlanarSettings
+from textvae.parts.posteriors.point import Point, PointPosterior, PointSettings
 from textvae.parts.posteriors.posterior import (
     Drawn,
     Expectation,
     Posterior,
+    PosteriorNetwork,
+    PosteriorSettings,
     Rate,
     RateKind,
+    Restated,
+    Slow,
     expected,
     joined,
     mapped,
 )
-from textvae.parts.posteriors.radial import RadialPosterior
-from textvae.parts.posteriors.semi_implicit import SemiImplicit, SemiImplicitPosterior
-from textvae.parts.posteriors.vmf import VmfPosterior, VonMisesFisher
-from textvae.settings import posteriors as tables
+from textvae.parts.posteriors.radial import RadialPosterior, RadialSettings
+from textvae.parts.posteriors.semi_implicit import SemiImplicit, SemiImplicitPosterior, SemiImplicitSettings
+from textvae.parts.posteriors.vmf import VmfPosterior, VmfSettings, VonMisesFisher
+from textvae.settings.kinds import OneOf, kinds
 
 __all__ = [
+    "POSTERIORS",
+    "AnyPosterior",
     "BatchNormPosterior",
     "DeltaPosterior",
     "DiagonalGaussian",
@@ -36,6 +42,7 @@ __all__ = [
     "Flowed",
     "GaussianMixture",
     "GaussianPosterior",
+    "GaussianSettings",
     "Iaf",
     "IafPosterior",
     "MixturePosterior",
@@ -45,11 +52,15 @@ __all__ = [
     "Point",
     "PointPosterior",
     "Posterior",
+    "PosteriorNetwork",
+    "PosteriorSettings",
     "RadialPosterior",
     "Rate",
     "RateKind",
+    "Restated",
     "SemiImplicit",
     "SemiImplicitPosterior",
+    "Slow",
     "VmfPosterior",
     "VonMisesFisher",
     "aggregated_log_prob",
@@ -57,33 +68,24 @@ __all__ = [
     "gaussian_kl",
     "joined",
     "mapped",
-    "posterior_of",
 ]
 
 
-def posterior_of(settings: tables.Posterior, size: int, latent: int) -> nn.Module:
-    """The posterior that settings name, for encoder vectors of `size` and codes of `latent` dimensions."""
-    match settings:
-        case tables.BatchNormPosterior():
-            return BatchNormPosterior(size, latent, settings.gamma, settings.scale)
-        case tables.DeltaPosterior():
-            return DeltaPosterior(size, latent, settings.rate)
-        case tables.MixturePosterior():
-            return MixturePosterior(size, latent, settings.components, settings.scale)
-        case tables.VmfPosterior():
-            return VmfPosterior(size, latent, settings.concentration)
-        case tables.PointPosterior():
-            return PointPosterior(size, latent)
-        case tables.SemiImplicitPosterior():
-            shape = (settings.noise, settings.hidden, settings.layers)
-            return SemiImplicitPosterior(size, latent, *shape, settings.scale, round(settings.components.final))
-        case tables.IafPosterior():
-            return IafPosterior(size, latent, settings.flows, settings.hidden, settings.context, settings.scale)
-        case tables.PlanarPosterior():
-            return PlanarPosterior(size, latent, settings.flows, settings.scale)
-        case tables.RadialPosterior():
-            return RadialPosterior(size, latent, settings.flows, settings.scale)
-        case tables.MultiStepPosterior():
-            return MultiStepPosterior(size, latent, settings.steps, settings.hidden, settings.scale)
-        case _:
-            return GaussianPosterior(size, latent, settings.scale)
+POSTERIORS = kinds(
+    "textvae.posteriors",
+    PosteriorSettings,
+    [
+        GaussianSettings,
+        BatchNormSettings,
+        DeltaSettings,
+        MixtureSettings,
+        SemiImplicitSettings,
+        IafSettings,
+        PlanarSettings,
+        RadialSettings,
+        MultiStepSettings,
+        VmfSettings,
+        PointSettings,
+    ],
+)
+AnyPosterior = Annotated[PosteriorSettings, OneOf(POSTERIORS, "gaussian")]

@@ -1,20 +1,24 @@
 """A Gaussian posterior whose means are batch-normalised, so that its KL cannot vanish."""
 
+from typing import ClassVar, Literal
+
 import torch
 from jaxtyping import Float
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from textvae.parts.gather import gathered
 from textvae.parts.noise import Noise
 from textvae.parts.posteriors.gaussian import DiagonalGaussian, positive
-from textvae.settings.posteriors import Scale
+from textvae.parts.posteriors.posterior import PosteriorSettings, Restated
+from textvae.settings.fields import Scale
 
 # Added to variances. The usual 1e-5 of batch normalisation would take the bound on the KL away: an encoder of small
 # first weights gives means of a variance of 1e-8, which then stay collapsed below it.
 EPSILON = 1e-14
 
 
-class BatchNormPosterior(nn.Module):
+class BatchNormPosterior(Restated):
     """A diagonal Gaussian whose means are normalised to deviation `gamma` over the batch, around a learned shift.
 
     In training over the global batch (biased variance v, plus 1e-14), which makes its mean KL to a standard normal
@@ -51,7 +55,7 @@ class BatchNormPosterior(nn.Module):
 
     @torch.no_grad()
     def restate(self, hidden: Float[Tensor, "n size"]) -> None:
-        """From now on evaluate with the statistics of these sentences' means."""
+        """Evaluate with the statistics of these sentences' means from now on."""
         mean = self.mean_of(hidden.to(self.mean_of.weight.dtype))
         self.centre.copy_(mean.mean(0))
         self.variance.copy_(mean.var(0, correction=0))
@@ -76,3 +80,30 @@ class BatchNormPosterior(nn.Module):
             everyone = gathered(mean)
             centre, variance = everyone.mean(0), everyone.var(0, correction=0)
         return self.gamma * (mean - centre) * (variance + EPSILON).rsqrt() + self.shift
+
+
+class BatchNormSettings(PosteriorSettings):
+    """A Gaussian whose means are batch-normalised with a fixed scale `gamma` and a learned shift (BN-VAE)."""
+
+    name: Literal["batch-norm"]
+    gamma: PositiveFloat = 0.5
+    scale: Scale = "log-variance"
+    rate_by_dimension: ClassVar[bool] = True
+    only_standard: ClassVar[bool] = True
+    batch_statistics: ClassVar[bool] = True
+
+    def build(self, size: int, latent: int) -> BatchNormPosterior:
+        """Build its network."""
+        return BatchNormPosterior(size, latent, self.gamma, self.scale)
+
+    def least_rate(self, latent: int) -> tuple[float, str]:
+        """Return latent gamma^2 / 2, the mean over a batch with no shift and unit scales."""
+        return latent * self.gamma**2 / 2, "gamma"
+
+    def most_variance(self, latent: int) -> float:
+        """Return latent gamma^2, which the means of a batch have."""
+        return latent * self.gamma**2
+
+    def stronger(self) -> tuple[str, float, str]:
+        """Return twice the gamma."""
+        return "gamma", 2 * self.gamma, "larger-gamma"

@@ -1,18 +1,21 @@
 """A Gaussian posterior whose scales are kept from the prior's, so that its KL is at least a given rate."""
 
 import math
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from textvae.parts.noise import Noise
 from textvae.parts.posteriors.gaussian import DiagonalGaussian
+from textvae.parts.posteriors.posterior import PosteriorNetwork, PosteriorSettings
 
 LOWEST = 0.01  # the smallest scale, as a part of the largest
 
 
-class DeltaPosterior(nn.Module):
+class DeltaPosterior(PosteriorNetwork):
     """A diagonal Gaussian whose KL to a standard normal prior is at least `rate` nats for every sentence.
 
     Of all means 0 costs least, and the scales stay at or below the one below 1 that costs rate / latent nats in
@@ -55,3 +58,20 @@ def scale_at(nats: float) -> float:
             break
         log += step
     return math.exp(log)
+
+
+class DeltaSettings(PosteriorSettings):
+    """A Gaussian whose scales are bounded away from the prior's, so that its KL is at least `rate` nats."""
+
+    name: Literal["delta"]
+    rate: PositiveFloat = 3.0
+    rate_by_dimension: ClassVar[bool] = True
+    only_standard: ClassVar[bool] = True
+
+    def build(self, size: int, latent: int) -> DeltaPosterior:
+        """Build its network."""
+        return DeltaPosterior(size, latent, self.rate)
+
+    def least_rate(self, latent: int) -> tuple[float, str]:
+        """Return the committed rate."""
+        return self.rate, "rate"

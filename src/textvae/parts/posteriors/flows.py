@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from textvae.parts.noise import Noise
 from textvae.parts.posteriors.gaussian import positive
-from textvae.parts.posteriors.posterior import Rate, gradients_with
+from textvae.parts.posteriors.posterior import PosteriorNetwork, Rate, gradients_with
 from textvae.parts.priors import Prior
-from textvae.settings.posteriors import Scale
+from textvae.settings.fields import Scale
 
 # Pairs of a code and a posterior that a mixture inverts at once: what fits a processor's cache, and a GPU's cores.
 PAIRS, PAIRS_GPU = 1 << 13, 1 << 17
@@ -42,6 +42,8 @@ class Flowed:
 
     Source: Rezende and Mohamed 2015, "Variational inference with normalizing flows", eq. 5 to 7.
     """
+
+    slow_mixture: ClassVar[bool] = True
 
     base_mean: Float[Tensor, "batch latent"]
     base_std: Float[Tensor, "batch latent"]
@@ -135,7 +137,7 @@ def _version(z: Tensor) -> int:
     return 0 if z.is_inference() else z._version
 
 
-class LinearFlowPosterior(nn.Module):
+class LinearFlowPosterior(PosteriorNetwork):
     """Base and maps of each sentence, linear in the encoder's vector, in full precision.
 
     `map_of` makes a map of codes of `latent` dimensions from its part of the context, which has `each` numbers.

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +11,9 @@ from torch import Tensor, nn
 
 from textvae.parts.noise import Noise
 from textvae.parts.posteriors.aggregate import aggregated_log_prob
-from textvae.parts.posteriors.posterior import ENTRIES, Expectation, Rate
-from textvae.parts.priors import Prior, StandardNormal
-from textvae.settings.posteriors import Scale
+from textvae.parts.posteriors.posterior import ENTRIES, Expectation, PosteriorNetwork, PosteriorSettings, Rate
+from textvae.parts.priors import Prior
+from textvae.settings.fields import Scale
 
 
 def gaussian_kl(mean: Float[Tensor, "*any"], std: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
@@ -46,11 +47,11 @@ class DiagonalGaussian:
 
     def rate_per_dimension(self, prior: Prior) -> Float[Tensor, "batch latent"] | None:
         """The closed-form KL of each dimension to a standard normal prior, in nats; None for any other prior."""
-        return gaussian_kl(self.mean, self.std) if isinstance(prior, StandardNormal) else None
+        return gaussian_kl(self.mean, self.std) if prior.standard else None
 
     def rate(self, z: Float[Tensor, "sample batch latent"], prior: Prior) -> Rate:
         """KL(q || prior): in closed form for the standard normal prior, else averaged over the codes `z`."""
-        if isinstance(prior, StandardNormal):
+        if prior.standard:
             return Rate(gaussian_kl(self.mean, self.std).sum(-1), "exact")
         return Rate((self.log_prob(z) - prior.log_prob(z)).mean(0), "monte-carlo")
 
@@ -62,7 +63,7 @@ class DiagonalGaussian:
         return aggregated_log_prob(z, self.mean, self.std, weight, 1, entries)
 
 
-class GaussianPosterior(nn.Module):
+class GaussianPosterior(PosteriorNetwork):
     """Mean and scale of a diagonal Gaussian as linear functions of the encoder's vector, in full precision.
 
     `scale` is the parametrisation of sigma, see `positive`.
@@ -95,3 +96,17 @@ def positive(raw: Float[Tensor, "*any"], scale: Scale) -> Float[Tensor, "*any"]:
     found = F.softplus(raw)
     # A variance that underflows to 0 would have an infinite gradient.
     return found if scale == "softplus" else found.clamp(min=torch.finfo(found.dtype).tiny).sqrt()
+
+
+class GaussianSettings(PosteriorSettings):
+    """q(z|x) = N(mu, diag sigma^2); `scale` is the parametrisation of sigma."""
+
+    name: Literal["gaussian"] = "gaussian"
+    scale: Scale = "log-variance"
+    rate_by_dimension: ClassVar[bool] = True
+    density_anywhere: ClassVar[bool] = True
+    refinable: ClassVar[bool] = True
+
+    def build(self, size: int, latent: int) -> GaussianPosterior:
+        """Build its network."""
+        return GaussianPosterior(size, latent, self.scale)

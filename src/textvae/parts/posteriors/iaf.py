@@ -1,5 +1,7 @@
 """A Gaussian sent through inverse autoregressive flows that see the text."""
 
+from typing import ClassVar, Literal
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -8,7 +10,8 @@ from torch import Tensor, nn
 from textvae.parts.noise import Noise
 from textvae.parts.posteriors.flows import Flowed
 from textvae.parts.posteriors.gaussian import positive
-from textvae.settings.posteriors import Scale
+from textvae.parts.posteriors.posterior import PosteriorNetwork, PosteriorSettings
+from textvae.settings.fields import Depth, Scale, Size
 
 # Added to the gates' inputs: at first a flow changes its code little. The paper says +1 or +2.
 OPEN = 1.5
@@ -114,7 +117,7 @@ class Iaf(Flowed):
     """
 
 
-class IafPosterior(nn.Module):
+class IafPosterior(PosteriorNetwork):
     """Mean and scale of the base and a context vector of size `context`, linear in the encoder's vector, and flows.
 
     All in full precision. With no flows it is the Gaussian posterior.
@@ -150,3 +153,18 @@ class IafPosterior(nn.Module):
             mean, raw = self.parameters_of(hidden).chunk(2, dim=1)
             flows = tuple(flow for flow in self.flows if isinstance(flow, Flow))
             return Iaf(mean, positive(raw, self.scale), self.context_of(hidden), flows)
+
+
+class IafSettings(PosteriorSettings):
+    """A Gaussian sent through inverse autoregressive flows that see x."""
+
+    name: Literal["iaf"]
+    flows: Depth = 2
+    hidden: Size = 64
+    context: Size = 32
+    scale: Scale = "log-variance"
+    density_anywhere: ClassVar[bool] = True
+
+    def build(self, size: int, latent: int) -> IafPosterior:
+        """Build its network."""
+        return IafPosterior(size, latent, self.flows, self.hidden, self.context, self.scale)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 from textvae.parts.noise import Noise
 from textvae.parts.posteriors.aggregate import aggregated_log_prob
 from textvae.parts.posteriors.gaussian import positive
-from textvae.parts.posteriors.posterior import ENTRIES, Expectation, Rate
+from textvae.parts.posteriors.posterior import ENTRIES, Expectation, PosteriorNetwork, PosteriorSettings, Rate
 from textvae.parts.priors import Prior, chosen
-from textvae.settings.posteriors import Scale
+from textvae.settings.fields import Scale, Size
 
 # Standard deviation of what is added to the components' first means, so that they differ from the start.
 SPREAD = 0.3
@@ -108,7 +109,7 @@ def _implicit(
     return -torch.linalg.solve_triangular(by_earlier, change, upper=False, unitriangular=True)[..., 0]
 
 
-class MixturePosterior(nn.Module):
+class MixturePosterior(PosteriorNetwork):
     """Weights, means and scales of a mixture of Gaussians as linear functions of the encoder's vector.
 
     In full precision; `scale` as for the Gaussian posterior. The components' first means differ by normal numbers
@@ -143,3 +144,16 @@ class MixturePosterior(nn.Module):
             weight, rest = found[:, : self.parts], found[:, self.parts :]
             means, raw = rest.view(len(found), 2, self.parts, self.latent).unbind(1)
             return GaussianMixture(weight.log_softmax(1), means, positive(raw, self.scale))
+
+
+class MixtureSettings(PosteriorSettings):
+    """A mixture of diagonal Gaussians, weights and parameters from x."""
+
+    name: Literal["gaussian-mixture"]
+    components: Size = 5
+    scale: Scale = "log-variance"
+    density_anywhere: ClassVar[bool] = True
+
+    def build(self, size: int, latent: int) -> MixturePosterior:
+        """Build its network."""
+        return MixturePosterior(size, latent, self.components, self.scale)

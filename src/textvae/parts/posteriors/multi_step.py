@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Float64
@@ -9,9 +10,9 @@ from torch import Tensor, nn
 
 from textvae.parts.noise import Noise
 from textvae.parts.posteriors.gaussian import gaussian_kl, positive
-from textvae.parts.posteriors.posterior import Rate, gradients_with
-from textvae.parts.priors import Prior, StandardNormal
-from textvae.settings.posteriors import Scale
+from textvae.parts.posteriors.posterior import PosteriorNetwork, PosteriorSettings, Rate, gradients_with
+from textvae.parts.priors import Prior
+from textvae.settings.fields import Depth, Scale, Size
 
 # Pairs of a code and a posterior whose steps a mixture takes at once.
 PAIRS, PAIRS_GPU = 1 << 13, 1 << 18
@@ -75,6 +76,8 @@ class MultiStep:
     step writes its dimensions.
     """
 
+    slow_mixture: ClassVar[bool] = True
+
     seen: Float[Tensor, "batch gates"]
     steps: Steps
 
@@ -121,7 +124,7 @@ class MultiStep:
         For the standard normal prior the sum of the parts' KLs in closed form, each given the parts of z before it:
         an estimate without bias that varies less than log q - log p does.
         """
-        if isinstance(prior, StandardNormal):
+        if prior.standard:
             mean, std = _along(self.steps, self.seen, z)
             return Rate(gaussian_kl(mean, std).sum(-1).mean(0), "monte-carlo")
         return Rate((self.log_prob(z) - prior.log_prob(z)).mean(0), "monte-carlo")
@@ -169,7 +172,7 @@ def _log_density(
     return torch.distributions.Normal(mean, std, validate_args=False).log_prob(z).sum(-1)
 
 
-class MultiStepPosterior(nn.Module):
+class MultiStepPosterior(PosteriorNetwork):
     """What the steps read of the text, linear in the encoder's vector, and the steps; in full precision.
 
     With one step it is a Gaussian whose parameters a hidden layer gives.
@@ -192,3 +195,26 @@ class MultiStepPosterior(nn.Module):
         """The posterior of each sentence."""
         with torch.autocast(hidden.device.type, enabled=False):
             return MultiStep(self.from_text(hidden.to(self.from_text.weight.dtype)), self.steps)
+
+
+class MultiStepSettings(PosteriorSettings):
+    """z drawn in `steps` parts, each a Gaussian whose parameters a GRU gives from x and the parts before it."""
+
+    name: Literal["multi-step"]
+    steps: Depth = 4
+    hidden: Size = 64
+    scale: Scale = "log-variance"
+    density_anywhere: ClassVar[bool] = True
+
+    def build(self, size: int, latent: int) -> MultiStepPosterior:
+        """Build its network."""
+        return MultiStepPosterior(size, latent, self.steps, self.hidden, self.scale)
+
+    def problems(self, latent: int) -> list[str]:
+        """Refuse more steps than there are dimensions to draw."""
+        if latent >= self.steps:
+            return []
+        return [
+            f"model.posterior.steps = {self.steps}: each step draws a part of the code, which has only "
+            f"model.latent = {latent} dimensions; give {latent} or less"
+        ]

@@ -1,12 +1,15 @@
 """A Gaussian sent through planar flows whose parameters come from the text."""
 
+from typing import ClassVar, Literal
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from textvae.parts.posteriors.flows import LinearFlowPosterior
-from textvae.settings.posteriors import Scale
+from textvae.parts.posteriors.posterior import PosteriorSettings
+from textvae.settings.fields import Depth, Scale
 
 # Newton steps at most: each takes off a third at least, where the slope nearly vanishes.
 STEPS = 100
@@ -98,3 +101,16 @@ class PlanarPosterior(LinearFlowPosterior):
 
     def __init__(self, size: int, latent: int, flows: int = 10, scale: Scale = "log-variance") -> None:
         super().__init__(PlanarMap, 2 * latent + 1, size, latent, flows, scale)
+
+
+class PlanarSettings(PosteriorSettings):
+    """A Gaussian sent through planar flows whose parameters come from x."""
+
+    name: Literal["planar"]
+    flows: Depth = 10
+    scale: Scale = "log-variance"
+    density_anywhere: ClassVar[bool] = True
+
+    def build(self, size: int, latent: int) -> PlanarPosterior:
+        """Build its network."""
+        return PlanarPosterior(size, latent, self.flows, self.scale)

@@ -1,13 +1,14 @@
 """A point in place of a distribution: the sequence autoencoder."""
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from textvae.parts.noise import Noise
-from textvae.parts.posteriors.posterior import Expectation
+from textvae.parts.posteriors.posterior import Expectation, PosteriorNetwork, PosteriorSettings
 from textvae.parts.priors import Prior
 
 
@@ -43,7 +44,7 @@ class Point:
         return None
 
 
-class PointPosterior(nn.Module):
+class PointPosterior(PosteriorNetwork):
     """The code as a linear function of the encoder's vector, in full precision.
 
     Source: Bowman et al. 2016, section 2.1 (sequence autoencoders).
@@ -63,3 +64,14 @@ class PointPosterior(nn.Module):
         """The code of each sentence."""
         with torch.autocast(hidden.device.type, enabled=False):
             return Point(self.code_of(hidden.to(self.code_of.weight.dtype)))
+
+
+class PointSettings(PosteriorSettings):
+    """z is a function of x: the sequence autoencoder. It has no rate."""
+
+    name: Literal["point"]
+    has_rate: ClassVar[bool] = False
+
+    def build(self, size: int, latent: int) -> PointPosterior:
+        """Build its network."""
+        return PointPosterior(size, latent)

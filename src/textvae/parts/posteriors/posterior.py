@@ -1,16 +1,19 @@
 """What every approximate posterior q(z|x) offers, and how those of several batches are put together."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from textvae.parts.noise import Noise, sentence_noise
 from textvae.parts.priors import Prior
+from textvae.settings.kinds import Kind
+from textvae.settings.schedules import Schedule
 
 RateKind = Literal["exact", "monte-carlo", "upper"]
 
@@ -67,6 +70,96 @@ class Drawn(Protocol):
 
     @property
     def apart(self) -> Posterior: ...  # noqa: D102
+
+
+@runtime_checkable
+class Slow(Protocol):
+    """A posterior whose mixture density sends every code through the maps or steps of every sentence."""
+
+    @property
+    def slow_mixture(self) -> bool: ...  # noqa: D102
+
+
+class PosteriorNetwork(nn.Module, ABC):
+    """Turns the encoder's vectors into posteriors."""
+
+    # Components drawn beside each code in evaluation, where the density is that of a mixture of such draws.
+    components: int | None = None
+
+    @abstractmethod
+    def forward(
+        self,
+        hidden: Float[Tensor, "batch size"],
+        noise: Noise | None = None,
+        samples: int = 1,
+        components: int | None = None,
+    ) -> Posterior:
+        """Return the posterior of each sentence.
+
+        A posterior whose parameters are random draws them from `noise`, for `samples` codes and with `components`
+        beside them, by default as many as it is evaluated with. Others ignore these.
+        """
+
+
+class Restated(PosteriorNetwork):
+    """A network that evaluates with statistics of training sentences, which `restate` gives it."""
+
+    @abstractmethod
+    def restate(self, hidden: Float[Tensor, "n size"]) -> None:
+        """Evaluate with the statistics of these sentences from now on."""
+
+
+class PosteriorSettings(Kind, ABC):
+    """Settings of a posterior: what it is built from, and what the other parts need to know about it.
+
+    A new kind is a file with its posterior, its network and its settings, and a line in `POSTERIORS`.
+    """
+
+    has_rate: ClassVar[bool] = True  # there is a KL to the prior; False where z is a function of x
+    rate_by_dimension: ClassVar[bool] = False  # under N(0, I) the KL is a sum over dimensions in closed form
+    fixed_rate: ClassVar[bool] = False  # the KL is the same for every sentence, whatever is trained
+    density_anywhere: ClassVar[bool] = False  # log q(z|x) of any code, each sentence by itself, under any prior
+    only_standard: ClassVar[bool] = False  # made for the prior N(0, I) alone
+    on_sphere: ClassVar[bool] = False  # codes are unit vectors
+    refinable: ClassVar[bool] = False  # a Gaussian that semi-amortized inference can start from
+    batch_statistics: ClassVar[bool] = False  # in training a sentence's posterior depends on its batch
+    surrogate: ClassVar[bool] = False  # its density stands on drawn components
+
+    @abstractmethod
+    def build(self, size: int, latent: int) -> PosteriorNetwork:
+        """Build it for encoder vectors of `size` and codes of `latent` dimensions."""
+
+    def problems(self, latent: int) -> list[str]:
+        """Return what does not fit codes of `latent` dimensions."""
+        return []
+
+    def codes(self) -> int:
+        """Return how many codes a sentence gets in training."""
+        return 1
+
+    def drawn(self, step: int, total: int, per_epoch: int) -> int | None:
+        """Return how many components stand beside each code at a step of training; None where there are none."""
+        return None
+
+    def schedules(self) -> Mapping[str, Schedule]:
+        """Return the schedules among its settings by name."""
+        return {}
+
+    def step_numbers(self, latent: int) -> dict[str, int]:
+        """Return how many numbers a sentence holds in training for it, by the setting that sets how many."""
+        return {}
+
+    def least_rate(self, latent: int) -> tuple[float, str] | None:
+        """Return the least KL that it can have, in nats, and the setting that lowers it; None if that is 0."""
+        return None
+
+    def most_variance(self, latent: int) -> float | None:
+        """Return an upper bound on the variance of E[z|x] over sentences, summed over dimensions; None if none."""
+        return None
+
+    def stronger(self) -> tuple[str, float, str] | None:
+        """Return the setting, its value and a word for what should raise the KL; None if there is no such one."""
+        return None
 
 
 Any_Posterior = TypeVar("Any_Posterior", bound=Any)

@@ -1,12 +1,15 @@
 """A Gaussian sent through radial flows whose parameters come from the text."""
 
+from typing import ClassVar, Literal
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from textvae.parts.posteriors.flows import LinearFlowPosterior
-from textvae.settings.posteriors import Scale
+from textvae.parts.posteriors.posterior import PosteriorSettings
+from textvae.settings.fields import Depth, Scale
 
 
 class RadialMap:
@@ -75,3 +78,16 @@ class RadialPosterior(LinearFlowPosterior):
 
     def __init__(self, size: int, latent: int, flows: int = 10, scale: Scale = "log-variance") -> None:
         super().__init__(RadialMap, latent + 2, size, latent, flows, scale)
+
+
+class RadialSettings(PosteriorSettings):
+    """A Gaussian sent through radial flows whose parameters come from x."""
+
+    name: Literal["radial"]
+    flows: Depth = 10
+    scale: Scale = "log-variance"
+    density_anywhere: ClassVar[bool] = True
+
+    def build(self, size: int, latent: int) -> RadialPosterior:
+        """Build its network."""
+        return RadialPosterior(size, latent, self.flows, self.scale)

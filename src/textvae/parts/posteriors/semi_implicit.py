@@ -1,21 +1,27 @@
 """The semi-implicit posterior: a Gaussian whose parameters are themselves random, a network of text and noise."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Float64, Int
+from pydantic import field_validator
 from torch import Tensor, nn
 
 from textvae.parts.noise import Noise, same_noise
 from textvae.parts.posteriors.aggregate import aggregated_log_prob
 from textvae.parts.posteriors.gaussian import positive
-from textvae.parts.posteriors.posterior import ENTRIES, Expectation, Rate
+from textvae.parts.posteriors.posterior import ENTRIES, Expectation, PosteriorNetwork, PosteriorSettings, Rate
 from textvae.parts.priors import Prior
-from textvae.settings.posteriors import Scale
+from textvae.settings.fields import DepthOrNone, Scale, Size, SizeOrNone
+from textvae.settings.schedules import Constant, Schedule
 
 # Components of a sentence in evaluation where K = 0: the mean of its posterior is told from all of them.
 ALONE = 50
+# The largest K.
+MOST_COMPONENTS = 100_000
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ class SemiImplicit:
         return mean, std
 
 
-class SemiImplicitPosterior(nn.Module):
+class SemiImplicitPosterior(PosteriorNetwork):
     """lambda = f(x, epsilon), epsilon ~ N(0, I) of `noise` dimensions, concatenated to the encoder's vector.
 
     f has `layers` tanh layers of `hidden` units, then a linear one; with none it is linear. Mean and scale of a
@@ -123,6 +129,8 @@ class SemiImplicitPosterior(nn.Module):
 
     Source: Fu et al. 2020, section 2.2 and appendix E (100 noise dimensions). Depth and width are not given there.
     """
+
+    components: int
 
     def __init__(
         self,
@@ -179,3 +187,50 @@ def _log_normal(
     """Log density of a diagonal Gaussian in nats, from the differences themselves: nothing cancels."""
     scale = std.log().sum(-1) + z.shape[-1] / 2 * math.log(2 * math.pi)
     return ((z - mean) / std).square().sum(-1) * -0.5 - scale
+
+
+class SemiImplicitSettings(PosteriorSettings):
+    """z ~ N(lambda), lambda a network of x and noise; J `samples` of z a sentence, K `components` beside each."""
+
+    name: Literal["semi-implicit"]
+    samples: Size = 5
+    components: Schedule = Constant(value=50)
+    noise: SizeOrNone = 100
+    hidden: Size = 128
+    layers: DepthOrNone = 1
+    scale: Scale = "log-variance"
+    surrogate: ClassVar[bool] = True
+
+    @field_validator("components")
+    @classmethod
+    def _whole(cls, given: Any) -> Any:
+        """Refuse a fixed number that is not whole; a schedule's values are rounded."""
+        if isinstance(given, Constant) and given.value % 1:
+            raise ValueError("components are counted: give a whole number")
+        if max(getattr(given, "start", 0.0), given.final) > MOST_COMPONENTS:
+            raise ValueError(f"components are drawn for every sentence: give at most {MOST_COMPONENTS:,}")
+        return given
+
+    def build(self, size: int, latent: int) -> SemiImplicitPosterior:
+        """Build its network."""
+        shape = (self.noise, self.hidden, self.layers)
+        return SemiImplicitPosterior(size, latent, *shape, self.scale, round(self.components.final))
+
+    def codes(self) -> int:
+        """Return J."""
+        return self.samples
+
+    def drawn(self, step: int, total: int, per_epoch: int) -> int:
+        """Return K at a step."""
+        return round(self.components(step, total, per_epoch))
+
+    def schedules(self) -> Mapping[str, Schedule]:
+        """Return that of K."""
+        return {"components": self.components}
+
+    def step_numbers(self, latent: int) -> dict[str, int]:
+        """Return the units of the network for all J + K components, K at its end."""
+        most = round(self.components.final)
+        return {
+            f"components = {most}": (self.samples + most) * (self.noise + self.hidden * self.layers + 2 * latent)
+        }

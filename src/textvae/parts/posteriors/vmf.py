@@ -3,15 +3,17 @@
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64
+from pydantic import Field
 from torch import Tensor, nn
 
 from textvae.parts.noise import Noise
-from textvae.parts.posteriors.posterior import ENTRIES, Expectation, Rate
-from textvae.parts.priors import Prior, UniformSphere, log_area
+from textvae.parts.posteriors.posterior import ENTRIES, Expectation, PosteriorNetwork, PosteriorSettings, Rate
+from textvae.parts.priors import Prior, log_area
 
 # Standard normal numbers beyond this are taken to be this: one draw in 10^18.
 FARTHEST = 9.0
@@ -59,7 +61,7 @@ class VonMisesFisher:
 
     def rate(self, z: Float[Tensor, "sample batch latent"], prior: Prior) -> Rate | None:
         """KL(q || uniform) in nats, the same for every sentence; to a prior off the sphere there is none."""
-        if not isinstance(prior, UniformSphere):
+        if not prior.on_sphere:
             return None
         nats = rate_to_uniform(self.mean.shape[1], self.concentration)
         return Rate(self.mean.new_full((len(self.mean),), nats), "exact")
@@ -74,7 +76,7 @@ class VonMisesFisher:
         return constant + torch.cat(parts)
 
 
-class VmfPosterior(nn.Module):
+class VmfPosterior(PosteriorNetwork):
     """The mean direction as a normalised linear function of the encoder's vector, in full precision.
 
     Source: Xu and Durrett 2018, section 3: the concentration is fixed, and with it the KL.
@@ -195,3 +197,24 @@ def _table(latent: int, concentration: float, device: str) -> tuple[Tensor, Tens
     slope = (-0.5 * x.square() - 0.5 * math.log(2 * math.pi) - log_density(angle)).exp() * total
     kept = (x.abs() <= FARTHEST) & F.pad(x.diff() > 0, (1, 0), value=True)
     return x[kept].to(device), angle[kept].to(device), slope[kept].to(device)
+
+
+class VmfSettings(PosteriorSettings):
+    """von Mises-Fisher on the unit sphere, of a fixed concentration; its prior is uniform on the sphere."""
+
+    name: Literal["vmf"]
+    concentration: Annotated[float, Field(gt=0, le=1e6)] = 50.0  # above it float64 loses the KL to rounding
+    fixed_rate: ClassVar[bool] = True
+    on_sphere: ClassVar[bool] = True
+
+    def build(self, size: int, latent: int) -> VmfPosterior:
+        """Build its network."""
+        return VmfPosterior(size, latent, self.concentration)
+
+    def most_variance(self, latent: int) -> float:
+        """Return A(concentration)^2: E[z|x] has that length."""
+        return mean_length(latent, self.concentration) ** 2
+
+    def stronger(self) -> tuple[str, float, str]:
+        """Return twice the concentration."""
+        return "concentration", 2 * self.concentration, "more-concentrated"

@@ -1,0 +1,95 @@
+"""All settings of a run: its tables, put together, and the terms of its objectives."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import tomli_w
+from pydantic import BaseModel, Field
+
+from textvae.errors import RequestError
+from textvae.model import ModelSettings
+from textvae.settings.documents import did_you_mean, parsed, spelled_out
+from textvae.settings.strict import Strict
+from textvae.settings.tables import Data, Phase, Train
+
+# What TOML takes as it is, and a terminal for a command or a turn of direction.
+_STEERING = re.compile("[\x80-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+class Settings(Strict):
+    """All settings of a run. `objective` maps a term's name to the term."""
+
+    data: Data = Data()
+    model: ModelSettings = ModelSettings()
+    objective: dict[str, Any] = Field(default_factory=dict)
+    train: Train = Train()
+    phase: Annotated[tuple[Phase, ...], Field(strict=False)] = ()
+
+    def document(self) -> dict[str, Any]:
+        """The settings as plain values, every default spelled out, as written to `settings.toml`."""
+        dumped = self.model_dump(mode="json", exclude_none=True)
+        dumped["objective"] = _dumped(self.objective)
+        for phase, table in zip(self.phase, dumped["phase"], strict=True):
+            table["objective"] = _dumped(phase.objective)
+        return dumped
+
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases of the run; without any the whole of it is one."""
+        return self.phase or (Phase(),)
+
+    def phased(self) -> bool:
+        """Whether every phase has an objective of its own, so that the run's own is used by none."""
+        return bool(self.phase) and all(phase.objective for phase in self.phase)
+
+    def terms(self) -> dict[str, Any]:
+        """Every term that any phase has, by name: what decides which heads the model needs."""
+        found = dict(self.objective)
+        for phase in self.phase:
+            found |= phase.objective
+        return found
+
+    def toml(self) -> str:
+        """The settings as a TOML document that `parse` reads back to the same settings; safe to show."""
+        return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", tomli_w.dumps(self.document()))
+
+
+def _dumped(objective: Mapping[str, Any]) -> dict[str, Any]:
+    """The terms of an objective as plain values."""
+    return {name: term.model_dump(mode="json", exclude_none=True) for name, term in objective.items()}
+
+
+def parse(document: Mapping[str, Any], terms: Mapping[str, type[BaseModel]]) -> Settings:
+    """Return settings from a document; each table of an objective is read by the term that it names.
+
+    Raises:
+        RequestError: names every wrong place at once, one a line.
+    """
+    document, problems = spelled_out(document), list[str]()
+    settings = parsed(Settings, document, problems, default=Settings())
+    assert settings is not None
+    objective = _terms(document.get("objective", {}), terms, "objective.", problems)
+    phases = document.get("phase", ())
+    built = []
+    for number, table in enumerate(phases if isinstance(phases, (list, tuple)) else ()):
+        given = table.get("objective", {}) if isinstance(table, Mapping) else {}
+        built.append(_terms(given, terms, f"phase[{number}].objective.", problems))
+    if problems:
+        raise RequestError("\n".join(problems))
+    phased = [phase.model_copy(update={"objective": own}) for phase, own in zip(settings.phase, built, strict=True)]
+    return settings.model_copy(update={"objective": objective, "phase": tuple(phased)})
+
+
+def _terms(
+    tables: Any, terms: Mapping[str, type[BaseModel]], prefix: str, problems: list[str]
+) -> dict[str, BaseModel]:
+    """Return the terms of one objective; what is wrong with them is added to `problems`."""
+    built = {}
+    for name, table in tables.items() if isinstance(tables, Mapping) else ():
+        if name not in terms:
+            problems.append(f"{prefix}{name}: unknown term{did_you_mean(name, terms)}")
+            continue
+        term = parsed(terms[name], table, problems, f"{prefix}{name}.")
+        if term is not None:
+            built[name] = term
+    return built

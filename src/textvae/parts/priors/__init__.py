@@ -1,0 +1,36 @@
+"""Priors over the latent code, one file each; `PRIORS` names them as settings do."""
+
+from typing import Annotated
+
+from textvae.parts.priors.mixture import MixtureOfGaussians, MixtureOfGaussiansSettings
+from textvae.parts.priors.prior import Prior, PriorNetwork, PriorSettings, arc, chosen, line
+from textvae.parts.priors.sphere import UniformSphere, UniformSphereSettings, log_area
+from textvae.parts.priors.standard_normal import StandardNormal, StandardNormalSettings
+from textvae.parts.priors.vamp import Component, MeanOfPosteriors, VampPrior, VampSettings
+from textvae.settings.kinds import OneOf, kinds
+
+__all__ = [
+    "PRIORS",
+    "AnyPrior",
+    "Component",
+    "MeanOfPosteriors",
+    "MixtureOfGaussians",
+    "Prior",
+    "PriorNetwork",
+    "PriorSettings",
+    "StandardNormal",
+    "StandardNormalSettings",
+    "UniformSphere",
+    "VampPrior",
+    "arc",
+    "chosen",
+    "line",
+    "log_area",
+]
+
+PRIORS = kinds(
+    "textvae.priors",
+    PriorSettings,
+    [StandardNormalSettings, MixtureOfGaussiansSettings, VampSettings, UniformSphereSettings],
+)
+AnyPrior = Annotated[PriorSettings, OneOf(PRIORS, "standard-normal")]
