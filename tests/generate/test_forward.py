@@ -146,7 +146,7 @@ def test_language_models_are_the_runs_decoders_without_codes_and_without_dropped
 
 
 def test_what_is_done_is_not_done_again(runs, out, found, monkeypatch):
-    for name in ("train", "resume", "load"):
+    for name in ("train", "resume", "model_of"):
         monkeypatch.setattr(forward, name, lambda *_: pytest.fail("done again"))
     assert forward_cross_entropy(runs, out, PLAN) == found
 
