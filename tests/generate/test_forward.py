@@ -9,7 +9,9 @@ from nltk.translate.bleu_score import sentence_bleu as nltk_bleu
 
 from textvae.errors import RequestError
 from textvae.evaluation import forward
-from textvae.evaluation.forward import Draw, Plan, Row, Text, forward_cross_entropy
+from textvae.evaluation import synthetic as making
+from textvae.evaluation.forward import Draw, Row, Text, forward_cross_entropy
+from textvae.evaluation.synthetic import Files, Plan
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import load
 from textvae.objective.presets import load_settings
@@ -146,8 +148,8 @@ def test_language_models_are_the_runs_decoders_without_codes_and_without_dropped
 
 
 def test_what_is_done_is_not_done_again(runs, out, found, monkeypatch):
-    for name in ("train", "resume", "model_of"):
-        monkeypatch.setattr(forward, name, lambda *_: pytest.fail("done again"))
+    for module, name in ((forward, "train"), (forward, "resume"), (forward, "model_of"), (making, "model_of")):
+        monkeypatch.setattr(module, name, lambda *_: pytest.fail("done again"))
     assert forward_cross_entropy(runs, out, PLAN) == found
 
 
@@ -200,7 +202,7 @@ def test_human_text_teaches_more_about_human_text_than_noise_does(runs, data, ou
 
 def test_the_top_of_a_hybrid_decoder_is_its_language_model(runs, data):
     document = {"data": data, "model": {**SMALL, "decoder": {"name": "hybrid", "top": {"hidden": 7}}}}
-    files = forward._Files(*(forward.Path(data[name]) for name in ("train", "valid")))
+    files = Files(*(forward.Path(data[name]) for name in ("train", "valid")))
     run = Run.open(runs[0])
     run.settings = load_settings(**document)
     found = forward._settings(run, files, forward.Path(data["test"]), runs[0] / "tokenizer.json", PLAN, 3)

@@ -47,7 +47,8 @@ def fce(
       textvae fce RUN -n 20000 --decode nucleus --top-p 0.9
       textvae fce runs/c3 runs/c15 runs/c100 --out runs/fce --json
     """  # noqa: D301
-    from textvae.evaluation.forward import Plan, forward_cross_entropy
+    from textvae.evaluation.forward import forward_cross_entropy
+    from textvae.evaluation.synthetic import Plan
 
     plan = Plan(decoding, count, draws, vocabulary, seed, epochs, batch_size)
     with Bars() as bars:

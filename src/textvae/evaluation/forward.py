@@ -1,23 +1,27 @@
 """Forward cross entropy: how well a language model that was trained on a model's own text predicts human text."""
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from functools import reduce
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 import textvae
 from textvae.errors import RequestError
-from textvae.files import file_digest, read_json, write_json, write_text, writing
-from textvae.generate.codec import GREEDY
+from textvae.evaluation.synthetic import (
+    Files,
+    Plan,
+    fingerprint,
+    human_files,
+    kept,
+    key,
+    synthetic_files,
+    vocabulary_file,
+)
+from textvae.files import file_digest, read_json, write_json
 from textvae.generate.decoding import Decoding
-from textvae.generate.trained import Trained
 from textvae.inference import score as likelihoods
 from textvae.metrics.scoring import Given, score
 from textvae.metrics.signature import SOFTMAX, signature
@@ -26,54 +30,19 @@ from textvae.objective.settings import Settings
 from textvae.run import Run, corpus_of, model_of
 from textvae.text.batches import TokenStore
 from textvae.text.corpus import open_corpus
-from textvae.text.readers import one_line, read
-from textvae.text.tokenizers import SPECIALS, UNK, Tokenizer
+from textvae.text.readers import read
+from textvae.text.tokenizers import SPECIALS, Tokenizer
 from textvae.training.loop import resume, train
 
 # Self-BLEU-4 is that of so many first sentences, as in prokhorov2019, Table 3; it grows with their number.
 SELF_BLEU = 10_000
-# Of every so many synthetic sentences one more is drawn to tell when the language model's training has converged.
-HELD_OUT = 20
 # Validations without a better one before it ends.
 PATIENCE = 2
-# Keeps the drawing of human sentences apart from other uses of a seed.
-_HUMAN = 5
+
+USUAL = Plan()
 
 # Called with the name of a language model under way, the step and the planned total.
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What forward cross entropy depends on beside the runs.
-
-    `n` sentences make a synthetic corpus and there are `draws` of them, from the seeds `seed`, `seed` + 1, ...
-    `vocabulary` is that of the language models: `common`, the words that every corpus has, of all runs and draws
-    (the paper's are those of three corpora, one a run), or `run`, that of the runs. A language model is trained for
-    `epochs` at most.
-
-    Raises RequestError for a number below 1 and an unknown vocabulary.
-    """
-
-    decoding: Decoding = GREEDY
-    n: int = 20_000
-    draws: int = 3
-    vocabulary: str = "common"
-    seed: int = 0
-    epochs: int = 20
-    batch_size: int = 32
-
-    def __post_init__(self) -> None:
-        for name in ("n", "draws", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise RequestError(f"{name} = {getattr(self, name)}: must be 1 or more")
-        if self.vocabulary not in ("common", "run"):
-            raise RequestError(f"vocabulary: {self.vocabulary!r} is neither 'common' nor 'run'")
-
-    @property
-    def seeds(self) -> range:
-        """One for each draw."""
-        return range(self.seed, self.seed + self.draws)
 
 
 class Text(NamedTuple):
@@ -161,15 +130,8 @@ class ForwardCrossEntropy:
         }
 
 
-class _Files(NamedTuple):
-    """The files that one language model is trained and validated on."""
-
-    train: Path
-    valid: Path
-
-
 def forward_cross_entropy(
-    folders: Sequence[Path | str], out: Path | str, plan: Plan = Plan(), progress: Progress | None = None
+    folders: Sequence[Path | str], out: Path | str, plan: Plan = USUAL, progress: Progress | None = None
 ) -> ForwardCrossEntropy:
     """The cross entropy of the human test text by language models that were trained on the runs' own text.
 
@@ -192,12 +154,12 @@ def forward_cross_entropy(
     _check(runs, plan.decoding)
     out = Path(out)
     human = {name: runs[0].tokenizer.decode_batch(store.sentences()) for name, store in _splits(runs[0]).items()}
-    test = _kept(out, "human-test", [fingerprint(human["test"])], human["test"])
-    synthetic = [[_synthetic(run, plan, seed, out) for seed in plan.seeds] for run in runs]
-    real = [_human(human, plan, seed, out) for seed in plan.seeds]
-    known = _vocabulary(runs[0], [one for files in synthetic for one in files], plan, out)
+    test = kept(out, "human-test", [fingerprint(human["test"])], human["test"])
+    synthetic = [[synthetic_files(run, plan, seed, out) for seed in plan.seeds] for run in runs]
+    real = [human_files(human, plan, seed, out) for seed in plan.seeds]
+    known = vocabulary_file(runs[0], [one for files in synthetic for one in files], plan, out)
 
-    def row(run: Run, corpora: list[_Files], name: str | None) -> Row:
+    def row(run: Run, corpora: list[Files], name: str | None) -> Row:
         found = []
         for number, (seed, files) in enumerate(zip(plan.seeds, corpora, strict=True), 1):
             told = None if progress is None else _named(progress, f"{name or 'human text'}, draw {number}")
@@ -230,11 +192,6 @@ def forward_cross_entropy(
             textvae=textvae.__version__,
         ),
     )
-
-
-def fingerprint(texts: Iterable[str]) -> str:
-    """A digest of sentences."""
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
 def _check(runs: Sequence[Run], decoding: Decoding) -> None:
@@ -270,61 +227,7 @@ def _splits(run: Run) -> dict[str, TokenStore]:
     return {name: corpus.split(name) for name in ("train", "valid", "test")}
 
 
-def _synthetic(run: Run, plan: Plan, seed: int, out: Path) -> _Files:
-    """What the run writes from the seed's draws of the prior, and more from further draws to validate on."""
-    held = -(-plan.n // HELD_OUT)
-    made_from = [file_digest(run.folder / "model.safetensors"), asdict(plan.decoding), plan.n, held, seed]
-    files = _Files(*(_place(out, name, made_from) for name in ("train", "valid")))
-    if not all(file.exists() for file in files):
-        texts = Trained(run, model_of(run)).sample(plan.n + held, seed, plan.decoding)
-        written, more = texts[: plan.n], texts[plan.n :]
-        if not any(written):
-            raise RequestError(
-                f"{run.folder}: writes only empty sentences by {plan.decoding.brief} decoding; "
-                "there is nothing to train on"
-            )
-        if not any(more):
-            raise RequestError(
-                f"{run.folder}: with n = {plan.n}, {held} further sentences are to tell when a language model has "
-                f"learned enough, and all that it wrote are empty; draw more, {10 * plan.n} for example"
-            )
-        _write(files.train, written)
-        _write(files.valid, more)
-    return files
-
-
-def _human(human: dict[str, list[str]], plan: Plan, seed: int, out: Path) -> _Files:
-    """As many human sentences of the training split, drawn by the seed, and the validation split."""
-    texts = human["train"]
-    chosen = np.arange(len(texts))
-    if plan.n < len(texts):
-        chosen = np.sort(np.random.default_rng([seed, _HUMAN]).choice(len(texts), plan.n, replace=False))
-    drawn = [texts[row] for row in chosen.tolist()]
-    return _Files(
-        _kept(out, "human-train", [fingerprint(drawn)], drawn),
-        _kept(out, "human-valid", [fingerprint(human["valid"])], human["valid"]),
-    )
-
-
-def _vocabulary(run: Run, synthetic: Sequence[_Files], plan: Plan, out: Path) -> Path:
-    """The tokenizer of all language models."""
-    if plan.vocabulary == "run":
-        return (run.folder / "tokenizer.json").absolute()
-    each = [set(files.train.read_text(encoding="utf-8").split()) for files in synthetic]
-    words = sorted(reduce(set.intersection, each) - {SPECIALS[UNK]})
-    if not words:
-        raise RequestError(
-            "vocabulary: no word is in every synthetic corpus; draw more sentences, or take the runs' vocabulary"
-        )
-    path = out / "vocabulary" / f"{fingerprint(words)[:20]}.json"
-    if not path.exists():
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        Tokenizer.train("word", [" ".join(words)], None, 1).save(path)
-    return path
-
-
-def _settings(run: Run, files: _Files, test: Path, known: Path, plan: Plan, seed: int) -> Settings:
+def _settings(run: Run, files: Files, test: Path, known: Path, plan: Plan, seed: int) -> Settings:
     """Those of a language model of the run's decoder on a corpus.
 
     Optimizer and batches are the library's own, and not the run's, so that runs trained differently are measured
@@ -358,14 +261,12 @@ def _settings(run: Run, files: _Files, test: Path, known: Path, plan: Plan, seed
     )
 
 
-def _trained(
-    settings: Settings, files: _Files, out: Path, progress: Callable[[int, int, Any], None] | None
-) -> Draw:
+def _trained(settings: Settings, files: Files, out: Path, progress: Callable[[int, int, Any], None] | None) -> Draw:
     """A language model's cross entropy of the test text: trained, gone on with, or read from its folder."""
     document, data = settings.document(), settings.data
     own = [file_digest(Path(str(path))) for path in (*files, data.test, data.vocabulary_of)]
     table = {name: value for name, value in document["data"].items() if not isinstance(value, str)}
-    folder = out / "models" / _key([own, table, document["model"], document["train"]])
+    folder = out / "models" / key([own, table, document["model"], document["train"]])
     result = folder / "forward.json"
     if not result.exists():
         if (folder / "environment.json").exists():
@@ -400,31 +301,6 @@ def _statistics(store: TokenStore, tokenizer: Tokenizer) -> Text:
     unknown, words, length = found["unknown"], found["vocabulary"], found["length"]
     assert unknown is not None and words is not None and length is not None  # no sentence of a store is empty
     return Text(len(sentences), unknown, int(words), length, repeats.value, repeats.reason)
-
-
-def _kept(out: Path, name: str, made_from: Any, texts: Sequence[str]) -> Path:
-    """The file of texts, written unless it is there."""
-    path = _place(out, name, made_from)
-    if not path.exists():
-        _write(path, texts)
-    return path
-
-
-def _place(out: Path, name: str, made_from: Any) -> Path:
-    """Where a text is kept: its name tells what it was made from."""
-    return (out / "text" / f"{_key(made_from)}-{name}.txt").absolute()
-
-
-def _write(path: Path, texts: Sequence[str]) -> None:
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    # Bytes of a `bpe` model may be line breaks, and NUL, which no reader takes.
-    lines = [one_line(text.replace("\0", " ")) for text in texts]
-    write_text(path, "\n".join(lines) + "\n")
-
-
-def _key(made_from: Any) -> str:
-    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:20]
 
 
 def _named(progress: Progress, name: str) -> Callable[[int, int, Any], None]:

@@ -1,0 +1,150 @@
+"""The texts that language models of forward cross entropy are trained on, kept under names of what made them."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from textvae.errors import RequestError
+from textvae.files import file_digest, write_text, writing
+from textvae.generate.codec import GREEDY
+from textvae.generate.decoding import Decoding
+from textvae.generate.trained import Trained
+from textvae.run import Run, model_of
+from textvae.text.readers import one_line
+from textvae.text.tokenizers import SPECIALS, UNK, Tokenizer
+
+# Of every so many synthetic sentences one more is drawn, to validate on.
+HELD_OUT = 20
+# Keeps the drawing of human sentences apart from other uses of a seed.
+_HUMAN = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What forward cross entropy depends on beside the runs.
+
+    `n` sentences make a synthetic corpus and there are `draws` of them, from the seeds `seed`, `seed` + 1, ...
+    `vocabulary` is that of the language models: `common`, the words that every corpus has, of all runs and draws
+    (the paper's are those of three corpora, one a run), or `run`, that of the runs. A language model is trained for
+    `epochs` at most.
+
+    Raises RequestError for a number below 1 and an unknown vocabulary.
+    """
+
+    decoding: Decoding = GREEDY
+    n: int = 20_000
+    draws: int = 3
+    vocabulary: str = "common"
+    seed: int = 0
+    epochs: int = 20
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("n", "draws", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise RequestError(f"{name} = {getattr(self, name)}: must be 1 or more")
+        if self.vocabulary not in ("common", "run"):
+            raise RequestError(f"vocabulary: {self.vocabulary!r} is neither 'common' nor 'run'")
+
+    @property
+    def seeds(self) -> range:
+        """One for each draw."""
+        return range(self.seed, self.seed + self.draws)
+
+
+class Files(NamedTuple):
+    """The files that one language model is trained and validated on."""
+
+    train: Path
+    valid: Path
+
+
+def synthetic_files(run: Run, plan: Plan, seed: int, out: Path) -> Files:
+    """What the run writes from the seed's draws of the prior, and more from further draws to validate on."""
+    held = -(-plan.n // HELD_OUT)
+    made_from = [file_digest(run.folder / "model.safetensors"), asdict(plan.decoding), plan.n, held, seed]
+    files = Files(*(_place(out, name, made_from) for name in ("train", "valid")))
+    if not all(file.exists() for file in files):
+        texts = Trained(run, model_of(run)).sample(plan.n + held, seed, plan.decoding)
+        written, more = texts[: plan.n], texts[plan.n :]
+        if not any(written):
+            raise RequestError(
+                f"{run.folder}: writes only empty sentences by {plan.decoding.brief} decoding; "
+                "there is nothing to train on"
+            )
+        if not any(more):
+            raise RequestError(
+                f"{run.folder}: with n = {plan.n}, {held} further sentences are to tell when a language model has "
+                f"learned enough, and all that it wrote are empty; draw more, {10 * plan.n} for example"
+            )
+        _write(files.train, written)
+        _write(files.valid, more)
+    return files
+
+
+def human_files(human: dict[str, list[str]], plan: Plan, seed: int, out: Path) -> Files:
+    """As many human sentences of the training split, drawn by the seed, and the validation split."""
+    texts = human["train"]
+    chosen = np.arange(len(texts))
+    if plan.n < len(texts):
+        chosen = np.sort(np.random.default_rng([seed, _HUMAN]).choice(len(texts), plan.n, replace=False))
+    drawn = [texts[row] for row in chosen.tolist()]
+    return Files(
+        kept(out, "human-train", [fingerprint(drawn)], drawn),
+        kept(out, "human-valid", [fingerprint(human["valid"])], human["valid"]),
+    )
+
+
+def vocabulary_file(run: Run, synthetic: Sequence[Files], plan: Plan, out: Path) -> Path:
+    """The tokenizer of all language models."""
+    if plan.vocabulary == "run":
+        return (run.folder / "tokenizer.json").absolute()
+    each = [set(files.train.read_text(encoding="utf-8").split()) for files in synthetic]
+    words = sorted(reduce(set.intersection, each) - {SPECIALS[UNK]})
+    if not words:
+        raise RequestError(
+            "vocabulary: no word is in every synthetic corpus; draw more sentences, or take the runs' vocabulary"
+        )
+    path = out / "vocabulary" / f"{fingerprint(words)[:20]}.json"
+    if not path.exists():
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        Tokenizer.train("word", [" ".join(words)], None, 1).save(path)
+    return path
+
+
+def fingerprint(texts: Iterable[str]) -> str:
+    """A digest of sentences."""
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+
+def kept(out: Path, name: str, made_from: Any, texts: Sequence[str]) -> Path:
+    """The file of texts, written unless it is there."""
+    path = _place(out, name, made_from)
+    if not path.exists():
+        _write(path, texts)
+    return path
+
+
+def _place(out: Path, name: str, made_from: Any) -> Path:
+    """Where a text is kept: its name tells what it was made from."""
+    return (out / "text" / f"{key(made_from)}-{name}.txt").absolute()
+
+
+def _write(path: Path, texts: Sequence[str]) -> None:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    # Bytes of a `bpe` model may be line breaks, and NUL, which no reader takes.
+    lines = [one_line(text.replace("\0", " ")) for text in texts]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def key(made_from: Any) -> str:
+    """Return a name for what was made from these values."""
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:20]
