@@ -17,6 +17,7 @@ ROOMS = (
     "errors",
     "files",
     "extensions",
+    "progress",
     "settings",
     "text",
     "parts",

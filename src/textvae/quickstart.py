@@ -14,6 +14,7 @@ from textvae.evaluation.opened import open_run
 from textvae.files import read_json
 from textvae.objective.presets import load_settings
 from textvae.objective.settings import Settings
+from textvae.progress import PartProgress, Progress
 from textvae.report import RunReport, write_report
 from textvae.report.run_report import attributes_of, clearest_attribute, run_report
 from textvae.run import Run
@@ -35,11 +36,9 @@ TABLES: dict[str, Any] = {
 }
 # A quarter of the corpus's entropy goes through the code: enough to see in the samples.
 ASSIGNMENTS = {"mu-forcing": ["objective.mu-forcing.margin=4"]}
-# Called with what is under way ("training vanilla"), how far it is and how far it goes.
-Progress = Callable[[str, int, int], None]
 
 
-def quickstart(out: Path, seed: int = 0, progress: Progress | None = None) -> list[RunReport]:
+def quickstart(out: Path, seed: int = 0, progress: PartProgress | None = None) -> list[RunReport]:
     """Train, evaluate, diagnose and sample both models; write `report.html` into `out`.
 
     The two models are trained side by side, each in a process of its own with one thread: at this size a second
@@ -92,7 +91,7 @@ def _work(out: Path, method: str, seed: int, messages: Any) -> None:
     end_with_parent()
     torch.set_num_threads(1)
 
-    def told(part: str) -> Callable[[int, int], None]:
+    def told(part: str) -> Progress:
         return lambda now, total: messages.put((f"{part} {method}", now, total))
 
     try:
@@ -106,7 +105,10 @@ def _work(out: Path, method: str, seed: int, messages: Any) -> None:
 
 
 def _listen(
-    workers: list[Any], messages: Any, progress: Progress | None, interrupted: Callable[[], bool] = lambda: False
+    workers: list[Any],
+    messages: Any,
+    progress: PartProgress | None,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> None:
     """Pass on progress until every worker has finished; raise what one of them raised."""
     finished = 0
@@ -133,7 +135,7 @@ def settings_of(method: str, seed: int) -> Settings:
     return load_settings(None, method, ASSIGNMENTS.get(method, ()), **tables)
 
 
-def _trained(folder: Path, settings: Settings, progress: Callable[[int, int], None]) -> Run:
+def _trained(folder: Path, settings: Settings, progress: Progress) -> Run:
     """The finished run in a folder: trained, gone on with, or found there."""
 
     def step(now: int, total: int, record: dict[str, Any] | None) -> None:

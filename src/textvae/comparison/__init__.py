@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from textvae.comparison import figures, tables
-from textvae.comparison.members import Member, Progress, members, open_runs, same_folder
+from textvae.comparison.members import Member, members, open_runs, same_folder
 from textvae.comparison.methods import differences
 from textvae.comparison.rows import Row, check_names, rows_of
 from textvae.errors import RequestError
 from textvae.files import replacing, write_json, write_text, writing
+from textvae.progress import PartProgress
 
 __all__ = ["Comparison", "compare"]
 
@@ -114,7 +115,7 @@ def compare(
     seed: int = 0,
     again: bool = False,
     scores: Sequence[str] = (),
-    progress: Progress | None = None,
+    progress: PartProgress | None = None,
 ) -> Comparison:
     """Compare finished runs on a split of the data that they share.
 

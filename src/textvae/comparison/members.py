@@ -1,7 +1,7 @@
 """The runs of a comparison, read and checked: each with its name, its evaluation and its log."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,9 @@ from textvae.errors import RequestError
 from textvae.evaluation.evaluate import evaluate
 from textvae.evaluation.opened import open_run
 from textvae.evaluation.record import evaluation_record
+from textvae.progress import PartProgress, of_part
 from textvae.run import Run
 from textvae.run.records import problem
-
-# Called with what is under way ("evaluating vanilla"), how far it is and how far it goes.
-Progress = Callable[[str, int, int], None]
 
 # What a number depends on beside its data, of what `environment.json` knows.
 MACHINE = ("textvae", "python", "torch", "numpy", "system", "device", "cores", "threads")
@@ -81,7 +79,7 @@ def members(
     split: str,
     numbers: Mapping[str, Any],
     again: bool,
-    progress: Progress | None,
+    progress: PartProgress | None,
 ) -> list[Member]:
     """The runs of `open_runs`, those evaluated with these numbers that have not been yet.
 
@@ -93,7 +91,7 @@ def members(
     for name, run in zip(unique_names(folders), runs, strict=True):
         path = run.folder / "evaluation" / f"{split}.json"
         if again or not path.exists():
-            told = _told(progress, f"evaluating {name}")
+            told = of_part(progress, f"evaluating {name}")
             scores = json.loads(json.dumps(evaluate(open_run(run), split, progress=told, **numbers)))
         else:
             scores = read_scores(path, run, split)
@@ -101,14 +99,6 @@ def members(
         more = read_scores(every, run, split) if every.exists() else {}
         found.append(Member(name, run, scores, more, run.log(), _finished(run)))
     return found
-
-
-def _told(progress: Progress | None, part: str) -> Callable[[int, int], None] | None:
-    """Progress of one part of the work."""
-    if progress is None:
-        return None
-    report = progress
-    return lambda now, total: report(part, now, total)
 
 
 def same_folder(one: Path, other: Path) -> bool:

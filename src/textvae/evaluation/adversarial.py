@@ -1,6 +1,6 @@
 """Imputations of several models against the true texts: two classifiers, and the likelihood by another model."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -15,11 +15,9 @@ from textvae.generate.trained import Trained
 from textvae.metrics.adversarial import AdversarialError, lstm_error, unigram_error
 from textvae.metrics.likelihood import standard_error
 from textvae.metrics.signature import SOFTMAX, digest, signature
+from textvae.progress import PartProgress, Progress
 from textvae.text.readers import one_line, require_texts
 from textvae.text.tokenizers import UNK, Tokenizer
-
-# Called with what is done now, how much of it, and of how much.
-Progress = Callable[[str, int, int], None]
 
 # Texts that are shown with what each model made of them.
 EXAMPLES = 12
@@ -99,7 +97,7 @@ def adversarial(
     rounds: int = 3,
     sentences: int | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: PartProgress | None = None,
 ) -> Adversarial:
     """Let models complete texts, and measure how well the completions can be told from the true endings.
 
@@ -220,7 +218,7 @@ def _words(tokenizer: Tokenizer, text: str) -> list[str]:
 
 
 def _errors(
-    run: Trained, true: list[str], made: list[str], seed: int, tell: Callable[[int, int], None]
+    run: Trained, true: list[str], made: list[str], seed: int, tell: Progress
 ) -> tuple[AdversarialError, AdversarialError]:
     """The errors of the unigrams' classifier and of the LSTM."""
     whole, split = ([_words(run.tokenizer, text) for text in texts] for texts in (true, made))

@@ -5,11 +5,12 @@ from typing import Any
 
 from textvae.errors import RequestError
 from textvae.evaluation import schema
-from textvae.evaluation.importance import Progress, importance_weights, subset
+from textvae.evaluation.importance import importance_weights, subset
 from textvae.evaluation.likelihood import Measured
 from textvae.evaluation.opened import Opened, check_finite, open_run
 from textvae.evaluation.values import resolved
 from textvae.files import write_json
+from textvae.progress import Progress
 from textvae.run import keep
 
 

@@ -1,6 +1,6 @@
 """Forward cross entropy: how well a language model that was trained on a model's own text predicts human text."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -27,6 +27,7 @@ from textvae.metrics.scoring import Given, score
 from textvae.metrics.signature import SOFTMAX, signature
 from textvae.objective.presets import load_settings
 from textvae.objective.settings import Settings
+from textvae.progress import PartProgress, StepProgress
 from textvae.run import Run, corpus_of, model_of
 from textvae.text.batches import TokenStore
 from textvae.text.corpus import open_corpus
@@ -40,9 +41,6 @@ SELF_BLEU = 10_000
 PATIENCE = 2
 
 USUAL = Plan()
-
-# Called with the name of a language model under way, the step and the planned total.
-Progress = Callable[[str, int, int], None]
 
 
 class Text(NamedTuple):
@@ -131,7 +129,7 @@ class ForwardCrossEntropy:
 
 
 def forward_cross_entropy(
-    folders: Sequence[Path | str], out: Path | str, plan: Plan = USUAL, progress: Progress | None = None
+    folders: Sequence[Path | str], out: Path | str, plan: Plan = USUAL, progress: PartProgress | None = None
 ) -> ForwardCrossEntropy:
     """The cross entropy of the human test text by language models that were trained on the runs' own text.
 
@@ -261,7 +259,7 @@ def _settings(run: Run, files: Files, test: Path, known: Path, plan: Plan, seed:
     )
 
 
-def _trained(settings: Settings, files: Files, out: Path, progress: Callable[[int, int, Any], None] | None) -> Draw:
+def _trained(settings: Settings, files: Files, out: Path, progress: StepProgress | None) -> Draw:
     """A language model's cross entropy of the test text: trained, gone on with, or read from its folder."""
     document, data = settings.document(), settings.data
     own = [file_digest(Path(str(path))) for path in (*files, data.test, data.vocabulary_of)]
@@ -303,5 +301,5 @@ def _statistics(store: TokenStore, tokenizer: Tokenizer) -> Text:
     return Text(len(sentences), unknown, int(words), length, repeats.value, repeats.reason)
 
 
-def _named(progress: Progress, name: str) -> Callable[[int, int, Any], None]:
+def _named(progress: PartProgress, name: str) -> StepProgress:
     return lambda step, total, _: progress(name, step, total)

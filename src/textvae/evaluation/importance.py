@@ -1,6 +1,5 @@
 """Importance-weighted likelihood of sentences."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -13,12 +12,11 @@ from textvae.metrics.likelihood import importance_weighted_nll
 from textvae.metrics.weights import SAMPLES, effective_samples, pareto_shape
 from textvae.model import TextVAE
 from textvae.parts.noise import sentence_noise
+from textvae.progress import Progress
 from textvae.text.batches import TokenStore, evaluation_batches
 
 # Padded tokens, over sentences and samples, that are worked on at once.
 IW_TOKENS = 16_384
-
-Progress = Callable[[int, int], None]
 
 
 class Weighted(NamedTuple):

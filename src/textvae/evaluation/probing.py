@@ -14,6 +14,7 @@ from textvae.generate.trained import Trained, load
 from textvae.metrics import probe as metric
 from textvae.metrics.signature import signature
 from textvae.metrics.splits import bag, groups_of, held_out
+from textvae.progress import Progress
 from textvae.run import check_same_data
 from textvae.text import grammar, readers
 from textvae.text.corpus import open_corpus
@@ -31,7 +32,6 @@ TEST_SHARE, MOST_TESTED = 5, 10_000
 MOST_LEARNED = 100_000
 
 Ids = list[list[int]]
-Progress = Callable[[int, int], None]
 
 
 class Labelled(NamedTuple):

@@ -1,7 +1,7 @@
 """Every evaluation that fits a run, in one document: `textvae evaluate RUN --all`."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from textvae.metrics.likelihood import standard_error
 from textvae.metrics.scoring import Given, How, Score, available, given, over_draws, score, score_by_length
 from textvae.metrics.signature import SOFTMAX, signature
 from textvae.metrics.truth import TrueDistance, true_distance
+from textvae.progress import PartProgress, of_part
 from textvae.run import keep
 from textvae.text import grammar
 from textvae.text.batches import TokenStore
@@ -36,8 +37,6 @@ LANGUAGE_MODEL = "a language model has no code"
 ONE_SENTENCE = f"{LANGUAGE_MODEL}: it writes one sentence, again and again"
 WINDOWS = "a model of pieces of running text knows no sentences"
 
-# Called with what is under way, how far it is and how far it goes.
-Progress = Callable[[str, int, int], None]
 # A part of the document, or why there is none.
 Part = dict[str, Any] | str
 
@@ -51,7 +50,7 @@ def evaluate_all(
     decodings: Mapping[str, Decoding] = DECODINGS,
     draws: int = 5,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: PartProgress | None = None,
     times: int = 3,
 ) -> dict[str, Any]:
     """All that `evaluate` gives, and beside it what the model writes, reconstructs, and knows of labels.
@@ -72,9 +71,7 @@ def evaluate_all(
     told = progress or (lambda part, done, total: None)
     trained = open_run(folder)
     corpus = trained.corpus
-    document = evaluate(
-        trained, split, iw_samples, iw_sentences, seed, lambda done, total: told("likelihood", done, total)
-    )
+    document = evaluate(trained, split, iw_samples, iw_sentences, seed, of_part(told, "likelihood"))
     texts = generated(trained, samples, decodings, range(seed, seed + times), told)
     first = {name: None if written is None else written[0] for name, written in texts.items()}
     numbers = (iw_samples, iw_sentences, seed)
@@ -97,7 +94,7 @@ def evaluate_all(
 
 
 def generated(
-    trained: Trained, samples: int, decodings: Mapping[str, Decoding], seeds: Sequence[int], told: Progress
+    trained: Trained, samples: int, decodings: Mapping[str, Decoding], seeds: Sequence[int], told: PartProgress
 ) -> dict[str, list[list[str]] | None]:
     """Sentences from the prior by each way of decoding, of each seed; None where there is one sentence only."""
     found: dict[str, list[list[str]] | None] = {}
@@ -109,7 +106,7 @@ def generated(
     return found
 
 
-def _reconstructions(trained: Trained, store: TokenStore, seed: int, told: Progress) -> Part:
+def _reconstructions(trained: Trained, store: TokenStore, seed: int, told: PartProgress) -> Part:
     """The scores of greedy reconstructions by the length of the sentence.
 
     Source: Prokhorov et al. 2019, Table 1.
@@ -169,7 +166,7 @@ def _true_distances(
     texts: Mapping[str, list[str] | None],
     decodings: Mapping[str, Decoding],
     numbers: tuple[int, int | None, int],
-    told: Progress,
+    told: PartProgress,
 ) -> Part:
     """The distance to the grammar of what was written, by name of the decoding; of samples the reverse KL too."""
     if corpus.name != "grammar":
@@ -211,7 +208,7 @@ def reverse_kl(
     iw_samples: int,
     sentences: int | None,
     seed: int,
-    told: Progress,
+    told: PartProgress,
 ) -> dict[str, Any]:
     """KL(model given that a sentence is of the language || grammar), nats, from samples of the model.
 
@@ -232,7 +229,7 @@ def reverse_kl(
         np.arange(len(store)),
         iw_samples,
         seed,
-        lambda done, total: told("reverse KL", done, total),
+        of_part(told, "reverse KL"),
     )
     if nll is None:
         return dict(zip(names, (None, None, len(inside)), strict=True))
@@ -243,7 +240,7 @@ def reverse_kl(
     return dict(zip(names, (value, error, len(inside)), strict=True))
 
 
-def _probes(trained: Trained, split: str, draws: int, seed: int, told: Progress) -> Part:
+def _probes(trained: Trained, split: str, draws: int, seed: int, told: PartProgress) -> Part:
     """What codes tell of the text's own labels."""
     if trained.model.prior is None:
         return LANGUAGE_MODEL
@@ -251,7 +248,7 @@ def _probes(trained: Trained, split: str, draws: int, seed: int, told: Progress)
         return WINDOWS
     try:
         labelled = own_labels(trained, None, "test" if split == "train" else split)
-        return probes(trained, labelled, None, draws, seed, lambda done, total: told("probing", done, total))
+        return probes(trained, labelled, None, draws, seed, of_part(told, "probing"))
     except RequestError as error:
         return str(error)
 

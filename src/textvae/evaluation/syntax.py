@@ -1,7 +1,7 @@
 """The syntactic test: which of two sentences that differ in grammar is likelier to a model, and by which code."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from textvae.inference import evaluating
 from textvae.metrics.likelihood import standard_error
 from textvae.metrics.signature import SOFTMAX, digest, signature
 from textvae.metrics.splits import groups_of
+from textvae.progress import Progress
 from textvae.text.readers import one_line, read_table
 from textvae.text.tokenizers import EOS, UNK, Tokenizer
 
@@ -52,8 +53,6 @@ TABLE_4 = {
     "npi_across_anim": "polarity items: across a relative clause",
     "npi_across_inanim": "polarity items: across a relative clause",
 }
-
-Progress = Callable[[int, int], None]
 
 
 class Pair(NamedTuple):

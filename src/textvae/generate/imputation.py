@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,15 +13,13 @@ from textvae.generate.beam import BLANK, Hypothesis
 from textvae.generate.codec import Codec
 from textvae.generate.decoding import Decoding, beams, side_by_side
 from textvae.inference import evaluating
+from textvae.progress import Progress
 from textvae.text.readers import one_line, require_texts
 from textvae.text.tokenizers import EOS, PAD, UNK, Tokenizer
 
 # A gap of one word, or of several: ___*3. Where tokens are not words, one may be within a word.
 GAP = re.compile(r"(?<!\w)___(?:\*(\d{1,4}))?(?!\w)")
 INNER_GAP = re.compile(r"___(?:\*(\d{1,4}))?")
-
-# Called with how many texts are done, and of how many.
-Progress = Callable[[int, int], None]
 
 
 class Imputation(NamedTuple):

@@ -1,6 +1,6 @@
 """How much likelier one sentence is than another, for many pairs that begin alike."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Float64, Int
@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from textvae.model import TextVAE
 from textvae.parts.decoders import Decoder
+from textvae.progress import Progress
 from textvae.text.tokenizers import BOS, EOS, PAD
 
 # Sentences scored side by side; with 10,000 words their logits take at most 80 MB.
@@ -21,7 +22,7 @@ def log_ratios(
     which: Int[Tensor, "pair under"],
     first: Sequence[list[int]],
     second: Sequence[list[int]],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Float64[Tensor, "pair under"]:
     """log p(x|z) - log p(y|z) of each pair in nats, end marks included, under each of the codes that `which` names.
 

@@ -1,6 +1,6 @@
 """The report of one run: what its page shows, collected from its log, scores, codes and samples."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from textvae.generate.codec import GREEDY
 from textvae.generate.decoding import Decoding
 from textvae.inference import Scores
 from textvae.metrics.text import distinct
+from textvae.progress import PartProgress
 from textvae.report import RunReport, write_report
 from textvae.run import Run, keep
 from textvae.text import grammar
@@ -33,7 +34,7 @@ def evaluate_and_report(
     decodings: Mapping[str, Decoding] = DECODINGS,
     draws: int = 5,
     seed: int = 0,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: PartProgress | None = None,
     times: int = 3,
 ) -> dict[str, Any]:
     """Run every evaluation of `evaluate_all`, and write its page to `report.html` in the run's folder.

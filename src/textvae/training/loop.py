@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from textvae.objective.objective import criterion
 from textvae.objective.settings import Settings
 from textvae.parts.gather import summed
 from textvae.parts.refinement import frozen
+from textvae.progress import StepProgress
 from textvae.run import Run, corpus_of, load_weights
 from textvae.text.corpus import Corpus, open_corpus
 from textvae.training.checkpoint import (
@@ -34,11 +34,8 @@ from textvae.training.log import Log
 from textvae.training.phase import Stage, begin_next, enter, reset
 from textvae.training.updates import StepInput, encoder_updates
 
-# Called after every step with the step, the planned total and the newest log record, if there is a new one.
-Progress = Callable[[int, int, dict[str, Any] | None], None]
 
-
-def train(settings: Settings, out: Path | str, progress: Progress | None = None) -> Run:
+def train(settings: Settings, out: Path | str, progress: StepProgress | None = None) -> Run:
     """Train a model from settings into a new run folder.
 
     Under `torchrun` every process calls this; together they take the steps that one process would.
@@ -62,7 +59,7 @@ def train(settings: Settings, out: Path | str, progress: Progress | None = None)
     return run
 
 
-def resume(folder: Path | str, progress: Progress | None = None) -> Run:
+def resume(folder: Path | str, progress: StepProgress | None = None) -> Run:
     """Continue a run from its last checkpoint; it ends as it would have without the interruption.
 
     Raises:
@@ -100,7 +97,7 @@ class Loop:
         else:
             self._enter()
 
-    def run(self, progress: Progress | None = None) -> None:
+    def run(self, progress: StepProgress | None = None) -> None:
         """Take the steps that are left; log, validate and save along the way."""
         state, train = self.state, self.settings.train
         validate_every = train.validate_every or self.epochs.per_epoch
