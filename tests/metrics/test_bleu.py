@@ -268,13 +268,15 @@ def test_self_bleu_is_the_same_counted_in_small_parts(monkeypatch):
     text = tokenized([" ".join(map(str, row)) for row in drawn])
     whole = self_matches(text), matches(text[:50], text[50:]), paired_matches(text[:100], text[100:])
     monkeypatch.setattr(ngrams, "PIECE", 70)
+    monkeypatch.setattr(ngrams, "ROWS", 40)
     parts = self_matches(text), matches(text[:50], text[50:]), paired_matches(text[:100], text[100:])
     for one, other in zip(whole, parts, strict=True):
         assert (one.matched == other.matched).all() and (one.closest == other.closest).all()
 
 
-def test_counting_needs_a_few_bytes_a_token():
-    """Text of four times the size: the working memory is that of a part, so what grows is 8 bytes a token."""
+def test_counting_needs_a_few_bytes_a_token(monkeypatch):
+    """Text of four times the size: the working memory is that of a part, so what grows is 5 bytes a token."""
+    monkeypatch.setattr(ngrams, "ROWS", 8_000)
 
     def peak(sentences: int) -> int:
         words = np.random.default_rng(0).integers(0, 500, (sentences, 8), np.int32)
@@ -310,6 +312,7 @@ def memory_beside(call) -> int:
 def test_scores_against_references_copy_no_text(monkeypatch):
     """Beside both texts of 8 words a sentence: 5 bytes a token and what `Matches` holds."""
     monkeypatch.setattr(ngrams, "PIECE", 8_000)
+    monkeypatch.setattr(ngrams, "ROWS", 8_000)
 
     def peak(sentences: int) -> int:
         words = np.random.default_rng(0).integers(0, 500, (2 * sentences, 8), np.int32)

@@ -15,7 +15,7 @@ from textvae.errors import RequestError
 Tokens = Sequence[str]
 # Tokens that are looked at, and whose n-grams are counted, at once: what bounds the working memory.
 PIECE = 2**20
-# Sentences that are worked on at once, likewise.
+# Sentences or tokens that are walked through at once, likewise.
 ROWS = 2**16
 
 
@@ -160,7 +160,7 @@ def _counts(
     share = max(-(-len(gram) // piece), 1)
     numbered, done = 0, np.zeros(len(gram) if share > 1 else 0, bool)
     for part in range(share):
-        counted = _counted(texts, gram, n, base, (part, share), done, numbered, piece)
+        counted = _counted(texts, gram, n, base, (part, share), done, numbered)
         numbered += counted.different
         yield counted
 
@@ -173,10 +173,9 @@ def _counted(
     part: tuple[int, int],
     done: np.ndarray,
     numbered: int,
-    piece: int,
 ) -> Counts:
     """Count the n-grams of one part and number them from `numbered` on."""
-    code, at, sentence = _begun(texts, gram, n, base, part, done, piece)
+    code, at, sentence = _begun(texts, gram, n, base, part, done)
     by_gram = np.argsort(code, kind="stable")  # stable: the places of an n-gram stay in order
     code = code[by_gram]
     new_gram = np.ones(len(at), bool)
@@ -202,7 +201,6 @@ def _begun(
     base: int,
     part: tuple[int, int],
     done: np.ndarray,
-    piece: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return code, place and sentence of each n-gram of one part, in the order of the texts.
 
@@ -213,8 +211,8 @@ def _begun(
     which, share = part
     for text, numbers, token, first_sentence in texts:
         before, numbered = gram[token:], done[token:]
-        for first in range(0, len(text.words), piece):
-            at = np.arange(first, min(first + piece, len(text.words)))
+        for first in range(0, len(text.words), ROWS):
+            at = np.arange(first, min(first + ROWS, len(text.words)))
             sentence = np.searchsorted(text.ends, at, side="right")
             inside = at + n <= text.ends[sentence]
             if share > 1:
