@@ -200,7 +200,7 @@ def test_stores_that_cannot_be_opened(tmp_path):
         TokenStore.open(folder, "train")
     offsets.tofile(folder / "train.offsets")
     (folder / "train.ids").write_bytes(b"\0" * 10)
-    with pytest.raises(RequestError, match="train.ids: 10 bytes where 18 belong; delete .* build the store again"):
+    with pytest.raises(RequestError, match="train.ids: 10 bytes, expected 18; delete .* build the store again"):
         TokenStore.open(folder, "train")
     meta = json.loads((folder / "meta.json").read_text())
     for wrong, message in (

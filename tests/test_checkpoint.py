@@ -114,7 +114,7 @@ def test_a_wrong_value_is_refused_by_file_and_field(stopped, tmp_path, field, va
 @pytest.mark.parametrize("field", sorted(WRONG.keys() - {"surprise", "format"}))
 def test_a_missing_field_is_refused(stopped, tmp_path, field):
     run = altered(stopped(), tmp_path / "run", lambda state: state.pop(field))
-    with pytest.raises(RequestError, match=rf"last\.safetensors: damaged: {field}: is missing; put an intact"):
+    with pytest.raises(RequestError, match=rf"last\.safetensors: damaged: {field}: is missing; restore an intact"):
         resume(run)
 
 

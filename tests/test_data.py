@@ -244,6 +244,6 @@ def test_a_given_vocabulary_that_cannot_be_used_is_refused(text, tmp_path):
     with pytest.raises(RequestError, match="is a character tokenizer; set data.tokenizer.name = 'character'"):
         open_corpus(Data(corpus=str(text), vocabulary_of=str(tmp_path)))
     with pytest.raises(
-        RequestError, match=r"data\.tokenizer\.min_count = 2: has no use beside data\.vocabulary_of"
+        RequestError, match=r"data\.tokenizer\.min_count = 2: has no effect with data\.vocabulary_of"
     ):
         open_corpus(Data(corpus=str(text), vocabulary_of=str(tmp_path), tokenizer=Tokenizer(min_count=2)))

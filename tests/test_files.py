@@ -87,7 +87,7 @@ def test_the_bytes_are_on_the_disk_before_the_name_is_theirs(tmp_path, monkeypat
 def test_a_full_disk_is_said_with_the_place_and_the_old_file_stays(tmp_path, write):
     path = tmp_path / "weights.bin"
     path.write_bytes(b"old")
-    with full_disk(4096), pytest.raises(WorkError, match=r"weights\.bin: cannot be written: .*untouched") as caught:
+    with full_disk(4096), pytest.raises(WorkError, match=r"weights\.bin: cannot be written: .*unchanged") as caught:
         if write == "text":
             write_text(path, "x" * 10_000)
         else:
@@ -121,7 +121,7 @@ def test_json_refuses_what_json_lacks_and_leaves_the_old_file(tmp_path):
 
 def test_text_that_utf_8_lacks_is_refused_and_leaves_the_old_file(tmp_path):
     write_text(tmp_path / "a.txt", "old")
-    with pytest.raises(RequestError, match=r"a\.txt: cannot hold .*not Unicode"):
+    with pytest.raises(RequestError, match=r"a\.txt: cannot store .*not Unicode"):
         write_text(tmp_path / "a.txt", "name of a file: b\udcff")
     assert (tmp_path / "a.txt").read_text() == "old"
 
@@ -422,7 +422,7 @@ def details(**changed):
 def test_a_lock_of_another_machine_is_not_broken(tmp_path):
     path = tmp_path / ".lock"
     path.write_text(json.dumps(details(host="elsewhere", boot="of another")))
-    with pytest.raises(RequestError, match=r"on elsewhere since then, which did not give it back.*delete .*\.lock"):
+    with pytest.raises(RequestError, match=r"on elsewhere since then, which did not release it.*delete .*\.lock"):
         with locked(path, "a"):
             pass
     path.unlink()

@@ -258,7 +258,7 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
         ),
         (
             {"data": {"window": 20, "max_length": 30}},
-            "data.max_length = 30: has no use beside data.window, which cuts pieces of running text",
+            "data.max_length = 30: has no effect with data.window, which cuts running text",
         ),
         (
             {"objective": {"kl": {}, "auxiliary": {}}},

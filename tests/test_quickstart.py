@@ -55,7 +55,7 @@ def test_progress_and_errors_of_the_processes_come_through():
     assert told == [("training", 1, 2)]
     with pytest.raises(RequestError, match="runs/x: taken"):
         _listen([Worker()], Messages([RequestError("runs/x: taken")]), None)
-    with pytest.raises(WorkError, match="ended without saying why"):
+    with pytest.raises(WorkError, match="ended without an error message"):
         _listen([Worker()], Messages(), None)
 
 

@@ -295,7 +295,7 @@ class TestRefusals:
                 with pytest.raises(RequestError, match=rf"train\.txt: its {what} is not the one that .*made"):
                     resume(stopped)
             (text / "valid.txt").write_text("\n")  # no sentence is left, and no fingerprint to compare
-            told = r"train\.txt: has changed since .*run was made with it, .*valid\.txt: no sentence in it"
+            told = r"train\.txt: has changed since .*run was made with it, .*valid\.txt: holds no sentence"
             with pytest.raises(RequestError, match=told):
                 resume(stopped)
             (text / "train.txt").unlink()
@@ -320,6 +320,6 @@ class TestRefusals:
     def test_the_log_is_cut_short(self, stopped):
         path = stopped / "log.jsonl"
         path.write_bytes(path.read_bytes()[:100])
-        with pytest.raises(RequestError, match=r"log\.jsonl: cut short; put an intact copy back"):
+        with pytest.raises(RequestError, match=r"log\.jsonl: cut short; restore an intact copy"):
             resume(stopped)
         assert path.stat().st_size == 100

@@ -136,7 +136,7 @@ def test_a_file_cut_short_is_refused(run, name, share):
     path = run.folder / name
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(RequestError, match=rf"{name}: .*damaged.*intact copy back, or train anew") as caught:
+    with pytest.raises(RequestError, match=rf"{name}: .*damaged.*intact copy, or train again") as caught:
         Run.open(run.folder)
     assert "\n" not in str(caught.value)
 
@@ -229,7 +229,7 @@ def test_weights_that_are_not_there_yet_are_said_so(run):
         ),
         (
             {"bias": torch.tensor([0, torch.nan, 0])},
-            "damaged: holds numbers that are not finite in bias; put an intact",
+            "damaged: holds numbers that are not finite in bias; restore an intact",
         ),
         ({"weight": torch.full((3, 2), torch.inf)}, "damaged: holds numbers that are not finite in weight"),
         (
@@ -428,7 +428,7 @@ def test_an_environment_of_other_types_is_refused(run, path, value, message):
         here = here[name]
     here[path[-1]] = value
     file.write_text(json.dumps(document))
-    with pytest.raises(RequestError, match=r"environment\.json: damaged: .*; put an intact copy back") as caught:
+    with pytest.raises(RequestError, match=r"environment\.json: damaged: .*; restore an intact copy") as caught:
         Run.open(run.folder)
     assert message in str(caught.value)
 

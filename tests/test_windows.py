@@ -159,7 +159,7 @@ def test_what_cannot_be(files):
         open_corpus(Data(**files, tokenizer=CHARACTERS, window=10))
     assert len(open_corpus(Data(**files, tokenizer=CHARACTERS, window=9)).split("valid")) == 1  # shorter: one piece
     for name, value in (("max_length", 50), ("too_long", "cut"), ("label", "x")):
-        with pytest.raises(RequestError, match=rf"data\.{name} = '?{value}'?: has no use beside data\.window"):
+        with pytest.raises(RequestError, match=rf"data\.{name} = '?{value}'?: has no effect with data\.window"):
             open_corpus(Data(**files, **{name: value}, window=4))
 
 

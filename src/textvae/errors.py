@@ -1,15 +1,15 @@
-"""The two ways in which a request can end badly; the command line turns them into exit codes 2 and 1."""
+"""Exceptions: a wrong request (exit code 2) and failed work (exit code 1)."""
 
-# A message has at most so many lines, one a problem, and a line so many characters.
+# Most lines of a message, one a problem, and most characters of a line.
 MOST_PROBLEMS, LONGEST = 20, 390
-# Characters of a wrong value that a message shows.
+# Most characters of a wrong value in a message.
 SHOWN = 60
 
 
 class RequestError(ValueError):
-    """The request was wrong: says the place, the value given and what would do. Exit code 2.
+    """A wrong request: the message names the place, the value and the remedy. Exit code 2.
 
-    Long messages are shortened: they may quote what was given, which may be of any length.
+    Long messages are shortened, since they may quote input of any length.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -17,11 +17,11 @@ class RequestError(ValueError):
 
 
 class WorkError(RuntimeError):
-    """The request was right and the work itself failed: a full disk, a diverged loss. Exit code 1."""
+    """A failure of the work itself after a valid request, such as a full disk or a diverged loss. Exit code 1."""
 
 
 def shown(value: object) -> str:
-    """Return a wrong value as a message shows it, cut short.
+    """Return a wrong value for a message, cut short.
 
     >>> shown("a" * 100)
     "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa ..."
@@ -31,7 +31,7 @@ def shown(value: object) -> str:
 
 
 def _shortened(message: str) -> str:
-    """The first problems of a message, each with its beginning and, where the remedy is, its end."""
+    """Return the first problems of a message, each with its beginning and its end, where the remedy stands."""
     lines = message.split("\n")
     kept = [line if len(line) <= LONGEST else f"{line[:240]} ... {line[-140:]}" for line in lines[:MOST_PROBLEMS]]
     more = len(lines) - MOST_PROBLEMS

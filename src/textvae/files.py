@@ -1,4 +1,4 @@
-"""Files that are replaced whole or not at all: text, JSON and tensors; and locks that processes hold."""
+"""Atomic replacement of files (text, JSON, tensors), and locks held by processes."""
 
 import errno
 import hashlib
@@ -27,9 +27,9 @@ try:
 except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
-# Never opens what a link leads to, where the system can refuse that.
+# Flag that refuses to follow a link, on systems that have it.
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
-# The types of tensors that a safetensors file has names for, in the order of its library, the longest first.
+# Names of tensor types in safetensors files, in the order of that library, widest first.
 DTYPES = {
     torch.int64: "I64",
     torch.float64: "F64",
@@ -46,27 +46,26 @@ DTYPES = {
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns a failure of the disk into a WorkError that names the place."""
+    """Convert a disk failure in the block into a WorkError that names the path."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise WorkError(f"{path}: cannot be written: {reason}; what was there before is untouched") from error
+        raise WorkError(f"{path}: cannot be written: {reason}; what was there is unchanged") from error
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[BinaryIO]:
-    """Open a new binary file that takes the place of `path` in one step when the block ends well, and never else.
+    """Open a new binary file that replaces `path` atomically if the block ends without an error.
 
-    The new file is on the disk before it takes its place, so that not even a power failure leaves half of one. Its
-    temporary name in the same folder belongs to this writer alone: of several writers of one path the last to end
-    wins, whole. What a killed writer of the same path left behind is removed. A link at `path` is itself replaced;
-    what it leads to is not touched. The file has the permissions of the one that it replaces, else those that the
-    umask allows.
+    The new file is on the disk before it is renamed, so not even a power failure leaves half of one. Its temporary
+    name in the same folder belongs to this writer alone: of several writers of one path the last to end wins,
+    whole. Leftovers of killed writers of the same path are removed. A link at `path` is itself replaced, and its
+    target is left alone. The file has the permissions of the one that it replaces, else those of the umask.
 
     Raises:
-        RequestError: when `path` is a folder, a device, a pipe or the like.
-        WorkError: naming the path, when the disk is full or refuses; the file that was there stays as it was.
+        RequestError: If `path` is a folder, a device, a pipe or the like.
+        WorkError: Naming the path, if the disk is full or refuses; the previous file stays unchanged.
     """
     path = Path(path)
     _refuse_other(path)
@@ -79,21 +78,24 @@ def replacing(path: Path | str) -> Iterator[BinaryIO]:
                 file.flush()
                 os.fsync(file.fileno())
                 _take_permissions(part, path)
-                if fcntl is None:  # such systems do not rename an open file
+                if fcntl is None:  # these systems cannot rename an open file
                     file.close()
-                os.replace(part, path)  # before the lock is gone, which keeps others from sweeping it away
+                os.replace(part, path)  # while the lock still protects it from `sweep`
         finally:
             part.unlink(missing_ok=True)
 
 
 def _refuse_other(path: Path) -> None:
-    """Refuse what is no file, before anything is computed for it: as root, a device would be replaced by one."""
+    """Refuse a path that is not a regular file, before anything is computed for it.
+
+    Otherwise root would replace a device by a file.
+    """
     try:
         own = os.lstat(path).st_mode
         mode = os.stat(path).st_mode
         folder = os.path.realpath(path.parent)
     except (OSError, ValueError):
-        return  # nothing there, or an impossible name, which opening it will say
+        return  # nothing there, or an impossible name, which opening it reports
     if stat.S_ISDIR(own):
         raise RequestError(f"{path}: is a folder; give the name of a file")
     if folder == "/dev" or folder.startswith("/proc/") or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
@@ -101,28 +103,28 @@ def _refuse_other(path: Path) -> None:
 
 
 def _claim(path: Path) -> tuple[Path, BinaryIO]:
-    """A new file beside `path` under a name that no one else has, locked as long as it is open."""
+    """Create a file beside `path` under a unique name, locked while it is open."""
     while True:
         part = path.with_name(f".{path.name[:50]}.{secrets.token_hex(6)}.part")
         number = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_LINK | getattr(os, "O_BINARY", 0), 0o666)
         if _lock(number) is not False and _leads_to(part, number):
             return part, os.fdopen(number, "w+b")
-        os.close(number)  # swept away before it was locked
+        os.close(number)  # removed by `sweep` before it was locked
         part.unlink(missing_ok=True)
 
 
 def appending(path: Path) -> BinaryIO:
-    """Open a binary file to append to, made if it is not there; never what a link leads to.
+    """Open a binary file for appending, created if missing; links are not followed.
 
     Raises:
-        WorkError: naming the path.
+        WorkError: Naming the path.
     """
     with writing(path):
         return open(path, "ab", opener=lambda name, flags: os.open(name, flags | NO_LINK, 0o666))
 
 
 def sweep(folder: Path, name: str = "") -> None:
-    """Remove what killed writers left in a folder, of files of all names or of one: parts that none has locked."""
+    """Remove the unlocked temporary files that killed writers left in a folder, for one file name or all."""
     ours = re.compile(rf"\.{re.escape(name[:50]) or '.+'}\.[0-9a-f]{{12}}\.part", re.DOTALL)
     with suppress(OSError), os.scandir(folder) as entries:
         parts = [entry.path for entry in entries if entry.name.endswith(".part") and ours.fullmatch(entry.name)]
@@ -145,7 +147,11 @@ def _take_permissions(part: Path, path: Path) -> None:
 
 
 def _lock(number: int) -> bool | None:
-    """Lock an open file for this process until it is closed: False if another one has it, None without locks."""
+    """Lock an open file for this process until it is closed.
+
+    Returns:
+        False if another process has it, None if the system has no locks.
+    """
     if fcntl is None:
         return None
     try:
@@ -164,33 +170,37 @@ def _leads_to(path: Path, number: int) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file atomically; it has the same bytes on every system.
+    """Replace a text file atomically, with the same bytes on every system.
 
     Raises:
-        RequestError: for text that UTF-8 lacks, as where it names a file whose name is in another encoding.
-        WorkError: as `replacing`.
+        RequestError: For text that UTF-8 cannot encode, such as a file name in another encoding.
+        WorkError: As `replacing`.
     """
     try:
         data = text.encode()
     except UnicodeEncodeError as error:
         around = text[max(0, error.start - 40) : error.end + 20].strip()
         raise RequestError(
-            f"{path}: cannot hold {around!r}, which is not Unicode; give files and folders names in UTF-8"
+            f"{path}: cannot store {around!r}, which is not Unicode; give files and folders names in UTF-8"
         ) from None
     with replacing(path) as file:
         file.write(data)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file atomically; WorkError for numbers that JSON lacks (nan, inf)."""
+    """Replace a JSON file atomically.
+
+    Raises:
+        WorkError: For numbers that JSON lacks (nan, inf), and as `replacing`.
+    """
     write_text(path, json_text(value) + "\n")
 
 
 def json_text(value: Any, indent: int | None = 2) -> str:
-    """Return a value as JSON, which has no nan and no infinity.
+    """Return a value as JSON, which has no nan or infinity.
 
     Raises:
-        WorkError: naming the place of the first number that is not finite.
+        WorkError: Naming the place of the first number that is not finite.
     """
     try:
         return json.dumps(value, indent=indent, allow_nan=False)
@@ -199,13 +209,13 @@ def json_text(value: Any, indent: int | None = 2) -> str:
         if wrong is None:
             raise
         raise WorkError(
-            f"{wrong[0]} = {wrong[1]}: is not finite: the weights give numbers that are too large to compute with; "
-            "train anew with a lower train.optimizer.lr"
+            f"{wrong[0]} = {wrong[1]}: is not finite, because the weights give numbers too large to compute with; "
+            "train again with a lower train.optimizer.lr"
         ) from None
 
 
 def numbers_of(value: Any, place: str = "") -> Iterator[tuple[str, int | float]]:
-    """Every number of a document with its place; JSON's nesting is bounded, so this is too."""
+    """Yield every number of a document with its place; the recursion is bounded by the nesting that JSON allows."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         yield place, value
     elif isinstance(value, dict):
@@ -217,21 +227,21 @@ def numbers_of(value: Any, place: str = "") -> Iterator[tuple[str, int | float]]
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file of a run folder: a table.
+    """Return the content of a JSON file of a run folder, which must be an object.
 
     Raises:
-        RequestError: when it is missing or damaged.
+        RequestError: If it is missing or damaged.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise RequestError(f"{path}: missing; is {path.parent} a run folder?") from None
     except (ValueError, RecursionError):
-        raise RequestError(f"{path}: damaged: not JSON; put an intact copy back, or train anew") from None
+        raise RequestError(f"{path}: damaged: not JSON; restore an intact copy, or train again") from None
     except OSError as error:
         raise RequestError(f"{path}: cannot be read: {error.strerror}") from None
     if not isinstance(value, dict):
-        raise RequestError(f"{path}: damaged: a table is expected; put an intact copy back, or train anew")
+        raise RequestError(f"{path}: damaged: a table is expected; restore an intact copy, or train again")
     return value
 
 
@@ -239,7 +249,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str,
     """Replace a safetensors file atomically, with a JSON state in its header.
 
     The format is written here because its library writes to a temporary file of its own, which a killed process
-    leaves behind and whose permissions are not those of the umask.
+    leaves behind, and whose permissions are not those of the umask.
     """
     names = sorted(tensors, key=lambda name: (list(DTYPES).index(tensors[name].dtype), name))  # aligned
     header: dict[str, Any] = {"__metadata__": {"state": json.dumps(state or {})}}
@@ -257,10 +267,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str,
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a safetensors file and the state in its header.
+    """Return the tensors of a safetensors file and the state in its header.
 
     Raises:
-        RequestError: when it is missing or damaged.
+        RequestError: If it is missing or damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -269,11 +279,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except FileNotFoundError:
         raise RequestError(f"{path}: missing") from None
     except (SafetensorError, ValueError, TypeError, RecursionError, OSError) as error:
-        raise RequestError(f"{path}: damaged: {error}; put an intact copy back, or train anew") from None
+        raise RequestError(f"{path}: damaged: {error}; restore an intact copy, or train again") from None
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file; RequestError where it cannot be read."""
+    """Return the SHA-256 of a file.
+
+    Raises:
+        RequestError: If it cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -283,33 +297,36 @@ def file_digest(path: Path) -> str:
 
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock `path` while the block runs: one process at a time, of all that see the file.
+    """Hold the lock file `path` while the block runs, against all processes that see the file.
 
-    The kernel keeps the lock and drops it with its process, so one that a killed process left on this machine is
-    taken over. The file says who holds it, and is removed at the end. Where a file system has no locks, that
-    process is looked for by its number and the time it began.
+    The kernel releases a lock when its process ends, so a lock file left by a killed process on this machine is
+    taken over. The file names its holder and is removed at the end. If the file system has no locks, the holder is
+    looked up by its process id and start time.
+
+    Args:
+        path: The lock file.
+        what: Resource that is in use while the lock is held, for messages.
 
     Raises:
-        RequestError: naming the holder, when another process has it, or when one on another machine has not
-            given it back; `what` is in use then.
-        WorkError: when the file cannot be written.
+        RequestError: Naming the holder, if another process has the lock, or one on another machine left it behind.
+        WorkError: If the file cannot be written.
     """
     with writing(path):
         number = _open_lock(path)
     try:
         mine = _lock(number)
-        while mine and not _leads_to(path, number):  # its last holder removed it in this moment
+        while mine and not _leads_to(path, number):  # the last holder has just removed it
             os.close(number)
             with writing(path):
                 number = _open_lock(path)
             mine = _lock(number)
         holder = _holder(number)
         if mine is False:
-            raise RequestError(f"{what}: in use by {_told(holder)}; wait until it ends, or stop it")
+            raise RequestError(f"{what}: in use by {_holder_name(holder)}; wait until it ends, or stop it")
         if holder and not (_here(holder) if mine else _ended(holder)):
             raise RequestError(
-                f"{what}: in use by {_told(holder)}, which did not give it back, and it cannot be told from here "
-                f"whether it still runs; if it does not, delete {path}"
+                f"{what}: in use by {_holder_name(holder)}, which did not release it and cannot be checked from "
+                f"here; if that process has ended, delete {path}"
             )
         with writing(path):
             os.ftruncate(number, 0)
@@ -318,7 +335,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
             yield
         finally:
             with suppress(OSError):
-                path.unlink()  # before the lock is gone, so that nobody else's is removed
+                path.unlink()  # before the lock is released, so that no other process's file is removed
     finally:
         os.close(number)
 
@@ -328,22 +345,22 @@ def _open_lock(path: Path) -> int:
 
 
 def _self() -> dict[str, Any]:
-    """What a lock says of its holder."""
+    """Return the content of a lock file held by this process."""
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     pid = os.getpid()
     return {"pid": pid, "began": _began(pid), "host": socket.gethostname(), "boot": _boot(), "since": since}
 
 
 def _holder(number: int) -> dict[str, Any]:
-    """What a lock says of its holder; nothing if it is new, damaged, or was just taken."""
+    """Return the content of a lock file; empty if it is new, damaged, or was just taken."""
     try:
-        found = json.loads(os.pread(number, 4096, 0))
+        holder = json.loads(os.pread(number, 4096, 0))
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return holder if isinstance(holder, dict) else {}
 
 
-def _told(holder: Mapping[str, Any]) -> str:
+def _holder_name(holder: Mapping[str, Any]) -> str:
     if not holder:
         return "another process"
     return f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"
@@ -355,14 +372,14 @@ def _here(holder: Mapping[str, Any]) -> bool:
 
 
 def _ended(holder: Mapping[str, Any]) -> bool:
-    """Return True if the holder is known to run no more; another process may have its number by now."""
+    """Return True if the holder is known to have ended; another process may have its id by now."""
     if not _here(holder):
         return False
     return holder.get("boot") != _boot() or (bool(_boot()) and holder.get("began") != _began(holder.get("pid")))
 
 
 def _boot() -> str:
-    """Return the identifier of this start of the machine, empty where the system has none."""
+    """Return the identifier of the machine's current boot, empty if the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -370,7 +387,7 @@ def _boot() -> str:
 
 
 def _began(pid: Any) -> str:
-    """When a process began, in the system's ticks; nothing if it is not there, or the system does not tell."""
+    """Return the start time of a process in the system's clock ticks; empty if it is unknown."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, ValueError, IndexError):

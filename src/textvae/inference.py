@@ -1,4 +1,4 @@
-"""A model's scores of every sentence of a split: what validation, `evaluate` and `diagnose` all start from."""
+"""Scores of every sentence of a split under a model: the basis of validation, `evaluate` and `diagnose`."""
 
 import math
 from collections.abc import Iterator
@@ -34,27 +34,36 @@ from textvae.text.store import spaced
 
 # Padded tokens scored at once.
 TOKENS = 4096
-# Sentences whose codes and posteriors are kept: what a code holds is estimated from up to so many.
+# Most sentences whose codes and posteriors are kept, for estimates of the information in the code.
 KEPT = 10_000
-# Posteriors mixed in the validation MI; its ceiling ln N is printed beside it.
+# Most posteriors in the mixture of the validation MI, whose ceiling is ln N.
 MI_SENTENCES = 2000
-# Training sentences that a batch-normalised posterior has its statistics of.
+# Most training sentences from which a batch-normalised posterior takes its statistics.
 STATISTICS = 2000
-# Keeps the codes that E[z|x] is estimated from apart from others of the same seed.
+# Random stream of the codes that estimate E[z|x], distinct from others of the same seed.
 _EXPECTED = 4
 
 
-# log q(z_n|x_n) of some sentences and codes, and log of the mixture of all of these posteriors at the same codes.
+# log q(z_n|x_n) of N sentences and codes, and ln (1/N) sum_m q(z_n|x_m), the log mixture at the same codes.
 Densities = tuple[Float[Tensor, " n"], Float[Tensor, " n"]]
 Both = tuple[Densities | None, Densities | None]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Per sentence, in the order of `rows`: nats in float64, and codes and posteriors where the model has them.
+    """Scores per sentence, in the order of `rows`, in nats (float64); codes and posteriors if the model has them.
 
-    Codes and posteriors are those of up to `KEPT` sentences, evenly spaced: `kept` holds their places among the
-    scored ones. A point posterior has codes and no rate, so its reconstruction is no bound on anything.
+    A point posterior has codes but no rate, so its reconstruction bounds nothing.
+
+    Attributes:
+        reconstruction: -log p(x|z), averaged over the samples.
+        rate: KL or its estimate, None without one.
+        rate_kind: Kind of the rate: exact, Monte Carlo or upper bound.
+        rate_per_dimension: Mean rate of each latent dimension.
+        kept: Positions, among the scored sentences, of up to `KEPT` evenly spaced ones.
+        z: Codes of the kept sentences.
+        posterior: Posteriors of the kept sentences.
+        tokens: Tokens of all scored sentences.
     """
 
     reconstruction: Float[Tensor, " n"]
@@ -68,7 +77,7 @@ class Scores:
 
     @property
     def bound(self) -> Float[Tensor, " n"] | None:
-        """Reconstruction plus rate, an upper bound on -log p(x); for a language model -log p(x) itself."""
+        """Reconstruction plus rate, an upper bound on -log p(x); for a language model, -log p(x) itself."""
         if self.posterior is None:
             return self.reconstruction
         return None if self.rate is None else self.reconstruction + self.rate
@@ -77,7 +86,10 @@ class Scores:
         return len(self.reconstruction)
 
     def expectation(self, seed: int, rows: np.ndarray | None = None) -> Expectation:
-        """E[z|x] of the kept sentences, by codes of their own where it has no closed form; `rows`: those scored."""
+        """Return E[z|x] of the kept sentences, estimated from separate codes if it has no closed form.
+
+        `rows` are the sentences that were scored, by default all.
+        """
         assert self.posterior is not None
         index = self.kept if rows is None else torch.as_tensor(rows)[self.kept]
         return expected(self.posterior, mixed(seed, _EXPECTED), index)
@@ -85,7 +97,7 @@ class Scores:
 
 @contextmanager
 def evaluating(model: TextVAE) -> Iterator[None]:
-    """Dropout off, no gradients, float32; the training mode is put back afterwards."""
+    """Disable dropout and gradients and use float32 in the block; restore the training mode afterwards."""
     training = model.training
     model.eval()
     try:
@@ -98,27 +110,27 @@ def evaluating(model: TextVAE) -> Iterator[None]:
 def score(
     model: TextVAE, store: TokenStore, seed: int = 0, samples: int = 1, rows: np.ndarray | None = None
 ) -> Scores:
-    """Every sentence of a split once (or the given rows), with `samples` codes each, at weight 1, dropout off.
+    """Score every sentence of a split (or the given rows) with `samples` codes each, at weight 1, without dropout.
 
-    The noise of a sentence depends on the seed and its number alone, so no batching changes a score.
+    The noise of a sentence depends on the seed and its number alone, so scores do not depend on batching.
     """
-    wanted = np.arange(len(store)) if rows is None else np.asarray(rows)
-    places = spaced(len(wanted), KEPT)
-    is_kept = np.zeros(len(wanted), dtype=bool)
+    rows = np.arange(len(store)) if rows is None else np.asarray(rows)
+    places = spaced(len(rows), KEPT)
+    is_kept = np.zeros(len(rows), dtype=bool)
     is_kept[places] = True
-    reconstruction, rate = (torch.empty(len(wanted), dtype=torch.float64) for _ in range(2))
+    reconstruction, rate = (torch.empty(len(rows), dtype=torch.float64) for _ in range(2))
     kind: RateKind | None = None
     dimensions: Tensor | None = None
     order, z, posteriors = list[np.ndarray](), list[Tensor](), list[Posterior]()
     with evaluating(model):
-        for at in evaluation_places(store, max(1, TOKENS // samples), wanted):
-            batch = collate(store, wanted[at]).to(model.device)
+        for at in evaluation_places(store, max(1, TOKENS // samples), rows):
+            batch = collate(store, rows[at]).to(model.device)
             out = model(batch, sentence_noise(seed, batch.index, model.device), samples)
             reconstruction[at] = -out.log_px.double().sum(-1).mean(0).cpu()
             if out.posterior is None:
                 continue
-            if (paid := out.posterior.rate(out.z, out.prior)) is not None:
-                rate[at], kind = paid.nats.double().cpu(), paid.kind
+            if (kl := out.posterior.rate(out.z, out.prior)) is not None:
+                rate[at], kind = kl.nats.double().cpu(), kl.kind
             if (each := out.posterior.rate_per_dimension(out.prior)) is not None:
                 total = each.double().sum(0).cpu()
                 dimensions = total if dimensions is None else dimensions + total
@@ -132,40 +144,49 @@ def score(
         reconstruction=reconstruction,
         rate=None if kind is None else rate,
         rate_kind=kind,
-        rate_per_dimension=None if dimensions is None else dimensions / len(wanted),
+        rate_per_dimension=None if dimensions is None else dimensions / len(rows),
         kept=torch.from_numpy(places),
         z=None if sorted_places is None else torch.cat(z)[sorted_places],
         posterior=None if sorted_places is None else mapped(joined(posteriors), lambda rows: rows[sorted_places]),
-        tokens=int(store.lengths[wanted].sum()),
+        tokens=int(store.lengths[rows].sum()),
     )
 
 
 def information(scores: Scores, sentences: int, apart: bool = False) -> MutualInformation | None:
-    """I(x; z) by the posteriors of up to `sentences` sentences, one code each; None for a point posterior.
+    """Estimate I(x; z) from the posteriors of up to `sentences` sentences, one code each.
 
-    With `apart` the estimate from below of a posterior that is random itself, None for all others (`densities`).
-    For a flow or a multi-step posterior a quarter of the sentences are used: every code goes through every
+    For a flow or a multi-step posterior a quarter of the sentences are used: every code passes through every
     posterior's maps or steps, which is slow.
+
+    Args:
+        scores: Scores of a model with codes.
+        sentences: Most sentences.
+        apart: Estimate the lower bound for a posterior that is itself random (`densities`).
+
+    Returns:
+        The estimate; None for a point posterior, and with `apart` for a posterior that is not random.
     """
-    found = densities(scores, sentences, apart)
-    return None if found is None else mutual_information(*found)
+    log_densities = densities(scores, sentences, apart)
+    return None if log_densities is None else mutual_information(*log_densities)
 
 
 def looked_at(scores: Scores, sentences: int) -> Int[Tensor, " n"]:
-    """Return the places, among the kept sentences, of those that `information` uses."""
-    wanted = -(-sentences // 4) if isinstance(scores.posterior, Slow) else sentences
-    return torch.from_numpy(spaced(len(scores.kept), wanted))
+    """Return the positions, among the kept sentences, of those that `information` uses."""
+    most = -(-sentences // 4) if isinstance(scores.posterior, Slow) else sentences
+    return torch.from_numpy(spaced(len(scores.kept), most))
 
 
 def densities(scores: Scores, sentences: int, apart: bool = False) -> Densities | None:
-    """log q(z_n|x_n) and the mixture's ln (1/N) sum_m q(z_n|x_m) of the sentences of `looked_at`.
+    """Return log q(z_n|x_n) and ln (1/N) sum_m q(z_n|x_m), the mixture, of the sentences of `looked_at`.
 
-    With `apart` both by parameters that no code was drawn from, for a posterior that is random itself
-    (semi-implicit, refined); None for all others. Their I is one from below: whatever function of sentence and
-    code, fixed before codes are drawn, stands for the densities, the mean logarithm of its value over its average
-    over sentences is at most I, and less the worse it stands for them; it can be below 0.
+    With `apart` both use parameters from which no code was drawn, for a posterior that is itself random
+    (semi-implicit, refined); None for all others. I(x; z) computed from them is a lower bound: for any positive
+    function of sentence and code that is fixed before codes are drawn, used in place of the densities, the mean log
+    ratio of its value to its average over sentences is at most I. It is the lower, the worse the function fits, and
+    can be below 0.
 
-    Source: Barber and Agakov 2003; Poole et al. 2019, "On variational bounds of mutual information", section 2.
+    References:
+        Barber and Agakov 2003; Poole et al. 2019, "On variational bounds of mutual information", section 2.
     """
     assert scores.posterior is not None and scores.z is not None
     place = looked_at(scores, sentences)
@@ -180,14 +201,14 @@ def densities(scores: Scores, sentences: int, apart: bool = False) -> Densities 
 
 
 def both_densities(scores: Scores, sentences: int) -> Both:
-    """`densities` as the posterior has them, and apart; neither for a language model."""
+    """Return `densities` with and without `apart`; two times None for a language model."""
     if scores.posterior is None:
         return None, None
     return densities(scores, sentences), densities(scores, sentences, apart=True)
 
 
 def restate(model: TextVAE, training: TokenStore) -> None:
-    """Give a batch-normalised posterior its statistics: of up to 2,000 training sentences, evenly spaced."""
+    """Set the statistics of a batch-normalised posterior from up to 2,000 evenly spaced training sentences."""
     if not isinstance(model.posterior, Restated):
         return
     rows = spaced(len(training), STATISTICS)
@@ -197,25 +218,25 @@ def restate(model: TextVAE, training: TokenStore) -> None:
 
 
 def validation(model: TextVAE, store: TokenStore, seed: int) -> dict[str, Any]:
-    """What a validation logs: weight 1, dropout off, float32, every sentence once; nats per sentence."""
+    """Return the record of a validation: weight 1, no dropout, float32, every sentence once; nats per sentence."""
     scores = score(model, store, seed)
-    found: dict[str, Any] = {"reconstruction": scores.reconstruction.mean().item()}
+    record: dict[str, Any] = {"reconstruction": scores.reconstruction.mean().item()}
     if scores.bound is not None:
         bound = scores.bound.sum().item()
         words = perplexity(bound, scores.tokens)
-        # Of a bound that is finite and huge, as before the KL has a weight, the perplexity overflows.
-        found |= {"bound": bound / len(scores), "perplexity_bound": words if math.isfinite(words) else None}
+        # The perplexity of a finite but huge bound overflows, as may happen before the KL has a weight.
+        record |= {"bound": bound / len(scores), "perplexity_bound": words if math.isfinite(words) else None}
     if scores.rate is not None:
-        found |= {"kl": scores.rate.mean().item(), "rate_kind": scores.rate_kind}
+        record |= {"kl": scores.rate.mean().item(), "rate_kind": scores.rate_kind}
     if scores.posterior is not None:
         mutual, lower = information(scores, MI_SENTENCES), information(scores, MI_SENTENCES, apart=True)
         if mutual is not None:
-            found |= {"mutual_information": mutual.nats, "mutual_information_sentences": mutual.sentences}
+            record |= {"mutual_information": mutual.nats, "mutual_information_sentences": mutual.sentences}
         if lower is not None:
-            found["mutual_information_lower"] = lower.nats
+            record["mutual_information_lower"] = lower.nats
         means, noise = scores.expectation(seed)
-        found["active_units"] = active_units(means, 0.01, noise)
-    return found
+        record["active_units"] = active_units(means, 0.01, noise)
+    return record
 
 
 def _rows(numbers: Tensor, tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""`textvae quickstart`: a VAE that collapses and one that does not, side by side on the embedded corpus."""
+"""`textvae quickstart`: a VAE that collapses beside one that does not, on the embedded corpus."""
 
 import multiprocessing
 import queue
@@ -34,23 +34,22 @@ TABLES: dict[str, Any] = {
     },
     "train": {"epochs": 10, "batch_size": 32, "optimizer": {"lr": 2e-3}},
 }
-# A quarter of the corpus's entropy goes through the code: enough to see in the samples.
+# A quarter of the corpus's entropy passes through the code: enough to be visible in the samples.
 ASSIGNMENTS = {"mu-forcing": ["objective.mu-forcing.margin=4"]}
 
 
 def quickstart(out: Path, seed: int = 0, progress: PartProgress | None = None) -> list[RunReport]:
     """Train, evaluate, diagnose and sample both models; write `report.html` into `out`.
 
-    The two models are trained side by side, each in a process of its own with one thread: at this size a second
-    thread gains nothing. Finished runs in `out` are used again and unfinished ones are gone on with, so an
-    interrupted quickstart continues where it stopped.
+    The two models are trained side by side, each in its own process with one thread, because at this size a second
+    thread gains nothing. Finished runs in `out` are used again and unfinished ones are resumed.
 
     Raises:
-        RequestError: when `out` holds runs with other settings.
-        WorkError: when training diverges or the disk fails.
-        KeyboardInterrupt: after Ctrl-C or SIGTERM, with checkpoints saved.
+        RequestError: If `out` holds runs with other settings.
+        WorkError: If training diverges or the disk fails.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM, with checkpoints saved.
     """
-    corpus = open_corpus(settings_of(METHODS[0], seed).data)  # once, before both want it
+    corpus = open_corpus(settings_of(METHODS[0], seed).data)  # built once, before both need it
     context = multiprocessing.get_context("spawn")
     messages = context.Queue()
     workers = [context.Process(target=_work, args=(out, method, seed, messages)) for method in METHODS]
@@ -61,7 +60,7 @@ def quickstart(out: Path, seed: int = 0, progress: PartProgress | None = None) -
             _listen(workers, messages, progress, interrupted)
     except BaseException:
         for worker in workers:
-            worker.terminate()  # by SIGTERM: saves, then stops
+            worker.terminate()  # SIGTERM: saves, then stops
         raise
     finally:
         for worker in workers:
@@ -75,33 +74,33 @@ def quickstart(out: Path, seed: int = 0, progress: PartProgress | None = None) -
         run_report(
             trained,
             read_json(trained.run.folder / "evaluation" / "test.json"),
-            found,
+            split_scores,
             attributes[attribute],
             attribute,
             seed,
         )
-        for trained, found in zip(models, scores, strict=True)
+        for trained, split_scores in zip(models, scores, strict=True)
     ]
     write_report(out / "report.html", "textvae quickstart: does the code get used?", reports)
     return reports
 
 
 def _work(out: Path, method: str, seed: int, messages: Any) -> None:
-    """Train and evaluate one model; what happens goes into the queue: progress, an error, or None at the end."""
+    """Train and evaluate one model; put progress, an error, or None at the end into the queue."""
     end_with_parent()
     torch.set_num_threads(1)
 
-    def told(part: str) -> Progress:
+    def report(part: str) -> Progress:
         return lambda now, total: messages.put((f"{part} {method}", now, total))
 
     try:
-        run = _trained(out / method, settings_of(method, seed), told("training"))
-        evaluate(run.folder, "test", progress=told("evaluating"))
+        run = _trained(out / method, settings_of(method, seed), report("training"))
+        evaluate(run.folder, "test", progress=report("evaluating"))
         messages.put(None)
     except (RequestError, WorkError) as error:
         messages.put(error)
-    except KeyboardInterrupt:  # the checkpoint is saved, and whoever pressed Ctrl-C is told by the parent
-        messages.cancel_join_thread()  # which reads no more of them, or is gone
+    except KeyboardInterrupt:  # the checkpoint is saved, and the parent reports the interruption
+        messages.cancel_join_thread()  # the parent reads no more messages, or has ended
 
 
 def _listen(
@@ -110,7 +109,7 @@ def _listen(
     progress: PartProgress | None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Pass on progress until every worker has finished; raise what one of them raised."""
+    """Forward progress until every worker has finished; raise the error of any worker."""
     finished = 0
     while finished < len(workers):
         if interrupted():
@@ -119,7 +118,9 @@ def _listen(
             message = messages.get(timeout=1.0)
         except queue.Empty:
             if not any(worker.is_alive() for worker in workers) and messages.empty():
-                raise WorkError("quickstart: a training process ended without saying why; try again") from None
+                raise WorkError(
+                    "quickstart: a training process ended without an error message; try again"
+                ) from None
             continue
         if message is None:
             finished += 1
@@ -130,21 +131,21 @@ def _listen(
 
 
 def settings_of(method: str, seed: int) -> Settings:
-    """The quickstart's settings for a method."""
+    """Return the quickstart's settings for a method."""
     tables = {**TABLES, "train": {**TABLES["train"], "seed": seed}}
     return load_settings(None, method, ASSIGNMENTS.get(method, ()), **tables)
 
 
 def _trained(folder: Path, settings: Settings, progress: Progress) -> Run:
-    """The finished run in a folder: trained, gone on with, or found there."""
+    """Return the finished run in a folder, after training or resuming it where necessary."""
 
     def step(now: int, total: int, record: dict[str, Any] | None) -> None:
         progress(now, total)
 
     if not (folder / "environment.json").exists():
         return train(settings, folder, step)
-    found = Run.open(folder).settings
-    precision = {"precision": found.train.precision}
-    if found != settings.model_copy(update={"train": settings.train.model_copy(update=precision)}):
+    existing = Run.open(folder).settings
+    precision = {"precision": existing.train.precision}
+    if existing != settings.model_copy(update={"train": settings.train.model_copy(update=precision)}):
         raise RequestError(f"{folder}: holds a run with other settings; give another --out or delete it")
     return resume(folder, step)

@@ -173,7 +173,7 @@ def test_a_file_that_shrank_since_training_is_told_and_not_the_empty_split(revie
     (tmp_path / "mine.txt").write_text("one sentence is left .\n")
     for command in (["evaluate"], ["diagnose"], ["evaluate", "--all"]):
         assert refused(
-            call(command[0], "mine", *command[1:]), "mine.txt: has changed since mine was made", "train anew"
+            call(command[0], "mine", *command[1:]), "mine.txt: has changed since mine was made", "train again"
         )
     (tmp_path / "mine.txt").unlink()
     assert refused(call("evaluate", "mine"), "mine.txt", "no such file")

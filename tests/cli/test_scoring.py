@@ -109,7 +109,7 @@ def test_requests_that_cannot_be(run, files, language_model, tmp_path):
     assert refused(call("score"), "no text given", "--run RUN")
     assert refused(call("score", "none.txt"), "none.txt", "no such file")
     assert refused(call("score", "empty.txt"), "empty.txt", "the file is empty")
-    assert refused(call("score", "blank.txt"), "blank.txt", "no sentence in it")
+    assert refused(call("score", "blank.txt"), "blank.txt", "holds no sentence")
     assert refused(call("score", "-", input="\n\n"), "stdin", "no sentence")
     assert refused(call("score", "-", input=b"caf\xe9"), "stdin", "not UTF-8", "byte 3")
     assert refused(call("score", *files, "--metrics", "self-blue-4"), "did you mean 'self-bleu-4'?")

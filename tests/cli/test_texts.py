@@ -41,7 +41,7 @@ def test_stdin_is_read_as_a_file(run, tmp_path, command, data):
 def test_stdin_that_is_no_text_is_refused(run, command):
     arguments = [{"RUN": run, "FILE": "-"}.get(one, one) for one in READERS[command]]
     assert refused(call(*arguments, input=b"fine one .\na\0b\n"), "stdin:2: binary data, not text (NUL at byte 12)")
-    assert refused(call(*arguments, input=b""), "stdin: no sentence in it")
+    assert refused(call(*arguments, input=b""), "stdin: holds no sentence")
 
 
 def commands(group):

@@ -318,7 +318,7 @@ def silent():
         ([("good", "worse"), ("a", "b")], r"pairs.tsv:1: no column 'bad'; the columns are 'good', 'worse'"),
         ([("good", "bad"), ("a", " ")], r"pairs.tsv:2: bad is empty; give both sentences"),
         ([("good", "bad"), ("", "b")], r"pairs.tsv:2: good is empty; give both sentences"),
-        ([("good", "bad"), ("a", "b", "c")], r"pairs.tsv:2: 3 columns where the first row has 2"),
+        ([("good", "bad"), ("a", "b", "c")], r"pairs.tsv:2: 3 columns, but the first row has 2"),
         ([("good", "bad")], r"pairs.tsv: no pair in it, only a header"),
     ],
 )

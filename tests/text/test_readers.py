@@ -95,8 +95,8 @@ def test_pairs_are_of_the_named_columns(tmp_path):
     ("name", "data", "columns", "message"),
     [
         ("a.tsv", "one\n", {}, ":1: no column 1; the 1 columns are numbered 0 to 0"),
-        ("a.tsv", "a\tb\n", {}, ": no pair in it"),
-        ("a.tsv", "a\tb\none\ttwo\n", {"b": "a"}, ":1: both sentences are of column 0; name two columns"),
+        ("a.tsv", "a\tb\n", {}, ": holds no pair"),
+        ("a.tsv", "a\tb\none\ttwo\n", {"b": "a"}, ":1: both sentences are in column 0; name two columns"),
         ("a.tsv", "old\tnew\none\ttwo\n", {"b": "nwe"}, "no column 'nwe'; the columns are 'old', 'new'; did you"),
         ("a.txt", "one two\n", {}, ": plain text has no columns, and pairs need two"),
         ("a.jsonl", '{"a": "one"}\n', {}, ":1: no column 'b'; the columns are 'a'"),
@@ -166,7 +166,7 @@ def test_broken_gzip_files(tmp_path):
 
 def test_tables_that_do_not_fit(tmp_path):
     table = written(tmp_path, "a.csv", "stars,text\n5,good\n1,bad,extra\n")
-    assert refusal(table) == ("PATH:3: 3 columns where the first row has 2; look for a missing or extra separator")
+    assert refusal(table) == ("PATH:3: 3 columns, but the first row has 2; look for a missing or extra separator")
     assert refusal(table, column="txt") == (
         "PATH:1: no column 'txt'; the columns are 'stars', 'text'; did you mean 'text'?"
     )
@@ -316,8 +316,8 @@ def test_lines_that_end_in_cr_alone_are_named_as_such(tmp_path, name):
         ("a.csv", "id,Comment\n1,good\n2,bad\n", {}, ["good", "bad"], 'the text is column "Comment" (1)'),
         ("a.csv", "words,kind\ngood,5\n", {}, ["kind", "5"], "the text is column 1, there is no header"),
         ("a.csv", "Review Text,x\ngood,a\n", {}, ["good"], 'the text is column "Review Text" (0)'),
-        ("a.csv", "text;label\ngood, but;1\nbad;0\n", {}, ["good, but", "bad"], "semicolons part the columns"),
-        ("a.csv", "text\tlabel\ngood, but\t1\nbad\t0\n", {}, ["good, but", "bad"], "tabs part the columns"),
+        ("a.csv", "text;label\ngood, but;1\nbad;0\n", {}, ["good, but", "bad"], "semicolons separate the columns"),
+        ("a.csv", "text\tlabel\ngood, but\t1\nbad\t0\n", {}, ["good, but", "bad"], "tabs separate the columns"),
         ("a.csv", "good; or not\nbad\n", {}, ["good; or not", "bad"], "the text is column 0, there is no header"),
         ("a.tsv", "words\tlabel\ngood\tx\nbad\ty\n", {}, ["good", "bad"], 'the text is column "words" (0)'),
         ("a.tsv", "good\tx\nbad\ty\n", {"label": 1}, ["good", "bad"], "the text is column 0, the label column 1"),
@@ -349,14 +349,14 @@ def test_a_text_that_cannot_be_told_from_numbers_and_labels_is_asked_for(tmp_pat
         'column "x" (0), column "y" (1), column "z" (2) (--column or data.column)'
     )
     assert texts(path, column="y") == ["b", "d"]
-    assert "is one cell; name the file by what parts its columns" in refusal(
+    assert "is one cell; give the file the suffix of its separator" in refusal(
         written(tmp_path, "a.tsv", "text,label\ngood,1\n")
     )
 
 
 def test_plain_text_that_looks_like_a_table_is_told(tmp_path):
     tabs = read(written(tmp_path, "a.txt", "neg\tbad food\npos\tgood food\nplain\n"))
-    assert len(list(tabs)) == 3 and "lines hold tabs, and plain text has no columns" in tabs.notes[0]
+    assert len(list(tabs)) == 3 and "lines hold tabs, but plain text has no columns" in tabs.notes[0]
     header = read(written(tmp_path, "b.txt", "id,comment\n1,good\n"))
     assert len(list(header)) == 2 and 'the first line, "id,comment", looks like a table' in header.notes[0]
     keys = read(written(tmp_path, "d.txt", '{"text": "good"}\n{"text": "bad"}\n'))

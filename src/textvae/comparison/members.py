@@ -137,7 +137,7 @@ def check_same_text(runs: Sequence[Run], split: str) -> None:
         except (KeyError, TypeError, AttributeError):
             path = run.folder / "environment.json"
             raise RequestError(
-                f"{path}: damaged: it does not say what the data was; put an intact copy back"
+                f"{path}: damaged: it does not say what the data was; restore an intact copy"
             ) from None
         if split not in found:
             raise RequestError(f"--split {split}: {run.folder} has only {', '.join(found)}")

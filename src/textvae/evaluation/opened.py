@@ -79,6 +79,6 @@ def check_finite(run: Run, split: str, scores: Scores) -> None:
         if values is not None and (wrong := int((~values.isfinite()).sum())):
             raise WorkError(
                 f"{run.folder}: the {name} of {wrong:,} of {len(values):,} sentences of {split} is not finite: the "
-                "weights give numbers that are too large to compute with; train anew with a lower "
+                "weights give numbers that are too large to compute with; train again with a lower "
                 "train.optimizer.lr"
             )

@@ -103,16 +103,16 @@ class Run:
                 f"this one reads up to {FORMAT}; update textvae"
             )
         if written_in != FORMAT or not isinstance(files, dict):
-            raise RequestError(f"{path}: not one that textvae wrote; put an intact copy back, or train anew")
+            raise RequestError(f"{path}: not one that textvae wrote; restore an intact copy, or train again")
         if (wrong := problem(Environment, environment)) is not None:
-            raise RequestError(f"{path}: damaged: {wrong}; put an intact copy back, or train anew")
+            raise RequestError(f"{path}: damaged: {wrong}; restore an intact copy, or train again")
         values = environment.get("values")
         for name in FIXED:
             said = values.get(name) if isinstance(values, dict) else None
             if (how := difference(folder / name, files.get(name), said)) is not None:
                 raise RequestError(
                     f"{folder / name}: is not what the run was made with ({how}): damaged or edited; "
-                    "put an intact copy back, or train anew"
+                    "restore an intact copy, or train again"
                 )
         settings = parse(read_document(folder / "settings.toml"), TERMS)
         tokenizer = Tokenizer.load(folder / "tokenizer.json", settings.data.right_to_left)
@@ -279,7 +279,7 @@ def load_weights(model: torch.nn.Module, tensors: Mapping[str, Tensor], path: Pa
             raise RequestError(f"{path}: does not fit the run's settings.toml: it {what} {_first(names)}")
     if infinite := [name for name in both if not tensors[name].to(own[name].dtype).isfinite().all()]:
         raise RequestError(
-            f"{path}: damaged: holds numbers that are not finite in {_first(infinite)}; put an intact copy back"
+            f"{path}: damaged: holds numbers that are not finite in {_first(infinite)}; restore an intact copy"
         )
     model.load_state_dict(dict(tensors))
 
@@ -307,7 +307,7 @@ def corpus_of(run: Run) -> Corpus:
         reason = str(error).partition(";")[0]  # what it says to do is of no use here
         raise RequestError(
             f"{name}: has changed since {run.folder} was made with it, and cannot be used as it is now ({reason}); "
-            "put the old file back, or train anew"
+            "put the old file back, or train again"
         ) from None
     check_same_data(run, corpus)
     return corpus
@@ -323,7 +323,7 @@ def check_same_data(run: Run, corpus: Corpus) -> None:
         recorded = {name: split["fingerprint"] for name, split in run.environment["data"]["splits"].items()}
     except (KeyError, TypeError, AttributeError):
         path = run.folder / "environment.json"
-        raise RequestError(f"{path}: damaged: it does not say what the data was; put an intact copy back") from None
+        raise RequestError(f"{path}: damaged: it does not say what the data was; restore an intact copy") from None
     found = {name: store.fingerprint for name, store in corpus.splits.items()}
     different = [f"its {name} split" for name in recorded if recorded[name] != found.get(name)]
     if run.tokenizer.tokens != corpus.tokenizer.tokens:  # the numbers of words may agree where words do not
@@ -331,7 +331,7 @@ def check_same_data(run: Run, corpus: Corpus) -> None:
     if different:
         raise RequestError(
             f"{corpus.name}: {different[0]} is not the one that {run.folder} was made with: the text has changed; "
-            "put the old file back, or train anew"
+            "put the old file back, or train again"
         )
 
 

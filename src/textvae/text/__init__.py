@@ -1,1 +1,1 @@
-"""Text in: readers of files, the corpora known by name, the embedded grammar, and the token store."""
+"""Text input: readers of files, the registry of corpora, the embedded grammar, and the token store."""

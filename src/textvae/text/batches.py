@@ -1,4 +1,4 @@
-"""From sentences to batches: a corpus becomes a token store, and a store gives batches of like lengths."""
+"""Batches: a corpus becomes a token store, and a store yields batches of similar lengths."""
 
 import hashlib
 import json
@@ -44,16 +44,19 @@ _POOL = 100  # batches among which sentences are sorted by length
 
 
 class Batch(NamedTuple):
-    """Sentences side by side. Shapes: ids (batch, time), lengths (batch), index (batch).
+    """A padded batch of sentences.
 
-    A row of `ids` is w1 ... wn `<eos>` `<pad>` ...: the targets; the decoder shifts them right itself.
-    `lengths` is n + 1, the end mark counted and padding not. `index` is the sentence's number in its split.
     A piece of running text is w1 ... wn, with end marks wherever lines end in it, and its length is n.
+
+    Attributes:
+        ids: Targets, (batch, time). A row is w1 ... wn `<eos>` `<pad>` ...; the decoder shifts them right itself.
+        lengths: Tokens, n + 1 with the end mark and without padding, (batch,).
+        index: Number of each sentence in its split, (batch,).
     """
 
     ids: Int[Tensor, "batch time"]
     lengths: Int[Tensor, "batch"]
-    index: Int[Tensor, "batch"]  # type: ignore[assignment]  # hides tuple.index, which nobody needs
+    index: Int[Tensor, "batch"]  # type: ignore[assignment]  # hides tuple.index, which is not used
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
@@ -78,20 +81,21 @@ def build(
     right_to_left: bool = False,
     vocabulary_of: Path | None = None,
 ) -> dict[str, TokenStore]:
-    """From sentences to a finished store folder: `tokenizer.json`, the splits' files, and `meta.json` last.
+    """Build a finished store folder from sentences: `tokenizer.json`, the splits' files, and `meta.json` last.
 
-    `sources` names a file or a list of sentences for `train` and, if there are any, `valid` and `test`. With
-    `train` alone, `assigned_split` sends each sentence to one of the three, in the shares `valid` and `test`
-    (0 leaves a split out). The vocabulary is learned from train alone, its too long sentences included.
-    `max_length` counts tokens without the end mark; longer sentences are dropped or cut. With `right_to_left`
-    the tokens of each sentence are stored in reverse, the end mark still last. `vocabulary_of` is a
-    `tokenizer.json` that is used as it is; none is learned then.
+    `sources` names a file or a list of sentences for `train` and optionally `valid` and `test`. With `train` alone,
+    `assigned_split` distributes its sentences by the shares `valid` and `test`; 0 leaves a split out. The
+    vocabulary is learned from train alone, including sentences that are too long (see `Tokenizer.train`), unless
+    `vocabulary_of` gives a `tokenizer.json` to use unchanged. `column` and `label` are as in `read`. Sentences of
+    more than `max_length` tokens, the end mark not counted, are dropped or cut. With `right_to_left` the tokens of
+    each sentence are stored in reverse, the end mark still last.
 
-    A finished store made from the same bytes with the same arguments is used again; anything else in its
-    place is replaced. Only one process at a time may build into a folder.
+    A finished store made from the same bytes with the same arguments is used again; anything else in its place is
+    replaced. Only one process at a time may build into a folder.
 
-    Raises RequestError for unusable sources and for a split without sentences, WorkError where the folder
-    cannot be written.
+    Raises:
+        RequestError: For unusable sources, and for a split without sentences.
+        WorkError: If the folder cannot be written.
     """
     arguments = {name: value for name, value in locals().items() if name not in ("folder", "sources")}
     given = {split: source for split in SPLITS if (source := sources.get(split)) is not None}
@@ -129,10 +133,10 @@ def build(
 
 
 def assigned_split(text: str, valid: float, test: float, seed: int) -> str:
-    """The split of a sentence, by a keyed hash of its words: `train`, `valid` or `test`.
+    """Return the split of a sentence, by a keyed hash of its words: `train`, `valid` or `test`.
 
-    `valid` and `test` are the shares held out. Sentences equal apart from case and spacing share a split, and
-    neither their order, the other sentences nor the tokenizer changes it.
+    `valid` and `test` are the shares held out. Sentences equal apart from case and spacing share a split, which
+    depends neither on their order, nor on the other sentences, nor on the tokenizer.
     """
     digest = hashlib.blake2b(_as_split(text), digest_size=8, key=str(seed).encode()[:64]).digest()
     at = int.from_bytes(digest, "big") / 2**64
@@ -140,19 +144,19 @@ def assigned_split(text: str, valid: float, test: float, seed: int) -> str:
 
 
 def _as_split(text: str) -> bytes:
-    """Return what decides the split of a sentence: its words, in lower case."""
+    """Return the words of a sentence in lower case, which determine its split."""
     return " ".join(text.lower().split()).encode(errors="surrogatepass")
 
 
 def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The batches of one epoch as sentence numbers: shuffled by (seed, epoch), like lengths together.
+    """Return the batches of one epoch as sentence numbers: shuffled by (seed, epoch), similar lengths together.
 
-    n sentences give ceil(n / batch_size) batches whose sizes differ by at most one, so no short last batch
-    upsets a batch statistic. All sentences are permuted, cut into pools of about 100 batches, sorted by
-    length within a pool, and the batches then come in random order. Batches are those of the whole job, not
-    of one process.
+    n sentences give ceil(n / batch_size) batches whose sizes differ by at most one, so that no short last batch
+    disturbs a batch statistic. All sentences are permuted, cut into pools of about 100 batches and sorted by length
+    within a pool; the batches then come in random order. They are the batches of the whole job, not of one process.
 
-    Raises RequestError for a batch size below 1.
+    Raises:
+        RequestError: For a batch size below 1.
     """
     if batch_size < 1:
         raise RequestError(f"train.batch_size: {batch_size} is too small; give 1 or more")
@@ -170,12 +174,13 @@ def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -
 
 
 def equal_length_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The batches of one epoch as sentence numbers, each of sentences of one length, shuffled by (seed, epoch).
+    """Return the batches of one epoch as sentence numbers, each of one length, shuffled by (seed, epoch).
 
-    The n sentences of a length come in ceil(n / batch_size) batches whose sizes differ by at most one, so a rare
-    length has a small batch. Every epoch has as many batches. They are those of the whole job.
+    The n sentences of a length form ceil(n / batch_size) batches whose sizes differ by at most one, so a rare
+    length has a small batch. Every epoch has the same number of batches. They are the batches of the whole job.
 
-    Raises RequestError for a batch size below 1.
+    Raises:
+        RequestError: For a batch size below 1.
     """
     if batch_size < 1:
         raise RequestError(f"train.batch_size: {batch_size} is too small; give 1 or more")
@@ -189,7 +194,7 @@ def equal_length_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch:
 
 
 def evaluation_batches(store: TokenStore, tokens: int, rows: np.ndarray | None = None) -> Iterator[Batch]:
-    """Every sentence (or every one of `rows`) once, the longest first, in batches of at most `tokens` ids.
+    """Yield every sentence (or each of `rows`) once, longest first, in batches of at most `tokens` ids.
 
     Padding counts among the ids. A single sentence longer than that is a batch of its own.
     """
@@ -199,7 +204,7 @@ def evaluation_batches(store: TokenStore, tokens: int, rows: np.ndarray | None =
 
 
 def evaluation_places(store: TokenStore, tokens: int, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """The places in `rows` of each of the batches that `evaluation_batches` makes of them."""
+    """Yield the positions in `rows` of each batch that `evaluation_batches` makes of them."""
     order = np.argsort(-store.lengths[rows], kind="stable")
     start = 0
     while start < len(order):
@@ -209,9 +214,10 @@ def evaluation_places(store: TokenStore, tokens: int, rows: np.ndarray) -> Itera
 
 
 def collate(store: TokenStore, rows: np.ndarray, pad_to: int | None = None) -> Batch:
-    """The sentences `rows` as one batch, padded to the longest of them, or to `pad_to` tokens.
+    """Return the sentences `rows` as one batch, padded to the longest of them, or to `pad_to` tokens.
 
-    Raises RequestError where `pad_to` is shorter than a sentence with its end mark.
+    Raises:
+        RequestError: If `pad_to` is shorter than a sentence with its end mark.
     """
     rows = np.asarray(rows, dtype=np.int64)
     lengths = store.lengths[rows]
@@ -227,7 +233,7 @@ def collate(store: TokenStore, rows: np.ndarray, pad_to: int | None = None) -> B
 
 
 def padded(sentences: Sequence[list[int]], index: Sequence[int]) -> Batch:
-    """Sentences as ids, end marks included, in one batch, padded to the longest; `index` are their numbers."""
+    """Return sentences, as ids with end marks, in one batch padded to the longest; `index` gives their numbers."""
     rows = [torch.tensor(ids) for ids in sentences]
     lengths = torch.tensor([len(row) for row in rows])
     return Batch(pad_sequence(rows, batch_first=True, padding_value=PAD), lengths, torch.tensor(index))
@@ -248,11 +254,11 @@ def _check(sources: Mapping[str, Source], given: Mapping[str, Source], arguments
 
 
 def _sentences(source: Source, column: str | int | None, label: str | int | None) -> Iterator[Sentence]:
-    """The sentences of one source; those of blank lines, of which only the number matters, come last."""
+    """Yield the sentences of one source; blank ones, of which only the number matters, come last."""
     if isinstance(source, str | Path):
-        reading = read(source, column, label)
-        yield from reading
-        yield from repeat(Sentence("", None, 0), reading.blank)
+        sentences = read(source, column, label)
+        yield from sentences
+        yield from repeat(Sentence("", None, 0), sentences.blank)
         return
     for number, item in enumerate(source if source is not None else (), 1):
         sentence = _given(item, number)
@@ -260,7 +266,7 @@ def _sentences(source: Source, column: str | int | None, label: str | int | None
 
 
 def _given(item: object, number: int) -> Sentence:
-    """A sentence of a list."""
+    """Return an item of a list as a sentence."""
     text = item.text if isinstance(item, Sentence) else item
     if not isinstance(text, str):
         raise RequestError(f"sentence {number}: is a {type(text).__name__}, not a string")
@@ -268,7 +274,7 @@ def _given(item: object, number: int) -> Sentence:
 
 
 def _key(given: Mapping[str, Source], arguments: Mapping[str, Any]) -> str:
-    """SHA-256 of what a store is made from: every byte of the sources, how they are read, and the arguments."""
+    """Return the SHA-256 of everything a store is made from: source bytes, reader version and arguments."""
     unused = ("valid", "test", "seed") if len(given) > 1 else ()
     parts: dict[str, Any] = {name: value for name, value in arguments.items() if name not in unused}
     parts["reader"] = readers.VERSION
@@ -276,7 +282,7 @@ def _key(given: Mapping[str, Source], arguments: Mapping[str, Any]) -> str:
         parts["vocabulary_of"] = file_digest(vocabulary)
     for split, source in given.items():
         if isinstance(source, str | Path):
-            read(source)  # for its complaints about paths
+            read(source)  # raises for unusable paths
             parts[f"source {split}"] = [file_digest(Path(source)), Path(source).suffixes]
         else:
             hashed = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""From the settings' `[data]` to tokens ready for training, kept in a cache beside the user's other caches."""
+"""From the settings' `[data]` to tokens ready for training, cached in the user's cache folder."""
 
 import hashlib
 import json
@@ -17,43 +17,44 @@ from textvae.text.tokenizers import Tokenizer
 
 
 class Corpus(NamedTuple):
-    """A corpus as tokens: its name, tokenizer and splits, of sentences or of pieces of running text."""
+    """A tokenized corpus: its name, tokenizer and splits, of sentences or of pieces of running text."""
 
     name: str
     tokenizer: Tokenizer
     splits: dict[str, TokenStore]
 
     def split(self, name: str) -> TokenStore:
-        """One split.
+        """Return one split.
 
         Raises:
-            RequestError: when the corpus has none of that name.
+            RequestError: If the corpus has no split of that name.
         """
         if name not in self.splits:
             raise RequestError(f"--split {name}: {self.name} has only {', '.join(self.splits)}")
         return self.splits[name]
 
     def description(self) -> dict[str, object]:
-        """What identifies the data of a run: for each split its counts and the fingerprint of its tokens."""
+        """Return the description that identifies the data of a run: counts and token fingerprint of each split."""
         splits = {name: {**store.counts, "fingerprint": store.fingerprint} for name, store in self.splits.items()}
         return {"corpus": self.name, "vocabulary": len(self.tokenizer), "splits": splits}
 
 
 def cache() -> Path:
-    """Where token stores are kept: TEXTVAE_CACHE, or `textvae` in the user's cache folder."""
+    """Return the folder of the token stores: TEXTVAE_CACHE, or `textvae` in the user's cache folder."""
     place = os.environ.get("TEXTVAE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "textvae"
     return Path(place).expanduser()
 
 
 def open_corpus(data: Data) -> Corpus:
-    """The corpus that settings name, tokenized: from the cache where it is there and still right, else built.
+    """Return the corpus that settings name, tokenized: from the cache if it is there and up to date, else built.
 
-    With `data.window` every split comes in pieces of its running text; one cached store serves all windows.
+    With `data.window` every split is divided into pieces of its running text; one cached store serves all windows.
 
     Raises:
-        RequestError: for an unknown corpus, an unusable file, a split that comes out empty, a training text
-            shorter than a window, and settings that a window leaves without use.
-        WorkError: when the cache cannot be written.
+        RequestError: For an unknown corpus, an unusable file, an empty split, a training text shorter than a
+        window,
+            and settings that have no effect with a window.
+        WorkError: If the cache cannot be written.
     """
     if problems := window_problems(data) + vocabulary_problems(data):
         raise RequestError("\n".join(problems))
@@ -76,7 +77,7 @@ def open_corpus(data: Data) -> Corpus:
     places = {split: str(source.absolute()) for split, source in sources.items() if isinstance(source, Path)}
     identity = json.dumps([name, places, arguments], sort_keys=True, default=str)
     folder = cache() / "stores" / hashlib.sha256(identity.encode()).hexdigest()[:20]
-    lock = FileLock(f"{folder}.lock")  # several processes may ask at once; the first one builds
+    lock = FileLock(f"{folder}.lock")  # of several processes the first one builds
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         held = lock.acquire()
@@ -95,29 +96,29 @@ def open_corpus(data: Data) -> Corpus:
 
 
 def window_problems(data: Data) -> list[str]:
-    """What would be ignored beside a window."""
+    """Return a message for each setting that has no effect with a window."""
     default = Data()
     return [
-        f"data.{name} = {getattr(data, name)!r}: has no use beside data.window, which cuts pieces of running text; "
-        "leave out one of the two"
+        f"data.{name} = {getattr(data, name)!r}: has no effect with data.window, which cuts running text; "
+        "remove one of the two"
         for name in ("max_length", "too_long", "label")
         if data.window is not None and getattr(data, name) != getattr(default, name)
     ]
 
 
 def vocabulary_problems(data: Data) -> list[str]:
-    """What would be ignored beside a tokenizer that is given."""
+    """Return a message for each setting that has no effect with a given tokenizer."""
     default = type(data.tokenizer)()
     return [
-        f"data.tokenizer.{name} = {getattr(data.tokenizer, name)!r}: has no use beside data.vocabulary_of, which "
-        "gives the tokenizer; leave out one of the two"
+        f"data.tokenizer.{name} = {getattr(data.tokenizer, name)!r}: has no effect with data.vocabulary_of, which "
+        "gives the tokenizer; remove one of the two"
         for name in ("vocabulary", "min_count", "lowercase")
         if data.vocabulary_of is not None and getattr(data.tokenizer, name) != getattr(default, name)
     ]
 
 
 def _given_tokenizer(data: Data) -> Path:
-    """The file of the tokenizer that settings name, once it is found to be of their kind."""
+    """Return the file of the tokenizer that settings name, after checking its kind."""
     named = Path(data.vocabulary_of or "")
     path = (named / "tokenizer.json" if named.is_dir() else named).absolute()
     if not path.is_file():
@@ -130,10 +131,10 @@ def _given_tokenizer(data: Data) -> Path:
 
 
 def own_files(data: Data) -> dict[str, Path]:
-    """The files of text that settings name by their paths, by split: none for a known corpus.
+    """Return the text files that settings name by path, by split; none for a known corpus.
 
     Raises:
-        RequestError: for what is neither a file nor a known corpus.
+        RequestError: For a name that is neither a file nor a known corpus.
     """
     if data.train is not None:
         files = {"train": data.train, "valid": data.valid, "test": data.test}
@@ -142,12 +143,12 @@ def own_files(data: Data) -> dict[str, Path]:
         return {}
     path = Path(data.corpus)
     if not os.path.exists(path) and path.name == data.corpus and not path.suffix:
-        registry.find(data.corpus)  # neither a file nor a corpus: says so, with the nearest name
+        registry.find(data.corpus)  # raises, with the nearest name
     return {"train": path}
 
 
 def _sources(data: Data) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """The corpus's name, where each split comes from, and which columns hold text and label."""
+    """Return the corpus's name, the source of each split, and the columns of text and label."""
     columns: dict[str, Any] = {"column": data.column, "label": data.label}
     if data.train is not None:
         return Path(data.train).name, dict(own_files(data)), columns
@@ -156,7 +157,7 @@ def _sources(data: Data) -> tuple[str, dict[str, Any], dict[str, Any]]:
     if data.corpus == "grammar":
         return "grammar", dict(grammar.splits()), {"column": None, "label": None}
     if data.corpus in registry.CORPORA:
-        found = registry.files(data.corpus, label=data.label)
+        files = registry.files(data.corpus, label=data.label)
         column = None if data.label is None else registry.find(data.corpus).label_column(data.label)
-        return data.corpus, dict(found), {"column": None, "label": column}
+        return data.corpus, dict(files), {"column": None, "label": column}
     return Path(data.corpus).name, dict(own_files(data)), columns

@@ -1,19 +1,19 @@
-"""The embedded corpus `grammar`: product reviews from a probabilistic grammar whose every number is exact.
+"""The embedded corpus `grammar`: product reviews from a probabilistic grammar with exactly known statistics.
 
-No real corpus tells how far a model is from the distribution that made the data. This one does: `log_prob`
-of a sentence, the `entropy` of the language and the `attributes` behind any sentence are computed, not
-estimated. This file is a small engine for such grammars; the reviews' rules are in `reviews.py` beside it.
+For real corpora the distance of a model from the true distribution is unknown. Here `log_prob` of a sentence, the
+`entropy` of the language and the `attributes` behind any sentence are computed, not estimated. This module is a
+small engine for such grammars; the rules of the reviews are in `reviews.py`.
 
-A grammar is written as text, one rule a line, `NAME [when] = alternative | alternative`:
+A grammar is text, one rule a line, `NAME [when] = alternative | alternative`:
 
     VERB [past] = 2 liked | 1 enjoyed
     VERB [present she he] = likes | enjoys
 
-Upper case names a rule, anything else is a word of the language, a leading number is a weight (1 if left
-out), `-` is the empty alternative. A sentence first draws one value of every attribute, independently; the
-rule in brackets takes part only if it agrees: values of one attribute are alternatives to each other, values
-of different attributes must hold together. Weights are normalised over the alternatives that take part. The
-first rule is the start, and no rule may lead back to itself, so the language is finite.
+Upper case names a rule, anything else is a word of the language, a leading number is a weight (default 1), and `-`
+is the empty alternative. A sentence first draws one value of every attribute, independently. A rule with brackets
+applies only if it agrees with them: values of one attribute are alternatives, values of different attributes must
+hold together. Weights are normalised over the alternatives that apply. The first rule is the start, and no rule may
+lead back to itself, so the language is finite.
 """
 
 import bisect
@@ -30,19 +30,19 @@ from typing import NamedTuple, Union
 from textvae.errors import RequestError
 from textvae.text.reviews import ATTRIBUTES, CATEGORIES, RULES
 
-_END = ""  # closes every sentence in the parser; splitting at white space never yields it
+_END = ""  # end of every sentence in the parser; splitting at white space never yields it
 _WEIGHT = re.compile(r"\d+(\.\d+)?")
 
 
 class Derivation(NamedTuple):
-    """One way in which a grammar makes a sentence."""
+    """One derivation of a sentence: the attribute values and the log-probability."""
 
     attributes: dict[str, str]
     log_prob: float  # nats, of this derivation
 
 
 class _Alternative(NamedTuple):
-    number: int  # of its place in the whole grammar, so that a derivation is a tuple of alternatives
+    number: int  # position in the whole grammar, so that a derivation is a tuple of alternatives
     name: str
     weight: float
     symbols: tuple[str, ...]
@@ -51,7 +51,7 @@ class _Alternative(NamedTuple):
 
 
 class _Item(NamedTuple):
-    """A parse on its way: what is still to come, the attribute values still possible, what was used."""
+    """A partial parse: the symbols still expected, the attribute values still possible, the alternatives used."""
 
     stack: tuple[str, ...]
     allowed: int
@@ -60,27 +60,33 @@ class _Item(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Node:
-    """A rule under given attribute values, with its alternatives ready to draw from."""
+    """A rule under given attribute values, prepared for sampling."""
 
     cumulative: list[float]  # of all alternatives but the last
-    expansions: list[tuple[Union[str, "_Node"], ...]]  # reversed, as a stack wants them
+    expansions: list[tuple[Union[str, "_Node"], ...]]  # reversed, for use on a stack
     log_probs: dict[int, float]  # by the alternative's number
-    entropy: float  # nats, of everything below
+    entropy: float  # nats, of all expansions below
     shortest: int
     longest: int
 
 
 def _union(sets: Iterable[int]) -> int:
-    """The union of sets that are kept as bits."""
+    """Return the union of sets stored as bits."""
     return functools.reduce(int.__or__, sets, 0)
 
 
 class Grammar:
-    """A finite probabilistic grammar over attributes, read from `rules` (the notation: this module's top).
+    """Finite probabilistic grammar over attributes.
 
-    `attributes` maps every attribute to its values and their weights (zero: never); `groups` names sets of
-    values for use in brackets. Value and group names share one space. All log-probabilities and entropies
-    are in nats per sentence. Raises `RequestError`, with the line, for rules that cannot be read.
+    All log-probabilities and entropies are in nats per sentence.
+
+    Args:
+        rules: Text in the notation of this module's docstring.
+        attributes: Values of every attribute and their weights; a weight of zero excludes a value.
+        groups: Names of sets of values, for use in brackets. They share one namespace with the values.
+
+    Raises:
+        RequestError: With the line, for rules that cannot be read.
     """
 
     def __init__(
@@ -116,7 +122,7 @@ class Grammar:
     # reading -----------------------------------------------------------------------------------------------
 
     def _read(self, text: str, names: Mapping[str, int]) -> tuple[str, dict[str, list[_Alternative]]]:
-        """The start symbol and the alternatives by rule, leaving out those that no possible value allows."""
+        """Return the start symbol and the alternatives by rule, without those that no possible value allows."""
         rules: dict[str, list[_Alternative]] = {}
         numbers = itertools.count()
         for line in filter(None, map(str.strip, text.splitlines())):
@@ -152,7 +158,7 @@ class Grammar:
         return next(iter(rules)), rules
 
     def _link(self) -> None:
-        """What each rule depends on, and the table that predicts alternatives from the next word."""
+        """Compute the dependencies of each rule, and the table that predicts alternatives from the next word."""
         below = {
             name: {s for alternative in known for s in alternative.symbols if s in self._rules}
             for name, known in self._rules.items()
@@ -162,7 +168,7 @@ class Grammar:
         except graphlib.CycleError as cycle:
             raise RequestError(f"grammar: the rules lead in a circle, {' <- '.join(cycle.args[1])}") from None
         self._depends: dict[str, int] = {}
-        self._empty: dict[str, list[_Alternative]] = {}  # those that can make nothing
+        self._empty: dict[str, list[_Alternative]] = {}  # alternatives that can be empty
         self._predicted: dict[str, dict[str, list[_Alternative]]] = {}
         for name in order:
             known = self._rules[name]
@@ -182,7 +188,7 @@ class Grammar:
         self._vocabulary = tuple(sorted(symbols - self._rules.keys()))
 
     def _starts(self, symbols: Sequence[str]) -> set[str]:
-        """The words with which `symbols` can begin."""
+        """Return the words with which `symbols` can begin."""
         words: set[str] = set()
         for symbol in symbols:
             if symbol not in self._rules:
@@ -193,7 +199,7 @@ class Grammar:
         return words
 
     def _node(self, name: str, bits: int) -> _Node:
-        """Rule `name` under the assignment `bits`, one for all assignments that it cannot tell apart."""
+        """Return rule `name` under the assignment `bits`; assignments that it does not distinguish share a node."""
         key = name, bits & self._depends[name]
         if key in self._nodes:
             return self._nodes[key]
@@ -215,7 +221,7 @@ class Grammar:
                 node = self._node(symbol, bits) if symbol in self._rules else None
                 if node is None:
                     expansion.append(symbol)
-                elif len(node.expansions) == 1:  # nothing to draw there: write it out here
+                elif len(node.expansions) == 1:  # nothing to draw: expand it here
                     expansion.extend(node.expansions[0])
                 else:
                     expansion.append(node)
@@ -234,14 +240,14 @@ class Grammar:
 
     @property
     def values(self) -> dict[str, dict[str, float]]:
-        """The probability of every value of every attribute."""
+        """Probability of every value of every attribute."""
         return {
             attribute: {self._label[bit][1]: prob for bit, prob in prior.items()}
             for attribute, prior in self._prior.items()
         }
 
     def _assignments(self, allowed: int) -> Iterator[tuple[int, float]]:
-        """Every choice of one value per attribute among `allowed`, with its probability."""
+        """Yield every choice of one value per attribute among `allowed`, with its probability."""
         choices = [[(bit, p) for bit, p in prior.items() if bit & allowed] for prior in self._prior.values()]
         for choice in itertools.product(*choices):
             yield sum(bit for bit, _ in choice), math.prod(prob for _, prob in choice)
@@ -250,7 +256,7 @@ class Grammar:
     def entropy(self) -> float:
         """Entropy of a derivation, nats per sentence, by recursion over the rules.
 
-        It is the entropy of the sentences exactly when `ambiguity()` is None, and above it otherwise.
+        It equals the entropy of the sentences if `ambiguity()` is None, and exceeds it otherwise.
         """
         return sum(
             prob * (self._node(self._start, bits).entropy - math.log(prob))
@@ -264,14 +270,17 @@ class Grammar:
         return min(node.shortest for node in nodes), max(node.longest for node in nodes)
 
     def given(self, **values: str | Sequence[str]) -> "Grammar":
-        """The same grammar with attributes held to some values: `given(tense="past", person=("i", "we"))`.
+        """Return the same grammar with attributes restricted to some values.
 
-        Raises `RequestError` for an unknown attribute or value.
+        `given(tense="past", person=("i", "we"))` keeps one tense and two persons.
+
+        Raises:
+            RequestError: For an unknown attribute or value.
         """
         rules, attributes, groups = self._source
         held = dict(attributes)
-        for attribute, wanted in values.items():
-            chosen = (wanted,) if isinstance(wanted, str) else tuple(wanted)
+        for attribute, value in values.items():
+            chosen = (value,) if isinstance(value, str) else tuple(value)
             if attribute not in attributes:
                 raise RequestError(f"attribute '{attribute}': unknown; one of {', '.join(attributes)}")
             if not chosen or not set(chosen) <= attributes[attribute].keys():
@@ -280,7 +289,7 @@ class Grammar:
         return Grammar(rules, held, groups)
 
     def language(self) -> Iterator[tuple[str, float]]:
-        """Every derivation's sentence and log-probability, nats: finite, but only small grammars end soon."""
+        """Yield the sentence and log-probability (nats) of every derivation; feasible for small grammars only."""
         for bits, prior in self._assignments(self._possible):
             todo: list[tuple[tuple[str | _Node, ...], tuple[str, ...], float]]
             todo = [((self._node(self._start, bits),), (), math.log(prior))]
@@ -297,10 +306,10 @@ class Grammar:
     # sampling ----------------------------------------------------------------------------------------------
 
     def sample_with_attributes(self, n: int, seed: int) -> list[tuple[str, dict[str, str]]]:
-        """Draw `n` independent sentences, each with the attribute values that it was made from."""
+        """Draw `n` independent sentences, each with the attribute values that generated it."""
         if n < 0:
             raise RequestError(f"sample: n is {n}; give 0 or more")
-        draw = random.Random(seed).random  # the one generator whose stream Python promises to keep
+        draw = random.Random(seed).random  # the one generator whose stream Python guarantees across versions
         priors = [(list(p), list(itertools.accumulate(p.values()))[:-1]) for p in self._prior.values()]
         drawn = []
         for _ in range(n):
@@ -323,7 +332,7 @@ class Grammar:
     # parsing -----------------------------------------------------------------------------------------------
 
     def _advance(self, items: Sequence[_Item], word: str) -> list[_Item]:
-        """All parses after one more word."""
+        """Return all parses after one more word."""
         after, todo = [], list(items)
         while todo:
             (top, *_), allowed, trail = item = todo.pop()
@@ -338,40 +347,43 @@ class Grammar:
         return after
 
     def derivations(self, sentence: str) -> list[Derivation]:
-        """Every derivation of a sentence, the most probable first; none outside the language."""
+        """Return every derivation of a sentence, the most probable first; none outside the language."""
         items = [_Item((self._start, _END), self._possible, ())]
         for word in (*sentence.split(), _END):
             items = self._advance(items, word)
             if not items:
                 return []
-        found = []
+        derivations = []
         for _, allowed, trail in items:
             for bits, prior in self._assignments(allowed):
                 steps = sum(self._node(step.name, bits).log_probs[step.number] for step in trail)
                 attributes = dict(label for bit, label in self._label.items() if bit & bits)
-                found.append(Derivation(attributes, math.log(prior) + steps))
-        return sorted(found, key=lambda derivation: -derivation.log_prob)
+                derivations.append(Derivation(attributes, math.log(prior) + steps))
+        return sorted(derivations, key=lambda derivation: -derivation.log_prob)
 
     def log_prob(self, sentence: str) -> float:
-        """Exact log-probability of a sentence, nats, over all its derivations; -inf outside the language."""
-        found = self.derivations(sentence)
-        if not found:
+        """Return the exact log-probability of a sentence, nats, over all its derivations.
+
+        It is -inf outside the language.
+        """
+        derivations = self.derivations(sentence)
+        if not derivations:
             return -math.inf
-        if len(found) == 1:
-            return found[0].log_prob
-        best = found[0].log_prob
-        return best + math.log(math.fsum(math.exp(derivation.log_prob - best) for derivation in found))
+        if len(derivations) == 1:
+            return derivations[0].log_prob
+        best = derivations[0].log_prob
+        return best + math.log(math.fsum(math.exp(derivation.log_prob - best) for derivation in derivations))
 
     def attributes(self, sentence: str) -> dict[str, str] | None:
-        """The attribute values behind a sentence, by its likeliest derivation; None outside the language."""
-        found = self.derivations(sentence)
-        return found[0].attributes if found else None
+        """Return the attribute values of a sentence's most probable derivation; None outside the language."""
+        derivations = self.derivations(sentence)
+        return derivations[0].attributes if derivations else None
 
     def ambiguity(self) -> str | None:
-        """The beginning of a sentence that may have two derivations, or None, which proves that none has.
+        """Return the beginning of a sentence that may have two derivations, or None, which proves that none has.
 
-        Follows all parses of all sentences at once, word by word: what has been read matters only through
-        the set of parses still open, and of these sets there are few.
+        The search follows all parses of all sentences at once, word by word. The words read so far matter only
+        through the set of open parses, and there are few such sets.
         """
         start = (_Item((self._start, _END), self._possible, ()),)
         seen: set[frozenset[tuple[tuple[str, ...], int]]] = set()
@@ -394,7 +406,7 @@ class Grammar:
 
 @functools.cache
 def reviews() -> Grammar:
-    """The grammar of product reviews, written for this project.
+    """Return the grammar of product reviews, written for this project.
 
     Attributes, drawn independently: product (24, in six categories), sentiment, tense, person, intensity and
     length (of the template, not of the sentence). Every sentence has one derivation.
@@ -403,6 +415,6 @@ def reviews() -> Grammar:
 
 
 def splits(seed: int = 0) -> dict[str, list[str]]:
-    """The corpus `grammar`: 20,000 / 2,000 / 2,000 independent reviews as train, valid and test."""
+    """Return the corpus `grammar`: 20,000 / 2,000 / 2,000 independent reviews as train, valid and test."""
     sentences = reviews().sample(24_000, seed)
     return {"train": sentences[:20_000], "valid": sentences[20_000:22_000], "test": sentences[22_000:]}

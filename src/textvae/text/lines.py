@@ -1,4 +1,4 @@
-"""Lines of text out of files and streams, as all readers have them."""
+"""Lines of text from files and streams, common to all readers."""
 
 import gzip
 import io
@@ -10,11 +10,11 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from textvae.errors import RequestError
 
-LONGEST_LINE = 1 << 24  # bytes; a longer line is no sentence, and reading on would fill the memory
-# Rows, and characters of them, that are looked at to tell a header, numbers and separators.
+LONGEST_LINE = 1 << 24  # bytes; a longer line is not a sentence, and reading on would fill the memory
+# Rows, and their characters, examined to detect a header, numbers and separators.
 SAMPLE, _SAMPLE_CHARACTERS = 100, 1 << 20
-_LOOKED_AT = 8192  # bytes behind text that is not UTF-8
-# How files of other kinds begin, what they are, and the remedy.
+_LOOKED_AT = 8192  # bytes examined behind text that is not UTF-8
+# First bytes of other kinds of file: the kind and the remedy.
 _OTHER = {
     b"\xff\xfe": ("UTF-16", "convert it: iconv -f UTF-16 -t UTF-8 IN > OUT"),
     b"\xfe\xff": ("UTF-16", "convert it: iconv -f UTF-16 -t UTF-8 IN > OUT"),
@@ -30,19 +30,19 @@ Item = TypeVar("Item")
 
 @runtime_checkable
 class Stream(Protocol):
-    """Source of lines: an open binary file, a pipe, bytes in memory."""
+    """Source of lines: an open binary file, a pipe, or bytes in memory."""
 
     def readline(self, size: int, /) -> bytes:
-        """The next line, or as much of it as the size allows; nothing at the end."""
+        """Return the next line, or at most `size` bytes of it; empty at the end."""
         ...
 
     def read(self, size: int, /) -> bytes:
-        """The next bytes."""
+        """Return up to `size` bytes."""
         ...
 
 
 def file_lines(path: Path) -> Iterator[tuple[str, int]]:
-    """Decoded lines of a file with their numbers, from 1."""
+    """Yield the decoded lines of a file with their numbers, from 1."""
     try:
         raw = path.open("rb")
     except OSError as error:
@@ -53,7 +53,10 @@ def file_lines(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def decoded_lines(name: str, stream: Stream) -> Iterator[tuple[str, int]]:
-    """Decoded lines of a stream with their numbers, from 1; a line ends in LF or CRLF, the last one perhaps not."""
+    """Yield the decoded lines of a stream with their numbers, from 1.
+
+    A line ends in LF or CRLF; the last one may have no end.
+    """
     try:
         yield from _decoded(name, stream)
     except (gzip.BadGzipFile, zlib.error) as error:
@@ -91,24 +94,24 @@ def _decoded(name: str, stream: Stream) -> Iterator[tuple[str, int]]:
 
 
 def _conversion(line: bytes) -> str:
-    """Return the command that converts text of an unknown encoding with this line in it."""
-    # What Latin-1 has from 0x80 to 0x9f are control characters; Windows has quotes, dashes and the euro there, and
-    # else the same.
+    """Return the command that converts text of an unknown encoding that contains this line."""
+    # Bytes 0x80 to 0x9f are control characters in Latin-1; in CP1252, otherwise the same, they are quotes, dashes
+    # and the euro sign.
     likely = "CP1252" if any(0x80 <= byte <= 0x9F for byte in line) else "LATIN1"
     return f"if it is Western European text, iconv -f {likely} -t UTF-8 IN > OUT"
 
 
 def _refuse_other_data(name: str, line: bytes) -> None:
-    """Refuse what its first line shows to be no UTF-8 text."""
-    for begin, (what, remedy) in _OTHER.items():
+    """Refuse data whose first line shows that it is not UTF-8 text."""
+    for begin, (kind, remedy) in _OTHER.items():
         if line.startswith(begin):
-            raise RequestError(f"{name}: is {what}; {remedy}")
+            raise RequestError(f"{name}: is {kind}; {remedy}")
     if b"\0" in line:
         raise RequestError(f"{name}: is binary data, not text (a NUL at byte {line.index(0)}); give a text file")
 
 
 def ahead(items: Iterator[Item], size: Callable[[Item], int]) -> tuple[list[Item], Iterator[Item]]:
-    """The first items, as many as are looked at, and all items from the first one."""
+    """Return the first items, as many as are examined, and an iterator over all items including these."""
     sample: list[Item] = []
     characters = 0
     for item in items:

@@ -1,4 +1,4 @@
-"""Sentences out of files and streams: plain text, TSV, CSV and JSON lines, gzipped or not, one at a time."""
+"""Readers of sentences from files and streams: plain text, TSV, CSV and JSON lines, gzipped or not, streamed."""
 
 import json
 import re
@@ -22,13 +22,13 @@ from textvae.text.tables import (
     table_rows,
 )
 
-# Rises when a file is read otherwise than before, so that nothing that was made from the old reading is used on.
+# Incremented when files are read differently, so that nothing made from an earlier reading is used again.
 VERSION = 2
 _BREAKS = re.compile(r"[\r\n]+")
 
 
 class Sentence(NamedTuple):
-    """One sentence of a source: its text, its label where one was asked for, and its line, counted from 1."""
+    """One sentence of a source: its text, its label if one was asked for, and its line, from 1."""
 
     text: str
     label: str | None
@@ -36,11 +36,16 @@ class Sentence(NamedTuple):
 
 
 class Reading(Iterator[Sentence]):
-    """The sentences of one source, in order.
+    """Iterator over the sentences of one source, in order.
 
-    `blank` counts the blank sentences skipped so far, `unlabelled` those whose label is blank. From the first
-    sentence on `notes` holds lines for the user: which columns are read, with that sentence, and what looks wrong.
-    A sentence's `line` is the one that its row begins on.
+    A sentence's `line` is the line on which its row begins.
+
+    Attributes:
+        blank: Blank sentences skipped so far.
+        unlabelled: Sentences so far whose label is blank.
+        notes: Messages for the user, complete from the first sentence on: which columns are read, the first
+        sentence,
+            and what looks wrong.
     """
 
     def __init__(self, name: str, rows: "Callable[[list[str]], Iterator[Row]]") -> None:
@@ -54,65 +59,70 @@ class Reading(Iterator[Sentence]):
         return next(self._sentences)
 
     def _read(self, name: str, rows: "Callable[[list[str]], Iterator[Row]]") -> Iterator[Sentence]:
-        found = False
+        begun = False
         columns: list[str] = []
         for text, mark, line in rows(columns):
             text = one_line(text)
             if not text:
                 self.blank += 1
                 continue
-            if not found:
-                found = True
-                self.notes += _told(name, columns, f"first sentence: {short(text)}")
+            if not begun:
+                begun = True
+                self.notes += _column_notes(name, columns, f"first sentence: {short(text)}")
             if mark == "":
                 self.unlabelled += 1
             yield Sentence(text, mark, line)
-        if not found:
-            raise RequestError(f"{name}: no sentence in it, only blank lines or a header; give text")
+        if not begun:
+            raise RequestError(f"{name}: holds no sentence, only blank lines or a header; give text")
 
 
 def read(path: Path | str, column: str | int | None = None, label: str | int | None = None) -> Reading:
-    """The sentences of a file, streamed: no more than some rows are held in memory.
+    """Open a file and return its sentences as a stream; at most some rows are held in memory.
 
-    The suffix decides, a final `.gz` set aside: `.tsv`, `.csv`, `.jsonl`, `.ndjson` or `.json` (one object a line),
-    and anything else is plain text with one sentence a line. Lines end in LF or CRLF and nowhere else. Byte-order
-    mark and outer white space are removed, line breaks inside a cell become a space, blank sentences are skipped
-    and counted.
+    The suffix decides the format, a final `.gz` set aside: `.tsv`, `.csv`, `.jsonl`, `.ndjson` or `.json` (one
+    object a line); anything else is plain text with one sentence a line. Lines end in LF or CRLF only. The
+    byte-order mark and outer white space are removed, line breaks inside a cell become a space, and blank sentences
+    are skipped and counted.
 
-    Columns of a table: where `column` or `label` is a name, the first row is a header that must hold it.
-    Otherwise the first row is a header if one of its cells is a known name of a column of text or labels
-    (`TEXT_COLUMNS`, `LABEL_COLUMNS`) that does not recur below it, if two are the names of a pair
-    (`PAIR_COLUMNS`), or if it has a word on top of a column of numbers; the first hundred rows are looked at. A
-    number (0 is the first) names a column by place.
+    Columns of a table: if `column` or `label` is a name, the first row is a header that must contain it. Otherwise
+    the first row is a header if one of its cells is a known name of a column of text or labels (`TEXT_COLUMNS`,
+    `LABEL_COLUMNS`) that does not recur below it, if two are the names of a pair (`PAIR_COLUMNS`), or if it has a
+    word above a column of numbers; the first hundred rows are examined. An integer, from 0, names a column by
+    position.
 
-    Without `column` the text is the column of the most preferred text name, else the last column, that of the label
-    set aside; if that one holds numbers or has the name of a label, the only other that does not. TSV cells are
-    taken as they are, quotes included; CSV cells may be quoted, and are parted by semicolons or tabs if there is no
-    comma. In JSON lines `column` is a key, the most preferred text name unless given. Null and missing values of
-    JSON lines are blank, and `true` and `false` are labels of that spelling.
+    Without `column` the text is the column with the most preferred text name, else the last column other than that
+    of the label; if that column holds numbers or has the name of a label, it is the only other column that does
+    not. TSV cells are taken as they are, quotes included; CSV cells may be quoted, and are separated by semicolons
+    or tabs if there is no comma. In JSON lines `column` is a key, by default the most preferred text name. Null and
+    missing values are blank, and `true` and `false` are labels of that spelling.
 
-    Raises RequestError with path, line and remedy for a path that is missing, a directory, empty or blank,
-    for binary data, bytes that are not UTF-8, a line of more than 16 MiB, a carriage return within a line, rows
-    that do not fit, columns that are not there or have one name, and where it cannot be told which column is the
-    text. What can be seen from outside the file is raised at once, the rest when the line is reached.
+    Errors that can be seen from outside the file are raised at once, the others when the line is reached.
+
+    Raises:
+        RequestError: With path, line and remedy: for a path that is missing or a directory; for an empty or blank
+        file;
+            for binary data, bytes that are not UTF-8, a line of more than 16 MiB, and a carriage return within a
+            line; for rows that do not fit, columns that are missing or share a name, and if the text column is
+            ambiguous.
     """
     path = Path(path)
     _check(path)
-    return Reading(str(path), lambda told: _rows(path, column, label, told))
+    return Reading(str(path), lambda notes: _rows(path, column, label, notes))
 
 
 def read_stream(stream: Stream, name: str) -> Reading:
-    """The sentences of a stream of plain text, one a line, read as those of a file; errors call it by its `name`.
+    """Return the sentences of a stream of plain text, one a line; errors call it by its `name`.
 
-    Raises RequestError as `read`.
+    Raises:
+        RequestError: As `read`.
     """
-    return Reading(name, lambda told: _plain_rows(name, decoded_lines(name, stream), told))
+    return Reading(name, lambda notes: _plain_rows(name, decoded_lines(name, stream), notes))
 
 
 class Pairs(Iterator[tuple[str, str, int]]):
-    """The pairs of sentences of one file, with their lines; `blank` and `notes` as those of `Reading`.
+    """Iterator over the pairs of sentences of one file, with their lines.
 
-    A row with one sentence has an empty one in place of the other.
+    `blank` and `notes` are those of `Reading`. In a row with a single sentence the other one is empty.
     """
 
     def __init__(self, path: Path, a: str | int | None, b: str | int | None) -> None:
@@ -125,28 +135,36 @@ class Pairs(Iterator[tuple[str, str, int]]):
         return next(self._pairs)
 
     def _read(self, path: Path, a: str | int | None, b: str | int | None) -> Iterator[tuple[str, str, int]]:
-        found = False
+        begun = False
         columns: list[str] = []
         for first, second, line in _rows(path, a, b, columns, pairs=True):
             pair = one_line(first), one_line(second or "")
             if not any(pair):
                 self.blank += 1
                 continue
-            if not found:
-                found = True
-                self.notes += _told(str(path), columns, f"first pair: {short(pair[0])}, {short(pair[1])}")
+            if not begun:
+                begun = True
+                first_pair = f"first pair: {short(pair[0])}, {short(pair[1])}"
+                self.notes += _column_notes(str(path), columns, first_pair)
             yield *pair, line
-        if not found:
-            raise RequestError(f"{path}: no pair in it, only blank lines or a header; give two sentences a line")
+        if not begun:
+            raise RequestError(f"{path}: holds no pair, only blank lines or a header; give two sentences a line")
 
 
 def read_pairs(path: Path | str, a: str | int | None = None, b: str | int | None = None) -> Pairs:
-    """The pairs of sentences of a table or of JSON lines, and their lines, from 1; blank rows are counted.
+    """Open a table or JSON lines and return its pairs of sentences with their lines, from 1.
 
-    `a` and `b` name columns as in `read`. Without them the sentences are those of the columns `a` and `b`, `first`
-    and `second`, or `source` and `target` of a header, else of the first two columns; of JSON lines `a` and `b`.
+    Blank rows are skipped and counted.
 
-    Raises RequestError as `read`, for plain text, and where both are of one column.
+    Args:
+        path: A `.tsv`, `.csv` or JSON lines file, gzipped or not.
+        a: Column of the first sentences, as in `read`. By default the columns are `a` and `b`, `first` and
+        `second`, or
+            `source` and `target` of a header, else the first two; in JSON lines, the keys `a` and `b`.
+        b: Column of the second sentences.
+
+    Raises:
+        RequestError: As `read`, for plain text, and if both columns are the same.
     """
     path = Path(path)
     _check(path)
@@ -154,12 +172,14 @@ def read_pairs(path: Path | str, a: str | int | None = None, b: str | int | None
 
 
 def read_table(path: Path | str, needed: Sequence[str]) -> Iterator[tuple[dict[str, str], int]]:
-    """The rows of a TSV or CSV file with a header: cells by the names of their columns, and the line, from 1.
+    """Yield the rows of a TSV or CSV file with a header: cells by column name, and the line, from 1.
 
-    Cells come without outer white space and are else as `read` takes them; blank rows are skipped.
+    Outer white space of cells is removed; otherwise cells are as in `read`. Blank rows are skipped.
 
-    Raises RequestError as `read`, for another suffix, and for a header that lacks a column that is needed or has
-    two columns of one name.
+    Raises:
+        RequestError: As `read`, for another suffix, and for a header that lacks a needed column or has two columns
+        of
+            one name.
     """
     path = Path(path)
     _check(path)
@@ -186,73 +206,76 @@ def read_table(path: Path | str, needed: Sequence[str]) -> Iterator[tuple[dict[s
 
 
 def _check(path: Path) -> None:
-    """Refuse what can be seen from outside the file."""
+    """Refuse a path for reasons that can be seen from outside the file."""
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         raise RequestError(f"{path}: no such file{_neighbour(path)}") from None
-    except (OSError, ValueError) as error:  # a folder that is closed; a name that is too long, or has a NUL
+    except (OSError, ValueError) as error:  # a folder without permission; a name that is too long or holds a NUL
         raise RequestError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if stat.S_ISDIR(status.st_mode):
         raise RequestError(f"{path}: is a folder; give a file in it")
     if not stat.S_ISREG(status.st_mode):
-        raise RequestError(f"{path}: is not a regular file and cannot be read twice; save it to a file first")
+        raise RequestError(f"{path}: is not a regular file, so it cannot be read twice; save it to a file first")
     if status.st_size == 0:
         raise RequestError(f"{path}: the file is empty; give a file with one sentence a line")
 
 
 def _kind(path: Path) -> str:
-    """The suffix that says what is in the file, a final `.gz` set aside."""
+    """Return the suffix that decides the format, a final `.gz` set aside."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     return suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else "".join(suffixes[-1:])
 
 
 def _rows(
-    path: Path, column: str | int | None, label: str | int | None, told: list[str], *, pairs: bool = False
+    path: Path, column: str | int | None, label: str | int | None, notes: list[str], *, pairs: bool = False
 ) -> "Iterator[Row]":
-    """Text, label and line of each row; of `pairs` the label is the second sentence.
+    """Return text, label and line of each row; with `pairs` the label is the second sentence.
 
-    What is read of a table is added to `told` before the first row.
+    Notes on the columns of a table are appended to `notes` before the first row.
     """
     kind = _kind(path)
     if kind in (".jsonl", ".json", ".ndjson"):
-        return json_rows(path, column, label, told, pairs)
+        return json_rows(path, column, label, notes, pairs)
     if kind in (".tsv", ".csv"):
-        return table_rows(path, kind, column, label, told, pairs)
+        return table_rows(path, kind, column, label, notes, pairs)
     if pairs:
         raise RequestError(f"{path}: plain text has no columns, and pairs need two; name it .tsv, .csv or .jsonl")
     if column is not None or label is not None:
-        next(file_lines(path), None)  # refuses what is no text
+        next(file_lines(path), None)  # refuses binary data
         asked = column if column is not None else label
         raise RequestError(f"{path}: plain text has no column {asked!r}; name it .tsv, .csv or .jsonl")
-    return _plain_rows(str(path), file_lines(path), told)
+    return _plain_rows(str(path), file_lines(path), notes)
 
 
-def _plain_rows(name: str, lines: Iterator[tuple[str, int]], told: list[str]) -> Iterator[Row]:
-    """Every line of plain text; what looks like a table is told."""
+def _plain_rows(name: str, lines: Iterator[tuple[str, int]], notes: list[str]) -> Iterator[Row]:
+    """Yield every line of plain text; add a note if the text looks like a table."""
     sample, lines = ahead(lines, lambda item: len(item[0]))
     given = [text for line, _ in sample if (text := line.strip())]
     tabs = sum("\t" in text for text in given)
     if 2 * tabs > len(given):
-        told += ["", "lines hold tabs, and plain text has no columns; if tabs part columns, name it .tsv"]
+        notes += ["", "lines hold tabs, but plain text has no columns; if tabs separate columns, name it .tsv"]
     elif given and _is_object(given[0]):
-        told += ["", "the first line is a JSON object; if one of its keys holds the text, name the file .jsonl"]
+        notes += ["", "the first line is a JSON object; if one of its keys holds the text, name the file .jsonl"]
     elif given and is_header(given[0]):
-        told += ["", f"the first line, {short(given[0])}, looks like a table's header; if it is one, name it .csv"]
+        notes += [
+            "",
+            f"the first line, {short(given[0])}, looks like a table's header; if it is one, name the file .csv",
+        ]
     for text, line in lines:
         refuse_returns(name, line, text)
         yield text, None, line
 
 
 def _is_object(text: str) -> bool:
-    """Return True for a line of plain text that is an object of JSON lines."""
+    """Return True if a line of plain text is a JSON object."""
     try:
         return text.startswith("{") and isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):
         return False
 
 
-def _told(name: str, columns: list[str], sentence: str) -> list[str]:
+def _column_notes(name: str, columns: list[str], sentence: str) -> list[str]:
     """Return the notes on the columns that are read, with the first sentence; none for plain text."""
     return [
         f"{name}: {line}" if number else f"{name}: {line}; {sentence}"
@@ -272,24 +295,24 @@ def _neighbour(path: Path) -> str:
 
 
 def require_texts(texts: object, name: str = "texts") -> list[str]:
-    """Return texts, of a list, an array, a column of a table or the like, once they are found to be strings.
+    """Return the texts of a list, an array, a column of a table or the like as a list of strings.
 
     Raises:
-        RequestError: as `each_text`.
+        RequestError: As `each_text`.
     """
     return list(each_text(texts, name))
 
 
 def each_text(texts: object, name: str = "texts") -> Iterator[str]:
-    """Return an iterator over texts that refuses what is no string when it is reached.
+    """Return an iterator over texts that raises when it reaches an element that is not a string.
 
     Raises:
-        RequestError: for a single string, for what has no order or several columns, and for an element that is no
-            string, by its place.
+        RequestError: For a single string, for an argument that is unordered or has several columns, and for an
+            element that is not a string, by its place.
     """
     if isinstance(texts, str):
         raise RequestError(f"{name} = {_cut(texts)!r}: a list of texts is expected; wrap a single one: [text]")
-    # A table of pandas gives the names of its columns when it is iterated over.
+    # Iterating over a pandas table gives the names of its columns.
     tabular = isinstance(texts, Mapping) or getattr(texts, "ndim", 1) != 1
     if tabular or isinstance(texts, bytes | bytearray | Set) or not isinstance(texts, Iterable):
         remedy = '; give one column, such as table["text"]' if tabular else ""
@@ -300,7 +323,7 @@ def each_text(texts: object, name: str = "texts") -> Iterator[str]:
 def _string(text: object, place: str) -> str:
     if not isinstance(text, str):
         raise RequestError(f"{place}: is a {type(text).__name__}, not a string: {_cut(repr(text))}")
-    return str(text)  # NumPy has strings of its own
+    return str(text)  # NumPy has its own string type
 
 
 def _cut(text: str) -> str:
@@ -308,6 +331,6 @@ def _cut(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text without outer white space, its line breaks turned to spaces."""
+    """Return a text without outer white space and with its line breaks replaced by spaces."""
     text = text.strip()
     return _BREAKS.sub(" ", text) if "\n" in text or "\r" in text else text

@@ -1,8 +1,8 @@
-"""The rules of the embedded corpus `grammar`, product reviews, in the notation that `grammar.py` reads.
+"""Rules of the embedded corpus `grammar`, product reviews, in the notation that `grammar.py` reads.
 
-Six attributes are drawn independently; every one of them leaves its mark on the sentence. What ties distant
-words together is kept to agreement of tense and person, one sentiment, one intensity, and the features that
-a category of products has, so that a small model can learn all of it from 20,000 sentences.
+Six attributes are drawn independently; each of them affects the sentence. Dependencies between distant words are
+limited to agreement of tense and person, one sentiment, one intensity, and the features of a category of products,
+so that a small model can learn all of it from 20,000 sentences.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _PRODUCTS: dict[str, dict[str, int]] = {
     "books": {"novel": 5, "thriller": 4, "memoir": 3, "biography": 3},
 }
 
-# category: what can be said of the product itself, praise first
+# category: adjectives of the product itself, praise first
 _OPINIONS = {
     "electronics": ("useful | reliable | powerful", "slow | fragile | unreliable"),
     "kitchen": ("handy | practical | sturdy", "noisy | flimsy | useless"),
@@ -35,7 +35,7 @@ _OPINIONS = {
     "books": ("moving | gripping | funny", "boring | confusing | predictable"),
 }
 
-# category: its features, and what can be said of each, praise first; of "any" product: the last group
+# category: its features with the adjectives of each, praise first; the last group, "any", fits every product
 _FEATURES = {
     "electronics": {
         "battery": ("strong | reliable", "weak | unreliable"),
@@ -87,7 +87,7 @@ adore adores adored : dislike dislikes disliked : regret regrets regretted
 hate hates hated : detest detests detested : find finds found
 """
 
-# what a product does to people, with it as the subject: base, third person, past
+# verbs with the product as the subject: base, third person, past
 _EFFECTS = """
 please pleases pleased : impress impresses impressed : delight delights delighted
 disappoint disappoints disappointed : annoy annoys annoyed : infuriate infuriates infuriated
@@ -212,12 +212,12 @@ QUALITY = 2 GENERIC
 
 
 def _verbs(table: str) -> list[list[str]]:
-    """The three forms of every verb in a table."""
+    """Return the three forms of every verb in a table."""
     return [verb.split() for line in table.split("\n") if line for verb in line.split(":")]
 
 
 def _lexicon() -> Iterator[str]:
-    """The rules that the tables above stand for."""
+    """Yield the rules that the tables above define."""
     for base, third, past in _verbs(_SIMPLE):
         yield f"{base.upper()} [past] = {past}"
         yield f"{base.upper()} [future] = {base}"

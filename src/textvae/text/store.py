@@ -1,4 +1,4 @@
-"""Token ids on disk: memory-mapped files for each split, streamed there and complete or not there at all."""
+"""Token ids on disk: memory-mapped files for each split, written as a stream and replaced whole."""
 
 import hashlib
 import json
@@ -21,22 +21,26 @@ _CHUNK = 4096  # sentences encoded and written at once
 _MOST_LABELS = 10_000
 _DTYPES = ("<u2", "<i4")
 _COUNTS = ("sentences", "tokens", "dropped", "cut", "blank")
-# Keeps the random numbers of pieces' positions apart from those of the order of batches.
+# Random stream of the positions of pieces, distinct from that of the order of batches.
 _POSITIONS = 4
 
 
 def spaced(sentences: int, wanted: int) -> np.ndarray:
-    """The numbers of up to `wanted` sentences, evenly spaced from the first to the last: files may be sorted."""
+    """Return the indices of up to `wanted` sentences, evenly spaced because files may be sorted."""
     return np.unique(np.linspace(0, sentences - 1, min(wanted, sentences)).astype(np.int64))
 
 
 class TokenStore:
-    """One split of a corpus as token ids in memory-mapped files: `store[i]` is a sentence with its end mark.
+    """One split of a corpus as token ids in memory-mapped files; `store[i]` is a sentence with its end mark.
 
-    `starts` says where in `ids` each sentence begins; `lengths` counts its tokens, end mark included; `labels`
-    holds indices into `label_names`, or None; `fingerprint` is a SHA-256 of all ids and sentence boundaries;
-    `counts` says how many sentences and tokens there are and how many were dropped, cut or blank. Of a store
-    of `pieces`, `window` is their length, and a piece stands wherever a sentence is spoken of.
+    Attributes:
+        ids: Token ids of all sentences, concatenated.
+        starts: Offset of each sentence in `ids`.
+        lengths: Tokens of each sentence, end mark included.
+        labels: Indices into `label_names`, or None.
+        fingerprint: SHA-256 of all ids and sentence boundaries.
+        counts: Numbers of sentences and tokens, and of sentences that were dropped, cut or blank.
+        window: Length of a piece, or None. In a store of `pieces` a piece takes the place of a sentence.
     """
 
     window: int | None = None
@@ -61,8 +65,9 @@ class TokenStore:
     def open(cls, folder: Path | str, split: str) -> "TokenStore":
         """Map one split of a finished store.
 
-        Raises RequestError where there is no such split, and where the store is unfinished, truncated,
-        foreign or of another format.
+        Raises:
+            RequestError: If there is no such split, or the store is unfinished, truncated, foreign or of another
+            format.
         """
         folder = Path(folder)
         meta = _meta(folder)
@@ -89,41 +94,43 @@ class TokenStore:
         return self.ids[self.starts[i] : self.starts[i] + self.lengths[i]]
 
     def sentences(self, rows: np.ndarray | None = None) -> list[list[int]]:
-        """The ids of all sentences, or of the given ones, as lists, end marks included."""
+        """Return the ids of all sentences, or of the given rows, as lists, end marks included."""
         return [self[row].tolist() for row in (range(len(self)) if rows is None else rows.tolist())]
 
     def pieces(self, window: int) -> "TokenStore":
-        """The running text, sentences with their end marks one after the other, in pieces of `window` tokens.
+        """Return the running text in pieces of `window` tokens: sentences with their end marks, concatenated.
 
-        They follow each other and hold every token once; the last one is what is left. The ids are the same
-        memory-mapped ones; a piece has no label, and no end mark but those of the text.
+        Pieces are adjacent and cover every token once; the last one may be shorter. They share the memory-mapped
+        ids. A piece has no label, and no end mark but those of the text.
         """
-        found = copy(self)
-        found.window = window
-        found.starts = np.arange(0, len(self.ids), window)
-        found.lengths = np.minimum(window, len(self.ids) - found.starts)
-        found.labels, found.label_names = None, []
-        found.fingerprint = hashlib.sha256(f"{self.fingerprint} {window}".encode()).hexdigest()
-        found.counts = {**self.counts, "sentences": len(found.starts)}
-        return found
+        pieces = copy(self)
+        pieces.window = window
+        pieces.starts = np.arange(0, len(self.ids), window)
+        pieces.lengths = np.minimum(window, len(self.ids) - pieces.starts)
+        pieces.labels, pieces.label_names = None, []
+        pieces.fingerprint = hashlib.sha256(f"{self.fingerprint} {window}".encode()).hexdigest()
+        pieces.counts = {**self.counts, "sentences": len(pieces.starts)}
+        return pieces
 
     def drawn(self, seed: int, epoch: int) -> "TokenStore":
-        """What an epoch is trained on: as many pieces, all of full length, at positions uniform over the text.
+        """Return the training data of one epoch: pieces of full length at positions drawn uniformly over the text.
 
-        They depend on (seed, epoch) alone and may overlap. Sentences stay as they are.
+        There are as many as in the store. They depend on (seed, epoch) alone and may overlap. A store of sentences
+        is returned unchanged.
 
-        Source: Semeniuta et al. 2017, section 4; they draw the pieces of validation too.
+        References:
+            Semeniuta et al. 2017, section 4; they draw the pieces of validation too.
         """
         if self.window is None:
             return self
-        found = copy(self)
+        pieces = copy(self)
         random = np.random.default_rng([seed, epoch, _POSITIONS])
-        found.starts = random.integers(len(self.ids) - self.window + 1, size=len(self))
-        found.lengths = np.full(len(self), self.window)
-        return found
+        pieces.starts = random.integers(len(self.ids) - self.window + 1, size=len(self))
+        pieces.lengths = np.full(len(self), self.window)
+        return pieces
 
     def end_marks(self, rows: np.ndarray) -> int:
-        """How many end marks the given sentences have: one each, pieces any number."""
+        """Return the number of end marks in the given rows: one a sentence, any number in a piece."""
         marks = np.flatnonzero(self.ids == EOS)
         begin = self.starts[rows]
         before, by_the_end = np.searchsorted(marks, begin), np.searchsorted(marks, begin + self.lengths[rows])
@@ -140,18 +147,27 @@ def write_store(
     too_long: Literal["drop", "cut"] = "drop",
     key: str = "",
 ) -> dict[str, TokenStore]:
-    """Write (split, sentence) pairs as a store, some thousands in memory at a time; `meta.json` completes it.
+    """Write (split, sentence) pairs as a store, streamed in chunks; `meta.json`, written last, completes it.
 
-    Every split named must come out with a sentence in it; blank sentences are counted and left out. `key` is
-    kept in `meta.json` to know the store again.
+    Blank sentences are counted and left out.
 
-    Raises RequestError for a split without sentences and for unusable labels, WorkError where the folder
-    cannot be written.
+    Args:
+        folder: Folder of the store.
+        rows: Pairs of split and sentence.
+        tokenizer: Saved with the store.
+        splits: Names of the splits, each of which must come out with a sentence.
+        max_length: Limit on tokens, end mark not counted; None for no limit.
+        too_long: Treatment of longer sentences.
+        key: Identifier kept in `meta.json`, by which `finished` recognises the store.
+
+    Raises:
+        RequestError: For a split without sentences, and for unusable labels.
+        WorkError: If the folder cannot be written.
     """
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "meta.json").unlink(missing_ok=True)  # from here until the end the store is not complete
+        (folder / "meta.json").unlink(missing_ok=True)  # until it is written again, the store is incomplete
     except OSError as error:
         raise WorkError(f"{folder}: cannot be written: {error.strerror or error}") from error
     tokenizer.save(folder / "tokenizer.json")
@@ -186,9 +202,9 @@ def write_store(
 
 
 def finished(folder: Path | str, key: str) -> dict[str, TokenStore] | None:
-    """The splits of a sound, finished store that was written with this key, or None.
+    """Return the splits of an intact, finished store that was written with this key, or None.
 
-    Sound is one whose files have the digests of what was written, so that a damaged one is built again.
+    A store is intact if its files have the digests recorded when they were written; a damaged one is built again.
     """
     folder = Path(folder)
     try:
@@ -202,21 +218,24 @@ def finished(folder: Path | str, key: str) -> dict[str, TokenStore] | None:
 
 
 def _intact(path: Path, counts: dict[str, Any]) -> bool:
-    """Return True if the files of a split hold what was written; earlier versions wrote no `label_hash`."""
-    ids, offsets, labels = (path.with_name(f"{path.name}.{what}") for what in ("ids", "offsets", "labels"))
+    """Return True if the files of a split have their recorded digests.
+
+    Earlier versions recorded no `label_hash`.
+    """
+    ids, offsets, labels = (path.with_name(f"{path.name}.{suffix}") for suffix in ("ids", "offsets", "labels"))
     both = bytes.fromhex(file_digest(ids)) + bytes.fromhex(file_digest(offsets))
     if hashlib.sha256(both).hexdigest() != counts["fingerprint"]:
         return False
-    said = counts.get("label_hash")
-    return said is None or said == file_digest(labels)
+    label_hash = counts.get("label_hash")
+    return label_hash is None or label_hash == file_digest(labels)
 
 
 class EmptySplit(RequestError):
-    """A split that came out without a sentence, though there are sentences."""
+    """A split that came out without a sentence although there are sentences."""
 
 
 class _SplitWriter:
-    """Appends the sentences of one split to its files, which appear under their names when `files` closes."""
+    """Writer of the files of one split, which appear under their names when `files` closes."""
 
     def __init__(
         self, path: Path, files: ExitStack, dtype: str, label_names: dict[str, int], tokenizer: Tokenizer
@@ -228,7 +247,7 @@ class _SplitWriter:
         self.label_names = label_names  # label -> number by first appearance, common to all splits
         self.labels: list[np.ndarray] = []
         self.counts = dict.fromkeys(_COUNTS, 0)
-        self.shortest = 0  # of the dropped
+        self.shortest = 0  # tokens of the shortest dropped sentence
         self.ids = _HashedFile(path.with_name(f"{path.name}.ids"), files)
         self.offsets = _HashedFile(path.with_name(f"{path.name}.offsets"), files)
         self.offsets.write(np.zeros(1, dtype="<i8"))
@@ -277,7 +296,7 @@ class _SplitWriter:
         raise EmptySplit(f"data: the {split} split came out empty; give more sentences{remedy}")
 
     def finish(self, rank: np.ndarray) -> dict[str, Any]:
-        """The split's entry of `meta.json`; its labels are written, numbered in alphabetical order."""
+        """Write the labels, numbered in alphabetical order, and return the split's entry of `meta.json`."""
         labels = np.concatenate(self.labels)
         if len(labels) not in (0, self.counts["sentences"]):
             raise RequestError(f"data.label: some sentences of {self.path.name} have a label and some have none")
@@ -291,7 +310,7 @@ class _SplitWriter:
 
 
 class _HashedFile:
-    """A file written through `replacing`, hashed on the way."""
+    """A file written through `replacing` and hashed while it is written."""
 
     def __init__(self, path: Path, files: ExitStack) -> None:
         self.path = path
@@ -303,12 +322,12 @@ class _HashedFile:
         self.hash.update(data)
         try:
             self.file.write(data)
-        except OSError as error:  # said here, where it is known which file it was
+        except OSError as error:  # raised here, where the file is known
             raise WorkError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 
 
 def _chunks(rows: Iterable[tuple[str, Sentence]]) -> Iterator[list[tuple[str, Sentence]]]:
-    """Runs of rows, bounded in their number and in their characters."""
+    """Yield runs of rows, bounded in number and in characters."""
     chunk: list[tuple[str, Sentence]] = []
     characters = 0
     for row in rows:
@@ -329,12 +348,12 @@ def _meta(folder: Path) -> dict[str, Any]:
         if meta["format"] != _FORMAT:
             raise ValueError(meta["format"])
         version = int(meta["version"])
-        found = {name: meta[name] for name in ("key", "tokenizer", "dtype", "label_names", "splits")}
-        if found["dtype"] not in _DTYPES:  # numpy has kinds that would take file bytes for pointers
-            raise ValueError(found["dtype"])
-        if not all(isinstance(name, str) for name in found["label_names"]):
+        table = {name: meta[name] for name in ("key", "tokenizer", "dtype", "label_names", "splits")}
+        if table["dtype"] not in _DTYPES:  # NumPy has types that would read file bytes as pointers
+            raise ValueError(table["dtype"])
+        if not all(isinstance(name, str) for name in table["label_names"]):
             raise TypeError("label_names")
-        for counts in found["splits"].values():
+        for counts in table["splits"].values():
             if not isinstance(counts["fingerprint"], str) or not isinstance(counts["labels"], bool):
                 raise TypeError("fingerprint, labels")
             if not all(isinstance(counts[name], int) and 0 <= counts[name] < 2**62 for name in _COUNTS):
@@ -345,7 +364,7 @@ def _meta(folder: Path) -> dict[str, Any]:
         raise RequestError(
             f"{path}: format {version}, this program reads {_VERSION}; delete {folder} and build it again"
         )
-    return found
+    return table
 
 
 def _mapped(path: Path, dtype: str, count: int) -> np.ndarray:
@@ -353,6 +372,6 @@ def _mapped(path: Path, dtype: str, count: int) -> np.ndarray:
     size = path.stat().st_size if path.is_file() else 0
     if size != expected or not size:
         raise RequestError(
-            f"{path}: {size} bytes where {expected} belong; delete {path.parent} and build the store again"
+            f"{path}: {size} bytes, expected {expected}; delete {path.parent} and build the store again"
         )
     return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=(count,)))

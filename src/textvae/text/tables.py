@@ -1,4 +1,4 @@
-"""Rows of tables and JSON lines: which column is the text, which the label."""
+"""Rows of tables and JSON lines, and the choice of the columns of text and label."""
 
 import csv
 import json
@@ -27,26 +27,26 @@ TEXT_COLUMNS = (
     ),
     *("caption", "question", "answer", "response", "description", "headline", "title", "smiles"),
 )
-# Names of columns that hold labels: they make a first row a header too, and are not the text.
+# Names of columns that hold labels: they also make a first row a header, and are never the text.
 LABEL_COLUMNS = (
     *("label", "labels", "class", "category", "sentiment", "stars", "rating", "score", "polarity"),
     *("topic", "genre", "emotion"),
 )
-# Names that together make a first row a header, and their columns the two sentences of a pair.
+# Names that together make a first row a header, and name the two sentences of a pair.
 PAIR_COLUMNS = (("a", "b"), ("first", "second"), ("source", "target"))
 
 
 _NUMBER = re.compile(r"[-+]?(\d[\d.,]*|\.\d+)([eE][-+]?\d+)?\s*%?")
 _MISSING = ("na", "n/a", "nan", "null", "none", "-", "?")
 _SEPARATORS = {";": "semicolons", "\t": "tabs"}
-_SHOWN = 60  # characters of a first sentence that is shown
+_SHOWN = 60  # most characters of a sentence in a message
 
-# Text, label if one was asked for, and line of a row.
+# Text, label (None if not requested) and line of a row.
 Row = tuple[str, str | None, int]
 
 
 def cells_of(path: Path, kind: str) -> tuple[Iterator[tuple[list[str], int]], str]:
-    """The cells of each row of a table, and what parts them where the suffix says otherwise."""
+    """Return the cells of each row of a table, and the name of an unexpected separator, else an empty string."""
     lines = file_lines(path)
     if kind == ".tsv":
         return _tsv_cells(path, lines), ""
@@ -56,19 +56,19 @@ def cells_of(path: Path, kind: str) -> tuple[Iterator[tuple[list[str], int]], st
 
 
 def _separator(sample: list[str]) -> str:
-    """Return the separator of CSV: a comma, or one that all rows have equally often if the first has none."""
+    """Return the separator of CSV: a comma, or, if the first row has none, one that all rows have equally often."""
 
     def widths(separator: str) -> list[int]:
         try:
             rows = [row for row in csv.reader(sample, delimiter=separator) if any(map(str.strip, row))]
-        except csv.Error:  # told when the row is reached
+        except csv.Error:  # reported when the row is reached
             return []
         return [len(row) for row in (rows[:-1] if len(sample) == SAMPLE else rows)]  # the last one may be cut
 
     if widths(",")[:1] == [1]:
         for separator in _SEPARATORS:
-            found = widths(separator)
-            if len(found) > 1 and len(set(found)) == 1 and found[0] > 1:
+            columns = widths(separator)
+            if len(columns) > 1 and len(set(columns)) == 1 and columns[0] > 1:
                 return separator
     return ","
 
@@ -80,11 +80,11 @@ def _tsv_cells(path: Path, lines: Iterator[tuple[str, int]]) -> Iterator[tuple[l
 
 
 def _csv_cells(path: Path, lines: Iterator[tuple[str, int]], separator: str) -> Iterator[tuple[list[str], int]]:
-    # The limit is one number for the whole process: raised here and never lowered.
+    # The limit is global to the process: raised here and never lowered.
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
     reader = csv.reader((text for text, _ in lines), strict=True, delimiter=separator)
     while True:
-        begin = reader.line_num + 1  # a quoted cell may go on over many lines
+        begin = reader.line_num + 1  # a quoted cell may span several lines
         try:
             cells = next(reader, None)
         except csv.Error as error:
@@ -100,7 +100,7 @@ def _csv_cells(path: Path, lines: Iterator[tuple[str, int]], separator: str) -> 
 
 
 class _Columns(NamedTuple):
-    """Return the places of text and label in a row, -1 for no label; `header` is the first row if it is one."""
+    """Positions of text and label in a row, -1 for no label; `header` is the first row if it is one."""
 
     text: int
     label: int
@@ -108,9 +108,9 @@ class _Columns(NamedTuple):
 
 
 def table_rows(
-    path: Path, kind: str, column: str | int | None, label: str | int | None, told: list[str], pairs: bool
+    path: Path, kind: str, column: str | int | None, label: str | int | None, notes: list[str], pairs: bool
 ) -> Iterator[Row]:
-    """Text, label and line of each row of a table; of `pairs` the label is the second sentence."""
+    """Yield text, label and line of each row of a table; with `pairs` the label is the second sentence."""
     rows, separator = cells_of(path, kind)
     sample, rows = ahead(rows, lambda row: sum(map(len, row[0])))
     filled = [row for row in sample if any(cell.strip() for cell in row[0])]
@@ -121,11 +121,11 @@ def table_rows(
             continue
         if columns is None:
             columns, width = (
-                _columns(path, line, [row for row, _ in filled], column, label, told, pairs),
+                _columns(path, line, [row for row, _ in filled], column, label, notes, pairs),
                 len(cells),
             )
             if separator:
-                told[0] += f"; {separator} part the columns"
+                notes[0] += f"; {separator} separate the columns"
             if columns.header is not None:
                 continue
         if len(cells) != width:
@@ -139,14 +139,16 @@ def _columns(
     sample: list[list[str]],
     column: str | int | None,
     label: str | int | None,
-    told: list[str],
+    notes: list[str],
     pairs: bool,
 ) -> _Columns:
-    """Choose the columns to read by the first rows of a table; add what is decided to `told`."""
+    """Choose the columns to read by the first rows of a table, and append the choice to `notes`."""
     first = [cell.strip() for cell in sample[0]]
     rows = [[cell.strip() for cell in row] for row in sample if len(row) == len(first)]
     if len(first) == 1 and is_header(first[0]):
-        raise RequestError(f"{path}:{line}: {short(first[0])} is one cell; name the file by what parts its columns")
+        raise RequestError(
+            f"{path}:{line}: {short(first[0])} is one cell; give the file the suffix of its separator"
+        )
     pair = next((pair for pair in PAIR_COLUMNS if set(pair) <= {name.lower() for name in first}), None)
     named = any(one is not None and isinstance(_number(one), str) for one in (column, label))
     header = first if named or pair or _on_top(first, rows[1:]) else None
@@ -166,24 +168,24 @@ def _columns(
         text_at = _place(path, line, "column", places[0] if column is None else column, first)
         label_at = _place(path, line, "column", places[1], first) if label is None else label_at
         if text_at == label_at:
-            raise RequestError(f"{path}:{line}: both sentences are of column {text_at}; name two columns")
-        told.append(f"sentences are {title(text_at)} and {title(label_at)}")
+            raise RequestError(f"{path}:{line}: both sentences are in column {text_at}; name two columns")
+        notes.append(f"sentences are {title(text_at)} and {title(label_at)}")
         return _Columns(text_at, label_at, header)
     if column is not None:
         text_at = _place(path, line, "column", column, first)
     else:
         names = [_known_as(cell) if header else "" for cell in first]
         text_at = _text_column(f"{path}:{line}", names, numeric, label_at, title)
-    told.append(f"the text is {title(text_at)}" + (f", the label {title(label_at)}" if label_at >= 0 else ""))
+    notes.append(f"the text is {title(text_at)}" + (f", the label {title(label_at)}" if label_at >= 0 else ""))
     if header is None:
-        told[0] += ", there is no header"
+        notes[0] += ", there is no header"
     if numeric[text_at]:
-        told.append(f"{title(text_at)} holds numbers; if it is not the text, name another column")
+        notes.append(f"{title(text_at)} holds numbers; if it is not the text, name another column")
     return _Columns(text_at, label_at, header)
 
 
 def _on_top(first: list[str], rows: list[list[str]]) -> bool:
-    """Tell a header from a first row of data by the rows below it: see `read`."""
+    """Return True if a first row is a header, judged by the rows below it (see `read`)."""
     known = (*TEXT_COLUMNS, *LABEL_COLUMNS) if len(first) > 1 else TEXT_COLUMNS
     for at, cell in enumerate(first):
         below = [row[at] for row in rows]
@@ -197,7 +199,7 @@ def _on_top(first: list[str], rows: list[list[str]]) -> bool:
 def _text_column(
     place: str, names: list[str], numeric: list[bool], label_at: int, title: Callable[[int], str]
 ) -> int:
-    """The column of the text where none is named: see `read`."""
+    """Return the column of the text if none is named (see `read`)."""
     for name in TEXT_COLUMNS:
         places = [at for at, own in enumerate(names) if own == name and at != label_at]
         if len(places) > 1:
@@ -219,23 +221,23 @@ def _text_column(
 
 
 def _numeric(cells: Sequence[str]) -> bool:
-    """Return True for cells that are numbers, blank ones aside, two at least."""
+    """Return True if at least two cells are filled and all filled ones are numbers."""
     filled = [cell for cell in cells if cell]
     return len(filled) > 1 and all(_NUMBER.fullmatch(cell) for cell in filled)
 
 
 def _known_as(cell: str) -> str:
-    """A name of a column as it is compared with the known ones."""
+    """Return a column name in the form that is compared with the known names."""
     return re.sub(r"[\s_-]", "", cell).lower()
 
 
-def other_width(path: Path, line: int, found: int, width: int | None) -> str:
-    """Return the message on a row of another width than the first."""
-    return f"{path}:{line}: {found} columns where the first row has {width}; look for a missing or extra separator"
+def other_width(path: Path, line: int, columns: int, width: int | None) -> str:
+    """Return the message for a row that differs in width from the first."""
+    return f"{path}:{line}: {columns} columns, but the first row has {width}; look for a missing or extra separator"
 
 
 def refuse_twice(path: Path, line: int, name: str, header: list[str]) -> None:
-    """Refuse a name that two columns have, since either may be meant."""
+    """Refuse a name that two columns share, since it is ambiguous."""
     if header.count(name) > 1:
         one, other = [str(at) for at, cell in enumerate(header) if cell == name][:2]
         raise RequestError(
@@ -244,12 +246,12 @@ def refuse_twice(path: Path, line: int, name: str, header: list[str]) -> None:
 
 
 def _number(column: str | int) -> str | int:
-    """The number of a column that is named by one; no table has columns of ten digits."""
+    """Return a column given by a decimal string as an integer; no table has columns of ten digits."""
     return int(column) if isinstance(column, str) and column.isdecimal() and len(column) < 10 else column
 
 
 def _place(path: Path, line: int, role: str, asked: str | int, header: list[str]) -> int:
-    """Where in a row the asked column stands."""
+    """Return the position of the requested column in a row."""
     place = _number(asked)
     if isinstance(place, str):
         if place in header:
@@ -264,9 +266,9 @@ def _place(path: Path, line: int, role: str, asked: str | int, header: list[str]
 
 
 def json_rows(
-    path: Path, column: str | int | None, label: str | int | None, told: list[str], pairs: bool
+    path: Path, column: str | int | None, label: str | int | None, notes: list[str], pairs: bool
 ) -> Iterator[Row]:
-    """Text, label and line of each object of JSON lines; of `pairs` the label is the second sentence."""
+    """Yield text, label and line of each object of JSON lines; with `pairs` the label is the second sentence."""
     records = _json_records(path, file_lines(path))
     sample, records = ahead(records, lambda item: sum(len(one) for one in item[0].values() if isinstance(one, str)))
     first = [record for record, _ in sample if record]
@@ -274,12 +276,12 @@ def json_rows(
     role = "column" if pairs else "label"
     mark = ("b" if pairs else None) if label is None else str(label)
     key = ("a" if pairs else _json_text(first)) if column is None else str(column)
-    for what, name in (("column", key), (role, mark)):
+    for kind, name in (("column", key), (role, mark)):
         if first and name is not None and name not in names:
-            raise RequestError(f"{path}:1: {no_column(what, name, names)}")
-    told.append(f"sentences are {key!r} and {mark!r}" if pairs else f"the text is {key!r}")
+            raise RequestError(f"{path}:1: {no_column(kind, name, names)}")
+    notes.append(f"sentences are {key!r} and {mark!r}" if pairs else f"the text is {key!r}")
     if mark is not None and not pairs:
-        told[0] += f", the label {mark!r}"
+        notes[0] += f", the label {mark!r}"
     kinds = (str,) if pairs else (str, int, float)
     for record, line in records:
         text = _json_cell(path, line, "column", key, record, str)
@@ -287,7 +289,7 @@ def json_rows(
 
 
 def _json_records(path: Path, lines: Iterator[tuple[str, int]]) -> Iterator[tuple[dict[str, object], int]]:
-    """The objects of JSON lines, an empty one for a blank line, and their lines."""
+    """Yield the objects of JSON lines with their lines, an empty object for a blank line."""
     for text, line in lines:
         if not text.strip():
             yield {}, line
@@ -304,32 +306,32 @@ def _json_records(path: Path, lines: Iterator[tuple[str, int]]) -> Iterator[tupl
 
 
 def _json_text(records: list[dict[str, object]]) -> str:
-    """The key of the text where none is named: the most preferred known name."""
+    """Return the key of the text if none is named: the most preferred known name."""
     known = {_known_as(key): key for record in records for key, value in record.items() if isinstance(value, str)}
     return next((known[name] for name in TEXT_COLUMNS if name in known), "text")
 
 
 def _json_cell(path: Path, line: int, role: str, key: str, record: dict[str, object], *kinds: type) -> str:
-    """A value of a record as a cell: blank where it is null or missing, true and false spelled as JSON does."""
+    """Return a value of a record as a cell: blank if null or missing; true and false in the spelling of JSON."""
     value = record.get(key)
     if value is None:
         return ""
     if not isinstance(value, kinds):
-        wanted = "text" if kinds == (str,) else "a value"
-        raise RequestError(f"{path}:{line}: {role} {key!r} holds {json.dumps(value)[:40]}, not {wanted}")
-    found = json.dumps(value) if isinstance(value, bool) else str(value)
+        expected = "text" if kinds == (str,) else "a value"
+        raise RequestError(f"{path}:{line}: {role} {key!r} holds {json.dumps(value)[:40]}, not {expected}")
+    cell = json.dumps(value) if isinstance(value, bool) else str(value)
     try:
-        found.encode()
+        cell.encode()
     except UnicodeEncodeError as error:
         raise RequestError(
-            f"{path}:{line}: a lone surrogate (\\u{ord(found[error.start]):04x}) is no character; "
+            f"{path}:{line}: a lone surrogate (\\u{ord(cell[error.start]):04x}) is not a character; "
             "write the file again with whole characters"
         ) from error
-    return found
+    return cell
 
 
 def no_column(role: str, asked: str, names: list[str]) -> str:
-    """Return the message on a column that is not there, with the nearest one that is."""
+    """Return the message for a missing column, with the nearest name."""
     close = get_close_matches(asked, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     listed = ", ".join(repr(name[:40]) for name in names[:20])
@@ -337,11 +339,11 @@ def no_column(role: str, asked: str, names: list[str]) -> str:
 
 
 def is_header(text: str) -> bool:
-    """Return True for a line of plain text that is the header of a table with a column of text."""
+    """Return True if a line of plain text is the header of a table with a column of text."""
     cells = [_known_as(cell) for cell in re.split(r"[,;\t]", text)]
     return len(cells) > 1 and any(cell in TEXT_COLUMNS for cell in cells) and " " not in text.strip()
 
 
 def short(text: str) -> str:
-    """A text in quotes, the beginning of a long one."""
+    """Return a text in quotes, cut if it is long."""
     return f'"{text}"' if len(text) <= _SHOWN else f'"{text[: _SHOWN - 3]}..."'

@@ -1,4 +1,4 @@
-"""Text to token ids and back: word, character and byte-pair vocabularies, each one Hugging Face JSON file."""
+"""Tokenizers: word, character and byte-pair vocabularies, each stored as one Hugging Face JSON file."""
 
 import json
 import re
@@ -22,40 +22,41 @@ PAD, UNK, BOS, EOS = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<unk>", "<bos>", "<eos>")
 NAMES = ("word", "character", "bpe")
 
-# Characters of the longest word: a longer one is the unknown word, and byte pairs are not merged across its pieces
-# of this length. Learning byte pairs takes time quadratic in it.
+# Characters of the longest word. A longer one becomes the unknown word, and byte pairs are not merged across its
+# pieces of this length: learning byte pairs takes time quadratic in the length.
 LONGEST_WORD = 1000
 
 _BYTES = 256
-# Sentences, and about how many of their characters, are handed to the encoder at once: enough to keep every core
-# busy, little memory, of which the encoder takes some hundred bytes a character. Longer sentences come in parts.
+# Sentences, and approximately their characters, passed to the encoder at once: enough to keep every core busy, but
+# little memory (the encoder takes some hundred bytes a character). Longer sentences are encoded in parts.
 _CHUNK, _CHARACTERS, _PART = 4096, 1 << 18, 1 << 14
 
-# Words that must never be looked up: the spellings in which corpora print their unknown word, and the literal
-# spellings of the control tokens, which in somebody's text are only text. The white space is spelled out as
-# the set that WhitespaceSplit uses, because the regex engine's own \s is not the same set.
+# Words that must never be looked up: the spellings of unknown words in corpora, and those of the control tokens,
+# which are plain text when they occur in a corpus. White space is spelled out as the set that WhitespaceSplit uses,
+# because \s of the regex engine is a different set.
 _SPACE = r"\x09-\x0d\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}"
 _RESERVED = rf"(?i)(?<![^{_SPACE}])(?:<pad>|<unk>|<bos>|<eos>|_unk|\[unk\])(?![^{_SPACE}])"
-# The same in Python's notation: where a word begins, runs of white space or of all else, and one that is too long.
-_WHITE = re.sub(r"\\x\{(\w+)\}", lambda found: rf"\u{found[1]:0>4}", _SPACE)
+# The same in Python's notation: the end of a word, runs of white space or of other characters, and runs too long.
+_WHITE = re.sub(r"\\x\{(\w+)\}", lambda match: rf"\u{match[1]:0>4}", _SPACE)
 _WORD_END = re.compile(rf"(?<=[^{_WHITE}])(?=[{_WHITE}])")
 _RUN = re.compile(rf"[^{_WHITE}]{{1,{LONGEST_WORD}}}|[{_WHITE}]{{1,{LONGEST_WORD}}}")
 _LONG_RUN = re.compile(rf"[^{_WHITE}]{{{LONGEST_WORD + 1}}}|[{_WHITE}]{{{LONGEST_WORD + 1}}}")
 
 
 class Tokenizer:
-    """A vocabulary and the rules that turn sentences into its ids; the whole of it is one `tokenizer.json`.
+    """A vocabulary and the rules that map sentences to its ids, stored as one `tokenizer.json`.
 
-    `word` splits at white space, `character` takes every code point (spaces too), `bpe` merges bytes and
-    loses nothing. Ids 0 to 3 are `<pad>`, `<unk>`, `<bos>`, `<eos>` in all three, and no text can produce 0,
-    2 or 3: as whole words the literal spellings become the unknown word, elsewhere they are spelled out. The
-    printed unknown words of corpora (`<unk>`, `_UNK`, `[UNK]`, in any case) become the unknown word too, in
-    the word tokenizer only.
+    `word` splits at white space, `character` uses every code point (spaces too), and `bpe` merges bytes and is
+    lossless. Ids 0 to 3 are `<pad>`, `<unk>`, `<bos>`, `<eos>` in all three, and no text produces 0, 2 or 3: as
+    whole words the literal spellings become the unknown word, elsewhere they are spelled out. The spellings of
+    unknown words in corpora (`<unk>`, `_UNK`, `[UNK]`, in any case) also become the unknown word, in the word
+    tokenizer only.
 
-    With `right_to_left` the ids of a text come in the reverse order, and decoding restores it: for models that
-    write the last word first. The file is the same in both directions, so whoever loads it says which.
+    With `right_to_left` the ids of a text are reversed, and decoding restores the order: for models that generate
+    the last word first. The file is the same in both directions, so the caller that loads it gives the direction.
 
-    Source: Bowman et al. 2016, section 5: shorter dependencies for the code to be learned by.
+    References:
+        Bowman et al. 2016, section 5: shorter dependencies for the code to be learned by.
 
     >>> words = Tokenizer.train("word", ["a cat", "a dog"], vocabulary=None, min_count=1)
     >>> words.tokens
@@ -86,10 +87,11 @@ class Tokenizer:
     ) -> "Tokenizer":
         """Learn a vocabulary from sentences, which are read once and not kept.
 
-        `vocabulary` counts the learned entries, the four special ones not among them; the most frequent are
-        kept, ties in alphabetical order. Entries seen fewer than `min_count` times are left out.
+        `vocabulary` limits the learned entries, the four special ones not counted; the most frequent are kept, ties
+        in alphabetical order. Entries seen fewer than `min_count` times are left out.
 
-        Raises RequestError for an unknown name, an impossible size, and a vocabulary that comes out empty.
+        Raises:
+            RequestError: For an unknown name, an impossible size, and an empty vocabulary.
         """
         _check(name, vocabulary, min_count)
         inner = _pipeline(name, lowercase)
@@ -114,9 +116,10 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path | str, right_to_left: bool = False) -> "Tokenizer":
-        """Read a `tokenizer.json` that `save` wrote; the file does not say the direction.
+        """Read a `tokenizer.json` that `save` wrote; the file does not record the direction.
 
-        Raises RequestError where it is missing, truncated, or not a tokenizer of this library.
+        Raises:
+            RequestError: If it is missing, truncated, or not a tokenizer of this library.
         """
         path = Path(path)
         try:
@@ -127,17 +130,14 @@ class Tokenizer:
             raise RequestError(f"{path}: not a tokenizer file: not UTF-8 text") from error
         try:
             inner = HuggingFaceTokenizer.from_str(text)
-        except Exception as error:  # the library raises plain Exception for whatever is wrong with the file
+        except Exception as error:  # the library raises plain Exception for every kind of damage
             raise RequestError(f"{path}: truncated, or not a tokenizer file ({error})") from error
         if reason := _foreign(inner):
             raise RequestError(f"{path}: not a tokenizer of textvae: {reason}; train one or give a run's")
         return cls(inner, right_to_left)
 
     def save(self, path: Path | str) -> None:
-        """Write the tokenizer as one JSON file, replacing an older one in a single step.
-
-        Raises WorkError where it cannot be written.
-        """
+        """Write the tokenizer as one JSON file, atomically; WorkError if it cannot be written."""
         with replacing(path) as file:
             file.write(self._inner.to_str(pretty=True).encode())
 
@@ -145,60 +145,60 @@ class Tokenizer:
         return len(self.tokens)
 
     def encode(self, texts: Iterable[str]) -> list[list[int]]:
-        """Token ids of each text in the model's order, without begin and end marks.
+        """Return the token ids of each text in the model's order, without begin and end marks.
 
-        A word of more than `LONGEST_WORD` characters is the unknown word; byte pairs of its pieces, which are that
-        long, are not merged.
+        A word of more than `LONGEST_WORD` characters is the unknown word; byte pairs are not merged across its
+        pieces of that length.
 
-        Raises RequestError for what is not a list of strings, and for one that is not valid Unicode.
+        Raises:
+            RequestError: For an argument that is not a list of strings, and for a text that is not valid Unicode.
         """
-        found: list[list[int]] = []
+        encoded: list[list[int]] = []
         for start, chunk in _chunks(require_texts(texts)):
             try:
                 if all(len(text) <= LONGEST_WORD for text in chunk):
-                    found += self._ids(chunk)
+                    encoded += self._ids(chunk)
                 else:
-                    found += map(self._ids_of_parts, chunk)
+                    encoded += map(self._ids_of_parts, chunk)
             except TypeError as error:
                 raise RequestError(_not_unicode(chunk, start)) from error
-        return [ids[::-1] for ids in found] if self.right_to_left else found
+        return [ids[::-1] for ids in encoded] if self.right_to_left else encoded
 
     def encode_lines(self, texts: Iterable[str]) -> list[list[int]]:
-        """Token ids of pieces of running text: each line of a piece as `encode` gives it, end marks between them.
+        """Return the token ids of pieces of running text: each line as `encode` gives it, end marks between them.
 
-        Raises RequestError as `encode`.
+        Raises:
+            RequestError: As `encode`.
         """
         texts = require_texts(texts)
-        self.encode(texts)  # refuses what is not Unicode, by its number
+        self.encode(texts)  # refuses a text that is not Unicode, by its number
         lines = [text.split("\n") for text in texts]
         encoded = iter(self.encode([line for text in lines for line in text]))
-        found: list[list[int]] = []
+        pieces: list[list[int]] = []
         for text in lines:
             ids = [i for line in islice(encoded, len(text)) for i in (EOS, *line)]
-            found.append(ids[1:])
-        return found
+            pieces.append(ids[1:])
+        return pieces
 
     def beginning(self, ids: list[int], tokens: int) -> list[int]:
-        """What `encode` gives for a text's first tokens alone, `ids` being what it gives for the whole text."""
+        """Return the ids of a text's first `tokens` tokens, given the ids of the whole text from `encode`."""
         return ids[-tokens:] if self.right_to_left else ids[:tokens]
 
     def decode(self, ids: Iterable[SupportsInt]) -> str:
-        """The text of one sequence of ids, up to its first end mark; padding and begin marks are dropped.
+        """Return the text of one sequence of ids up to its first end mark; padding and begin marks are dropped.
 
-        Raises RequestError for an id outside the vocabulary.
+        Raises:
+            RequestError: For an id outside the vocabulary.
         """
         return self._inner.decode(self._text_ids(ids), skip_special_tokens=False)
 
     def decode_batch(self, batch: Iterable[Iterable[SupportsInt]]) -> list[str]:
-        """The texts of several sequences of ids, each as `decode` gives it."""
+        """Return the texts of several sequences of ids, each as `decode` gives it."""
         rows = [self._text_ids(ids) for ids in batch]
         return self._inner.decode_batch(rows, skip_special_tokens=False)
 
     def decode_lines(self, ids: Iterable[SupportsInt]) -> str:
-        """The text of a piece of running text, with a line break for each end mark: undoes `encode_lines`.
-
-        Raises RequestError for an id outside the vocabulary.
-        """
+        """Return the text of a piece of running text, as `decode`, with a line break for each end mark."""
         lines: list[list[int]] = [[]]
         for i in ids:
             if int(i) == EOS:
@@ -208,10 +208,10 @@ class Tokenizer:
         return "\n".join(self.decode_batch(lines))
 
     def normalise(self, text: str) -> str:
-        """What of a text survives encoding when all of it is in the vocabulary.
+        """Return the part of a text that encoding preserves if all of it is in the vocabulary.
 
-        Words come back separated by single spaces and reserved ones as `<unk>`; lower case where the
-        tokenizer was trained so; otherwise the text itself.
+        Words are separated by single spaces and reserved ones become `<unk>`; the text is in lower case if the
+        tokenizer was trained so. Character and byte-pair tokenizers otherwise preserve the text.
         """
         parts = _parts(self.name, text, self._longest)
         if self._inner.normalizer is not None:
@@ -225,12 +225,12 @@ class Tokenizer:
         return [encoding.ids for encoding in encodings]
 
     def _ids_of_parts(self, text: str) -> list[int]:
-        """Token ids of a long text, in the order of reading."""
+        """Return the token ids of a long text, in reading order."""
         parts = _parts(self.name, text, self._longest)
-        found: list[int] = []
+        ids: list[int] = []
         while some := list(islice(parts, _CHARACTERS // _PART)):
-            found.extend(chain.from_iterable(self._ids(some)))
-        return found
+            ids.extend(chain.from_iterable(self._ids(some)))
+        return ids
 
     def _text_ids(self, ids: Iterable[SupportsInt]) -> list[int]:
         values: list[int] = ids.tolist() if hasattr(ids, "tolist") else [int(i) for i in ids]
@@ -244,7 +244,7 @@ class Tokenizer:
 
 
 class _Counted:
-    """Sentences that are counted as they pass, long ones in parts."""
+    """Iterable that counts sentences as they pass and splits long ones into parts."""
 
     def __init__(self, name: str, sentences: Iterable[str]) -> None:
         self._name, self._sentences = name, sentences
@@ -257,10 +257,10 @@ class _Counted:
 
 
 def _parts(name: str, text: str, longest: int) -> Iterator[str]:
-    """A text in parts that, encoded one after the other, give what the whole of it gives.
+    """Yield a text in parts whose encodings, concatenated, equal the encoding of the whole.
 
-    That holds for words of no more than `longest` characters. A longer one becomes the unknown word, and byte pairs
-    are not merged across the pieces of `LONGEST_WORD` characters that it comes in.
+    A word of more than `longest` characters becomes the unknown word, and byte pairs are not merged across its
+    pieces of `LONGEST_WORD` characters.
     """
     if len(text) <= LONGEST_WORD:
         yield text
@@ -272,14 +272,14 @@ def _parts(name: str, text: str, longest: int) -> Iterator[str]:
             text = re.sub(rf"[^{_WHITE}]{{{longest + 1},}}", SPECIALS[UNK], text)
         start = 0
         while start < len(text):
-            end = found.start() if (found := _WORD_END.search(text, start + _PART)) else len(text)
+            end = match.start() if (match := _WORD_END.search(text, start + _PART)) else len(text)
             part = text[start:end]
             yield from _pieces(part) if name == "bpe" and _LONG_RUN.search(part) else (part,)
             start = end
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """A text cut behind every `LONGEST_WORD` characters of a word, or of white space."""
+    """Yield a text cut after every `LONGEST_WORD` characters of a word or of white space."""
     start = 0
     for run in _RUN.finditer(text):
         if run.end() - run.start() == LONGEST_WORD:
@@ -290,7 +290,7 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _chunks(texts: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """Texts that are encoded at once, and the number of the first of them."""
+    """Yield the texts that are encoded at once, with the number of the first of them."""
     start = characters = 0
     for number, text in enumerate(texts):
         if number - start == _CHUNK or characters > _CHARACTERS:
@@ -318,12 +318,14 @@ def _pipeline(name: str, lowercase: bool) -> HuggingFaceTokenizer:
     inner = HuggingFaceTokenizer(_model(name, {}, []))
     steps: list[normalizers.Normalizer] = [normalizers.Lowercase()] if lowercase else []
     if name == "word":
-        steps.append(normalizers.Replace(Regex(_RESERVED), SPECIALS[UNK]))  # last, to see what is looked up
+        steps.append(
+            normalizers.Replace(Regex(_RESERVED), SPECIALS[UNK])
+        )  # last, to act on the words that are looked up
         inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     elif name == "character":
         inner.decoder = decoders.Fuse()
     else:
-        # The usual pattern parts letters from punctuation, so no merge can ever spell "<eos>".
+        # The usual pattern separates letters from punctuation, so no merge can ever spell "<eos>".
         inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
         inner.decoder = decoders.ByteLevel()
     if steps:
@@ -335,8 +337,8 @@ def _model(name: str, ids: dict[str, int], merges: list[tuple[str, str]]) -> mod
     if name == "word":
         return models.WordLevel(ids, SPECIALS[UNK])
     if name == "character":
-        # Byte pairs without a single merge: one token a code point, no pattern to run, and entries of several
-        # characters, which only the special ones are, cannot be reached from text.
+        # Byte pairs without merges: one token per code point, no pattern to run, and entries of several characters
+        # (only the special ones) cannot be reached from text.
         return models.BPE(ids, merges, unk_token=SPECIALS[UNK])
     return models.BPE(ids, merges)
 
@@ -344,8 +346,8 @@ def _model(name: str, ids: dict[str, int], merges: list[tuple[str, str]]) -> mod
 def _words(
     inner: HuggingFaceTokenizer, sentences: Iterable[str], vocabulary: int | None, min_count: int
 ) -> list[str]:
-    # The library counts, so that what is counted is exactly what will be looked up. One place more than was
-    # asked for, since the unknown word may be among the counted ones.
+    # The library counts, so that the counted words are exactly those that will be looked up. One entry more than
+    # requested, since the unknown word may be among them.
     room = sys.maxsize if vocabulary is None else vocabulary + 1
     trainer = trainers.WordLevelTrainer(vocab_size=room, min_frequency=min_count, show_progress=False)
     inner.train_from_iterator(sentences, trainer)
@@ -380,7 +382,7 @@ def _byte_pairs(
 
 
 def _interruptible(work: Callable[[], None]) -> None:
-    """Do work that does not notice Ctrl-C in a thread of its own; the thread ends with the program."""
+    """Run work that does not notice Ctrl-C in a thread of its own, which ends with the program."""
     failures: list[BaseException] = []
 
     def run() -> None:
@@ -403,11 +405,11 @@ def _name(data: dict[str, Any]) -> str:
 
 
 def _foreign(inner: HuggingFaceTokenizer) -> str | None:
-    """Why a loaded tokenizer cannot be trusted to keep text and control tokens apart, or None."""
+    """Return the reason why a loaded tokenizer may not keep text and control tokens apart, or None."""
     ids = inner.get_vocab()
     if any(ids.get(token) != i for i, token in enumerate(SPECIALS)):
         return f"ids 0 to 3 are not {', '.join(SPECIALS)}"
-    if sorted(ids.values()) != list(range(len(ids))):  # the library counts up to the largest when it writes
+    if sorted(ids.values()) != list(range(len(ids))):  # the library writes all ids up to the largest
         return "its ids are not 0, 1, 2, ..."
     data = json.loads(inner.to_str())
     model = data["model"]
@@ -430,7 +432,7 @@ def _foreign(inner: HuggingFaceTokenizer) -> str | None:
     try:
         probe = inner.encode(" ".join((*SPECIALS, "x<eos>")), add_special_tokens=False).ids
         inner.decode(range(len(ids)), skip_special_tokens=False)
-    except Exception as error:  # the library raises plain Exception for whatever its parts do not do together
+    except Exception as error:  # the library raises plain Exception if its parts do not fit together
         return f"it cannot read text: {error}"
     return "it takes text for special tokens" if {PAD, BOS, EOS} & set(probe) else None
 

@@ -85,7 +85,7 @@ def check_progress(path: Path, state: State, settings: Settings, total: int, log
         raise damaged(path, f"{field} = {shown(getattr(state, field))}", reason)
     records = log.read_bytes() if log.is_file() else b""
     if len(records) < state.log_bytes:
-        raise RequestError(f"{log}: cut short; put an intact copy back, or train anew")
+        raise RequestError(f"{log}: cut short; restore an intact copy, or train again")
     if not records[: state.log_bytes].endswith(b"\n" if state.log_bytes else b""):
         raise damaged(path, f"log_bytes = {state.log_bytes}", f"no record of {log.name} ends there")
     parse_log(log, records[: state.log_bytes])
@@ -201,4 +201,4 @@ def restore_optimizer(
 def damaged(path: Path, place: str, reason: str) -> RequestError:
     """The error for a checkpoint that holds what no run has saved."""
     place = place if place.isprintable() else shown(place)
-    return RequestError(f"{path}: damaged: {place}: {reason}; put an intact copy back, or train anew")
+    return RequestError(f"{path}: damaged: {place}: {reason}; restore an intact copy, or train again")
