@@ -1,18 +1,21 @@
-"""What installed packages add to the library by entry points."""
+"""What installed packages add to the library by entry points, and registries that are open to it."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, TypeVar
+
+Entry = TypeVar("Entry")
 
 
-def installed(group: str, fits: Callable[[object], bool]) -> list[tuple[str, Any]]:
+def installed(group: str, fits: Callable[[Any], bool]) -> list[tuple[str, Any]]:
     """Return the objects that installed packages register under an entry-point group, each with its point's name.
 
     One that cannot be imported, or does not fit, is left out with a warning: a broken package must not keep the
     library from starting.
     """
-    found = []
+    entries = []
     for point in sorted(entry_points(group=group), key=lambda point: point.name):
         try:
             loaded = point.load()
@@ -20,7 +23,49 @@ def installed(group: str, fits: Callable[[object], bool]) -> list[tuple[str, Any
             warnings.warn(f"{group}: {point.value} is left out: {error}", stacklevel=3)
             continue
         if fits(loaded):
-            found.append((point.name, loaded))
+            entries.append((point.name, loaded))
         else:
             warnings.warn(f"{group}: {point.value} is left out: it is of another kind", stacklevel=3)
-    return found
+    return entries
+
+
+class Registry(Mapping[str, Entry]):
+    """Objects by name: the library's own, and those that installed packages register under an entry-point group.
+
+    Packages are looked for when the registry is first read, not when the library is imported: so they may import
+    any of its modules. An object goes by `names(object)`, by default by the name of its entry point.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        own: Mapping[str, Entry],
+        fits: Callable[[Any], bool],
+        names: Callable[[Entry], Sequence[str]] | None = None,
+    ) -> None:
+        self.group, self.own, self.fits, self.names = group, own, fits, names
+
+    def __getitem__(self, name: str) -> Entry:
+        return self._all[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @cached_property
+    def _all(self) -> dict[str, Entry]:
+        entries = dict(self.own)
+        for point, entry in installed(self.group, self.fits):
+            names = (point,) if self.names is None else self.names(entry)
+            if not names or entries.keys() & set(names):
+                warnings.warn(f"{self.group}: {point} is left out: its name is missing or taken", stacklevel=2)
+            else:
+                entries |= dict.fromkeys(names, entry)
+        return entries
+
+
+def derived_from(base: type) -> Callable[[Any], bool]:
+    """Return the condition that an object is a class derived from `base`."""
+    return lambda entry: isinstance(entry, type) and issubclass(entry, base)

@@ -69,6 +69,15 @@ def test_parts_and_terms_of_a_package_are_trained_and_evaluated(trained):
     assert trained["kl_moment_matched"] is None and "wide" in trained["reasons"]["kl_moment_matched"]
 
 
+def test_a_metric_of_a_package_scores_text(tmp_path):
+    (tmp_path / "text.txt").write_text("the FOOD was\nGREAT\n")
+    done = run("-m", "textvae", "score", str(tmp_path / "text.txt"), "--metrics", "shouted,length", "--json")
+    scores = json.loads(done.stdout)["scores"]
+    assert (scores["shouted"]["value"], scores["length"]["value"]) == (0.5, 2.0)
+    assert scores["shouted"]["signature"].startswith("shouted|unit:share|")
+    assert "textvae.metrics: length is left out: its name is missing or taken" in done.stderr
+
+
 def test_what_is_broken_is_left_out_with_a_warning(trained):
     gone, other = sorted(text for text in trained["warnings"] if "textvae.terms" in text)
     assert "textvae_example:NOT_A_TERM is left out: it is of another kind" in gone

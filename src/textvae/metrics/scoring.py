@@ -13,6 +13,7 @@ import numpy as np
 
 import textvae
 from textvae.errors import RequestError
+from textvae.extensions import Registry
 from textvae.metrics import diversity
 from textvae.metrics.bleu import (
     SMOOTHINGS,
@@ -366,7 +367,7 @@ def _each(
     return {f"{stem}-{n}": Metric(needs, "share", partial(compute, n), parts) for n in orders}
 
 
-METRICS: dict[str, Metric] = {
+_OWN: dict[str, Metric] = {
     **_each("bleu", (2, 3, 4, 5), "references", _bleu, references="all"),
     **_each("self-bleu", (2, 3, 4, 5), "nothing", _self_bleu, references="others"),
     **_each("corpus-bleu", (2, 3, 4, 5), "pairs", _corpus_bleu, smoothing="none", by="sacrebleu"),
@@ -381,3 +382,4 @@ METRICS: dict[str, Metric] = {
     "vocabulary": Metric("nothing", "tokens", partial(_alone, diversity.vocabulary), {"unk": "left-out"}),
     "length": Metric("nothing", "tokens", partial(_alone, diversity.mean_length)),
 }
+METRICS = Registry("textvae.metrics", _OWN, lambda entry: isinstance(entry, Metric))

@@ -1,5 +1,6 @@
 """The terms of the objective; `TERMS` names them as settings do."""
 
+from textvae.extensions import Registry, derived_from
 from textvae.objective.terms.autoencoder import Autoencoder
 from textvae.objective.terms.auxiliary import Auxiliary
 from textvae.objective.terms.bow import Bow
@@ -10,11 +11,9 @@ from textvae.objective.terms.lagrangian import Lagrangian
 from textvae.objective.terms.mmd import Mmd
 from textvae.objective.terms.mu_forcing import MuForcing
 from textvae.objective.terms.term import Term
-from textvae.settings.kinds import Registry
 
-TERMS = Registry(
+TERMS: Registry[type[Term]] = Registry(
     "textvae.terms",
-    Term,
     {
         "kl": Kl,
         "free-bits": FreeBits,
@@ -28,4 +27,5 @@ TERMS = Registry(
         "bow": Bow,
         "auxiliary": Auxiliary,
     },
+    derived_from(Term),
 )

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import textvae
+from textvae.metrics.scoring import Metric
 from textvae.objective.terms.term import Term
 from textvae.parts.decoders import DecoderSettings, RecurrentDecoder
 from textvae.parts.encoders import Encoder, EncoderSettings
@@ -106,3 +107,12 @@ def shout(run: str, times: int = 1):
     """Write a sample of a run in capitals."""
     for text in textvae.load(run).sample(times, seed=0):
         print(text.upper())
+
+
+def shouted(text):
+    """Return the share of tokens in capitals."""
+    tokens = [token for sentence in text.sentences for token in sentence]
+    return [sum(token.isupper() for token in tokens) / len(tokens)] if tokens else "there are no tokens"
+
+
+SHOUTED = Metric("nothing", "share", shouted)
