@@ -126,7 +126,7 @@ class TextVAE(nn.Module):
         return None if self.prior_network is None else self.prior_network.now(self._read)
 
     def generative(self) -> list[nn.Parameter]:
-        """The parameters of p(z), p(x|z) and the heads: all but those of q(z|x)."""
+        """Return the parameters of p(z), p(x|z) and the heads: all but those of q(z|x)."""
         parts = (self.prior_network, self.entering, self.expansion, self.decoder, self.heads)
         return [parameter for part in parts if part is not None for parameter in part.parameters()]
 
@@ -137,7 +137,7 @@ class TextVAE(nn.Module):
         return self.scored(batch, z, posterior)
 
     def scored(self, batch: Batch, z: Tensor | None, posterior: Posterior | None) -> Pass:
-        """The pass for codes that have been drawn."""
+        """Return the pass for codes that have been drawn."""
         code = None if z is None else self.code(z)
         heads = {}
         for name, head in self.heads.items():
@@ -164,7 +164,7 @@ class TextVAE(nn.Module):
         return RefinedGaussian(first.mean, first.std, second.mean, second.std)
 
     def draws(self, batch: Batch, noises: Iterable[Noise]) -> Float[Tensor, "sample batch latent"]:
-        """A code of every sentence for each noise, which draws what is random in the posterior itself first.
+        """Draw a code of every sentence for each noise, first what is random in the posterior itself.
 
         So codes of one sentence are independent draws from q(z|x), as the codes of one `encode` need not be.
         """
@@ -179,7 +179,7 @@ class TextVAE(nn.Module):
         return torch.stack(codes)
 
     def _refined(self, batch: Batch, posterior: Posterior, noise: Noise | None) -> DiagonalGaussian:
-        """The posterior after its refinement, by a code drawn from `noise`."""
+        """Return the posterior after its refinement, by a code drawn from `noise`."""
         assert self.refinement is not None
         size = posterior.mean.shape[1]
         draw = (noise or same_noise(posterior.mean))(1, size)
@@ -190,13 +190,13 @@ class TextVAE(nn.Module):
     def amortized(
         self, batch: Batch, noise: Noise | None = None, samples: int = 1, components: int | None = None
     ) -> Posterior | None:
-        """What the encoder says q(z|x) is, before any refinement; None for a language model."""
+        """Return q(z|x) as the encoder gives it, before any refinement; None for a language model."""
         if self.encoder is None or self.posterior is None:
             return None
         return self.posterior(self.hidden(batch), noise, samples, components)
 
     def hidden(self, batch: Batch) -> Float[Tensor, "batch size"]:
-        """What the encoder makes of each sentence: the input of the posterior."""
+        """Return the vector of each sentence, which the posterior is made from."""
         assert self.encoder is not None
         hidden = self.encoder(batch.ids, batch.lengths)
         return hidden if self.leaving is None else self.leaving(hidden)
@@ -216,7 +216,7 @@ class TextVAE(nn.Module):
         return nats
 
     def code(self, z: Float[Tensor, "*any latent"]) -> Float[Tensor, "*rest"]:
-        """What the decoder sees of z: z itself, unless there are feed-forward layers between them.
+        """Return what the decoder reads: z itself, unless there are feed-forward layers between them.
 
         Of a hybrid model these are features of every position (any, position, maps).
         """
@@ -231,7 +231,7 @@ class TextVAE(nn.Module):
         return self._log_px(batch, None if z is None else self.code(z))
 
     def _log_px(self, batch: Batch, code: Tensor | None) -> Tensor:
-        """The same from what the decoder sees of z."""
+        """Return the same from what the decoder sees of z."""
         inside = within(batch.lengths, batch.ids.shape[1])
         return self.decoder.log_prob(batch.ids, code).masked_fill(~inside, 0.0)
 

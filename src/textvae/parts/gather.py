@@ -30,7 +30,7 @@ class _Gather(torch.autograd.Function):
 
 
 def gathered(rows: Float[Tensor, "batch *any"]) -> Float[Tensor, "total *any"]:
-    """The rows of all processes, in the order of their ranks, with gradients; with one process, the rows.
+    """Return the rows of all processes, in the order of their ranks, with gradients; with one process, the rows.
 
     Every process computes the same loss from the same gathered rows. Backwards each process's rows get the sum
     over the processes of its gradient, N times the one-process gradient, and the mean that data-parallel
@@ -42,7 +42,7 @@ def gathered(rows: Float[Tensor, "batch *any"]) -> Float[Tensor, "total *any"]:
 
 
 def summed(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Sums over all processes, without gradients."""
+    """Return sums over all processes, without gradients."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         values = values.clone()
         dist.all_reduce(values)

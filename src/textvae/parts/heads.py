@@ -16,7 +16,7 @@ class BagOfWords(nn.Module):
     sentence counts as often as it occurs, unknown words too. End marks, of which every sentence has one and which
     so say nothing of it, and padding do not count: an empty sentence gives 0.
 
-    Source: Zhao et al. 2017, the bag-of-word loss, whose program has 400 hidden units.
+    References: Zhao et al. 2017, the bag-of-word loss, whose program has 400 hidden units.
     """
 
     sees = "z"
@@ -47,7 +47,7 @@ class Historyless(nn.Module):
 
     The end mark counts, padding does not.
 
-    Source: Semeniuta et al. 2017, eq. 2; its softmax is its own, linear in the features.
+    References: Semeniuta et al. 2017, eq. 2; its softmax is its own, linear in the features.
     """
 
     sees = "code"
@@ -62,6 +62,6 @@ class Historyless(nn.Module):
         ids: Int[Tensor, "batch time"],
         lengths: Int[Tensor, " batch"],
     ) -> Float[Tensor, "sample batch"]:
-        """The log-probability of each sentence under each of its codes."""
+        """Return the log-probability of each sentence under each of its codes."""
         inside = within(lengths, ids.shape[1])
         return self.softmax.log_prob(ids, code).masked_fill(~inside, 0.0).sum(-1)

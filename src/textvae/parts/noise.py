@@ -17,7 +17,7 @@ Noise = Callable[[int, int], Tensor]
 
 
 def mixed(*numbers: int) -> int:
-    """A seed in [0, 2^63) from several numbers, such that nearby numbers give unrelated seeds.
+    """Return a seed in [0, 2^63) from several numbers, such that nearby numbers give unrelated seeds.
 
     >>> mixed(0, 1) == mixed(0, 1) != mixed(1, 0)
     True
@@ -53,7 +53,7 @@ def sentence_noise(seed: int, index: Int[Tensor, " batch"], device: torch.device
 
 
 def same_noise(like: Float[Tensor, "batch *any"]) -> Noise:
-    """The same numbers for every sentence, always: what makes a code of a text alone, whatever the batch."""
+    """Return a noise that is the same for every sentence, so that a code depends on its text alone."""
     generator = torch.Generator().manual_seed(0)
 
     def noise(samples: int, size: int) -> Float[Tensor, "sample batch size"]:

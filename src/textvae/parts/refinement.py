@@ -95,7 +95,7 @@ def parameters_of(posterior: Posterior | None) -> Float[Tensor, "batch parameter
 
 
 def gaussian_of(parameters: Float[Tensor, "batch parameters"]) -> DiagonalGaussian:
-    """The Gaussians of rows of parameters."""
+    """Return the Gaussians of rows of parameters."""
     mean, log_std = parameters.chunk(2, dim=1)
     return DiagonalGaussian(mean, log_std.exp())
 
@@ -103,11 +103,11 @@ def gaussian_of(parameters: Float[Tensor, "batch parameters"]) -> DiagonalGaussi
 def refined_path(
     nats: Nats, start: Float[Tensor, "batch parameters"], settings: Refined
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """The parameters before every step and after the last, and the factors that clipped each step's gradients.
+    """Return the parameters before every step and after the last, and the clipping factor of each step.
 
     Gradient descent with momentum, each sentence on its own: u <- momentum u + g, parameters <- parameters - lr u.
 
-    Source: Kim et al. 2018, "Semi-amortized variational autoencoders", algorithm 1.
+    References: Kim et al. 2018, "Semi-amortized variational autoencoders", algorithm 1.
     """
     path, factors = [start.detach()], list[Tensor]()
     velocity = torch.zeros_like(path[0])
@@ -130,13 +130,13 @@ def through_refinement(
     settings: Refined,
     gradient: Float[Tensor, "batch parameters"],
 ) -> Float[Tensor, "batch parameters"]:
-    """The gradient at the first parameters from that at the last; what is due to the weights is added to theirs.
+    """Return the gradient at the first parameters from that at the last; weights get theirs added.
 
     Each step back needs the Hessian of a sentence's bound times a direction, and the same mixed with the weights.
     Both come from one backward pass over the difference of the bounds at `RADIUS` to either side, because the
     network's kernels can be differentiated once only. Clipping factors are taken as constants.
 
-    Source: Kim et al. 2018, algorithm 2 and section 3.2 (finite differences).
+    References: Kim et al. 2018, algorithm 2 and section 3.2 (finite differences).
     """
     pull = torch.zeros_like(gradient)  # of the velocity
     for here, factor in zip(reversed(path[:-1]), reversed(factors), strict=True):
@@ -156,7 +156,7 @@ def through_refinement(
 
 @contextmanager
 def still(modules: Iterable[nn.Module | None], parameters: Iterable[nn.Parameter] = ()) -> Iterator[None]:
-    """These modules in evaluation mode, no gradients for these parameters, gradients through them all the same.
+    """Set modules to evaluation mode and parameters to no gradients; gradients still pass through them.
 
     torch's own recurrent networks stay in the mode they are in: cuDNN's go backward in training mode only.
     """

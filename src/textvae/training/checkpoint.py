@@ -153,7 +153,7 @@ def check_phase(path: Path, state: State, objective: Objective, update: Update, 
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The slots of an optimizer by parameter number and name, such as `3.exp_avg`."""
+    """Return the slots of an optimizer by parameter number and name, such as `3.exp_avg`."""
     return {
         f"{number}.{name}": value
         for number, slots in optimizer.state_dict()["state"].items()
@@ -199,6 +199,6 @@ def restore_optimizer(
 
 
 def damaged(path: Path, place: str, reason: str) -> RequestError:
-    """The error for a checkpoint that holds what no run has saved."""
+    """Return the error for a checkpoint that holds what no run has saved."""
     place = place if place.isprintable() else shown(place)
     return RequestError(f"{path}: damaged: {place}: {reason}; restore an intact copy, or train again")

@@ -23,7 +23,7 @@ from textvae.training.memory import check_memory
 
 
 def precision_for(settings: Settings, vocabulary: int) -> str:
-    """What `precision = "auto"` means here: bf16 where the hardware has it and the model is big enough.
+    """Return the precision of a run; "auto" is bf16 where the hardware has it and the model is big enough.
 
     Below about 150,000 weights in the decoder's products, conversions cost more than they save: those of
     the vocabulary's projection, and about four times the square of its units.
@@ -44,7 +44,7 @@ def has_bf16_units() -> bool:
 
 
 def planned_steps(settings: Settings, per_epoch: int) -> int:
-    """Number of steps of a run of so many an epoch unless it stops early: schedules count in these."""
+    """Return the number of steps of a run unless it stops early, which schedules count in."""
     steps = settings.train.epochs * per_epoch
     return min(steps, settings.train.max_steps or steps)
 

@@ -92,7 +92,7 @@ def total_memory(device: torch.device | None = None) -> int:
 
 
 def said(count: int | float) -> str:
-    """A number of bytes for reading.
+    """Return a number of bytes for reading.
 
     >>> said(2.7e12), said(23e9), said(4e5)
     ('2.7 TB', '23 GB', '0.4 MB')
@@ -115,7 +115,7 @@ def _slots(settings: Settings) -> int:
 
 
 def _largest(settings: Settings, vocabulary: int) -> str:
-    """The size that is most above what is usual, of those that the model is made of, as a setting."""
+    """Return the size that is most above what is usual, of those that the model is made of, as a setting."""
     sizes = {f"model.{place}": size for place, size in _whole(settings.model.model_dump())}
     sizes |= {
         f"objective.{name}.{place}": size
@@ -130,7 +130,7 @@ def _largest(settings: Settings, vocabulary: int) -> str:
 
 
 def _whole(table: Any, place: str = "") -> list[tuple[str, int]]:
-    """The whole numbers of a table, each with its path."""
+    """Return the whole numbers of a table, each with its path."""
     if isinstance(table, dict):
         inner = [(f"{place}.{name}" if place else name, value) for name, value in table.items()]
     elif isinstance(table, (list, tuple)):

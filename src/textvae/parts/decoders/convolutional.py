@@ -42,7 +42,7 @@ class Causal(nn.Module):
         return self.kernel(F.pad(x.transpose(1, 2), (self.width - 1, 0))).transpose(1, 2)
 
     def past(self, rows: int) -> Float[Tensor, "row time channels"]:
-        """What is kept before the first position."""
+        """Return what is kept before the first position: zeros."""
         return self.kernel.weight.new_zeros(rows, self.width - 1, self.channels)
 
     def step(
@@ -59,7 +59,7 @@ class GatedBlock(nn.Module):
 
     A gated layer is (W x + b) * sigmoid(V x + c).
 
-    Source: Dauphin et al. 2017, "Language modeling with gated convolutional networks", section 2 and table 1.
+    References: Dauphin et al. 2017, "Language modeling with gated convolutional networks", section 2 and table 1.
     """
 
     def __init__(self, hidden: int, bottleneck: int, width: int) -> None:
@@ -71,7 +71,7 @@ class GatedBlock(nn.Module):
     def begin(self) -> None:
         """Weights that keep the variance, half of which a gate takes.
 
-        Source: Gehring et al. 2017, "Convolutional sequence to sequence learning", section 3.5.
+        References: Gehring et al. 2017, "Convolutional sequence to sequence learning", section 3.5.
         """
         for layer in (self.inwards, self.causal.kernel, self.outwards):
             _drawn(layer, 4.0)
@@ -169,12 +169,12 @@ class ConvolutionalDecoder(Decoder):
         return words_log_prob(x, self.words, ids)
 
     def start(self, z: Float[Tensor, "row *size"] | None, rows: int = 1) -> Past:
-        """The state before the first word of `rows` sentences, or of one sentence for each code."""
+        """Return the state before the first word of `rows` sentences, or of one sentence for each code."""
         rows = rows if z is None else len(z)
         return Past(tuple(layer.causal.past(rows) for layer in self.layers), z, 0)
 
     def advance(self, token: Int[Tensor, " row"], state: Past) -> tuple[Float[Tensor, "row hidden"], Past]:
-        """The last layer's channels after `token`, and the state after it."""
+        """Return the last layer's channels after `token`, and the state after it."""
         inputs = self.embedding(dropped(token, self.word_keep, self.training))
         if state.z is not None:
             inputs = torch.cat([inputs, at(state.z, state.position)], dim=1)
@@ -185,7 +185,7 @@ class ConvolutionalDecoder(Decoder):
         return x, Past(tuple(kept), state.z, state.position + 1)
 
     def select(self, state: Past, rows: Int[Tensor, " kept"] | Bool[Tensor, " row"]) -> Past:
-        """The state of some rows: sentences that go on, or the survivors of a beam."""
+        """Return the state of some rows: sentences that go on, or the survivors of a beam."""
         kept = tuple(past[rows] for past in state.kernels)
         return Past(kept, None if state.z is None else state.z[rows], state.position)
 
@@ -204,7 +204,7 @@ def gated_decoder(
 ) -> ConvolutionalDecoder:
     """Gated convolutions in residual blocks with a bottleneck; a word sees blocks (width - 1) + 1 words.
 
-    Source: Prokhorov et al. 2019, section 3, whose sizes are the usual ones here; Dauphin et al. 2017.
+    References: Prokhorov et al. 2019, section 3, whose sizes are the usual ones here; Dauphin et al. 2017.
     """
     layers = [GatedBlock(hidden, bottleneck, width) for _ in range(blocks)]
     return ConvolutionalDecoder(
@@ -229,7 +229,7 @@ def bytenet_decoder(
     distribution then depends on other texts and on later words through the statistics, in evaluation on neither.
     With `"layer"` it never does.
 
-    Source: Semeniuta et al. 2017, section 4.2, "Receptive field"; Kalchbrenner et al. 2016.
+    References: Semeniuta et al. 2017, section 4.2, "Receptive field"; Kalchbrenner et al. 2016.
     """
     stack = [MaskedLayer(hidden, norm) for _ in range(layers)]
     return ConvolutionalDecoder(vocabulary, embedding, latent, stack, hidden, dropout, word_keep, embedding_dropout)

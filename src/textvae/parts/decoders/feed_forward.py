@@ -19,7 +19,7 @@ class Unfolded(NamedTuple):
 class FeedForwardDecoder(Decoder):
     """p(x|z) = prod_t p(x_t|z): a softmax of the features that a hybrid decoder has at each position.
 
-    Source: Semeniuta et al. 2017, section 3.3 and figure 2 (a).
+    References: Semeniuta et al. 2017, section 3.3 and figure 2 (a).
     """
 
     def __init__(self, vocabulary: int, features: int) -> None:
@@ -41,10 +41,10 @@ class FeedForwardDecoder(Decoder):
     def advance(
         self, token: Int[Tensor, " row"], state: Unfolded
     ) -> tuple[Float[Tensor, "row features"], Unfolded]:
-        """The features of the next word, which do not depend on `token`, and the state after it."""
+        """Return the features of the next word, which do not depend on `token`, and the state after it."""
         features, position = state
         return features[:, position], Unfolded(features, position + 1)
 
     def select(self, state: Unfolded, rows: Int[Tensor, " kept"] | Bool[Tensor, " row"]) -> Unfolded:
-        """The state of some rows."""
+        """Return the state of some rows."""
         return Unfolded(state.features[rows], state.position)

@@ -8,7 +8,7 @@ from textvae.text.tokenizers import BOS, UNK
 
 
 def previous(ids: Int[Tensor, "batch time"], keep: float, training: bool) -> Int[Tensor, "batch time"]:
-    """The word before each, after word dropout; the begin mark before the first.
+    """Return the word before each, after word dropout; the begin mark before the first.
 
     >>> previous(torch.tensor([[7, 8, 3]]), keep=1.0, training=True).tolist()
     [[2, 7, 8]]
@@ -21,7 +21,7 @@ def dropped(ids: Int[Tensor, "*any"], keep: float, training: bool) -> Int[Tensor
 
     In training only, but at a keep rate of 0 ("inputless") always.
 
-    Source: Bowman et al. 2016, section 3.1.
+    References: Bowman et al. 2016, section 3.1.
     """
     if keep == 1.0 or not (training or keep == 0.0):
         return ids
@@ -30,10 +30,10 @@ def dropped(ids: Int[Tensor, "*any"], keep: float, training: bool) -> Int[Tensor
 
 
 def along(z: Float[Tensor, "sample batch *size"], time: int) -> Float[Tensor, "sample batch time size"]:
-    """What of the code is seen at each of the first `time` positions: all of it, or the position's features."""
+    """Return what is seen of a code at the first `time` positions: all of it, or a position's features."""
     return z[:, :, :time] if z.dim() == 4 else z[:, :, None].expand(-1, -1, time, -1)
 
 
 def at(z: Float[Tensor, "row *size"], position: int) -> Float[Tensor, "row size"]:
-    """What of the code is seen at one position."""
+    """Return what is seen of a code at one position."""
     return z[:, position] if z.dim() == 3 else z

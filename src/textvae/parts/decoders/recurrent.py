@@ -33,8 +33,8 @@ class RecurrentDecoder(Decoder):
     outputs and, at a rate of their own if `embedding_dropout` is given, on its input words, never on z, and word
     dropout replaces each input word with the unknown word with probability 1 - `word_keep`.
 
-    Source: Bowman et al. 2016, section 3 (state; z at every step as a variation) and 3.1 (word dropout); Prokhorov
-    et al. 2019, section 3 (z at every step alone).
+    References: Bowman et al. 2016, section 3 (state; z at every step as a variation) and 3.1 (word dropout);
+    Prokhorov et al. 2019, section 3 (z at every step alone).
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class RecurrentDecoder(Decoder):
         return words_log_prob(outputs, self.words, ids)
 
     def start(self, z: Float[Tensor, "row *size"] | None, rows: int = 1) -> DecoderState:
-        """The state before the first word of `rows` sentences, or of one sentence for each code."""
+        """Return the state before the first word of `rows` sentences, or of one sentence for each code."""
         rows = rows if z is None else len(z)
         state = self._state(z)
         if state is None:
@@ -96,7 +96,7 @@ class RecurrentDecoder(Decoder):
     def advance(
         self, token: Int[Tensor, " row"], state: DecoderState
     ) -> tuple[Float[Tensor, "row hidden"], DecoderState]:
-        """The network's outputs after `token`, and the state after it."""
+        """Return the network's outputs after `token`, and the state after it."""
         network_state, z, position = state
         inputs = self.embedding(dropped(token, self.word_keep, self.training))
         if self.at_input and z is not None:
@@ -105,12 +105,12 @@ class RecurrentDecoder(Decoder):
         return outputs[:, 0], DecoderState(network_state, z, position + 1)
 
     def select(self, state: DecoderState, rows: Int[Tensor, " kept"] | Bool[Tensor, " row"]) -> DecoderState:
-        """The state of some rows: sentences that go on, or the survivors of a beam."""
+        """Return the state of some rows: sentences that go on, or the survivors of a beam."""
         kept = tuple(part[:, rows] for part in state.network)
         return DecoderState(kept, None if state.z is None else state.z[rows], state.position)
 
     def _state(self, z: Tensor | None) -> State | None:
-        """The initial state, linear in the code; an output's part goes through tanh, an LSTM cell's does not."""
+        """Return the initial state, linear in the code: outputs through tanh, an LSTM's cells without it."""
         if self.first_state is None or z is None:
             return None
         raw = self.first_state(z).view(len(z), self.network.states, self.layers, self.hidden)

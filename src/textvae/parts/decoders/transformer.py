@@ -34,7 +34,7 @@ class TransformerDecoder(Decoder):
     a block adds, on the outputs and, at a rate of their own if `embedding_dropout` is given, on the input words,
     never on z, and word dropout replaces each input word with the unknown word with probability 1 - `word_keep`.
 
-    Source: Li et al. 2020, "Optimus": z as memory that all layers attend to, which here they compute
+    References: Li et al. 2020, "Optimus": z as memory that all layers attend to, which here they compute
     themselves from one more position, and z added to the embeddings. Radford et al. 2019 for the language model.
     """
 
@@ -63,7 +63,7 @@ class TransformerDecoder(Decoder):
         self.begin()
 
     def begin(self) -> None:
-        """The first weights outside the blocks.
+        """Draw the first weights outside the blocks.
 
         Words come into these at the scale that they have, and a standard normal code comes in at the same scale:
         with the deviation that the other layers have, it would drown the words.
@@ -98,7 +98,7 @@ class TransformerDecoder(Decoder):
 
     @torch.no_grad()
     def start(self, z: Float[Tensor, "row *size"] | None, rows: int = 1) -> TransformerState:
-        """The state before the first word of `rows` sentences, or of one sentence for each code; no gradients."""
+        """Return the state before the first word of `rows` sentences, or of one a code; no gradients."""
         past = self.network.past(rows if z is None else len(z))
         if z is not None and self.as_prefix is not None:
             _, past = self.network.step(self.as_prefix(z), past)
@@ -108,7 +108,7 @@ class TransformerDecoder(Decoder):
     def advance(
         self, token: Int[Tensor, " row"], state: TransformerState
     ) -> tuple[Float[Tensor, "row hidden"], TransformerState]:
-        """The last block's outputs after `token`, and the state after it; no gradients."""
+        """Return the last block's outputs after `token`, and the state after it; no gradients."""
         past, added = state
         inputs = self._entered(self.embedding(dropped(token, self.word_keep, self.training)))
         if added is not None:
@@ -119,7 +119,7 @@ class TransformerDecoder(Decoder):
     def select(
         self, state: TransformerState, rows: Int[Tensor, " kept"] | Bool[Tensor, " row"]
     ) -> TransformerState:
-        """The state of some rows: sentences that go on, or the survivors of a beam."""
+        """Return the state of some rows: sentences that go on, or the survivors of a beam."""
         return TransformerState(state.past.select(rows), None if state.added is None else state.added[rows])
 
     def _entered(self, embedded: Float[Tensor, "*any embedding"]) -> Float[Tensor, "*any hidden"]:

@@ -20,7 +20,7 @@ class ConvolutionalEncoder(Encoder):
     Where strides do not divide `positions` there are some more. What lies behind a sentence's end is zero at every
     layer and has no part in any statistic, so padding has no influence.
 
-    Source: Semeniuta et al. 2017, section 3.3 and its program: kernel 3, stride 2.
+    References: Semeniuta et al. 2017, section 3.3 and its program: kernel 3, stride 2.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class ConvolutionalEncoder(Encoder):
     def forward(
         self, ids: Int[Tensor, "batch time"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch size"]:
-        """The flattened maps of each sentence, of at most `positions` tokens."""
+        """Return the flattened maps of each sentence, of at most `positions` tokens."""
         return self.read(F.dropout(self.embedding(ids), self.dropout, self.training), lengths)
 
     def read(
         self, embedded: Float[Tensor, "batch time embedding"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch size"]:
-        """The same for sentences that are embeddings already."""
+        """Return the same for sentences that are embeddings already."""
         x = F.pad(embedded.transpose(1, 2), (0, self.positions - embedded.shape[1]))
         inside = within(lengths, self.positions)[:, None]
         x = x.masked_fill(~inside, 0.0)

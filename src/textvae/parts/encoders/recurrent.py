@@ -15,7 +15,7 @@ from textvae.settings.fields import Depth, Fraction, Norm, Size
 class RecurrentEncoder(Encoder):
     """The last output of an LSTM or GRU that reads the sentence and its end mark, in one or both directions.
 
-    Source: Bowman et al. 2016, section 3 (one direction); Liu et al. 2019, section 5.2 (both).
+    References: Bowman et al. 2016, section 3 (one direction); Liu et al. 2019, section 5.2 (both).
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class RecurrentEncoder(Encoder):
     def forward(
         self, ids: Int[Tensor, "batch time"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch size"]:
-        """The output at each sentence's own last token; padding after it has no influence."""
+        """Return the output at each sentence's own last token; padding after it has no influence."""
         return self.read(F.dropout(self.embedding(ids), self.dropout, self.training), lengths)
 
     def read(
         self, embedded: Float[Tensor, "batch time embedding"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch size"]:
-        """The same for sentences that are embeddings already."""
+        """Return the same for sentences that are embeddings already."""
         at = (lengths - 1)[:, None, None]
         directions = [(self.onward, embedded)]
         if self.backward is not None:

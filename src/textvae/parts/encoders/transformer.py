@@ -18,8 +18,8 @@ class TransformerEncoder(Encoder):
     Embeddings pass a linear layer if their size is not `hidden`. In training, dropout falls on what each branch of
     a block adds and, at a rate of their own if `embedding_dropout` is given, on the input words.
 
-    Source: Li et al. 2020, "Optimus" (whose encoder takes the output at a mark before the sentence, where this one
-    takes the mean).
+    References: Li et al. 2020, "Optimus" (whose encoder takes the output at a mark before the sentence, where this
+    one takes the mean).
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class TransformerEncoder(Encoder):
         self.begin()
 
     def begin(self) -> None:
-        """The first weights outside the blocks; words come into these at the scale that they have."""
+        """Draw the first weights outside the blocks; words enter these at their own scale."""
         draw(self.embedding, DEVIATION)
         if self.entry is not None:
             draw(self.entry, self.entry.in_features**-0.5)
@@ -49,13 +49,13 @@ class TransformerEncoder(Encoder):
     def forward(
         self, ids: Int[Tensor, "batch time"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch size"]:
-        """The mean output of each sentence; padding has no influence."""
+        """Return the mean output of each sentence; padding has no influence."""
         return self.read(F.dropout(self.embedding(ids), self.embedding_dropout, self.training), lengths)
 
     def read(
         self, embedded: Float[Tensor, "batch time embedding"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch size"]:
-        """The same for sentences that are embeddings already."""
+        """Return the same for sentences that are embeddings already."""
         inside = within(lengths, embedded.shape[1])
         inputs = embedded if self.entry is None else self.entry(embedded)
         outputs = self.network(inputs, attending(inside), self.dropout if self.training else 0.0)

@@ -48,11 +48,12 @@ def turns(first: int, time: int, size: int, like: Tensor) -> Float[Tensor, "2 ti
 def turned(
     x: Float[Tensor, "row time kind head size"], turn: Float[Tensor, "2 time 1 1 half"]
 ) -> Float[Tensor, "row time kind head size"]:
-    """Queries and keys with each pair (i, i + size / 2) of a head turned by its position's angle.
+    """Return queries and keys with each pair (i, i + size / 2) of a head turned by its position's angle.
 
     The product of a turned query and a turned key depends on how far apart their positions are, not where they are.
 
-    Source: Su et al. 2021, "RoFormer", section 3.2.2, whose pairs stand side by side, all the same to a network.
+    References: Su et al. 2021, "RoFormer", section 3.2.2, whose pairs stand side by side, all the same to a
+    network.
     """
     cos, sin = turn
     one, other = x.chunk(2, dim=-1)
@@ -69,7 +70,7 @@ class Store:
         self.entries, self.written = entries, written
 
     def taking(self, position: int) -> "Store":
-        """A store with the entries before `position` that takes one there: this if it can, else a larger copy."""
+        """Return a store with the entries before `position` and room for one there: this, or a larger copy."""
         if self.written == position < self.entries.shape[4]:
             self.written += 1
             return self
@@ -96,14 +97,14 @@ class Past(NamedTuple):
     position: int
 
     def select(self, rows: Int[Tensor, " kept"] | Bool[Tensor, " row"]) -> "Past":
-        """The past of some rows."""
+        """Return the past of some rows."""
         return Past(Store(self.store.entries[:, :, rows], self.position), self.position)
 
 
 class Block(nn.Module):
     """x + attention(norm(x)), and to that y + feed-forward(norm(y)): GELU, four times as wide inside.
 
-    Source: Xiong et al. 2020, "On layer normalization in the transformer architecture", figure 1 (b).
+    References: Xiong et al. 2020, "On layer normalization in the transformer architecture", figure 1 (b).
     """
 
     def __init__(self, hidden: int, heads: int) -> None:
@@ -123,7 +124,7 @@ class Block(nn.Module):
         attend: Callable[[Tensor, Tensor, Tensor], Tensor],
         dropout: float,
     ) -> Float[Tensor, "row time hidden"]:
-        """The stream after this block; dropout falls on what each branch adds to it."""
+        """Return the stream after this block; dropout falls on what each branch adds to it."""
         parts = applied(self.query_key_value, self.before_attention(x)).unflatten(2, (3, self.heads, -1))
         query, key = turned(parts[:, :, :2], turn).permute(2, 0, 3, 1, 4)
         found = attend(query, key, parts[:, :, 2].transpose(1, 2)).transpose(1, 2).flatten(2)
@@ -137,8 +138,9 @@ class Transformer(nn.Module):
 
     `hidden` must be a multiple of twice the number of heads: positions turn pairs of a head's numbers.
 
-    Source: Vaswani et al. 2017; order of the norms, Xiong et al. 2020; positions, Su et al. 2021. First weights as
-    in GPT-2, of deviation 0.02, those that write to the stream over sqrt(2 layers): Radford et al. 2019, part 2.3.
+    References: Vaswani et al. 2017; order of the norms, Xiong et al. 2020; positions, Su et al. 2021. First weights
+    as in GPT-2, of deviation 0.02, those that write to the stream over sqrt(2 layers): Radford et al. 2019, part
+    2.3.
     """
 
     def __init__(self, hidden: int, layers: int, heads: int) -> None:
@@ -151,7 +153,7 @@ class Transformer(nn.Module):
         self.begin()
 
     def begin(self) -> None:
-        """The first weights; norms change nothing, biases are 0."""
+        """Draw the first weights; norms change nothing, biases are 0."""
         for part in self.modules():
             if isinstance(part, nn.LayerNorm):
                 part.reset_parameters()
@@ -165,7 +167,7 @@ class Transformer(nn.Module):
     def forward(
         self, x: Float[Tensor, "row time hidden"], attend: Attend, dropout: float = 0.0, position: int = 0
     ) -> Float[Tensor, "row time hidden"]:
-        """The outputs for inputs from `position` on.
+        """Return the outputs for inputs from `position` on.
 
         The stream, and with it every norm, has the weights' precision, under autocast too. It is the caller who
         switches dropout off at evaluation.
@@ -177,19 +179,19 @@ class Transformer(nn.Module):
         return self.norm(x)
 
     def past(self, rows: int) -> Past:
-        """What goes before the first position of `rows` sentences: nothing."""
+        """Return the empty past before the first position of `rows` sentences."""
         shape = (len(self.blocks), 2, rows, self.heads, 0, self.hidden // self.heads)
         return Past(Store(self.norm.weight.new_empty(shape), 0), 0)
 
     def step(self, x: Float[Tensor, "row hidden"], past: Past) -> tuple[Float[Tensor, "row hidden"], Past]:
-        """The output of one position more, and the past after it; other pasts of that store stay as they are."""
+        """Return the output at one more position and the past after it; other pasts of the store stay valid."""
         store = past.store.taking(past.position)
         outputs = self(x[:, None], store.attention(past.position), position=past.position)
         return outputs[:, 0], Past(store, past.position + 1)
 
 
 def applied(layer: nn.Linear, x: Float[Tensor, "*any size"]) -> Float[Tensor, "*any out"]:
-    """A linear layer, by the fastest product there is."""
+    """Return a linear layer, by the fastest product there is."""
     return linear(x.flatten(0, -2), layer.weight, layer.bias).view(*x.shape[:-1], layer.out_features)
 
 

@@ -20,7 +20,7 @@ class BatchNorm(nn.Module):
     statistics, so that a sentence alone gives what it gives among a thousand. Those are the mean of the first
     batches' and then take a tenth of each. In full precision.
 
-    Source: Ioffe and Szegedy 2015, algorithm 1; with the biased variance also for the running one.
+    References: Ioffe and Szegedy 2015, algorithm 1; with the biased variance also for the running one.
     """
 
     running_mean: Tensor
@@ -45,7 +45,7 @@ class BatchNorm(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channels time"], inside: Bool[Tensor, "batch 1 time"] | None = None
     ) -> Float[Tensor, "batch channels time"]:
-        """The normalised channels; in training mode the running statistics move."""
+        """Return the normalised channels; in training mode the running statistics move."""
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(self.gain.dtype)
             mean, variance = self.running_mean, self.running_variance
@@ -81,7 +81,7 @@ def each(value: int | Sequence[int], layers: int) -> tuple[int, ...]:
 
 
 def padded(positions: int, strides: Sequence[int]) -> int:
-    """The number of positions that strides divide evenly, `positions` or the next above.
+    """Return the number of positions that strides divide evenly, `positions` or the next above.
 
     >>> padded(50, (2, 2)), padded(52, (2, 2))
     (52, 52)
@@ -107,7 +107,7 @@ class Convolution(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channels time"], inside: Bool[Tensor, "batch 1 time"]
     ) -> tuple[Float[Tensor, "batch maps shorter"], Bool[Tensor, "batch 1 shorter"]]:
-        """The maps, and which positions of them begin inside the text."""
+        """Return the maps, and which positions of them begin inside the text."""
         before = _before(self.kernel, self.stride)
         after = max(0, self.kernel - self.stride - before)
         inside = inside[:, :, :: self.stride]
@@ -125,7 +125,7 @@ class TransposedConvolution(nn.Module):
         self.norm = BatchNorm(maps)
 
     def forward(self, x: Float[Tensor, "batch channels time"]) -> Float[Tensor, "batch maps longer"]:
-        """The maps; of the kernel's overhang half is cut off at the beginning, as with padding 1 of kernel 3."""
+        """Return the maps; half of the kernel's overhang is cut off at the start, as padding 1 of kernel 3 does."""
         longer = self.stride * x.shape[2]
         return self.norm(self.weights(x)[:, :, self.before : self.before + longer]).relu()
 
@@ -136,7 +136,7 @@ class Expansion(nn.Module):
     Linear with ReLU into `first_maps` maps at the lowest resolution, then transposed convolutions, one for each of
     `maps`. It has `positions` positions or, where strides do not divide them, some more: no text can be longer.
 
-    Source: Semeniuta et al. 2017, sections 3.2 and 3.3; kernel 3 and stride 2 double the length exactly.
+    References: Semeniuta et al. 2017, sections 3.2 and 3.3; kernel 3 and stride 2 double the length exactly.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class Expansion(nn.Module):
         return self.maps[-1]
 
     def forward(self, z: Float[Tensor, "*any latent"]) -> Float[Tensor, "*any position maps"]:
-        """The features of each code's positions."""
+        """Return the features of each code's positions."""
         x = self.first(z.reshape(-1, z.shape[-1])).relu()
         x = x.view(len(x), self.first_maps, -1)
         for layer in self.layers:

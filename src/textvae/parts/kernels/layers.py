@@ -46,7 +46,7 @@ class Recurrent(nn.Module):
     def forward(
         self, inputs: Float[Tensor, "batch time size"], state: State | None = None
     ) -> tuple[Float[Tensor, "batch time hidden"], State]:
-        """Outputs at all times, and the state after the last one, padding included."""
+        """Return the outputs at all times and the state after the last one, padding included."""
         if state is not None:
             state = tuple(part.to(inputs.dtype) for part in state)
         if self.cell == "lstm":
@@ -68,7 +68,7 @@ class Feedforward(nn.Module):
 
     A highway's gates t are biased to begin mostly closed, at sigmoid(-2).
 
-    Source: Srivastava et al. 2015, section 2; Bowman et al. 2016, section 3, between encoder, z and decoder.
+    References: Srivastava et al. 2015, section 2; Bowman et al. 2016, section 3, between encoder, z and decoder.
     """
 
     def __init__(self, size: int, layers: int, highway: bool) -> None:
@@ -78,14 +78,14 @@ class Feedforward(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(size, outputs) for _ in range(layers))
 
     def begin(self) -> None:
-        """The gates' first biases."""
+        """Set the gates' first biases."""
         if self.highway:
             for layer in self.layers:
                 assert isinstance(layer, nn.Linear)
                 nn.init.constant_(layer.bias[self.size :], -2.0)
 
     def forward(self, x: Float[Tensor, "*any size"]) -> Float[Tensor, "*any size"]:
-        """The vector after all layers."""
+        """Return the vector after all layers."""
         for layer in self.layers:
             if self.highway:
                 changed, gate = layer(x).chunk(2, dim=-1)

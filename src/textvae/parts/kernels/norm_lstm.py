@@ -25,8 +25,8 @@ class NormLstm(nn.Module):
     norm on the cell. LN takes one mean and one biased variance of a sentence's four gates at a time where `joint`,
     otherwise one of each gate. Can be differentiated once.
 
-    Source: Ba et al. 2016, "Layer normalization", section 3.1 and supplement; `joint` and no norm on the cell as in
-    Semeniuta et al. 2017.
+    References: Ba et al. 2016, "Layer normalization", section 3.1 and supplement; `joint` and no norm on the cell
+    as in Semeniuta et al. 2017.
     """
 
     def __init__(self, size: int, hidden: int, layers: int, joint: bool) -> None:
@@ -56,7 +56,7 @@ class NormLstm(nn.Module):
         Float[Tensor, "batch time hidden"],
         tuple[Float[Tensor, "layer batch hidden"], Float[Tensor, "layer batch hidden"]],
     ]:
-        """The last layer's h at all times, and every layer's h and c after the last; zeros before the first."""
+        """Return the last layer's h at all times, and h and c of every layer at the last; without `state` from zeros."""
         device = inputs.device.type
         precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else inputs.dtype
         summed = torch.promote_types(precision, torch.float32)  # of all but the products and h
@@ -143,7 +143,7 @@ class _NormLstm(torch.autograd.Function):
 def _normalised(
     sums: Float[Tensor, "*any gates"], groups: int
 ) -> tuple[Float[Tensor, "*any gates"], Float[Tensor, "*any groups 1"], Float[Tensor, "*any groups 1"]]:
-    """Sums less their group's mean, over its deviation; the mean; and one over the deviation."""
+    """Return sums less their group's mean, over its deviation; the mean; and one over the deviation."""
     grouped = sums.view(*sums.shape[:-1], groups, -1)
     normalised, mean, deviation = torch.native_layer_norm(grouped, grouped.shape[-1:], None, None, EPSILON)
     return normalised.view_as(sums), mean, deviation
@@ -155,7 +155,7 @@ def _before_norm(
     mean: Float[Tensor, "batch groups 1"],
     deviation: Float[Tensor, "batch groups 1"],
 ) -> Float[Tensor, "batch gates"]:
-    """The gradient at the sums from that at what `_normalised` makes of them."""
+    """Return the gradient at the sums from that at what `_normalised` makes of them."""
     grouped = sums.view(*mean.shape[:2], -1)
     found, *_ = torch.ops.aten.native_layer_norm_backward(
         pull.view_as(grouped), grouped, grouped.shape[-1:], mean, deviation, None, None, [True, False, False]

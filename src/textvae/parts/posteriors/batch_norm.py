@@ -29,7 +29,7 @@ class BatchNormPosterior(Restated):
 
     `scale` as for the Gaussian posterior; all in full precision. With N processes each must read every batch.
 
-    Source: Zhu et al. 2020, "A batch normalized inference network keeps the KL vanishing away", section 4 and
+    References: Zhu et al. 2020, "A batch normalized inference network keeps the KL vanishing away", section 4 and
     algorithm 1: gamma is fixed, the shift is learned, and scales are not normalised.
     """
 
@@ -67,7 +67,7 @@ class BatchNormPosterior(Restated):
         samples: int = 1,
         components: int | None = None,
     ) -> DiagonalGaussian:
-        """The posterior of each sentence."""
+        """Return the posterior of each sentence."""
         with torch.autocast(hidden.device.type, enabled=False):
             hidden = hidden.to(self.mean_of.weight.dtype)
             mean = self._normalised(self.mean_of(hidden))

@@ -21,7 +21,7 @@ class DeltaPosterior(PosteriorNetwork):
     Of all means 0 costs least, and the scales stay at or below the one below 1 that costs rate / latent nats in
     each dimension; a sigmoid keeps them between it and a hundredth of it. All in full precision.
 
-    Source: Razavi et al. 2019, "Preventing posterior collapse with delta-VAEs", section 2: its committed rate
+    References: Razavi et al. 2019, "Preventing posterior collapse with delta-VAEs", section 2: its committed rate
     for independent Gaussians. The autoregressive prior that the paper commits a rate against is not here, and
     scales above the prior's, which cost the rate as well, are not used.
     """
@@ -38,14 +38,14 @@ class DeltaPosterior(PosteriorNetwork):
         samples: int = 1,
         components: int | None = None,
     ) -> DiagonalGaussian:
-        """The posterior of each sentence."""
+        """Return the posterior of each sentence."""
         with torch.autocast(hidden.device.type, enabled=False):
             mean, raw = self.parameters_of(hidden.to(self.parameters_of.weight.dtype)).chunk(2, dim=1)
             return DiagonalGaussian(mean, self.largest * (LOWEST + (1 - LOWEST) * raw.sigmoid()))
 
 
 def scale_at(nats: float) -> float:
-    """The standard deviation s < 1 at which KL(N(0, s^2) || N(0, 1)) = (s^2 - 1) / 2 - log s is `nats`.
+    """Return the standard deviation s < 1 at which KL(N(0, s^2) || N(0, 1)) = (s^2 - 1) / 2 - log s is `nats`.
 
     >>> s = scale_at(0.5)
     >>> round((s * s - 1) / 2 - math.log(s), 12)

@@ -40,7 +40,7 @@ class Map(Protocol):
 class Flowed:
     """q(z|x): z_0 ~ N(base_mean, diag base_std^2) for each sentence, then the flows.
 
-    Source: Rezende and Mohamed 2015, "Variational inference with normalizing flows", eq. 5 to 7.
+    References: Rezende and Mohamed 2015, "Variational inference with normalizing flows", eq. 5 to 7.
     """
 
     slow_mixture: ClassVar[bool] = True
@@ -112,7 +112,7 @@ class Flowed:
         return total - math.log(len(z))
 
     def _sent(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Base codes through the flows, and the log determinant of it all."""
+        """Return base codes after the flows, and the log determinant of all flows together."""
         with gradients_with(z, self.base_mean, self.context):
             log_det = z.new_zeros(z.shape[:-1])
             for flow in self.flows:
@@ -133,7 +133,7 @@ class Flowed:
 
 
 def _version(z: Tensor) -> int:
-    """Counts changes in place, where torch does."""
+    """Return torch's count of changes in place; 0 where it keeps none."""
     return 0 if z.is_inference() else z._version
 
 

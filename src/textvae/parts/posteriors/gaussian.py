@@ -19,7 +19,7 @@ from textvae.settings.fields import Scale
 def gaussian_kl(mean: Float[Tensor, "*any"], std: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     """KL(N(mean, std^2) || N(0, 1)) of each dimension: (mean^2 + std^2 - 1) / 2 - log std, in nats.
 
-    Source: Kingma and Welling 2014, appendix B. Liu et al. 2019 print + log det in section 4; it is minus.
+    References: Kingma and Welling 2014, appendix B. Liu et al. 2019 print + log det in section 4; it is minus.
     """
     return 0.5 * (mean.square() + std.square() - 1) - std.log()
 
@@ -46,7 +46,7 @@ class DiagonalGaussian:
         return torch.distributions.Normal(self.mean, self.std, validate_args=False).log_prob(z).sum(-1)
 
     def rate_per_dimension(self, prior: Prior) -> Float[Tensor, "batch latent"] | None:
-        """The closed-form KL of each dimension to a standard normal prior, in nats; None for any other prior."""
+        """Return the KL of each dimension to a standard normal prior, in nats; None for any other prior."""
         return gaussian_kl(self.mean, self.std) if prior.standard else None
 
     def rate(self, z: Float[Tensor, "sample batch latent"], prior: Prior) -> Rate:
@@ -68,7 +68,7 @@ class GaussianPosterior(PosteriorNetwork):
 
     `scale` is the parametrisation of sigma, see `positive`.
 
-    Source: Bowman et al. 2016, section 3, which tried a softplus of the variance too.
+    References: Bowman et al. 2016, section 3, which tried a softplus of the variance too.
     """
 
     def __init__(self, size: int, latent: int, scale: Scale = "log-variance") -> None:
@@ -83,7 +83,7 @@ class GaussianPosterior(PosteriorNetwork):
         samples: int = 1,
         components: int | None = None,
     ) -> DiagonalGaussian:
-        """The posterior of each sentence."""
+        """Return the posterior of each sentence."""
         with torch.autocast(hidden.device.type, enabled=False):
             mean, raw = self.parameters_of(hidden.to(self.parameters_of.weight.dtype)).chunk(2, dim=1)
             return DiagonalGaussian(mean, positive(raw, self.scale))

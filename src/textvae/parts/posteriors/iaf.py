@@ -24,7 +24,7 @@ class Flow(nn.Module):
     dimensions before its degree; m and s of dimension i see the units of degree i or less, so only dimensions
     before i. Every unit, m and s see the context. The determinant of dz'/dz is the product of s.
 
-    Source: Kingma et al. 2016, eq. 13 and 14 (LSTM-type update); Germain et al. 2015, eq. 8 and 9 (masks). A
+    References: Kingma et al. 2016, eq. 13 and 14 (LSTM-type update); Germain et al. 2015, eq. 8 and 9 (masks). A
     departure: tanh for ELU, which keeps the inverse tame far from the data, and degrees that begin at 0, so that
     one dimension works too.
     """
@@ -51,7 +51,7 @@ class Flow(nn.Module):
     def forward(
         self, z: Float[Tensor, "*sample batch latent"], context: Float[Tensor, "batch context"]
     ) -> tuple[Float[Tensor, "*sample batch latent"], Float[Tensor, "*sample batch"]]:
-        """The code after the flow, and the log determinant."""
+        """Return the code after the flow, and the log determinant."""
         with torch.autocast(z.device.type, enabled=False):
             inner, outer, inner_bias, outer_bias = self._weights(z, context)
             z = z.flip(-1) if self.turned else z
@@ -63,7 +63,7 @@ class Flow(nn.Module):
     def inverse(
         self, z: Float[Tensor, "latent #sample #batch"], context: Float[Tensor, "batch context"]
     ) -> tuple[Float[Tensor, "latent sample batch"], Float[Tensor, "sample batch"]]:
-        """The code before the flow, dimensions first, and the log determinant of the flow there; differentiable.
+        """Return the code before the flow, dimensions first, and the flow's log determinant; differentiable.
 
         One dimension after the other, each adding its part to the units and outputs that see it: in all about the
         arithmetic of one pass.
@@ -113,7 +113,7 @@ class Flow(nn.Module):
 class Iaf(Flowed):
     """q(z|x) by inverse autoregressive flows, dimensions reversed between them.
 
-    Source: Kingma et al. 2016, algorithm 1.
+    References: Kingma et al. 2016, algorithm 1.
     """
 
 
@@ -122,7 +122,8 @@ class IafPosterior(PosteriorNetwork):
 
     All in full precision. With no flows it is the Gaussian posterior.
 
-    Source: Kingma et al. 2016, section 3 and algorithm 1; Bowman et al. 2016, section 3, tried flows without gain.
+    References: Kingma et al. 2016, section 3 and algorithm 1; Bowman et al. 2016, section 3, tried flows without
+    gain.
     """
 
     def __init__(
@@ -147,7 +148,7 @@ class IafPosterior(PosteriorNetwork):
         samples: int = 1,
         components: int | None = None,
     ) -> Iaf:
-        """The posterior of each sentence."""
+        """Return the posterior of each sentence."""
         with torch.autocast(hidden.device.type, enabled=False):
             hidden = hidden.to(self.parameters_of.weight.dtype)
             mean, raw = self.parameters_of(hidden).chunk(2, dim=1)

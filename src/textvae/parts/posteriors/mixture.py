@@ -24,7 +24,7 @@ SPREAD = 0.3
 class GaussianMixture:
     """q(z|x) = sum_k w_k N(mean_k, diag std_k^2) for each sentence; the weights sum to 1.
 
-    Source: Fu et al. 2020, eq. 6.
+    References: Fu et al. 2020, eq. 6.
     """
 
     log_weight: Float[Tensor, "batch components"]
@@ -48,7 +48,7 @@ class GaussianMixture:
         of F_d(z_d | z_<d) = u_d for every d, with F_d the mixture's conditional distribution functions and u kept,
         so that dz = -(dF/dz)^-1 (dF/dparameters) dparameters, where dF/dz is a triangular matrix.
 
-        Source: Graves 2016, "Stochastic backpropagation through mixture density distributions"; Figurnov et al.
+        References: Graves 2016, "Stochastic backpropagation through mixture density distributions"; Figurnov et al.
         2018, "Implicit reparameterization gradients", section 4.
         """
         latent = self.means.shape[-1]
@@ -115,7 +115,7 @@ class MixturePosterior(PosteriorNetwork):
     In full precision; `scale` as for the Gaussian posterior. The components' first means differ by normal numbers
     of standard deviation 0.3, in the biases; the paper says nothing of how they begin.
 
-    Source: Fu et al. 2020, eq. 6.
+    References: Fu et al. 2020, eq. 6.
     """
 
     def __init__(self, size: int, latent: int, components: int = 5, scale: Scale = "log-variance") -> None:
@@ -138,7 +138,7 @@ class MixturePosterior(PosteriorNetwork):
         samples: int = 1,
         components: int | None = None,
     ) -> GaussianMixture:
-        """The posterior of each sentence."""
+        """Return the posterior of each sentence."""
         with torch.autocast(hidden.device.type, enabled=False):
             found = self.parameters_of(hidden.to(self.parameters_of.weight.dtype))
             weight, rest = found[:, : self.parts], found[:, self.parts :]

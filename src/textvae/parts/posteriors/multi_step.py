@@ -38,7 +38,7 @@ class Steps(nn.Module):
     ) -> Float[Tensor, "*sample batch hidden"]:
         """Return the state of the next step.
 
-        Source: Cho et al. 2014, whose GRU stands for the LSTM that Gregor et al. 2015 have.
+        References: Cho et al. 2014, whose GRU stands for the LSTM that Gregor et al. 2015 have.
         """
         if part is not None:
             seen = seen + part @ self.from_part.weight[:, : part.shape[-1]].to(part).mT
@@ -57,7 +57,7 @@ class Steps(nn.Module):
 
     @staticmethod
     def _split(seen: Tensor, past: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """The sum for both gates, and apart what a candidate is made of."""
+        """Return the sum for both gates and, separately, the two parts of a candidate."""
         hidden = seen.shape[-1] // 3
         gates = seen[..., : 2 * hidden] + past[..., : 2 * hidden]
         return gates, (seen[..., 2 * hidden :], past[..., 2 * hidden :])
@@ -70,10 +70,10 @@ class MultiStep:
     All of z is the code that the decoder sees and the prior is of, so log q(z|x) is exact for every code and the KL
     is a sum of Gaussian KLs, in expectation over the parts drawn before each.
 
-    Source: Gregor et al. 2015, "DRAW: a recurrent neural network for image generation", eq. 3, 4 and 10; Bowman et
-    al. 2016, section 3, tried a multistep sampling model styled after it. A departure: there a generative network
-    with a state of its own reads the parts in turn and adds to a canvas; here the canvas is z itself, of which each
-    step writes its dimensions.
+    References: Gregor et al. 2015, "DRAW: a recurrent neural network for image generation", eq. 3, 4 and 10; Bowman
+    et al. 2016, section 3, tried a multistep sampling model styled after it. A departure: there a generative
+    network with a state of its own reads the parts in turn and adds to a canvas; here the canvas is z itself, of
+    which each step writes its dimensions.
     """
 
     slow_mixture: ClassVar[bool] = True
@@ -192,7 +192,7 @@ class MultiStepPosterior(PosteriorNetwork):
         samples: int = 1,
         components: int | None = None,
     ) -> MultiStep:
-        """The posterior of each sentence."""
+        """Return the posterior of each sentence."""
         with torch.autocast(hidden.device.type, enabled=False):
             return MultiStep(self.from_text(hidden.to(self.from_text.weight.dtype)), self.steps)
 

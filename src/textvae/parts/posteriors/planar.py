@@ -24,7 +24,7 @@ class PlanarMap:
     that w . u becomes m(w . u) = softplus(w . u) - 1. The determinant of the Jacobian, 1 + m (1 - tanh^2), is then
     tanh^2 + (1 - tanh^2) softplus(w . u), a sum of positive numbers.
 
-    Source: Rezende and Mohamed 2015, eq. 10 to 12 and appendix A.1.
+    References: Rezende and Mohamed 2015, eq. 10 to 12 and appendix A.1.
     """
 
     def __init__(self, latent: int, part: slice) -> None:
@@ -95,8 +95,8 @@ def _root(y: Float[Tensor, "sample batch"], m: Float[Tensor, " batch"]) -> Float
 class PlanarPosterior(LinearFlowPosterior):
     """Base and planar maps of each sentence, linear in the encoder's vector.
 
-    Source: Rezende and Mohamed 2015, sections 3.1 and 4.2; Bowman et al. 2016, section 3, tried such flows without
-    gain.
+    References: Rezende and Mohamed 2015, sections 3.1 and 4.2; Bowman et al. 2016, section 3, tried such flows
+    without gain.
     """
 
     def __init__(self, size: int, latent: int, flows: int = 10, scale: Scale = "log-variance") -> None:

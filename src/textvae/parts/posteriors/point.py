@@ -24,7 +24,7 @@ class Point:
         return Expectation(self.mean)
 
     def rsample(self, noise: Noise, samples: int = 1) -> Float[Tensor, "sample batch latent"]:
-        """The codes, `samples` times; no noise is drawn."""
+        """Return the codes, `samples` times; no noise is drawn."""
         return self.mean.expand(samples, *self.mean.shape)
 
     def log_prob(self, z: Float[Tensor, "*sample batch latent"]) -> None:
@@ -47,7 +47,7 @@ class Point:
 class PointPosterior(PosteriorNetwork):
     """The code as a linear function of the encoder's vector, in full precision.
 
-    Source: Bowman et al. 2016, section 2.1 (sequence autoencoders).
+    References: Bowman et al. 2016, section 2.1 (sequence autoencoders).
     """
 
     def __init__(self, size: int, latent: int) -> None:
@@ -61,7 +61,7 @@ class PointPosterior(PosteriorNetwork):
         samples: int = 1,
         components: int | None = None,
     ) -> Point:
-        """The code of each sentence."""
+        """Return the code of each sentence."""
         with torch.autocast(hidden.device.type, enabled=False):
             return Point(self.code_of(hidden.to(self.code_of.weight.dtype)))
 

@@ -166,7 +166,7 @@ Any_Posterior = TypeVar("Any_Posterior", bound=Any)
 
 
 def mapped(posterior: Any_Posterior, change: Callable[[Tensor], Tensor]) -> Any_Posterior:
-    """The posterior with every tensor changed: moved to another device, or some of its sentences picked."""
+    """Return the posterior with every tensor changed: moved to another device, or some of its sentences picked."""
     tensors = {name: change(value) for name, value in _tensors(posterior).items()}
     return dataclasses.replace(posterior, **tensors)
 
@@ -192,7 +192,7 @@ def expected(
 
 
 def joined(parts: Sequence[Any_Posterior]) -> Any_Posterior:
-    """The posteriors of several batches as those of one."""
+    """Return the posteriors of several batches as those of one."""
     columns = [_tensors(part) for part in parts]
     tensors = {name: torch.cat([column[name] for column in columns]) for name in columns[0]}
     return dataclasses.replace(parts[0], **tensors)

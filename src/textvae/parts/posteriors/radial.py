@@ -19,7 +19,7 @@ class RadialMap:
     softplus. So r goes to r (r + s) / (r + alpha), whose inverse is the positive root of a quadratic equation, and
     the determinant of the Jacobian is ((r + s) / (r + alpha))^(d - 1) (r^2 + 2 alpha r + alpha s) / (r + alpha)^2.
 
-    Source: Rezende and Mohamed 2015, eq. 14 and appendix A.2. That alpha is a softplus is not said there.
+    References: Rezende and Mohamed 2015, eq. 14 and appendix A.2. That alpha is a softplus is not said there.
     """
 
     def __init__(self, latent: int, part: slice) -> None:
@@ -55,7 +55,7 @@ class RadialMap:
     def _log_det(
         self, r: Float[Tensor, "*any batch"], alpha: Float[Tensor, " batch"], s: Float[Tensor, " batch"]
     ) -> Float[Tensor, "*any batch"]:
-        """The log determinant at a distance from the centre before the map."""
+        """Return the log determinant at a distance from the centre before the map."""
         outer = (r + alpha).log()
         return (
             (self.latent - 1) * (r + s).log()
@@ -64,7 +64,7 @@ class RadialMap:
         )
 
     def _parameters(self, like: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The centre, alpha and s of each sentence, as `like` is."""
+        """Return the centre, alpha and s of each sentence, as `like` is."""
         centre, raw = context[:, self.part].to(like).split([self.latent, 2], dim=1)
         alpha, s = F.softplus(raw).clamp(min=torch.finfo(like.dtype).tiny).unbind(1)
         return centre, alpha, s
@@ -73,7 +73,8 @@ class RadialMap:
 class RadialPosterior(LinearFlowPosterior):
     """Base and radial maps of each sentence, linear in the encoder's vector.
 
-    Source: Rezende and Mohamed 2015, sections 3.1 and 4.2; Bowman et al. 2016, section 3, tried flows without gain.
+    References: Rezende and Mohamed 2015, sections 3.1 and 4.2; Bowman et al. 2016, section 3, tried flows without
+    gain.
     """
 
     def __init__(self, size: int, latent: int, flows: int = 10, scale: Scale = "log-variance") -> None:

@@ -31,7 +31,7 @@ class SemiImplicit:
     The first `own` components, J of them, are what codes are drawn from; the K after them stand beside each of the
     J when a density is asked for. With K = 0 the surrogate density of a code is that of its own Gaussian.
 
-    Source: Fu et al. 2020, eq. 7, 8, 12, 15 and 16; Yin and Zhou 2018.
+    References: Fu et al. 2020, eq. 7, 8, 12, 15 and 16; Yin and Zhou 2018.
     """
 
     means: Float[Tensor, "batch components latent"]
@@ -75,8 +75,8 @@ class SemiImplicit:
         was drawn from one of the K has the first component for its (K+1)th. About `entries` numbers are held at
         once, but for what a gradient needs.
 
-        Source: Fu et al. 2020, eq. 12 and 15. Eq. 14 prints E + R, and p(z) and q~ for their logarithms; E - R and
-        logarithms are meant.
+        References: Fu et al. 2020, eq. 12 and 15. Eq. 14 prints E + R, and p(z) and q~ for their logarithms; E - R
+        and logarithms are meant.
         """
         drawn_from = torch.arange(len(z), device=z.device) % self.means.shape[1]
         own = _log_normal(z, *self._components(drawn_from * (drawn_from < self.own)))
@@ -92,7 +92,7 @@ class SemiImplicit:
         return None
 
     def rate(self, z: Float[Tensor, "sample batch latent"], prior: Prior) -> Rate:
-        """The mean over codes of log q~_K(z_j) - log p(z_j), in nats: in expectation an upper bound on the KL.
+        """Return the mean over codes of log q~_K(z_j) - log p(z_j) in nats: an upper bound on average.
 
         The paper's R - B_K, which it calls the KL. With K = 0 that is the one-sample form of eq. 15 too, not the
         closed form that eq. 10 has then for a standard normal prior; their expectations are equal.
@@ -127,7 +127,8 @@ class SemiImplicitPosterior(PosteriorNetwork):
     first layer makes of the text is computed once for all components. Without noise all components are equal, and
     with K = 0 too it is the Gaussian posterior. `components` is K where the caller names none: in evaluation.
 
-    Source: Fu et al. 2020, section 2.2 and appendix E (100 noise dimensions). Depth and width are not given there.
+    References: Fu et al. 2020, section 2.2 and appendix E (100 noise dimensions). Depth and width are not given
+    there.
     """
 
     components: int
@@ -160,7 +161,7 @@ class SemiImplicitPosterior(PosteriorNetwork):
         samples: int = 1,
         components: int | None = None,
     ) -> SemiImplicit:
-        """The posterior of each sentence: `samples` components to draw codes from and `components` beside them.
+        """Return the posteriors, with `samples` components to draw codes from and `components` beside them.
 
         With none beside them there are at least two to draw from, in evaluation 50, for `expectation`.
 

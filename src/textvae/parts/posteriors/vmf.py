@@ -25,7 +25,7 @@ class VonMisesFisher:
 
     Densities are with respect to the sphere's surface.
 
-    Source: Davidson et al. 2018, "Hyperspherical variational auto-encoders", eq. 3 and 4; Xu and Durrett 2018,
+    References: Davidson et al. 2018, "Hyperspherical variational auto-encoders", eq. 3 and 4; Xu and Durrett 2018,
     "Spherical latent spaces for stable variational autoencoders", section 3.
     """
 
@@ -79,7 +79,7 @@ class VonMisesFisher:
 class VmfPosterior(PosteriorNetwork):
     """The mean direction as a normalised linear function of the encoder's vector, in full precision.
 
-    Source: Xu and Durrett 2018, section 3: the concentration is fixed, and with it the KL.
+    References: Xu and Durrett 2018, section 3: the concentration is fixed, and with it the KL.
     """
 
     def __init__(self, size: int, latent: int, concentration: float = 50.0) -> None:
@@ -94,7 +94,7 @@ class VmfPosterior(PosteriorNetwork):
         samples: int = 1,
         components: int | None = None,
     ) -> VonMisesFisher:
-        """The posterior of each sentence."""
+        """Return the posterior of each sentence."""
         with torch.autocast(hidden.device.type, enabled=False):
             direction = self.direction_of(hidden.to(self.direction_of.weight.dtype))
             return VonMisesFisher(F.normalize(direction, dim=1), self.concentration)
@@ -106,7 +106,7 @@ def log_bessel(order: float, x: float) -> float:
 
     The terms of its power series are all positive; those that count lie around the largest one.
 
-    Source: Abramowitz and Stegun 1964, eq. 9.6.10.
+    References: Abramowitz and Stegun 1964, eq. 9.6.10.
 
     >>> round(log_bessel(0.5, 2.0) - math.log(math.sqrt(1 / math.pi) * math.sinh(2.0)), 12) + 0
     0.0
@@ -129,7 +129,7 @@ def log_normaliser(latent: int, concentration: float) -> float:
 def rate_to_uniform(latent: int, concentration: float) -> float:
     """KL(vMF || uniform on the sphere) in nats: concentration E[mean . z] + log C(concentration) + log area.
 
-    Source: Xu and Durrett 2018, section 3; Davidson et al. 2018, eq. 5.
+    References: Xu and Durrett 2018, section 3; Davidson et al. 2018, eq. 5.
     """
     paid = concentration * mean_length(latent, concentration)
     return max(0.0, paid + log_normaliser(latent, concentration) + log_area(latent))
@@ -140,7 +140,7 @@ def mean_length(latent: int, concentration: float) -> float:
 
     Also E[mean . z], the mean cosine of the angle between a code and its mean direction; below 1.
 
-    Source: Mardia and Jupp 2000, "Directional statistics", section 9.3.
+    References: Mardia and Jupp 2000, "Directional statistics", section 9.3.
 
     >>> round(mean_length(3, 2.0) - (1 / math.tanh(2.0) - 1 / 2.0), 12) + 0
     0.0
@@ -150,7 +150,7 @@ def mean_length(latent: int, concentration: float) -> float:
 
 
 def angles(normal: Float64[Tensor, "*any"], latent: int, concentration: float) -> Float64[Tensor, "*any"]:
-    """The angle between a code and its mean direction for standard normal numbers, monotone in them.
+    """Return the angle between a code and its mean direction for standard normal numbers, monotone in them.
 
     Between the points of a table a cubic with the true slopes at both ends.
     """
@@ -168,7 +168,7 @@ def angles(normal: Float64[Tensor, "*any"], latent: int, concentration: float) -
 @lru_cache(maxsize=16)
 @torch.no_grad()
 def _table(latent: int, concentration: float, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Normal numbers, the angles with the same probability below them, and the slopes of these, in float64.
+    """Return normal numbers, the angles with equal probability below them, and their slopes, in float64.
 
     The angle's density is proportional to exp(concentration cos) sin^(latent - 2). Its integrals from the left and
     from the right are sums of positive parts, so both tails are as exact as the middle.
