@@ -37,7 +37,7 @@ class Comparison:
     members: tuple[Member, ...]
 
     def table(self) -> list[list[str]]:
-        """The table as text cells, the head first; nats per sentence, a dash where there is no number.
+        """Return the table as text cells, the head first; nats per sentence, a dash where there is no number.
 
         Of the scores that were asked for by name where there are any.
         """
@@ -69,11 +69,11 @@ class Comparison:
         return found
 
     def csv(self) -> str:
-        """The rows as CSV with a head, numbers in full precision, empty where there is none."""
+        """Return the rows as CSV with a head, numbers in full precision, empty where there is none."""
         return tables.csv_text(self.rows, self.by_seed)
 
     def markdown(self) -> str:
-        """The table and its notes for a Markdown page."""
+        """Return the table and its notes for a Markdown page."""
         return tables.markdown(self.table(), self.notes)
 
     def write(self, folder: Path | str) -> list[Path]:

@@ -87,7 +87,7 @@ def _curve(axes: "Axes", members: Sequence[Member], places: Mapping[str, int], s
 
 
 def _series(member: Member, split: str | None, score: str) -> tuple[list[float], list[float]]:
-    """Steps and values of a split's records that have the score (None: any); long logs as means of stretches."""
+    """Return steps and values of a split's records that have the score; long logs as means of stretches."""
     pairs = [
         (float(record["step"]), float(record[score]))
         for record in member.log
@@ -105,7 +105,7 @@ def rate_distortion(rows: Sequence[Row]) -> "Figure | None":
     The dashed line goes through the first language model, which has rate 0: below it the bound is better. A run
     without a rate is no point of the plane. None where no run has a rate.
 
-    Source: Alemi et al. 2018, Figure 1: the plane, and lines of slope -1 for the same evidence lower bound.
+    References: Alemi et al. 2018, Figure 1: the plane, and lines of slope -1 for the same evidence lower bound.
     """
     exact = next((row for row in rows if not row.members[0].run.settings.model.latent), None)
     return plane(
@@ -114,7 +114,7 @@ def rate_distortion(rows: Sequence[Row]) -> "Figure | None":
 
 
 def plane(named: Sequence[tuple[str, Sequence[tuple[float, float]]]], exact: Any) -> "Figure | None":
-    """The same from names with their points, and a language model's NLL if there is one.
+    """Return the same from names with their points, and a language model's NLL if there is one.
 
     Of many points those far to the right of all others are named below the axis and not drawn: they would press the
     others into one line.
@@ -159,7 +159,7 @@ def plane(named: Sequence[tuple[str, Sequence[tuple[float, float]]]], exact: Any
 
 
 def _widest(rates: Sequence[float]) -> float:
-    """The largest rate that is drawn: of few points any, of many three times what 95 in 100 have at most."""
+    """Return the largest rate that is drawn: of few points any, of many three times what 95 in 100 have at most."""
     if len(rates) < MANY:
         return math.inf
     return 3 * sorted(rates)[math.ceil(0.95 * len(rates)) - 1] or math.inf
@@ -237,12 +237,12 @@ def _distance(box: Any, point: Any) -> float:
 
 
 def style(place: int) -> dict[str, Any]:
-    """The colour and the marker of a row: 35 pairs, neighbours apart in both."""
+    """Return the colour and the marker of a row: 35 pairs, neighbours apart in both."""
     return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
 
 
 def _panels(*wanted: tuple[str, str]) -> tuple["Figure", dict[str, "Axes"]]:
-    """A figure of panels side by side, by name, with titles: a light grid, lines on the left and below only."""
+    """Return a figure of panels side by side, by name, with titles and a light grid."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -269,7 +269,7 @@ def _panels(*wanted: tuple[str, str]) -> tuple["Figure", dict[str, "Axes"]]:
 
 
 def _legend(figure: "Figure", rows: Sequence[tuple[int, str]], line: str = "-") -> None:
-    """The rows' names beside the panels, by their places; without a line for points."""
+    """Return the rows' names beside the panels, by their places; without a line for points."""
     from matplotlib.lines import Line2D
 
     looks: list[dict[str, Any]] = [style(place) for place, _ in rows]
@@ -288,7 +288,7 @@ def _legend(figure: "Figure", rows: Sequence[tuple[int, str]], line: str = "-") 
 
 
 def png(figure: "Figure") -> bytes:
-    """The figure as PNG, everything outside the axes included; the same bytes every time."""
+    """Return the figure as PNG, everything outside the axes included; the same bytes every time."""
     file = io.BytesIO()
     with plain_matplotlib():
         figure.savefig(file, format="png", bbox_inches="tight", pad_inches=0.15, metadata={"Software": None})

@@ -35,7 +35,7 @@ class Member:
     finished: bool | None
 
     def document(self) -> dict[str, Any]:
-        """What identifies the run and its evaluation, as plain values for JSON."""
+        """Return what identifies the run and its evaluation, as plain values for JSON."""
         environment = self.run.environment
         reasons = dict(self.scores.get("reasons") or {})
         if self.finished is None:
@@ -81,7 +81,7 @@ def members(
     again: bool,
     progress: PartProgress | None,
 ) -> list[Member]:
-    """The runs of `open_runs`, those evaluated with these numbers that have not been yet.
+    """Return the runs of `open_runs`, those evaluated with these numbers that have not been yet.
 
     Raises:
         RequestError: when an evaluation is damaged.
@@ -107,7 +107,7 @@ def same_folder(one: Path, other: Path) -> bool:
 
 
 def unique_names(folders: Sequence[Path]) -> list[str]:
-    """The folders' names; those that are equal with as many of the folders above as make them different.
+    """Return the folders' names; those that are equal with as many of the folders above as make them different.
 
     >>> unique_names([Path("/a/one/vae"), Path("/a/two/vae"), Path("/a/lm")])
     ['one/vae', 'two/vae', 'lm']
@@ -156,7 +156,7 @@ def check_same_text(runs: Sequence[Run], split: str) -> None:
 
 
 def read_scores(path: Path, run: Run, split: str) -> dict[str, Any]:
-    """An evaluation that was written earlier.
+    """Return an evaluation that was written earlier.
 
     Raises:
         RequestError: when it is damaged, or of other sentences than the run's split has.

@@ -28,7 +28,7 @@ def is_vanilla(settings: Settings) -> bool:
 
 
 def descriptions(settings: Sequence[Settings]) -> list[str]:
-    """The method of each run in a few words; equal ones are followed by up to three settings that differ."""
+    """Return the method of each run in a few words; equal ones are followed by up to three settings that differ."""
     found = [method(own) for own in settings]
     flat = [flattened(own.document()) for own in settings]
     told = []
@@ -45,7 +45,7 @@ def descriptions(settings: Sequence[Settings]) -> list[str]:
 
 
 def method(settings: Settings) -> str:
-    """What is special about a run: its objective, and every part that is not the usual one.
+    """Return a run's method in words: its objective, and every part that is not the usual one.
 
     >>> method(Settings())
     'reconstruction alone'
@@ -70,7 +70,7 @@ def method(settings: Settings) -> str:
 
 
 def _phase(settings: Settings, phase: Any) -> str:
-    """What a phase does."""
+    """Return a phase in words."""
     text = _objective(phase.objective or settings.objective)
     if phase.update is not None and phase.update.name != settings.train.update.name:
         text += f" by {phase.update.name} updates"
@@ -78,14 +78,14 @@ def _phase(settings: Settings, phase: Any) -> str:
 
 
 def _objective(terms: Mapping[str, Any]) -> str:
-    """The terms that stand beside the reconstruction, the rate first, with their weights and options."""
+    """Return the terms that stand beside the reconstruction, the rate first, with their weights and options."""
     order = sorted(terms.items(), key=lambda item: not item[1].is_rate)
     told = [f"{name}{_options(term, ('weight',))}{_weight(term.weight)}" for name, term in order]
     return " + ".join(told) or "reconstruction alone"
 
 
 def _options(table: Any, without: Sequence[str] = ()) -> str:
-    """The fields of a table that are not at their defaults."""
+    """Return the fields of a table that are not at their defaults."""
     own = {name: value for name, value in table if name != "name" and name not in without}
     usual = {
         name: field.get_default(call_default_factory=True, validated_data=dict(table))
@@ -97,14 +97,14 @@ def _options(table: Any, without: Sequence[str] = ()) -> str:
 
 
 def _weight(schedule: Any) -> str:
-    """A weight: nothing for 1, its number, or its schedule and where that goes."""
+    """Return a weight: nothing for 1, its number, or its schedule and where that goes."""
     if schedule.schedule == "constant":
         return "" if schedule.value == 1.0 else f" × {schedule.value:g}"
     return f" {_plain(schedule)}"
 
 
 def _plain(value: Any) -> str:
-    """A setting's value in a word or two."""
+    """Return a setting's value in a word or two."""
     if hasattr(value, "schedule"):
         if value.schedule == "constant":
             return f"{value.value:g}"
@@ -117,7 +117,7 @@ def _plain(value: Any) -> str:
 
 
 def flattened(table: Any, path: str = "") -> dict[str, Any]:
-    """A document's values by their dotted paths; tables in a list are numbered.
+    """Return a document's values by their dotted paths; tables in a list are numbered.
 
     >>> flattened({"train": {"epochs": 3}, "phase": [{"epochs": 1}]})
     {'train.epochs': 3, 'phase[0].epochs': 1}
@@ -132,7 +132,7 @@ def flattened(table: Any, path: str = "") -> dict[str, Any]:
 
 
 def differences(members: Sequence[Member]) -> dict[str, dict[str, Any]]:
-    """The settings that are not the same in all runs: for each dotted path every run's value, None for no such."""
+    """Return the settings that differ among runs: for each dotted path every run's value, None for none."""
     flat = {member.name: flattened(member.run.settings.document()) for member in members}
     paths = sorted({path for own in flat.values() for path in own})
     found = {path: {name: own.get(path) for name, own in flat.items()} for path in paths}

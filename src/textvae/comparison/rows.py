@@ -90,7 +90,7 @@ class Row:
         return [member.run.settings.train.seed for member in self.members]
 
     def document(self) -> dict[str, Any]:
-        """The row as plain values for JSON."""
+        """Return the row as plain values for JSON."""
         return {
             "name": self.name,
             "method": self.method,
@@ -144,7 +144,7 @@ class Row:
 def rows_of(
     members: Sequence[Member], baseline: Member | None, by_seed: bool, scores: Sequence[str] = ()
 ) -> tuple[list[Row], Row | None, Row | None]:
-    """The rows, the row that NLLs are relative to and the one that speeds are; None where there is none."""
+    """Return the rows, the row that NLLs are relative to and the one that speeds are; None where there is none."""
     groups = grouped(members) if by_seed else [(member,) for member in members]
     names = group_names([[member.name for member in group] for group in groups])
     methods = descriptions([group[0].run.settings for group in groups])
@@ -195,7 +195,7 @@ def check_names(runs: Sequence[Run], split: str, names: Sequence[str], again: bo
 def chosen(
     groups: Sequence[Sequence[Member]], names: Sequence[str]
 ) -> list[dict[str, tuple[float | int | None, float | None]]]:
-    """The scores of each group by name: their mean and, of several runs, standard deviation.
+    """Return the scores of each group by name: their mean and, of several runs, standard deviation.
 
     A name is a path into the evaluation, `kl_moment_matched` or `generated.greedy.scores.self-bleu-4`; where a
     score stands with its signature or error, the path leads to the score's own name.
@@ -222,7 +222,7 @@ def chosen(
 
 
 def _no_score(name: str, why: str, paths: Set[str], more: bool) -> RequestError:
-    """That there is no such score, and the nearest that there are; `more` where `evaluate --all` was among them."""
+    """Return the error for an unknown score, with the nearest names; `more` if `evaluate --all` was read."""
     known = sorted(paths)
     close = [path for path in known if path.endswith(f".{name}")][:3]
     close = close or get_close_matches(name, known, n=3, cutoff=0.5)
@@ -250,17 +250,17 @@ def reason_of(member: Member, path: str) -> str | None:
 
 
 def evaluated_paths(scores: Mapping[str, Any]) -> set[str]:
-    """The paths of the numbers of one evaluation, and of what is null."""
+    """Return the paths of the numbers of one evaluation, and of what is null."""
     return {_path(path) for path, value in flattened(scores).items() if value is None or is_number(value)}
 
 
 def _path(path: str) -> str:
-    """The path of a score, less that of its value beside a signature or an error."""
+    """Return the path of a score, less that of its value beside a signature or an error."""
     return re.sub(r"\.(value|accuracy)$", "", path)
 
 
 def _first(groups: Sequence[Sequence[Member]], wanted: Callable[[Member], bool]) -> int | None:
-    """The first group that has such a run."""
+    """Return the first group that has such a run."""
     return next((place for place, group in enumerate(groups) if any(map(wanted, group))), None)
 
 
@@ -292,13 +292,13 @@ def value_at(scores: Mapping[str, Any], path: str) -> Any:
 
 
 def _bound_of_drawn(scores: Mapping[str, Any]) -> Any:
-    """The bound of the sentences that the NLL is of; older evaluations have it only if these are all."""
+    """Return the bound of the sentences that the NLL is of; older evaluations have it only if these are all."""
     every = scores.get("iw_sentences") == scores.get("sentences")
     return scores.get("bound_iw_sentences", scores.get("bound") if every else None)
 
 
 def final_kl_weight(settings: Settings, training: Sequence[Mapping[str, Any]]) -> float | None:
-    """The weight of the rate term at the end of the log; None where nothing pays for the KL."""
+    """Return the weight of the rate term at the end of the log; None where nothing pays for the KL."""
     terms = settings.phases()[-1].objective or settings.objective
     rates = [name for name, term in terms.items() if term.is_rate and term.pays]
     weights = next((record["weights"] for record in reversed(training) if "weights" in record), None)
@@ -327,14 +327,14 @@ def _deviations(runs: Sequence[Mapping[str, Any]], columns: Columns) -> dict[str
 
 
 def _mean(values: Sequence[Any]) -> float | int | None:
-    """The mean; None where one is missing, so that no mean is over fewer seeds than its row says."""
+    """Return the mean; None where one is missing, so that no mean is over fewer seeds than its row says."""
     if None in values:
         return None
     return values[0] if len(values) == 1 else statistics.fmean(values)
 
 
 def grouped(members: Sequence[Member]) -> list[tuple[Member, ...]]:
-    """The runs whose settings differ in `train.seed` alone put together, in the order in which they come first."""
+    """Return groups of the runs whose settings differ in `train.seed` alone, in the order of their first."""
     groups: dict[str, list[Member]] = {}
     for member in members:
         settings = member.run.settings
@@ -344,7 +344,7 @@ def grouped(members: Sequence[Member]) -> list[tuple[Member, ...]]:
 
 
 def group_names(groups: Sequence[Sequence[str]]) -> list[str]:
-    """A name for each group of names: what they begin with, less a seed at its end, else the first one.
+    """Return a name for each group of names: what they begin with, less a seed at its end, else the first one.
 
     >>> group_names([["vae-seed0", "vae-seed1"], ["lm"]])
     ['vae', 'lm']

@@ -67,7 +67,7 @@ def weight(row: Row) -> str:
 
 
 def chosen_cells(rows: Sequence[Row], by_seed: bool) -> list[list[str]]:
-    """The table of the scores that were asked for: a row a run, or runs with their number; the method last."""
+    """Return the table of the requested scores: one row per run or group of runs; the method last."""
     names = list(rows[0].chosen)
     table = [["run", *(["seeds"] if by_seed else []), *map(shown, names), "method"]]
     for row in rows:
@@ -138,7 +138,7 @@ def _notes_of_chosen(rows: Sequence[Row]) -> list[str]:
 
 
 def _cautions(rows: Sequence[Row], by_seed: bool) -> list[str]:
-    """What makes numbers of the table hard to compare."""
+    """Return notes on numbers of the table that are hard to compare."""
     members = [member for row in rows for member in row.members]
     told = []
     differing = _different(members, lambda m: _signature_parts(m))
@@ -165,7 +165,7 @@ def _cautions(rows: Sequence[Row], by_seed: bool) -> list[str]:
 
 
 def _signature_parts(member: Member) -> dict[str, object]:
-    """What a signature says of how a run was evaluated, less what belongs to the model."""
+    """Return the parts of a signature that say how a run was evaluated, without those of the model."""
     try:
         _, found = parse(str(member.scores.get("signature")))
     except RequestError:
@@ -180,7 +180,7 @@ def _signature_parts(member: Member) -> dict[str, object]:
 
 
 def _different(members: Sequence[Member], of: Callable[[Member], dict[str, object]]) -> str:
-    """The names of the parts that have different values, with these."""
+    """Return the names of the parts that have different values, with these."""
     values: dict[str, dict[object, None]] = {}
     for member in members:
         for name, value in of(member).items():
@@ -189,7 +189,7 @@ def _different(members: Sequence[Member], of: Callable[[Member], dict[str, objec
 
 
 def inert(cell: str) -> str:
-    """A text that no spreadsheet takes for a formula.
+    """Return a text that no spreadsheet takes for a formula.
 
     >>> inert("=1+2"), inert("vae")
     ("'=1+2", 'vae')
@@ -198,7 +198,7 @@ def inert(cell: str) -> str:
 
 
 def csv_text(rows: Sequence[Row], by_seed: bool) -> str:
-    """The rows as CSV: every column, numbers in full precision, empty where there is none.
+    """Return the rows as CSV: every column, numbers in full precision, empty where there is none.
 
     A name that a spreadsheet would take for a formula has an apostrophe before it.
     """
@@ -221,7 +221,7 @@ def csv_text(rows: Sequence[Row], by_seed: bool) -> str:
 
 
 def markdown(table: Sequence[Sequence[str]], told: Sequence[str]) -> str:
-    """A Markdown table and its notes as a list."""
+    """Return a Markdown table and its notes as a list."""
     head, *rest = [[escaped(cell) for cell in row] for row in table]
     rule = ["---" if place in (0, len(head) - 1) else "---:" for place in range(len(head))]
     lines = [f"| {' | '.join(row)} |" for row in (head, rule, *rest)]

@@ -80,7 +80,7 @@ class Adversarial:
         }
 
     def examples(self) -> list[dict[str, str]]:
-        """What is known of the first texts, how they end, and how each model ends them."""
+        """Return what is known of the first texts, how they end, and how each model ends them."""
         found = []
         for number, (known, true) in enumerate(zip(self.known[:EXAMPLES], self.texts, strict=False)):
             ends = {model.run: model.texts[number].removeprefix(known).strip() for model in self.models}
@@ -115,7 +115,7 @@ def adversarial(
         RequestError: for runs whose vocabularies differ, a language model that has codes or is one of the runs,
             fewer than ten texts that can be used, and as `impute`.
 
-    Source: Bowman et al. 2016, section 5 and Table 4.
+    References: Bowman et al. 2016, section 5 and Table 4.
     """
     _check(runs, language_model)
     tell = progress or (lambda what, done, total: None)
@@ -174,7 +174,7 @@ def _signature(tokenizer: Tokenizer, true: list[str], language_model: Trained, *
 def usable(
     tokenizer: Tokenizer, texts: Sequence[str], longest: int, last: float
 ) -> tuple[list[str], list[str], dict[str, int]]:
-    """The texts whose ends can be imputed, as the tokenizer reads them, what is known of each, and why not others.
+    """Return the texts whose ends can be imputed, the known part of each, and why others were left out.
 
     Raises:
         RequestError: for what is no text, and a share that is none.
@@ -204,7 +204,7 @@ def usable(
 
 
 def _known(tokenizer: Tokenizer, line: str, ids: list[int], tokens: int) -> str:
-    """The first tokens of a text, as text."""
+    """Return the first tokens of a text, as text."""
     if tokenizer.name == "bpe":
         begin = ids[:tokens]
         return tokenizer.decode(begin[::-1] if tokenizer.right_to_left else begin)
@@ -213,14 +213,14 @@ def _known(tokenizer: Tokenizer, line: str, ids: list[int], tokens: int) -> str:
 
 
 def _words(tokenizer: Tokenizer, text: str) -> list[str]:
-    """What classifiers see of a text: its characters, of a model of characters, else its words."""
+    """Return what classifiers read of a text: characters for a model of characters, else words."""
     return list(text) if tokenizer.name == "character" else text.split(" ")
 
 
 def _errors(
     run: Trained, true: list[str], made: list[str], seed: int, tell: Progress
 ) -> tuple[AdversarialError, AdversarialError]:
-    """The errors of the unigrams' classifier and of the LSTM."""
+    """Return the errors of the unigrams' classifier and of the LSTM."""
     whole, split = ([_words(run.tokenizer, text) for text in texts] for texts in (true, made))
     tell(0, 2)
     unigram = unigram_error(whole, split, seed)
@@ -235,7 +235,7 @@ def _endings(texts: Sequence[str], known: Sequence[str]) -> int:
 
 
 def _nll(language_model: Trained, texts: Sequence[str]) -> tuple[float, float]:
-    """The mean over texts, and its standard error."""
+    """Return the mean over texts, and its standard error."""
     nats = torch.from_numpy(language_model.nll(texts))
     return nats.mean().item(), standard_error(nats)
 

@@ -79,7 +79,7 @@ class Diagnosis:
     reasons: dict[str, str] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
-        """The diagnosis as plain values for JSON."""
+        """Return the diagnosis as plain values for JSON."""
         return asdict(self)
 
 
@@ -162,7 +162,7 @@ def _diagnosis(trained: Opened, split: str, different: int, seed: int) -> Diagno
 
 
 def collapsed_since(log: list[dict[str, Any]]) -> int | None:
-    """The first step of the log from which on the KL stayed below `LITTLE_KL`; None where it did not."""
+    """Return the first step of the log from which on the KL stayed below `LITTLE_KL`; None where it did not."""
     since = None
     for record in log:
         if record.get("kl") is not None:
@@ -174,7 +174,7 @@ def collapsed_since(log: list[dict[str, Any]]) -> int | None:
 
 
 def prior_moment_matched(latent: int, sentences: int) -> float:
-    """What the moment-matched KL averages for codes from N(0, I) itself: d (d + 3) / (4 N), sampling error alone.
+    """Return the mean moment-matched KL of codes from N(0, I) itself, d (d + 3) / (4 N): sampling error.
 
     To first order in 1/N: each of d means and d (d + 1) / 2 covariances is off by its standard error.
     """
@@ -182,7 +182,7 @@ def prior_moment_matched(latent: int, sentences: int) -> float:
 
 
 def _paid(scores: Scores) -> tuple[float, str] | None:
-    """The KL, and how it reads: with its standard error where it is estimated from drawn codes."""
+    """Return the KL, and how it reads: with its standard error where it is estimated from drawn codes."""
     if scores.rate is None:
         return None
     kl, exact = scores.rate.mean().item(), scores.rate_kind == "exact"
@@ -204,7 +204,7 @@ def _verdict(collapsed: bool, uses: bool, rate: tuple[float, str] | None, since:
 
 
 def _target(settings: Settings, kl: float | None, reconstruction: float) -> str:
-    """What the objective was to hold and does not, by more than a nat and a tenth of it."""
+    """Return a sentence on a target of the objective that is missed by more than a nat and a tenth of it."""
     found = {"kl": ("the KL", kl), "reconstruction": ("reconstruction", reconstruction)}
     terms = settings.phases()[-1].objective or settings.objective
     for name, term in terms.items():
@@ -242,7 +242,7 @@ def _aggregate(moment: float | None, expected: float, few: str | None) -> str:
 
 
 def remedies(settings: Settings, collapsed: bool, far: bool) -> Iterator[tuple[str, str]]:
-    """What to change next, the best first: options of `textvae train`, and a name for the new run.
+    """Yield what to change next, the best first: options of `textvae train`, and a name for the new run.
 
     `far`: the aggregated posterior is far from the prior. A remedy that is there already is made stronger against a
     collapse, weaker against distance; without one mu-forcing is added, and where that cannot be, another posterior.
@@ -293,7 +293,7 @@ def _ends(run: Run, store: TokenStore, rows: np.ndarray) -> str:
 
 
 def _next_command(run: Run, changes: Iterable[tuple[str, str]], ends: str) -> str:
-    """The command to try next, as it stands."""
+    """Return the command to try next, as it stands."""
     path = run.folder / "settings.toml"
     change = next((change for change in changes if works(path, change[0])), None)
     if change is None:
@@ -303,7 +303,7 @@ def _next_command(run: Run, changes: Iterable[tuple[str, str]], ends: str) -> st
 
 
 def _next_folder(folder: Path, suffix: str) -> str:
-    """A folder beside the run's that does not exist yet."""
+    """Return a folder beside the run's that does not exist yet."""
     number, path = 2, folder.with_name(f"{folder.name}-{suffix}")
     while path.exists():
         path = folder.with_name(f"{folder.name}-{suffix}-{number}")
@@ -312,7 +312,7 @@ def _next_folder(folder: Path, suffix: str) -> str:
 
 
 def _language_model(run: Run, split: str, different: int) -> Diagnosis:
-    """A language model has no posterior that could collapse."""
+    """Return the diagnosis of a language model, which has no posterior that could collapse."""
     none = dict.fromkeys(
         (
             "collapsed",

@@ -78,7 +78,7 @@ class Row(NamedTuple):
     draws: list[Draw]
 
     def mean(self, name: str) -> float | None:
-        """A field of the draws or their texts, averaged; None where one draw has none."""
+        """Return a field of the draws or their texts, averaged; None where one draw has none."""
         values = self._values(name)
         return None if values is None else fmean(values)
 
@@ -131,7 +131,7 @@ class ForwardCrossEntropy:
 def forward_cross_entropy(
     folders: Sequence[Path | str], out: Path | str, plan: Plan = USUAL, progress: PartProgress | None = None
 ) -> ForwardCrossEntropy:
-    """The cross entropy of the human test text by language models that were trained on the runs' own text.
+    """Return the cross entropy of the human test text by language models that were trained on the runs' own text.
 
     Each run decodes the same draws of the prior to `n` sentences. A language model of the run's decoder, without
     dropped words, is trained on them from scratch until text held out from the same draws is no longer better
@@ -145,8 +145,8 @@ def forward_cross_entropy(
     is no language model, a language model by a decoding without chance, which gives it one sentence, and where
     nothing is written or no word is common. Otherwise as `training.train`.
 
-    Source: Prokhorov et al. 2019, section 3.3.2 and Table 3; Cífka et al. 2018, "Eval all, trust a few, do wrong to
-    none: comparing sentence generation models".
+    References: Prokhorov et al. 2019, section 3.3.2 and Table 3; Cífka et al. 2018, "Eval all, trust a few, do
+    wrong to none: comparing sentence generation models".
     """
     runs = [Run.open(folder) for folder in folders]
     _check(runs, plan.decoding)
@@ -220,7 +220,7 @@ def _check(runs: Sequence[Run], decoding: Decoding) -> None:
 
 
 def _splits(run: Run) -> dict[str, TokenStore]:
-    """The run's train, valid and test splits."""
+    """Return the run's train, valid and test splits."""
     corpus = corpus_of(run)
     return {name: corpus.split(name) for name in ("train", "valid", "test")}
 
@@ -260,7 +260,7 @@ def _settings(run: Run, files: Files, test: Path, known: Path, plan: Plan, seed:
 
 
 def _trained(settings: Settings, files: Files, out: Path, progress: StepProgress | None) -> Draw:
-    """A language model's cross entropy of the test text: trained, gone on with, or read from its folder."""
+    """Return a language model's cross entropy of the test text: trained, resumed, or read from its folder."""
     document, data = settings.document(), settings.data
     own = [file_digest(Path(str(path))) for path in (*files, data.test, data.vocabulary_of)]
     table = {name: value for name, value in document["data"].items() if not isinstance(value, str)}
@@ -280,7 +280,7 @@ def _trained(settings: Settings, files: Files, out: Path, progress: StepProgress
 
 
 def _read(path: Path) -> Draw:
-    """What was measured earlier; RequestError where the file is damaged."""
+    """Return what was measured earlier; raise RequestError for a damaged file."""
     try:
         return TypeAdapter(Draw).validate_python(read_json(path))
     except ValidationError as error:
@@ -292,7 +292,7 @@ def _read(path: Path) -> Draw:
 
 
 def _statistics(store: TokenStore, tokenizer: Tokenizer) -> Text:
-    """What the columns of prokhorov2019, Table 3, say of a corpus."""
+    """Return the columns of prokhorov2019, Table 3, for a corpus."""
     sentences = [text.split() for text in tokenizer.decode_batch(store.sentences())]
     found = {name: one.value for name, one in score(Given(sentences), ("unknown", "vocabulary", "length")).items()}
     repeats = score(Given(sentences[:SELF_BLEU]), ("self-bleu-4",))["self-bleu-4"]

@@ -47,7 +47,7 @@ def importance_weights(
     fresh ones, which leaves the weights unbiased. A sentence's codes depend on the seed and its number alone, so
     `tokens`, how much is worked on at once, changes nothing.
 
-    Source: Burda et al. 2016, eq. 8; the estimate of Fu et al. 2020, Table 2.
+    References: Burda et al. 2016, eq. 8; the estimate of Fu et al. 2020, Table 2.
     """
     found = torch.empty(3, len(store), dtype=torch.float64)
     done, weighs, tailed = 0, model.prior is not None, samples >= SAMPLES

@@ -222,7 +222,7 @@ class Measured:
     def information_bounds(self) -> dict[str, Any] | Missing | None:
         """H - D <= I <= R, on the corpus `grammar`.
 
-        Source: Prokhorov et al. 2019, section 2.1.
+        References: Prokhorov et al. 2019, section 2.1.
         """
         scores, store, (above, below) = self.scores, self.store, self.codes.known
         if self.trained.corpus.name != "grammar":

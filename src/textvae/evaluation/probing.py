@@ -102,7 +102,7 @@ def require_codes(trained: Trained) -> None:
 
 
 def own_labels(trained: Trained, label: str | None, split: str = "test") -> Labelled:
-    """The run's own sentences with their labels: those of its training split and of `split`.
+    """Return the run's own sentences with their labels: those of its training split and of `split`.
 
     Raises:
         RequestError: where there is no such label, or the data has changed.
@@ -148,7 +148,7 @@ def file_labels(
     seed: int = 0,
     tell: Callable[[readers.Reading], None] | None = None,
 ) -> Labelled:
-    """The labelled sentences of a file, a drawn fifth of them to test on; or of two files.
+    """Return the labelled sentences of a file, a drawn fifth of them to test on; or of two files.
 
     Sentences of the same words, in any order, are both learned from or both tested on: to a bag of words they are
     one sentence. So is the fifth smaller where one sentence is more than a fifth of the file.
@@ -188,7 +188,7 @@ def drawn(sentences: Iterable[Sentence], most: int, seed: int, number: int = 0) 
 
     Draws of several files, each of its `number`, are independent.
 
-    Source: Vitter 1985, "Random sampling with a reservoir", algorithm R.
+    References: Vitter 1985, "Random sampling with a reservoir", algorithm R.
     """
     random, kept = np.random.default_rng([seed, 9, number]), list[tuple[int, Sentence]]()
     for number, sentence in enumerate(sentences):
@@ -207,7 +207,7 @@ def probes(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """The accuracies for every label, as JSON has them.
+    """Return the accuracies for every label, as JSON has them.
 
     Raises:
         RequestError: as `probe_run`.
@@ -248,7 +248,7 @@ def probes(
 
 
 def _attributes(trained: Trained, label: str | None, split: str) -> Labelled:
-    """The embedded grammar's sentences with their true attributes; one that is cut has none and is left out."""
+    """Return the embedded grammar's sentences with their true attributes, without those that are cut."""
     language = grammar.reviews()
     names = list(language.values) if label is None else [label]
     if not set(names) <= set(language.values):
@@ -266,7 +266,7 @@ def _attributes(trained: Trained, label: str | None, split: str) -> Labelled:
 
 
 def _labelled(label: str, train: Ids, train_labels: list[str], test: Ids, test_labels: list[str]) -> Labelled:
-    """The sentences with their labels; those whose label is blank are left out."""
+    """Return the sentences with their labels; those whose label is blank are left out."""
     kept = [
         [(row, name) for row, name in zip(ids, names, strict=True) if name]
         for ids, names in ((train, train_labels), (test, test_labels))
@@ -294,7 +294,7 @@ def _check_values(place: str, labels: Sequence[str]) -> None:
 
 
 def _sizes(sizes: Sequence[int | None] | None, labelled: int) -> list[int | None]:
-    """The numbers of labels to learn from: those asked for, or those of the usual ones that there are."""
+    """Return the numbers of labels to learn from: those asked for, or those of the usual ones that there are."""
     if sizes is None:
         return [size for size in SIZES if size is None or size < labelled]
     for size in sizes:
@@ -307,19 +307,19 @@ def _sizes(sizes: Sequence[int | None] | None, labelled: int) -> list[int | None
 
 
 def _tokens(trained: Trained, ids: Ids) -> list[list[Hashable]]:
-    """What a bag holds: the tokens that the model reads; of a model of characters those, and the words."""
+    """Return the bag of a text: the tokens that the model reads; for a model of characters also its words."""
     if trained.tokenizer.name != "character":
         return [list(row[:-1]) for row in ids]
     return [[*text, *text.split()] for text in trained.tokenizer.decode_batch(ids)]
 
 
 def _bags(trained: Trained, ids: Ids) -> list[Hashable]:
-    """A key of each sentence, which those have in common that are one to a bag of words."""
+    """Return a key of each sentence, which those have in common that are one to a bag of words."""
     return [bag(row) for row in _tokens(trained, ids)]
 
 
 def _signature(trained: Trained, label: str, given: Labelled, draws: int, seed: int) -> str:
-    """What the accuracies depend on beside the number of labels."""
+    """Return the signature of the accuracies, which also depend on the number of labels."""
     return signature(
         "probe-accuracy",
         unit="share",

@@ -43,7 +43,7 @@ def reconstruction_scores(
     how: How = PLAIN,
     training: Iterable[str] | None = None,
 ) -> dict[str, dict[str, Score]]:
-    """The scores of greedy reconstructions from the posterior means, by the length of the sentence, and of all.
+    """Return the scores of greedy reconstructions from posterior means, by sentence length, and of all.
 
     Lengths are in the tokens that `how` counts, without the end mark; the buckets are up to 10, 11 to 20, 21 to 30,
     and all, longer ones among them. An unknown word of the sentence is matched by an unknown word. `training` is
@@ -52,7 +52,7 @@ def reconstruction_scores(
     Raises RequestError as `reconstructions` and `score_by_length`, for a split that there is not, and where the
     data has changed since the run was made.
 
-    Source: Prokhorov et al. 2019, Table 1.
+    References: Prokhorov et al. 2019, Table 1.
     """
     trained = load(folder)
     found = reconstructions(trained, trained.corpus.split(split))

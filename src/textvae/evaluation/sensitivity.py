@@ -97,7 +97,7 @@ def sensitivity(
         RequestError: without texts, for distances that do not rise from above 0, fewer than one direction, and as
             `Trained.encode`.
 
-    Source: Prokhorov et al. 2019, section 3.3.1 and its footnote on the gradient's direction.
+    References: Prokhorov et al. 2019, section 3.3.1 and its footnote on the gradient's direction.
     """
     if not distances or not all(a < b < math.inf for a, b in zip((0.0, *distances), distances, strict=False)):
         raise RequestError(f"distances = {list(distances)}: must be above 0, rise, and be finite")
@@ -170,7 +170,7 @@ def _batches(ids: list[list[int]], codes: int = 1) -> Iterator[tuple[Batch, slic
 
 
 def _random(n: int, directions: int, latent: int, seed: int) -> Float[Tensor, "n direction latent"]:
-    """Normal numbers, whose directions are even; those of a text by its place."""
+    """Return normal numbers, whose directions are uniform; those of a text depend on its place."""
     noise = sentence_noise(mixed(seed, _STREAM), torch.arange(n))
     return noise(directions, latent).transpose(0, 1)
 

@@ -107,9 +107,9 @@ def generated(
 
 
 def _reconstructions(trained: Trained, store: TokenStore, seed: int, told: PartProgress) -> Part:
-    """The scores of greedy reconstructions by the length of the sentence.
+    """Return the scores of greedy reconstructions by the length of the sentence.
 
-    Source: Prokhorov et al. 2019, Table 1.
+    References: Prokhorov et al. 2019, Table 1.
     """
     if trained.model.prior is None:
         return LANGUAGE_MODEL
@@ -130,9 +130,9 @@ def _generated(
     decodings: Mapping[str, Decoding],
     seed: int,
 ) -> Part:
-    """The scores of what was written, by name of the decoding: means over the seeds.
+    """Return the scores of what was written, by name of the decoding: means over the seeds.
 
-    Source: Liu et al. 2019, Table 1, and the metrics of `docs/metrics.md`.
+    References: Liu et al. 2019, Table 1, and the metrics of `docs/metrics.md`.
     """
     if trained.window is not None:
         return WINDOWS
@@ -168,7 +168,7 @@ def _true_distances(
     numbers: tuple[int, int | None, int],
     told: PartProgress,
 ) -> Part:
-    """The distance to the grammar of what was written, by name of the decoding; of samples the reverse KL too."""
+    """Return the distance of generated text to the grammar, by decoding; for samples also the reverse KL."""
     if corpus.name != "grammar":
         return "the distribution of the text is not known: it is that of `grammar` alone"
     if trained.window is not None:
@@ -241,7 +241,7 @@ def reverse_kl(
 
 
 def _probes(trained: Trained, split: str, draws: int, seed: int, told: PartProgress) -> Part:
-    """What codes tell of the text's own labels."""
+    """Return how well codes predict the text's own labels."""
     if trained.model.prior is None:
         return LANGUAGE_MODEL
     if trained.window is not None:

@@ -178,7 +178,7 @@ def syntactic_test(
 
     Raises RequestError by a model of windows, and where no pair is left.
 
-    Source: Prokhorov et al. 2019, section 3.4 and Table 4; the pairs of Marvin and Linzen 2018.
+    References: Prokhorov et al. 2019, section 3.4 and Table 4; the pairs of Marvin and Linzen 2018.
     """
     if trained.window is not None:
         raise RequestError(f"{trained.run.folder}: is a model of pieces of running text, not of sentences")
@@ -239,7 +239,7 @@ def preferences(
 def _codes(
     trained: Trained, read: Sequence[_Read], sentences: list[list[int]]
 ) -> tuple[Float[Tensor, "code latent"], Int[Tensor, "pair 4"]]:
-    """The codes that sentences are scored under, and those of each pair: z+, z-, and both averaged."""
+    """Return the codes that sentences are scored under, and those of each pair: z+, z-, and both averaged."""
     pairs = len(read)
     good, bad = trained.means_of(sentences).split(pairs)
     places: dict[tuple[str, str], int] = {}
@@ -250,14 +250,14 @@ def _codes(
 
 
 def _averaged(codes: Float[Tensor, "pair latent"], group: Int[Tensor, " pair"]) -> Float[Tensor, "group latent"]:
-    """The mean code of each group."""
+    """Return the mean code of each group."""
     sums = torch.zeros(int(group.max()) + 1, codes.shape[1], dtype=torch.float64)
     sums.index_add_(0, group, codes.double())
     return (sums / group.bincount()[:, None]).to(codes.dtype)
 
 
 def _read(trained: Trained, pairs: Sequence[Pair]) -> list[_Read]:
-    """The pairs as tokens, without those that have a sentence which is too long for the model."""
+    """Return the pairs as tokens, without those that have a sentence which is too long for the model."""
     tokenizer = trained.tokenizer
     good = tokenizer.encode([one_line(pair.good) for pair in pairs])
     bad = tokenizer.encode([one_line(pair.bad) for pair in pairs])
@@ -293,7 +293,7 @@ def _common(a: Sequence[str], b: Sequence[str]) -> int:
 
 
 def _rows(read: Sequence[_Read], found: Float64[Tensor, "pair code"]) -> list[Row]:
-    """A row for all pairs, then for each category, in the order of the pairs, one and one for each condition."""
+    """Return a row for all pairs, then for each category and its conditions, in the order of the pairs."""
     categories: dict[str, dict[str, list[int]]] = {}
     for number, one in enumerate(read):
         categories.setdefault(one.pair.category, {}).setdefault(one.pair.condition, []).append(number)
@@ -321,7 +321,7 @@ def _row(
     told: Tensor,
     together: Int[np.ndarray, " pair"],
 ) -> Row:
-    """The row of some pairs; `together` numbers the groups of those that have a sentence in common."""
+    """Return the row of some pairs; `together` numbers the groups of those that have a sentence in common."""
     measures = CODED if found.shape[1] == len(CODED) else PLAIN
     shares, errors, ties = {}, {}, {}
     for name, column in zip(measures, found.T, strict=True):
@@ -335,7 +335,7 @@ def _row(
 
 
 def _whole(category: str, parts: Sequence[Row], pooled: Row) -> Row:
-    """The row of a category: what its pairs have pooled, but of averaged codes the mean over its conditions."""
+    """Return the row of a category: pooled over its pairs; for averaged codes the mean over conditions."""
     shares, errors = dict(pooled.shares), dict(pooled.standard_errors)
     for name in AVERAGED:
         if name in shares:

@@ -66,7 +66,7 @@ class Files(NamedTuple):
 
 
 def synthetic_files(run: Run, plan: Plan, seed: int, out: Path) -> Files:
-    """What the run writes from the seed's draws of the prior, and more from further draws to validate on."""
+    """Return the run's text from the seed's draws of the prior, and more from further draws to validate on."""
     held = -(-plan.n // HELD_OUT)
     made_from = [file_digest(run.folder / "model.safetensors"), asdict(plan.decoding), plan.n, held, seed]
     files = Files(*(_place(out, name, made_from) for name in ("train", "valid")))
@@ -102,7 +102,7 @@ def human_files(human: dict[str, list[str]], plan: Plan, seed: int, out: Path) -
 
 
 def vocabulary_file(run: Run, synthetic: Sequence[Files], plan: Plan, out: Path) -> Path:
-    """The tokenizer of all language models."""
+    """Return the tokenizer of all language models."""
     if plan.vocabulary == "run":
         return (run.folder / "tokenizer.json").absolute()
     each = [set(files.train.read_text(encoding="utf-8").split()) for files in synthetic]
@@ -120,12 +120,12 @@ def vocabulary_file(run: Run, synthetic: Sequence[Files], plan: Plan, out: Path)
 
 
 def fingerprint(texts: Iterable[str]) -> str:
-    """A digest of sentences."""
+    """Return a digest of sentences."""
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
 def kept(out: Path, name: str, made_from: Any, texts: Sequence[str]) -> Path:
-    """The file of texts, written unless it is there."""
+    """Return the file of texts, written unless it is there."""
     path = _place(out, name, made_from)
     if not path.exists():
         _write(path, texts)

@@ -89,7 +89,7 @@ def curve_signature(
     decoding: Decoding = GREEDY,
     seed: int = 0,
 ) -> str:
-    """What the scores of `transfer_curve` depend on; what does not judge is `none`."""
+    """Return the signature of `transfer_curve`; a judge that is not used is `none`."""
     way = np.asarray(direction, dtype="<f4")
     return signature(
         "transfer",

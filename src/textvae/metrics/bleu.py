@@ -34,12 +34,12 @@ class Matches:
         return len(self.length)
 
     def total(self, n: int) -> Int64[np.ndarray, "sentence"]:
-        """Number of n-grams of each sentence, repeated ones counted."""
+        """Return the number of n-grams of each sentence, repeated ones counted."""
         return totals(self.length, n)
 
 
 def matches(sentences: Sequence[Tokens], references: Sequence[Tokens], order: int = 5) -> Matches:
-    """The sentences against all references at once, for BLEU up to `order`.
+    """Return the sentences against all references at once, for BLEU up to `order`.
 
     Raises RequestError without a sentence or a reference.
     """
@@ -61,7 +61,7 @@ def matches(sentences: Sequence[Tokens], references: Sequence[Tokens], order: in
 def sampled_matches(
     sentences: Sequence[Tokens], references: Sequence[Tokens], at_most: int, seed: int, order: int = 5
 ) -> Matches:
-    """The sentences against `at_most` references, drawn by the seed once for all; or all, if no more are there.
+    """Return the sentences against `at_most` references, drawn by the seed once for all sentences.
 
     Raises RequestError as `matches`, and for fewer than one reference.
     """

@@ -103,7 +103,7 @@ def unknown_share(sentences: Sequence[Tokens]) -> float:
 
 
 def vocabulary(sentences: Sequence[Tokens]) -> int:
-    """Number of different tokens, unknown words not among them. It grows with the text.
+    """Return the number of different tokens, without unknown words. It grows with the text.
 
     >>> vocabulary([["a", "<unk>"], ["b", "a"]])
     2
@@ -132,7 +132,7 @@ def _parts(*texts: Sequence[Tokens], n: int) -> Iterator[Counts]:
 
 
 def _digests(text: Text) -> np.ndarray:
-    """A number of 128 bits for each sentence, the same for equal sentences of any two texts."""
+    """Return a number of 128 bits for each sentence, the same for equal sentences of any two texts."""
     digests = np.empty((len(text), 16), np.uint8)
     for row, sentence in enumerate(text):
         joined = "".join(f"{len(token)} {token}" for token in sentence).encode("utf-8", "surrogatepass")

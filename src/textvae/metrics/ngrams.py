@@ -71,7 +71,7 @@ class Text(Sequence[Tokens]):
     @overload
     def __getitem__(self, row: slice) -> "Text": ...
     def __getitem__(self, row: int | slice) -> "list[str] | Text":
-        """The tokens of one sentence, or the text of some."""
+        """Return the tokens of one sentence, or the text of some."""
         if isinstance(row, slice):
             return self.chosen(np.arange(len(self))[row])
         if not -len(self) <= row < len(self):
@@ -95,7 +95,7 @@ class Text(Sequence[Tokens]):
         return Text(words, ends, self.vocabulary)
 
     def sizes(self) -> Int64[np.ndarray, "sentence"]:
-        """Number of tokens of each sentence."""
+        """Return the number of tokens of each sentence."""
         return np.diff(self.ends, prepend=0)
 
 
@@ -112,7 +112,7 @@ class Counts(NamedTuple):
 
 
 def totals(sizes: Int64[np.ndarray, "sentence"], n: int) -> Int64[np.ndarray, "sentence"]:
-    """Number of n-grams of sentences of these numbers of tokens, repeated ones counted."""
+    """Return the number of n-grams of sentences of these lengths in tokens, repeated ones counted."""
     return np.maximum(sizes - n + 1, 0)
 
 

@@ -67,7 +67,7 @@ class How:
         require_tokenization(self.tokenization)
 
     def seeds(self, available: int) -> range | None:
-        """The seeds of the draws from so many references; None where all are used."""
+        """Return the seeds of the draws from so many references; None where all are used."""
         if self.at_most is None or self.at_most >= available:
             return None
         return range(self.seed, self.seed + self.draws)
@@ -168,7 +168,7 @@ class Metric(NamedTuple):
 
 
 def score(text: Given, metrics: Sequence[str]) -> dict[str, Score]:
-    """The scores that are named.
+    """Return the scores that are named.
 
     Raises RequestError for an unknown metric, and one that needs what was not given.
     """
@@ -176,7 +176,7 @@ def score(text: Given, metrics: Sequence[str]) -> dict[str, Score]:
 
 
 def over_draws(draws: Sequence[Mapping[str, Score]], **parts: str | int) -> dict[str, Score]:
-    """The scores of several texts by the same model, drawn one after the other: means and standard deviations.
+    """Return means and standard deviations of scores over several texts drawn from the same model.
 
     A score that one text lacks is None, with that one's reason. `parts` say in the signature how they were drawn.
     Raises RequestError without a text.
@@ -200,7 +200,7 @@ def over_draws(draws: Sequence[Mapping[str, Score]], **parts: str | int) -> dict
 
 
 def score_by_length(text: Given, metrics: Sequence[str] = RECONSTRUCTION) -> dict[str, dict[str, Score]]:
-    """The scores of the sentences whose references have up to 10 tokens, 11 to 20, 21 to 30, and of all.
+    """Return the scores of the sentences whose references have up to 10 tokens, 11 to 20, 21 to 30, and of all.
 
     Raises RequestError as `score`, and where there is not one reference for each sentence.
 
@@ -217,13 +217,13 @@ def score_by_length(text: Given, metrics: Sequence[str] = RECONSTRUCTION) -> dic
 
 
 def available(text: Given) -> list[str]:
-    """The metrics that can be had without pairs: those of `needs` nothing, references or training, as given."""
+    """Return the metrics that need no pairs and whose references or training text are given."""
     has = {"nothing": True, "references": text.references is not None, "training": text.training is not None}
     return [name for name, metric in METRICS.items() if has.get(metric.needs, False)]
 
 
 def asked(text: Given, names: Sequence[str]) -> dict[str, Metric]:
-    """The metrics by name, once what they need is found to be given.
+    """Return the metrics by name, once what they need is found to be given.
 
     Raises RequestError as `score`.
     """
@@ -254,7 +254,7 @@ def require_metrics(names: Sequence[str], references: bool, training: bool) -> N
 
 
 def _paired(text: Given, name: str) -> Sequence[Tokens]:
-    """The references, one for each sentence."""
+    """Return the references, one for each sentence."""
     if text.references is None:
         raise RequestError(f"{name}: needs a reference for each sentence; give --references FILE")
     if len(text.references) != len(text.sentences):
@@ -277,7 +277,7 @@ def _scored(text: Given, name: str, metric: Metric) -> Score:
 
 
 def _parts(text: Given, metric: Metric, values: Values | str) -> dict[str, str | int]:
-    """What the score depends on."""
+    """Return the parts of the score's signature."""
     parts: dict[str, str | int] = {
         "unit": metric.unit,
         "unk": "counted",
@@ -304,12 +304,12 @@ def _parts(text: Given, metric: Metric, values: Values | str) -> dict[str, str |
 
 
 def _versioned(name: str) -> str:
-    """The name, with the version where a package of that name does the work."""
+    """Return the name, with the version where a package of that name does the work."""
     return f"{name}-{version(name)}" if name in ("jieba", "sacrebleu") else name
 
 
 def _too_short(n: int, *texts: Sequence[Tokens]) -> str | None:
-    """The reason why there is no n-gram, where there is none."""
+    """Return the reason why there is no n-gram, where there is none."""
     some = any(Text.of(sentences).sizes().max(initial=0) >= n for sentences in texts)
     return None if some else f"no sentence has {n} tokens" if n > 1 else "there is no token"
 
@@ -363,7 +363,7 @@ def _overlap(n: int, text: Given) -> Values | str:
 def _each(
     stem: str, orders: Sequence[int], needs: Needs, compute: Callable[[int, Given], Values | str], **parts: str
 ) -> dict[str, Metric]:
-    """A metric for each order, by name."""
+    """Return a metric for each order, by name."""
     return {f"{stem}-{n}": Metric(needs, "share", partial(compute, n), parts) for n in orders}
 
 

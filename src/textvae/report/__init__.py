@@ -81,7 +81,7 @@ def write_report(path: Path, title: str, runs: Sequence[RunReport]) -> None:
 
 
 def document(title: str, runs: Sequence[RunReport]) -> str:
-    """The report as HTML."""
+    """Return the report as HTML."""
     sections = (
         ("Verdict", _verdicts(runs)),
         ("Scores", table([run.name for run in runs], [run.evaluation for run in runs])),
@@ -120,7 +120,7 @@ def document(title: str, runs: Sequence[RunReport]) -> str:
 
 
 def _lead(runs: Sequence[RunReport]) -> str:
-    """What the report is, in one sentence; a warning where the scores cannot be compared."""
+    """Return a sentence on what the report is; a warning where the scores cannot be compared."""
     splits = {(run.evaluation.get("split"), run.evaluation.get("sentences")) for run in runs}
     what = "One model of text" if len(runs) == 1 else f"{len(runs)} models of text compared"
     split, sentences = next(iter(splits))
@@ -133,7 +133,7 @@ def _lead(runs: Sequence[RunReport]) -> str:
 
 
 def _verdicts(runs: Sequence[RunReport]) -> str:
-    """A card for each run: the first sentence of its verdict large, the others below."""
+    """Return a card for each run: the first sentence of its verdict large, the others below."""
     cards = []
     for place, run in enumerate(runs):
         first, stop, rest = run.verdict.partition(". ")
@@ -167,7 +167,7 @@ def _training(runs: Sequence[RunReport]) -> str:
 
 
 def _histograms(runs: Sequence[RunReport]) -> str:
-    """The distribution of all posterior means of each run, on the same scale of values."""
+    """Return the distribution of all posterior means of each run, on the same scale of values."""
     arrays = [array for run in runs for array in (run.means, run.codes) if array is not None and _drawable(array)]
     limit = figures.histogram_limit(arrays)
     bars = _swatch([place for place, run in enumerate(runs) if not _without_codes(run)])
@@ -258,14 +258,14 @@ def _maps(runs: Sequence[RunReport]) -> str:
 
 
 def _groups(runs: Sequence[RunReport]) -> dict[str, str]:
-    """A colour for each value of the attribute, commonest first; the rarer ones share one."""
+    """Return a colour for each value of the attribute, commonest first; the rarer ones share one."""
     counts = Counter(label for run in runs for label in run.labels or ())
     order = sorted(counts, key=lambda label: (-counts[label], label))
     return {label: figures.group_colour(place) for place, label in enumerate(order)}
 
 
 def _group_legend(runs: Sequence[RunReport], colours: Mapping[str, str]) -> str:
-    """The attribute and the colours of its values."""
+    """Return the attribute and the colours of its values."""
     if not colours:
         return ""
     named = [(label, figures.THEME[colour]) for label, colour in colours.items()]
@@ -296,7 +296,7 @@ def _paths(runs: Sequence[RunReport]) -> str:
 
 
 def _suites(runs: Sequence[RunReport]) -> str:
-    """The tables of `evaluate --all`, of every run that has them."""
+    """Return the tables of `evaluate --all`, of every run that has them."""
     found = [(place, run) for place, run in enumerate(runs) if has_suite(run.evaluation)]
     return "\n".join(
         (heading(place, run.name) if len(runs) > 1 else "") + suite(run.evaluation) for place, run in found
@@ -304,7 +304,7 @@ def _suites(runs: Sequence[RunReport]) -> str:
 
 
 def _sentences(place: int, run: RunReport, sentences: Sequence[str], reason: str) -> str:
-    """A numbered list of sentences, repeated ones in grey."""
+    """Return a numbered list of sentences, repeated ones in grey."""
     items = [
         f"<li{' class=again' if sentence in sentences[:row] else ''}><bdi>{text(sentence) or MISSING}</bdi></li>"
         for row, sentence in enumerate(sentences)
@@ -314,7 +314,7 @@ def _sentences(place: int, run: RunReport, sentences: Sequence[str], reason: str
 
 
 def _footer(runs: Sequence[RunReport]) -> str:
-    """What the scores depend on."""
+    """Return what the scores depend on."""
     lines = []
     for run in runs:
         known = [run.evaluation[key] for key in ("signature", "hardware") if run.evaluation.get(key)]
@@ -350,7 +350,7 @@ def _run_panels(
     missing: Callable[[RunReport], str | None],
     draw: Callable[[int, RunReport], tuple[str, str]],
 ) -> tuple[list[str], list[str]]:
-    """A fact and its figure for each run that has one; and for the others the reason why they have none."""
+    """Return a fact and its figure for each run that has one; and for the others the reason why they have none."""
     drawn, left_out = [], []
     for place, run in enumerate(runs):
         reason = missing(run)
@@ -363,7 +363,7 @@ def _run_panels(
 
 
 def _swatch(places: Sequence[int]) -> str:
-    """A legend's box in the colours of several runs."""
+    """Return a legend's box in the colours of several runs."""
     part = 100 / max(1, len(places))
     stops = [f"var(--{run_variable(place)}) {n * part:g}% {(n + 1) * part:g}%" for n, place in enumerate(places)]
     return f'<i class="bar" style="background: linear-gradient(90deg, {", ".join(stops)})"></i>' if stops else ""

@@ -67,7 +67,7 @@ def plain_matplotlib() -> Iterator[None]:
 
 
 def training_curve(logs: Sequence[Sequence[Mapping[str, Any]]], score: str, name: str) -> str | None:
-    """A score of every run over the steps: training thin, held-out with markers; None where no run has it."""
+    """Draw a score of every run over the steps: training thin, held-out with markers; None if none has it."""
     axes = _axes(530, 320)
     held, drawn = [0.0] if score == "kl" else [], False
     last = max((record["step"] for log in logs for record in log), default=0)
@@ -100,7 +100,7 @@ def histogram(values: Float[np.ndarray, "..."], limit: float) -> Int[np.ndarray,
 
 
 def histogram_limit(arrays: Sequence[Float[np.ndarray, "..."]]) -> float:
-    """The half-width of an axis that holds all values and three standard deviations of the prior."""
+    """Return the half-width of an axis that holds all values and three standard deviations of the prior."""
     return max([3.0, *(float(np.abs(array).max(initial=0.0)) for array in arrays)]) * 1.001
 
 
@@ -113,7 +113,7 @@ def histogram_of_means(
 ) -> str:
     """All posterior means as bars, sampled codes as a line, N(0, 1) dashed; percent of the values in each bin.
 
-    Source: Liu et al. 2019, Figure 2 (c, d, g, h): the distribution of the values of mu.
+    References: Liu et al. 2019, Figure 2 (c, d, g, h): the distribution of the values of mu.
     """
     axes = _axes(530, 290)
     edges = np.linspace(-limit, limit, BINS + 1)
@@ -131,7 +131,7 @@ def histogram_of_means(
 
 
 def kl_bars(nats: Sequence[float], highest: float, number: int, name: str) -> str:
-    """The mean KL of each dimension, largest first, on a logarithmic scale up to `highest`; below 0.01 in grey."""
+    """Draw the mean KL of each dimension, largest first, logarithmic up to `highest`; below 0.01 in grey."""
     from matplotlib.ticker import MaxNLocator, NullLocator
 
     axes = _axes(530, 290)
@@ -152,7 +152,7 @@ def kl_bars(nats: Sequence[float], highest: float, number: int, name: str) -> st
 
 
 def principal_map(means: Float[np.ndarray, "n latent"]) -> tuple[Float[np.ndarray, "n 2"], list[float]]:
-    """The means on the two orthonormal directions in which they vary most, and each one's share of their variance.
+    """Return the means on their first two principal directions, and each one's share of the variance.
 
     They are turned, not moved: the prior's mean stays at (0, 0) and its standard deviation 1. Signs are fixed: the
     largest entry of a direction is positive. Shares are 0 where nothing varies; the second coordinate of a code of
@@ -193,17 +193,17 @@ def latent_map(
 
 
 def run_colour(number: int) -> str:
-    """The placeholder colour of a run."""
+    """Return the placeholder colour of a run."""
     return f"#0102{number % len(RUN_COLOURS):02x}"
 
 
 def group_colour(number: int) -> str:
-    """The placeholder colour of a value of an attribute; all from the sixth on share one."""
+    """Return the placeholder colour of a value of an attribute; all from the sixth on share one."""
     return f"#0103{number:02x}" if number < len(GROUP_COLOURS) else OTHER
 
 
 def svg(axes: "Axes", name: str) -> str:
-    """The figure of `axes` as an SVG element; `name` keeps its ids apart from those of the page's other figures."""
+    """Return the figure of `axes` as an SVG element; `name` keeps its ids apart from other figures'."""
     file = io.StringIO()
     axes.figure.savefig(  # type: ignore[union-attr]
         file, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -218,7 +218,7 @@ def svg(axes: "Axes", name: str) -> str:
 
 
 def _themed(tag: str, name: str) -> str:
-    """A tag with CSS variables for colours, ids of its own figure, and hundredths of a pixel."""
+    """Return a tag with CSS variables for colours, ids of its own figure, and hundredths of a pixel."""
     tag = re.sub(
         r"#010[123][0-9a-f]{2}", lambda found: f"var(--{THEME[found[0]]})" if found[0] in THEME else found[0], tag
     )
@@ -227,7 +227,7 @@ def _themed(tag: str, name: str) -> str:
 
 
 def _series(log: Sequence[Mapping[str, Any]], split: str, score: str) -> tuple[list[float], list[float]]:
-    """Steps and values of the records of a split that have the score; long training logs as means of stretches."""
+    """Return steps and values of a split's records that have the score; long logs as means of stretches."""
     pairs = [
         (float(record["step"]), float(record[score]))
         for record in log

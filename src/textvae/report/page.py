@@ -26,7 +26,7 @@ def text(value: object) -> str:
 
 
 def number(value: Any, digits: int | None = None) -> str | None:
-    """A number to read, with the exact one beside it for programs; None where it is missing or not finite."""
+    """Return a number to read, with the exact one beside it for programs; None if missing or not finite."""
     if not is_number(value):
         return None
     digits = digits_of(value) if digits is None else digits
@@ -39,7 +39,7 @@ def digits_of(value: float | int) -> int:
 
 
 def percent(share: float) -> str:
-    """A share in percent that says 100 % of nothing less than all, and 0 % of nothing at all."""
+    """Return a share in percent that says 100 % of nothing less than all, and 0 % of nothing at all."""
     return f"{share:.0%}" if share in (0.0, 1.0) or 0.01 <= share < 0.995 else f"{share:.1%}"
 
 
@@ -60,22 +60,22 @@ def figure(contents: Sequence[str], caption: str, legend: str = "", left_out: Se
 
 
 def described(drawn: str, alt: str) -> str:
-    """A figure and, for those who cannot see it, what it shows."""
+    """Return a figure and, for those who cannot see it, what it shows."""
     return f'<div role="img" aria-label="{text(alt)}">{drawn}</div>'
 
 
 def absent(reason: str) -> str:
-    """A box in place of a figure that there cannot be."""
+    """Return a box in place of a figure that there cannot be."""
     return f'<p class="none">{reason}</p>'
 
 
 def run_variable(place: int) -> str:
-    """The CSS variable of a run's colour."""
+    """Return the CSS variable of a run's colour."""
     return figures.THEME[figures.run_colour(place)]
 
 
 def key(place: int) -> str:
-    """A run's line and marker, as in the training curves."""
+    """Return a run's line and marker, as in the training curves."""
     marker = SHAPES[figures.MARKERS[place % len(figures.MARKERS)]]
     return (
         f'<svg class="key" style="color: var(--{run_variable(place)})" viewBox="0 0 32 14" aria-hidden="true">'
@@ -84,7 +84,7 @@ def key(place: int) -> str:
 
 
 def heading(place: int, name: str) -> str:
-    """A run's key and name."""
+    """Return a run's key and name."""
     return f"<h3>{key(place)}{text(name)}</h3>"
 
 

@@ -17,7 +17,7 @@ def has_suite(evaluation: Found) -> bool:
 
 
 def suite(evaluation: Found) -> str:
-    """The tables of one run; in place of each that there is not, the reason."""
+    """Return the tables of one run; in place of each that there is not, the reason."""
     draw = (_generated, _true, _reconstructed, _probed)
     titles = ("Written from the prior", "Distance to the truth", "Reconstructions by length", "What codes tell")
     reasons = evaluation.get("reasons") or {}
@@ -30,7 +30,7 @@ def suite(evaluation: Found) -> str:
 
 
 def _generated(part: Found) -> str:
-    """A row a metric, a column a way of decoding."""
+    """Return a row a metric, a column a way of decoding."""
     columns = {name: one for name, one in part.items() if one.get("scores")}
     left_out = [f"{text(name)}: {text(one.get('reason'))}." for name, one in part.items() if not one.get("scores")]
     metrics = list(dict.fromkeys(metric for one in columns.values() for metric in one["scores"]))
@@ -45,7 +45,7 @@ def _generated(part: Found) -> str:
 
 
 def _true(part: Found) -> str:
-    """A column a way of decoding: how much is of the language, how surprising it is, and what it speaks of."""
+    """Return a column for each decoding: share in the language, surprisal, and attributes."""
     columns = {name: one for name, one in part.items() if one}
     rows = [
         ["of the language", *(_with_error(one, "inside") for one in columns.values())],
@@ -67,7 +67,7 @@ def _true(part: Found) -> str:
 
 
 def _reconstructed(part: Found) -> str:
-    """A row a bucket of lengths, a column a metric."""
+    """Return a row a bucket of lengths, a column a metric."""
     metrics = list(next(iter(part.values())))
     rows = [
         [text(bucket), *map(_score, scores.values()), _number(next(iter(scores.values()))["sentences"])]
@@ -79,7 +79,7 @@ def _reconstructed(part: Found) -> str:
 
 
 def _probed(part: Found) -> str:
-    """A row a label and number of labels to learn from."""
+    """Return a row a label and number of labels to learn from."""
     rows = []
     for label, one in part.items():
         for sizes in one["sizes"]:
@@ -109,7 +109,7 @@ def _number(value: Any) -> str:
 
 
 def _score(found: Found | None) -> str:
-    """A score with its deviation; a dash, and the reason, where it is undefined."""
+    """Return a score with its deviation; a dash, and the reason, where it is undefined."""
     if not found or not is_number(found.get("value")):
         return "–" + (f"<small>{text(found['reason'])}</small>" if found and found.get("reason") else "")
     deviation = found.get("standard_deviation")

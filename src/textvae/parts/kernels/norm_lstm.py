@@ -56,7 +56,7 @@ class NormLstm(nn.Module):
         Float[Tensor, "batch time hidden"],
         tuple[Float[Tensor, "layer batch hidden"], Float[Tensor, "layer batch hidden"]],
     ]:
-        """Return the last layer's h at all times, and h and c of every layer at the last; without `state` from zeros."""
+        """Return the last layer's h at all times, and every layer's last h and c; zeros start without `state`."""
         device = inputs.device.type
         precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else inputs.dtype
         summed = torch.promote_types(precision, torch.float32)  # of all but the products and h
