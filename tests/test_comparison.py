@@ -455,7 +455,7 @@ def test_wrong_requests_are_refused_in_one_line(make, tmp_path):
         ("[]", "a table is expected"),
         (json.dumps({**SCORES, "split": "valid"}), "does not say that it is of the test split"),
         (json.dumps({**SCORES, "kl": "3"}), "kl = .3.: should be a valid number"),
-        (json.dumps({**SCORES, "nll_iw": math.nan}), "nll_iw = NaN: is no number that can be"),
+        (json.dumps({**SCORES, "nll_iw": math.nan}), "nll_iw = NaN: is not a number that can be"),
         (json.dumps({**SCORES, "active_units": [1]}), r"active_units = \[1\]: should be a valid dictionary"),
         (json.dumps({**SCORES, "reconstruction": None}), "reconstruction = null: should be a valid number"),
         (json.dumps({**SCORES, "kl": 10**400}), "kl = a number|kl = 1000.*: is no number"),

@@ -377,5 +377,7 @@ def test_scores_of_a_run_that_cannot_be_written_are_given_with_a_warning(text, t
     kept = evaluate(run, "test", 2, 2)
     shutil.rmtree(run / "evaluation")
     (run / "evaluation").write_text("")
-    with pytest.warns(UserWarning, match="results are complete, but not kept in the run: .*cannot be written"):
+    with pytest.warns(
+        UserWarning, match="results are complete, but could not be saved in the run: .*cannot be written"
+    ):
         assert evaluate(run, "test", 2, 2) == kept

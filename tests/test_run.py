@@ -84,13 +84,15 @@ def test_the_model_is_the_one_that_was_saved_in_evaluation_mode(run, settings, c
 
 
 def test_create_refuses_what_exists(run, settings, corpus, tmp_path):
-    with pytest.raises(RequestError, match=r"run: exists already; give another --out, or --resume .*run to go on"):
+    with pytest.raises(
+        RequestError, match=r"run: exists already; give another --out, or resume it with --resume .*run"
+    ):
         Run.create(run.folder, settings, corpus.tokenizer, {})
     other = tmp_path / "mine"
     other.mkdir()
     (other / "thesis.tex").write_text("precious")
     for place in (other, other / "thesis.tex"):
-        with pytest.raises(RequestError, match="exists already and is no run folder; give another --out"):
+        with pytest.raises(RequestError, match="exists already and is not a run folder; give another --out"):
             Run.create(place, settings, corpus.tokenizer, {})
     assert (other / "thesis.tex").read_text() == "precious"
 
@@ -145,7 +147,7 @@ def test_settings_cut_between_two_lines_are_refused_though_still_toml(run):
     path = run.folder / "settings.toml"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:5]))
     with pytest.raises(
-        RequestError, match=r"settings\.toml: is not what the run was made with .*: damaged or edited"
+        RequestError, match=r"settings\.toml: differs from the file the run was made with .*: damaged or edited"
     ):
         Run.open(run.folder)
 
@@ -170,14 +172,14 @@ def test_a_newer_format_is_refused_with_its_version(run):
 def test_an_environment_of_another_kind_is_refused(run, change):
     path = run.folder / "environment.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(RequestError, match=r"environment\.json: not one that textvae wrote"):
+    with pytest.raises(RequestError, match=r"environment\.json: was not written by textvae"):
         Run.open(run.folder)
 
 
 @pytest.mark.parametrize("data", [None, {}, {"splits": []}, {"splits": {"train": {}}}])
 def test_an_environment_that_does_not_know_its_data_is_refused(run, corpus, data):
     run.environment["data"] = data
-    with pytest.raises(RequestError, match=r"environment\.json: damaged: it does not say what the data was"):
+    with pytest.raises(RequestError, match=r"environment\.json: damaged: it has no record of the data"):
         check_same_data(run, corpus)
 
 
@@ -218,14 +220,14 @@ def test_weights_that_are_not_there_yet_are_said_so(run):
         ({"bias": None}, "does not fit the run's settings.toml: it lacks bias"),
         (
             {f"x{n}": torch.zeros(1) for n in range(9)},
-            "it has, and the model has not, x0, x1, x2 and 6 more",
+            "it has, but the model does not, x0, x1, x2 and 6 more",
         ),
-        ({"a\nb": torch.zeros(1)}, r"it has, and the model has not, 'a\nb'"),
-        ({"bias": torch.zeros(3, dtype=torch.int64)}, "it has as another type than numbers with a fraction bias"),
-        ({"bias": torch.zeros(3, dtype=torch.bool)}, "it has as another type than numbers with a fraction bias"),
+        ({"a\nb": torch.zeros(1)}, r"it has, but the model does not, 'a\nb'"),
+        ({"bias": torch.zeros(3, dtype=torch.int64)}, "it has in a type other than floating point bias"),
+        ({"bias": torch.zeros(3, dtype=torch.bool)}, "it has in a type other than floating point bias"),
         (
             {"bias": torch.zeros(3, dtype=torch.complex64)},
-            "it has as another type than numbers with a fraction bias",
+            "it has in a type other than floating point bias",
         ),
         (
             {"bias": torch.tensor([0, torch.nan, 0])},
@@ -339,7 +341,7 @@ def test_a_folder_with_anything_else_is_let_alone(tmp_path, settings, corpus, mi
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text("precious")
     before = sorted(folder.rglob("*"))
-    with pytest.raises(RequestError, match="exists already and is no run folder"):
+    with pytest.raises(RequestError, match="exists already and is not a run folder"):
         train(settings, folder)
     assert sorted(folder.rglob("*")) == before
 
@@ -392,7 +394,7 @@ def test_what_was_changed_in_a_run_is_said(run, name, change, how, old):
     if old:
         forget_values(run)
     with pytest.raises(
-        RequestError, match=rf"{name}: is not what the run was made with \({how}\): damaged or edited"
+        RequestError, match=rf"{name}: differs from the file the run was made with \({how}\): damaged or edited"
     ):
         Run.open(run.folder)
 
@@ -410,7 +412,7 @@ def forget_values(run):
     [
         (["device"], {"a": 1}, 'device = {"a": 1}: should be a valid string'),
         (["cores"], "two", 'cores = "two": should be a valid integer'),
-        (["cores"], 2**70, "cores = 11805916207174113034...: is no number that can be computed with"),
+        (["cores"], 2**70, "cores = 11805916207174113034...: is not a number that can be computed with"),
         (["data", "splits"], [1], "data.splits = [1]: should be a valid dictionary"),
         (
             ["data", "splits", "train", "fingerprint"],

@@ -71,7 +71,7 @@ def test_codes_of_another_run_of_the_same_width_are_refused(run, other_run, name
     for command in (["decode"], ["interpolate"], ["neighbours", "a phone"]):
         assert call(command[0], other_run, *command[1:], "--codes", name).exit_code == 0
         result = call(command[0], run, *command[1:], "--codes", name)
-        assert refused(result, f"{name}: was written by another run", "write it anew")
+        assert refused(result, f"{name}: was written by another run", "write it again")
         assert len(result.stderr.splitlines()) == 1
     save_codes(name, textvae.load(other_run).encode(["a phone", "the food"]))  # says nothing of a run
     assert call("decode", run, "--codes", name).exit_code == 0

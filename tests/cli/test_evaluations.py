@@ -115,7 +115,7 @@ def test_what_could_not_be_written_is_not_said_to_be(labelled, tmp_path):
     shutil.rmtree(folder / "evaluation", ignore_errors=True)
     (folder / "evaluation").write_text("in its way")
     (folder / "report.html").unlink(missing_ok=True)
-    with pytest.warns(UserWarning, match="not kept in the run"):
+    with pytest.warns(UserWarning, match="could not be saved in the run"):
         done = call("evaluate", folder, "--all", *QUICK, "--decode", "greedy")
     assert done.exit_code == 0, done.stderr
     assert f"written: {folder / 'report.html'}\n" in done.stderr

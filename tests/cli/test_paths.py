@@ -104,7 +104,7 @@ def test_paths_that_cannot_be(run, tmp_path):
     (tmp_path / "pairs.tsv").write_text("a phone\tthe food\na phone\t\n")
     assert refused(
         call("interpolate", run, "--pairs", "pairs.tsv", "--strict"),
-        "pairs.tsv:2: has one sentence; two are needed",
+        "pairs.tsv:2: has one sentence; give two",
     )
     assert refused(
         call("interpolate", run, "a", "b", "--column-a", "x"), "--column-a x: only a file of pairs has columns"

@@ -119,7 +119,10 @@ def test_what_cannot_be_evaluated(runs, tmp_path):
         (lambda: adversarial([], texts, scorer), "no run given"),
         (lambda: adversarial([vae, lm], texts, lm), "lm: is also the language model that measures likelihood"),
         (lambda: adversarial([lm], texts, copied), "lm: is also the language model that measures likelihood"),
-        (lambda: adversarial([lm], texts, vae), "vae: has latent codes, so the likelihood of a text is not known"),
+        (
+            lambda: adversarial([lm], texts, vae),
+            "vae: has latent codes, so the exact likelihood of a text is unknown",
+        ),
         (lambda: adversarial([vae], texts, scorer, last=1.2), r"last = 1\.2: must be a share between 0 and 1"),
         (lambda: adversarial([vae], texts, scorer, rounds=0), "rounds = 0: must be 1 or more"),
         (

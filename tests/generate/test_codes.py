@@ -111,7 +111,7 @@ def test_texts_without_a_known_word_are_counted_over_the_whole_file(vae, tmp_pat
     with pytest.warns(UserWarning) as warned:
         encode_file(vae, ["xx", "we", "yy xx", "we", "zz we"], tmp_path / "codes.npy", rows=2)
     assert [str(one.message) for one in warned] == [
-        "2 of 5 texts have no word that the model knows; their codes say only how long they are"
+        "2 of 5 texts have no word that the model knows; their codes encode only the lengths"
     ]
 
 

@@ -187,18 +187,18 @@ def test_rounds_against_a_naive_iteration_of_modes(model):
     "texts, message",
     [
         (["the cat sat down"], r"texts\[0\]: has no gap; write ___ for a missing word, ___\*3 for three"),
-        (["a ___", "___ ___*2"], r"texts\[1\]: is nothing but gaps; give some of its words"),
+        (["a ___", "___ ___*2"], r"texts\[1\]: has only gaps; give some of its words"),
         (
             ["the ___ ___*0"],
-            r"texts\[0\]: has ___\*0, which is no number of words; write ___ for one",
+            r"texts\[0\]: has ___\*0, which is not a number of words; write ___ for one",
         ),
-        (["i ___*-1 it ."], r"texts\[0\]: has ___\*-1, which is no number of words"),
-        (["i ___*1.5 it ."], r"texts\[0\]: has ___\*1.5, which is no number of words"),
+        (["i ___*-1 it ."], r"texts\[0\]: has ___\*-1, which is not a number of words"),
+        (["i ___*1.5 it ."], r"texts\[0\]: has ___\*1.5, which is not a number of words"),
         (["i ___*x it ."], r"has ___\*x, which"),
         (["i ___*123456 it ."], r"has ___\*123456, which"),
         (["i ___* it ."], r"has ___\*, which"),
         (["the ___*101"], r"texts\[0\]: has more than 100 tokens, the most that the model's texts have"),
-        (["a ___", " \n"], r"texts\[1\]: is empty; leave it out"),
+        (["a ___", " \n"], r"texts\[1\]: is empty; remove it"),
         (["zebra ___ quagga"], r"texts\[0\]: the model knows none of its words; give some that it was trained on"),
     ],
 )
@@ -210,9 +210,9 @@ def test_texts_that_cannot_be_filled(model, texts, message):
 @pytest.mark.parametrize(
     "texts, last, message",
     [
-        (["the cat", "birds"], 0.2, r"texts\[1\]: is nothing but gaps; give some of its words"),
-        (["the cat", ""], 0.2, r"texts\[1\]: is empty; leave it out"),
-        (["the ___"], 0.2, r"texts\[0\]: has a gap, ___, and the share that is missing at the end is given too"),
+        (["the cat", "birds"], 0.2, r"texts\[1\]: has only gaps; give some of its words"),
+        (["the cat", ""], 0.2, r"texts\[1\]: is empty; remove it"),
+        (["the ___"], 0.2, r"texts\[0\]: has a gap, ___, but the share missing at the end is given too"),
         (["zebra cat"], 0.2, r"texts\[0\]: the model knows none of its words"),
         (["the cat"], 0.0, r"last = 0\.0: must be a share between 0 and 1, such as 0\.2"),
         (["the cat"], 1.0, r"last = 1\.0: must be a share between 0 and 1"),

@@ -50,7 +50,7 @@ def test_paths_side_by_side_are_those_of_one_at_a_time_and_scored_by_the_languag
         assert path.smoothness.distinct == len(set(path.texts)) and len(path.smoothness.edits) == 5
     assert found[0].texts == homotopies(vae, ends[:1], 6, "spherical", seed=0)[0].texts
     assert homotopies(vae, ends[:0]) == []
-    with pytest.raises(RequestError, match="has latent codes, so the likelihood of a text is not known exactly"):
+    with pytest.raises(RequestError, match="has latent codes, so the exact likelihood of a text is unknown"):
         homotopies(vae, ends, language_model=vae)
 
 
@@ -61,7 +61,7 @@ def test_ends_are_codes_of_texts_or_of_a_file_two_by_two(vae):
     np.testing.assert_array_equal(code_ends(ends.reshape(4, 4)), ends)
     with pytest.raises(RequestError, match="pair 2: both ends are 'we'; give two different sentences"):
         text_ends(vae, [pairs[0], ("we", "we")])
-    with pytest.raises(RequestError, match="3 codes: their number is odd; two by two they are the ends of paths"):
+    with pytest.raises(RequestError, match="3 codes: their number is odd; give two for each path, its ends"):
         code_ends(np.zeros((3, 4), np.float32))
     with pytest.raises(RequestError, match="pair 1: both ends have the same code"):
         homotopies(vae, code_ends(np.zeros((2, 4), np.float32)))

@@ -88,7 +88,7 @@ def test_texts_without_a_known_word_are_counted_in_one_warning(model):
     with pytest.warns(UserWarning) as warned:
         model.encode(["xx yy", "we", "zz", "xx food"])
     assert [str(warning.message) for warning in warned] == [
-        "2 of 4 texts have no word that the model knows; their codes say only how long they are"
+        "2 of 4 texts have no word that the model knows; their codes encode only the lengths"
     ]
     assert model.knows("xx food") and not model.knows("xx yy")
 
@@ -342,7 +342,7 @@ def test_nll_is_what_evaluation_finds(language_model, tmp_path):
 
 
 def test_nll_is_refused_where_it_is_not_known(model, language_model):
-    with pytest.raises(RequestError, match="vae: has latent codes, so the likelihood of a text is not known"):
+    with pytest.raises(RequestError, match="vae: has latent codes, so the exact likelihood of a text is unknown"):
         model.nll(["we"])
     for texts, message in (("we", "texts = 'we': a list of texts"), (["we", "\ud800"], "text 1 is not valid")):
         with pytest.raises(RequestError, match=message):

@@ -1,4 +1,4 @@
-"""NumPy files of numbers, whose header is read by a strict parser and checked before anything is allocated."""
+"""NumPy files of numbers; their header is parsed strictly and checked before anything is allocated."""
 
 import math
 import re
@@ -11,12 +11,12 @@ from textvae.errors import RequestError
 from textvae.generate import origin
 
 _MAGIC = b"\x93NUMPY"
-# Versions of the format, with the bytes that the header's length takes.
+# Versions of the format, with the size in bytes of the header's length field.
 _LENGTHS = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}
-# NumPy itself refuses longer headers; that of a plain array has about a hundred characters.
+# NumPy itself refuses longer headers; the header of a plain array has about a hundred characters.
 _LONGEST = 10_000
 _MOST_DIMENSIONS = 4
-# The three entries of a header's table, which is a literal of Python's, in any order.
+# The three entries of a header's table, a Python literal, in any order.
 _ITEMS = tuple(
     re.compile(rf"""\s*['"]{name}['"]\s*:\s*(?P<{name}>{value})\s*""", re.ASCII)
     for name, value in (
@@ -32,15 +32,16 @@ class _Header(NamedTuple):
     dtype: str
     fortran: bool
     shape: tuple[int, ...]
-    end: int  # where in the file the numbers begin
+    end: int  # offset in the file of the numbers
 
 
 def mapped(path: Path | str) -> np.ndarray:
-    """The array in a `.npy` file, mapped from the disk and not read into memory.
+    """Return the array in a `.npy` file, memory-mapped.
+
+    The identity of a run may follow the numbers.
 
     Raises:
-        RequestError: for a file that is missing or damaged, holds no numbers, or is not of the size that its header
-            says; the identity of a run may stand behind the numbers.
+        RequestError: For a file that is missing or damaged, holds no numbers, or differs in size from its header.
     """
     path = Path(path)
     try:
@@ -69,7 +70,7 @@ def mapped(path: Path | str) -> np.ndarray:
 
 
 def _header(path: Path, file: BinaryIO) -> _Header:
-    """The header of a file that is open at its beginning."""
+    """Return the header of a file that is open at its beginning."""
     wrong = RequestError(f"{path}: is not a NumPy file of numbers, or cut short")
     begin = file.read(len(_MAGIC) + 2)
     if begin.startswith(b"PK"):
@@ -82,19 +83,19 @@ def _header(path: Path, file: BinaryIO) -> _Header:
     table = text.decode("ascii", "replace").strip()
     if len(text) < length or not (table.startswith("{") and table.endswith("}")):
         raise wrong
-    rest, found = table[1:-1].strip().removesuffix(","), dict[str, str]()
+    rest, entries = table[1:-1].strip().removesuffix(","), dict[str, str]()
     while True:
         item = next((match for pattern in _ITEMS if (match := pattern.match(rest))), None)
-        if item is None or item.lastgroup is None or item.lastgroup in found:
+        if item is None or item.lastgroup is None or item.lastgroup in entries:
             raise wrong
-        found[item.lastgroup] = item[item.lastgroup]
+        entries[item.lastgroup] = item[item.lastgroup]
         rest = rest[item.end() :]
         if not rest:
             break
         if not rest.startswith(","):
             raise wrong
         rest = rest[1:]
-    if len(found) < len(_ITEMS):
+    if len(entries) < len(_ITEMS):
         raise wrong
-    shape = tuple(int(size) for size in re.findall(r"\d+", found["shape"]))
-    return _Header(found["descr"][1:-1], found["fortran_order"] == "True", shape, file.tell())
+    shape = tuple(int(size) for size in re.findall(r"\d+", entries["shape"]))
+    return _Header(entries["descr"][1:-1], entries["fortran_order"] == "True", shape, file.tell())

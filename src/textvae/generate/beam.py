@@ -10,14 +10,14 @@ from torch import Tensor
 
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 
-# Stands in a template for a word that is to be found.
+# Marks a missing word in a template.
 BLANK = -1
 
 
 class Hypothesis(NamedTuple):
-    """A text that was found: its ids without the end mark, and log p(text|z) in nats, the end mark counted.
+    """A text found by the search: its ids without the end mark, and log p(text|z) in nats, end mark included.
 
-    A text that did not `end` was cut at the greatest length.
+    A text whose `ended` is False was cut at the greatest length.
     """
 
     ids: list[int]
@@ -27,14 +27,15 @@ class Hypothesis(NamedTuple):
 
 @dataclass(frozen=True)
 class Search:
-    """How a beam is searched.
+    """Parameters of a beam search.
 
-    `size` texts are kept. A text's score is log p(text|z) over its number of tokens, end mark counted, to the
-    power of `normalisation`: 0 is the probability itself, 1 the mean over tokens. Words of `banned` and an end mark
-    before `min_length` words are not written; that takes nothing from what others are worth. Without `end` an end
-    mark ends nothing.
+    `size` texts are kept. The score of a text is log p(text|z) divided by its number of tokens, end mark included,
+    to the power of `normalisation`: 0 gives the log-probability itself, 1 the mean over tokens. Words of `banned`,
+    and an end mark before `min_length` words, are never written; this does not change the scores of other words.
+    Without `end` an end mark is an ordinary token.
 
-    Source: Graves 2012, "Sequence transduction with recurrent neural networks", section 2.4.
+    References:
+        Graves 2012, "Sequence transduction with recurrent neural networks", section 2.4.
     """
 
     size: int
@@ -45,7 +46,7 @@ class Search:
     end: bool = True
 
     def score(self, log_prob: float, tokens: int) -> float:
-        """What texts are compared by."""
+        """Return the score by which texts are ranked."""
         return log_prob / tokens**self.normalisation
 
 
@@ -57,15 +58,15 @@ def beam(
     search: Search,
     templates: Int[Tensor, "row time"] | None = None,
 ) -> list[list[Hypothesis]]:
-    """Up to `search.size` texts of each code, the best first; `code` is what the decoder sees of z.
+    """Return up to `search.size` texts of each code, the best first; `code` is the decoder's view of z.
 
-    `templates` hold the ids of words that are given, with their end mark, and BLANK for those that are to be found,
-    which are neither end marks nor unknown words. What is given is scored too. A text then has its template's
-    length; templates of unequal lengths are padded.
+    `templates` hold the ids of given words with their end mark, and BLANK for missing words, which are filled with
+    neither end marks nor unknown words. Given words are scored too. A text has the length of its template;
+    templates of unequal lengths are padded.
     """
     device = next(decoder.parameters()).device
     state, token = decoder.start(code, rows), torch.full((rows,), BOS, device=device)
-    place = torch.arange(rows, device=device)  # which code each row of the batch belongs to
+    place = torch.arange(rows, device=device)  # the code of each row of the batch
     ids = torch.full((rows, 1, 0), EOS, device=device)
     log_prob = torch.zeros(rows, 1, device=device)
     found: list[list[tuple[float, Hypothesis]]] = [[] for _ in range(rows)]
@@ -74,20 +75,20 @@ def beam(
     for time in range(steps):
         logits, state = decoder.step(token, state)
         logits = logits.float().view(*log_prob.shape, -1)
-        surplus = log_prob - logits.logsumexp(2)  # before words are banned: log p is the model's
+        surplus = log_prob - logits.logsumexp(2)  # before words are banned, so that log p is the model's
         _ban(logits, search, time, None if templates is None else templates[place, time])
         best, word, parent = _candidates(logits, surplus, search.size)
         ids = torch.cat([ids.gather(1, parent[:, :, None].expand(-1, -1, time)), word[:, :, None]], dim=2)
         ended = (word == EOS) & search.end
         among = ended & best.isfinite()
-        among[:, search.size :] = False  # those that come after go on in their place
+        among[:, search.size :] = False  # the next best continue in their place
         _collect(found, place, ids[:, :, :-1], best, among, search, time + 1, ended=True)
         reached = (best.double() / (time + 1) ** search.normalisation).masked_fill(~among, -math.inf)
         scores[place] = torch.cat([scores[place], reached], dim=1).topk(search.size, dim=1)[0]
         log_prob, order = best.masked_fill(ended, -math.inf).topk(min(search.size, best.shape[1]), dim=1)
         ids = ids.gather(1, order[:, :, None].expand(-1, -1, time + 1))
         parent = parent.gather(1, order)
-        # The rows in which a text that has not ended can still be among the best.
+        # Rows in which an unfinished text can still be among the best.
         attainable = log_prob[:, 0].double() / steps**search.normalisation
         going = (attainable.isfinite() & (attainable > scores[place, -1])).nonzero()[:, 0]
         if time + 1 == steps:
@@ -105,7 +106,7 @@ def beam(
 def _ban(
     logits: Float[Tensor, "row beam word"], search: Search, time: int, given: Int[Tensor, " row"] | None
 ) -> None:
-    """What may not be written at a position gets no mass, in place; where a word is given all others do not."""
+    """Set the logits of forbidden words at a position to -inf, in place; where a word is given, of all others."""
     banned = search.banned if time >= search.min_length else (*search.banned, EOS)
     if given is None:
         for word in banned:
@@ -123,9 +124,9 @@ def _ban(
 def _candidates(
     logits: Float[Tensor, "row beam word"], surplus: Float[Tensor, "row beam"], size: int
 ) -> tuple[Float[Tensor, "row candidate"], Int[Tensor, "row candidate"], Int[Tensor, "row candidate"]]:
-    """The best continuations of each row's texts: log p, last word, and which text they continue.
+    """Return the best continuations of each row's texts: log p, last word, and the text they continue.
 
-    Twice as many as there is room for: half of them may have ended.
+    There are twice as many as the beam holds, since half of them may have ended.
     """
     each = min(2 * size, logits.shape[2])
     likeliest, words = logits.topk(each, dim=2)
@@ -144,7 +145,7 @@ def _collect(
     tokens: int,
     ended: bool,
 ) -> None:
-    """Put the chosen texts, which have `tokens` tokens, among those that were found."""
+    """Add the chosen texts, which have `tokens` tokens, to the results."""
     rows, candidates = chosen.nonzero().unbind(1)
     if not len(rows):
         return

@@ -22,24 +22,24 @@ from textvae.run import Run
 from textvae.text.readers import require_texts
 from textvae.text.tokenizers import EOS
 
-# Codes drawn from the prior at once, each with a stream of random numbers of its own.
+# Codes drawn from the prior at once, each with its own random stream.
 DRAWN = 8192
-# Padded tokens scored at once, each of which takes the logits of a whole vocabulary.
+# Padded tokens scored at once; each takes the logits of the whole vocabulary.
 SCORED = 4096
 GREEDY = Decoding()
 PATHS = ("linear", "spherical")
-UNKNOWN_ENDS = "the model knows no word of either, so there is no path; give sentences with words that it knows"
+UNKNOWN_ENDS = "the model knows no word of either, so there is no path; give sentences with known words"
 
 
 class Codec:
-    """A run's model with its tokenizer: what all that works on codes and texts is made of.
+    """A run's model with its tokenizer: the basis of all work on codes and texts.
 
-    Codes are float32 arrays of shape (n, latent). What is random depends on `seed` and on a sentence's place alone:
-    of twenty samples the first ten are the ten of the same seed. Texts have at most `max_length` tokens, like those
-    that the model was trained on: longer ones are cut, generated ones end there.
+    Codes are float32 arrays of shape (n, latent). Random draws depend on `seed` and on a sentence's position alone:
+    the first ten of twenty samples are the ten samples of the same seed. Texts have at most `max_length` tokens,
+    like the training texts: longer ones are cut, and generated ones end there.
 
     Texts of a model of windows are pieces of running text of several lines: generated ones have exactly `window`
-    tokens, line breaks among them, and those that are given may be shorter.
+    tokens, line breaks included, and given ones may be shorter.
     """
 
     def __init__(self, run: Run, model: TextVAE) -> None:
@@ -51,36 +51,38 @@ class Codec:
 
     @cached_property
     def identity(self) -> str:
-        """The SHA-256 of the weights, which files of codes and directions carry."""
+        """SHA-256 of the weights, stored in files of codes and directions."""
         return file_digest(self.run.folder / "model.safetensors")
 
     def posterior(self, texts: Iterable[str]) -> Posterior | None:
-        """q(z|x) of each text, in their order, on the CPU; its `mean` is (n, latent). None without texts.
+        """Return q(z|x) of the texts, in order, on the CPU; its `mean` is (n, latent). None without texts.
 
-        What is random in a posterior itself, such as the components of a semi-implicit one, is drawn once, the same
-        for all texts, so that a code is of its text alone. Draws of q(z|x) are those of `sources.posterior_draws`.
+        Random parameters of the posterior, such as the components of a semi-implicit one, are drawn once and shared
+        by all texts, so that a code depends on its text alone. Draws of q(z|x) are those of
+        `sources.posterior_draws`.
 
-        Texts that are too long are cut, with one warning; words that the model does not know become the unknown
-        word, with one warning for texts that have no other.
+        Texts that are too long are cut, with one warning. Words outside the vocabulary become the unknown word,
+        with one warning for texts that have no other word.
 
         Raises:
-            RequestError: for an empty text, one that is no text, and by a language model, which has no codes.
+            RequestError: For an empty text, an element that is not a text, and a language model, which has no
+            codes.
         """
         return self._posterior(self.read(texts))
 
     def encode(self, texts: Iterable[str]) -> Float32[np.ndarray, "n latent"]:
-        """The code of each text, in their order: the mean of its posterior.
+        """Return the code of each text, in order: the mean of its posterior.
 
         Raises:
-            RequestError: as `posterior`.
+            RequestError: As `posterior`.
         """
         return self._means(texts).numpy()
 
     def encode_counted(self, texts: Iterable[str]) -> tuple[Float32[np.ndarray, "n latent"], Seen]:
-        """The codes of texts as `encode` gives them, and what is to be warned of, without a warning.
+        """Return the codes of texts as `encode` does, with the counts to warn about, without warning.
 
         Raises:
-            RequestError: as `posterior`.
+            RequestError: As `posterior`.
         """
         self._prior()
         ids, seen = self.token_ids(texts)
@@ -89,13 +91,13 @@ class Codec:
     def decode(
         self, z: ArrayLike | Tensor, decoding: Decoding = GREEDY, seed: int = 0, begin: int = 0
     ) -> list[str]:
-        """Decode codes: the text of each; `z` is (n, latent).
+        """Decode codes (n, latent) to one text each.
 
-        The first code is number `begin` of those that are decoded with this seed, so that codes decoded in several
-        calls have the texts that they have in one.
+        The first code has number `begin` among those decoded with this seed, so several calls give the texts of a
+        single one.
 
         Raises:
-            RequestError: for codes of another shape or not finite, and by a language model, which has none.
+            RequestError: For codes of another shape or not finite, and for a language model, which has none.
         """
         self._prior()
         return self._texts(codes_of(z, self.latent), decoding, seed, begin=begin)
@@ -103,12 +105,12 @@ class Codec:
     def n_best(
         self, z: ArrayLike | Tensor | None, decoding: Decoding, n: int, rows: int = 1
     ) -> list[list[tuple[str, float]]]:
-        """The `n` best texts that a beam finds for each code, or `rows` times without codes, the best first.
+        """Return the `n` best texts of a beam search for each code, or `rows` times without codes, the best first.
 
-        Beside each stands log p(text|z) in nats, end mark counted.
+        Each comes with log p(text|z) in nats, end mark included.
 
         Raises:
-            RequestError: as `decode`, for another decoding, and where the beam has fewer than n texts.
+            RequestError: As `decode`, for another decoding, and if the beam is smaller than n.
         """
         if decoding.name != "beam":
             raise RequestError(f"n_best = {n}: {decoding.name} decoding finds one text; decode by 'beam'")
@@ -117,16 +119,16 @@ class Codec:
         codes = None if z is None or self.model.prior is None else codes_of(z, self.latent)
         with evaluating(self.model):
             model, end, length = self.model, self.window is None, decoding.max_length or self.max_length
-            found = beams(model.decoder, codes, decoding, length, rows=rows, code=model.code, end=end)
-        return [[(self._written(text.ids), text.log_prob) for text in texts[:n]] for texts in found]
+            hypotheses = beams(model.decoder, codes, decoding, length, rows=rows, code=model.code, end=end)
+        return [[(self._written(text.ids), text.log_prob) for text in texts[:n]] for texts in hypotheses]
 
     def sample(self, n: int, seed: int = 0, decoding: Decoding = GREEDY, begin: int = 0) -> list[str]:
-        """Generate `n` sentences from codes drawn from the prior, or by a language model: numbers `begin` and up.
+        """Generate `n` sentences, numbered from `begin`, from codes drawn from the prior, or from a language model.
 
-        Without codes greedy decoding gives the same sentence n times: decode a language model's by sampling.
+        Without codes, greedy decoding gives the same sentence n times; sample from a language model instead.
 
         Raises:
-            RequestError: when n is negative.
+            RequestError: If n is negative.
         """
         if n < 0:
             raise RequestError(f"n = {n}: must be 0 or more")
@@ -135,23 +137,23 @@ class Codec:
         return self._texts(self._drawn(n, seed, begin), decoding, seed, begin=begin)
 
     def nll(self, texts: Iterable[str]) -> Float64[np.ndarray, " n"]:
-        """-log p(text) of each text by a language model, in nats, end mark counted: exact, and finite.
+        """Return -log p(text) of each text under a language model, in nats, end mark included: exact and finite.
 
-        Texts are scored as a whole, also those longer than the ones that the model was trained on. Words that it
-        does not know count as the unknown word. A text without words, as models may write, has its end mark.
+        Texts are scored as a whole, even if they are longer than the training texts. Words outside the vocabulary
+        count as the unknown word. A text without words, which models may generate, consists of its end mark.
 
         Raises:
-            RequestError: for what is no text, and by a model with codes or of windows.
+            RequestError: For an element that is not a text, and for a model with codes or of windows.
         """
         self.require_likelihood()
         self.require_whole_texts()
         texts = require_texts(texts)
-        found = torch.zeros(len(texts), dtype=torch.float64)
+        nll = torch.zeros(len(texts), dtype=torch.float64)
         with evaluating(self.model):
             for batch in batches([[*ids, EOS] for ids in self._reader.lines(texts)], SCORED):
                 log_px = self.model.log_px(batch.to(self.model.device), None)
-                found[batch.index] = -log_px.double().sum(-1)[0].cpu()
-        return found.numpy()
+                nll[batch.index] = -log_px.double().sum(-1)[0].cpu()
+        return nll.numpy()
 
     def path(
         self,
@@ -160,14 +162,14 @@ class Codec:
         steps: int = 9,
         kind: str | None = None,
     ) -> Float32[np.ndarray, "steps latent"]:
-        """`steps` codes from a to b, both included; a and b are texts or codes of (latent,).
+        """Return `steps` codes from a to b, both included; a and b are texts or codes of shape (latent,).
 
-        The path is the prior's own, a line but for a prior on the sphere, or by its `kind` a `linear` one, or
-        a `spherical` one: at even angles from one direction to the other, the length changing evenly too.
+        The default is the prior's own path, a line except for a prior on the sphere. `kind` selects a `linear`
+        path, or a `spherical` one: even angles from one direction to the other, with the length changing evenly.
 
         Raises:
-            RequestError: for fewer than 2 steps, equal ends, an unknown kind, and as `posterior` and `decode` for
-                the ends.
+            RequestError: For fewer than 2 steps, equal ends, an unknown kind, and for the ends as `posterior` and
+            `decode`.
         """
         prior = self._prior()
         if kind not in (None, *PATHS):
@@ -194,30 +196,31 @@ class Codec:
         seed: int = 0,
         kind: str | None = None,
     ) -> list[str]:
-        """The texts along the path from a to b, both ends decoded too; a and b are texts or codes of (latent,).
+        """Return the texts along the path from a to b, both ends included; a and b are texts or codes (latent,).
 
         Raises:
-            RequestError: as `path`.
+            RequestError: As `path`.
 
-        Source: Bowman et al. 2016, section 6.3.
+        References:
+            Bowman et al. 2016, section 6.3.
         """
         return self.decode(self.path(a, b, steps, kind), decoding, seed)
 
     def interpolate_prior(self, seed: int = 0, steps: int = 9, decoding: Decoding = GREEDY) -> list[str]:
-        """The texts along the path between two draws of the prior: the codes of the first two samples of `seed`.
+        """Return the texts along the path between the codes of the first two samples of `seed`.
 
         Raises:
-            RequestError: for fewer than 2 steps, and by a language model, which has no codes.
+            RequestError: For fewer than 2 steps, and for a language model, which has no codes.
         """
         self._prior()
         a, b = self._drawn(2, seed)
         return self.interpolate(a, b, steps, decoding, seed)
 
     def draw(self, n: int, seed: int = 0, begin: int = 0) -> Float32[np.ndarray, "n latent"]:
-        """The codes that `sample` decodes: `n` draws of the prior, numbers `begin` and up.
+        """Return the codes that `sample` decodes: `n` draws from the prior, numbers `begin` and up.
 
         Raises:
-            RequestError: when n is negative, and by a language model, which has no codes.
+            RequestError: If n is negative, and for a language model, which has no codes.
         """
         self._prior()
         if n < 0:
@@ -225,14 +228,14 @@ class Codec:
         return self._drawn(n, seed, begin).numpy()
 
     def means_of(self, ids: list[list[int]]) -> Float[Tensor, "n latent"]:
-        """The posterior means of texts that are tokens already, end marks included."""
+        """Return the posterior means of tokenized texts, end marks included."""
         means = torch.zeros(len(ids), self.latent)
         for index, posterior in self._encoded(ids):
             means[index] = posterior.mean.cpu()
         return means
 
     def _posterior(self, ids: list[list[int]]) -> Posterior | None:
-        """q(z|x) of texts that are tokens already."""
+        """Return q(z|x) of tokenized texts."""
         parts = [(index, mapped(posterior, Tensor.cpu)) for index, posterior in self._encoded(ids)]
         if not parts:
             return None
@@ -240,7 +243,7 @@ class Codec:
         return mapped(joined([posterior for _, posterior in parts]), lambda rows: rows[order])
 
     def _encoded(self, ids: list[list[int]]) -> Iterator[tuple[Tensor, Posterior]]:
-        """The places of some texts, and their posteriors: batch by batch."""
+        """Yield the positions of some texts and their posteriors, batch by batch."""
         with evaluating(self.model):
             for batch in encoded_together(ids, self.model.device):
                 posterior = self.model.encode(batch.to(self.model.device))
@@ -248,18 +251,18 @@ class Codec:
                 yield batch.index, posterior
 
     def _means(self, texts: Iterable[str]) -> Float[Tensor, "n latent"]:
-        """The posterior means of texts."""
+        """Return the posterior means of texts."""
         return self.means_of(self.read(texts))
 
     def require_likelihood(self) -> None:
         """Refuse a model with codes.
 
         Raises:
-            RequestError: by such a model.
+            RequestError: For such a model.
         """
         if self.model.prior is not None:
             raise RequestError(
-                f"{self.run.folder}: has latent codes, so the likelihood of a text is not known exactly; "
+                f"{self.run.folder}: has latent codes, so the exact likelihood of a text is unknown; "
                 "give the run of a language model (--method language-model)"
             )
 
@@ -267,7 +270,7 @@ class Codec:
         """Refuse a model of windows.
 
         Raises:
-            RequestError: by such a model.
+            RequestError: For such a model.
         """
         if self.window is not None:
             raise RequestError(
@@ -276,18 +279,18 @@ class Codec:
             )
 
     def _prior(self) -> Prior:
-        """The prior; a language model is refused."""
+        """Return the prior; refuse a language model."""
         if self.model.prior is None:
             raise RequestError(f"{self.run.folder}: is a language model: it has no latent code")
         return self.model.prior
 
     def _drawn(self, n: int, seed: int, begin: int = 0) -> Float[Tensor, "n latent"]:
-        """Draws of the prior, on the CPU; the noise of each by its number, so that fewer are the first of more."""
+        """Return draws from the prior on the CPU; the noise of each depends on its number alone."""
         pieces = [self._some_drawn(range(begin, begin + n)[at : at + DRAWN], seed) for at in range(0, n, DRAWN)]
         return torch.cat(pieces) if pieces else torch.zeros(0, self.latent)
 
     def _some_drawn(self, numbers: range, seed: int) -> Float[Tensor, "n latent"]:
-        # One stream for each draw, which goes on from call to call: a prior may ask for noise several times.
+        # One stream per draw, continued from call to call: a prior may ask for noise several times.
         of_each = sentence_noise(seed, torch.arange(numbers.start, numbers.stop), self.model.device)
 
         def noise(samples: int, size: int) -> Float[Tensor, "sample 1 size"]:
@@ -308,10 +311,10 @@ class Codec:
         return self.tokenizer.decode(ids) if self.window is None else self.tokenizer.decode_lines(ids)
 
     def read(self, texts: Iterable[str]) -> list[list[int]]:
-        """The tokens of texts to be encoded, with a warning if texts were cut or are unknown.
+        """Return the tokens of texts to be encoded; warn if texts were cut or are unknown.
 
         Raises:
-            RequestError: as `posterior`.
+            RequestError: As `posterior`.
         """
         self._prior()
         ids, seen = self.token_ids(texts)
@@ -319,32 +322,32 @@ class Codec:
         return ids
 
     def knows(self, text: str) -> bool:
-        """Whether the model knows a word of a text.
+        """Return True if the model knows a word of a text.
 
         Raises:
-            RequestError: as `token_ids`.
+            RequestError: As `token_ids`.
         """
         return not self.token_ids([text])[1].unknown
 
     def token_ids(self, texts: Iterable[str]) -> tuple[list[list[int]], Seen]:
-        """The tokens of texts as the model reads them, brought to the form that the training text had.
+        """Return the tokens of texts, normalised like the training text, and the counts of cut and unknown texts.
 
-        Then how many were too long and cut, and how many have no known word. End marks are among the tokens.
+        End marks are among the tokens.
 
         Raises:
-            RequestError: for an empty text, and one that is no text.
+            RequestError: For an empty text, and for an element that is not a text.
         """
         return self._reader.read(texts)
 
     def warn_of(self, seen: Seen, level: int = 3) -> None:
-        """Warn, `level` calls up, if some texts were cut because they are too long, or have no known word."""
+        """Warn, `level` calls up, if texts were cut because they are too long, or have no known word."""
         seen.warn(self.max_length, f"data.{'max_length' if self.window is None else 'window'}", level + 1)
 
     def end(self, end: str | ArrayLike | Tensor, name: str) -> Float[Tensor, " latent"]:
-        """One end of a path: the code itself, alone or as the only one of an array, or that of a text.
+        """Return one end of a path: a code, alone or as the only row of an array, or the code of a text.
 
         Raises:
-            RequestError: as `posterior` and `decode`, calling it by its `name`.
+            RequestError: As `posterior` and `decode`, with its `name` in the message.
         """
         if isinstance(end, str):
             return self._means([end])[0]

@@ -1,4 +1,4 @@
-"""Files of codes, written and read a piece at a time: NumPy arrays, or Parquet with the texts beside them."""
+"""Files of codes, written and read in pieces: NumPy arrays, or Parquet with the texts beside them."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +16,7 @@ from textvae.generate import arrays, origin
 from textvae.generate.reading import Seen
 from textvae.generate.trained import Trained
 
-# Sentences that are encoded, and codes that are read, at once: with 32 numbers a code, a megabyte.
+# Sentences encoded, and codes read, at once: with 32 numbers per code, one megabyte.
 ROWS = 8192
 _COLUMN = re.compile(r"z(\d+)")
 
@@ -24,23 +24,23 @@ Item = TypeVar("Item")
 
 
 class Piece(NamedTuple):
-    """Some codes of a file, one after the other, and their texts where the file has them."""
+    """Consecutive codes of a file, and their texts if the file has them."""
 
     codes: Float32[np.ndarray, "n latent"]
     texts: list[str] | None
 
 
-# write(codes, texts) appends some codes, and their texts to a file that has a place for them.
+# write(codes, texts) appends codes, and their texts if the file format stores them.
 Write = Callable[[Float32[np.ndarray, "n latent"], Sequence[str] | None], None]
 
 
 def encoded(trained: Trained, texts: Iterable[str], rows: int = ROWS) -> Iterator[Piece]:
-    """The codes of texts, `rows` at a time: no more texts are read than are encoded next.
+    """Yield the codes of texts, `rows` at a time; texts are read only as they are encoded.
 
     Texts that are too long are cut, with one warning at the end, and one for those without a known word.
 
     Raises:
-        RequestError: as `Trained.encode`.
+        RequestError: As `Trained.encode`.
     """
     total = Seen()
     for some in in_pieces(texts, rows):
@@ -57,17 +57,17 @@ def encode_file(
     progress: Callable[[int], None] | None = None,
     rows: int = ROWS,
 ) -> int:
-    """Write the code of each text to a file as `writing_codes` does, and say how many there were.
+    """Write the code of each text to a file as `writing_codes` does, and return their number.
 
-    Texts are read, encoded and written `rows` at a time, so millions need no more memory than thousands.
-    `progress` is told how many are done.
+    Texts are read, encoded and written `rows` at a time, so millions need no more memory than thousands. `progress`
+    is called with the number done.
 
     Raises:
-        RequestError: as `Trained.encode` and `writing_codes`.
-        WorkError: when the file cannot be written; what was there before stays as it was.
+        RequestError: As `Trained.encode` and `writing_codes`.
+        WorkError: If the file cannot be written; a previous file stays unchanged.
     """
     done = 0
-    trained.draw(0)  # a language model is refused before a file is made
+    trained.draw(0)  # refuses a language model before a file is created
     with writing_codes(path, trained.latent, texted=True, run=trained.identity) as write:
         for codes, some in encoded(trained, texts, rows):
             write(codes, some)
@@ -83,14 +83,14 @@ def save_codes(
     texts: Sequence[str] | None = None,
     run: str | None = None,
 ) -> None:
-    """Write codes to a file that is replaced whole or not at all: `.npy`, or `.parquet` with columns z0, z1, ...
+    """Write codes to a file atomically: `.npy`, or `.parquet` with columns z0, z1, ...
 
-    With `texts` a Parquet file has them too, in a column `text`; a NumPy file has no place for them.
-    With `run`, the `Trained.identity` of the codes' model, the file is not read as codes of another one.
+    With `texts` a Parquet file also has a column `text`; a NumPy file does not store them. With `run`, the
+    `Trained.identity` of the codes' model, the file is refused as codes of another model.
 
     Raises:
-        RequestError: for another suffix, or texts that are not one for each code.
-        WorkError: when the file cannot be written.
+        RequestError: For another suffix, or if texts and codes differ in number.
+        WorkError: If the file cannot be written.
     """
     if texts is not None and len(texts) != len(codes):
         raise RequestError(f"texts: {len(texts)} for {len(codes)} codes; give one for each")
@@ -100,14 +100,14 @@ def save_codes(
 
 @contextmanager
 def writing_codes(path: Path | str, latent: int, texted: bool = False, run: str | None = None) -> Iterator[Write]:
-    """A function that appends codes to a file, which takes its place when the block ends well, and never else.
+    """Yield a function that appends codes to a file, which appears if the block ends without an error.
 
-    A `.npy` file has its number of rows written at the end; each piece is a row group of a `.parquet` file, whose
-    columns are z0, z1, ..., and `text` before them where it is `texted`. Both carry the identity of the `run`.
+    The number of rows of a `.npy` file is written at the end. Each piece is a row group of a `.parquet` file, whose
+    columns are z0, z1, ..., preceded by `text` if `texted`. Both store the identity of the `run`.
 
     Raises:
-        RequestError: for another suffix.
-        WorkError: when the file cannot be written.
+        RequestError: For another suffix.
+        WorkError: If the file cannot be written.
     """
     path = Path(path)
     if path.suffix == ".npy":
@@ -123,7 +123,7 @@ def writing_codes(path: Path | str, latent: int, texted: bool = False, run: str 
             yield append
             file.write(b"" if run is None else origin.mark(run))
             file.seek(0)
-            _npy_header(file, rows, latent)  # of the same length: NumPy leaves room for any number of rows
+            _npy_header(file, rows, latent)  # of the same length: NumPy reserves space for any number of rows
     elif path.suffix == ".parquet":
         import pyarrow
         from pyarrow import parquet
@@ -144,10 +144,10 @@ def writing_codes(path: Path | str, latent: int, texted: bool = False, run: str 
 
 
 def load_codes(path: Path | str, latent: int, run: str | None = None) -> Piece:
-    """All codes of a file, and its texts if it has them.
+    """Return all codes of a file, and its texts if it has them.
 
     Raises:
-        RequestError: as `read_codes`.
+        RequestError: As `read_codes`.
     """
     pieces = list(read_codes(path, latent, run=run))
     texts = None if pieces[0].texts is None else [text for piece in pieces for text in piece.texts or ()]
@@ -155,11 +155,12 @@ def load_codes(path: Path | str, latent: int, run: str | None = None) -> Piece:
 
 
 def read_codes(path: Path | str, latent: int, rows: int = ROWS, run: str | None = None) -> Iterator[Piece]:
-    """The codes of a `.npy` or `.parquet` file, `rows` at a time; with `run` they are to be of that identity.
+    """Yield the codes of a `.npy` or `.parquet` file, `rows` at a time; with `run` they must have that identity.
 
     Raises:
-        RequestError: for a file that is missing, damaged, empty or of another kind, codes that do not have `latent`
-            numbers each, numbers that are not finite, and a file that says that it is of another run.
+        RequestError: For a file that is missing, damaged, empty or of another kind, codes of another size than
+        `latent`,
+            numbers that are not finite, and a file of another run.
     """
     path = Path(path)
     if not path.is_file():
@@ -174,10 +175,10 @@ def read_codes(path: Path | str, latent: int, rows: int = ROWS, run: str | None 
 
 
 def _checked(path: Path, pieces: Iterator[tuple[np.ndarray, list[str] | None]]) -> Iterator[Piece]:
-    """Codes in float32, each of them finite, and at least one."""
+    """Yield codes in float32 after checking that all are finite and that there is at least one."""
     row = 0
     for found, texts in pieces:
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+        with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are refused
             codes = found.astype(np.float32)
         bad = np.flatnonzero(~np.isfinite(codes).all(axis=1))
         if len(bad):
@@ -241,7 +242,7 @@ def _npy_header(file: Any, rows: int, latent: int) -> None:
 
 
 def in_pieces(items: Iterable[Item], size: int = ROWS) -> Iterator[list[Item]]:
-    """Lists of `size` items, the last of what is left; no item is taken before its list is asked for."""
+    """Yield lists of `size` items, the last with the remainder; items are taken only as lists are requested."""
     some: list[Item] = []
     for item in items:
         some.append(item)

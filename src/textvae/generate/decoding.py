@@ -1,4 +1,4 @@
-"""From codes to token ids: greedy, beam, temperature, top-k and nucleus decoding, many sentences at a time."""
+"""From codes to token ids: greedy, beam, temperature, top-k and nucleus decoding in batches."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -19,12 +19,12 @@ from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 
 ROWS = 1000  # sentences decoded side by side; with 10,000 words their logits take 40 MB
 GPU_ROWS = 16_000  # the same on a GPU, whose work is worth starting only in large pieces
-# Rows leave the batch once this share of it has ended: less often, and time goes into rows that nobody reads.
+# Ended rows leave the batch once they are this share of it: a larger share would compute rows that are not used.
 ENDED = 1 / 8
-# Keeps the random numbers of decoding apart from those of the codes, which are drawn from (seed, row).
+# Random stream of decoding, distinct from that of the codes, which are drawn from (seed, row).
 _STREAM = 1
 
-# What a way of decoding has of its own: the value that means nothing, and the ways that have a use for others.
+# Options of single ways of decoding: the neutral value, and the ways that use other values.
 USED_BY: dict[str, tuple[float, tuple[str, ...]]] = {
     "temperature": (1.0, ("sample", "top-k", "nucleus")),
     "top_k": (0, ("top-k",)),
@@ -41,7 +41,7 @@ Choose = Callable[[Tensor, Uniform], Tensor]
 
 @runtime_checkable
 class Decoder(Protocol):
-    """What generation needs of a decoder; use it in evaluation mode."""
+    """Interface of a decoder for generation; use it in evaluation mode."""
 
     max_length: int | None
 
@@ -56,23 +56,24 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True)
 class Decoding:
-    """How the next word is picked.
+    """A way of decoding: the choice of the next word.
 
-    `greedy`: the likeliest. `sample`: from the model's own distribution. `top-k`: from its `top_k` likeliest words.
-    `nucleus`: from the smallest set of likeliest words that holds a mass of `top_p`, so the word that crosses the
-    threshold is kept, and with it those that are exactly as likely. `temperature` divides the logits, before any
-    truncation. `beam`: the likeliest text that a search with `beam` texts side by side finds, by log p(text|z) over
-    its number of tokens to the power of `normalisation`.
+    `greedy`: the likeliest word. `sample`: a draw from the model's own distribution. `top-k`: a draw from its
+    `top_k` likeliest words. `nucleus`: a draw from the smallest set of likeliest words with a mass of at least
+    `top_p`; the word that crosses the threshold is included, and so are words exactly as likely. `temperature`
+    divides the logits before any truncation. `beam`: the text with the highest log p(text|z), divided by its number
+    of tokens to the power of `normalisation`, that a search with `beam` parallel texts finds.
 
-    The padding and the begin mark are never picked, and the unknown word, to the model a word like any other, only
-    if `allow_unknown`. No text ends before it has `min_length` words, and each is cut at `max_length`; 0 stands for
-    the length of the model's own texts.
-
-    Source: nucleus, Holtzman et al. 2020, section 3.1 (Prokhorov et al. 2019 sample so, but their program drops the
-    word that crosses).
+    Padding and the begin mark are never chosen; the unknown word, to the model a word like any other, only with
+    `allow_unknown`. No text ends before `min_length` words, and each is cut at `max_length`; 0 stands for the
+    length of the model's own texts.
 
     Raises:
-        RequestError: for an unknown name, a number out of range, or one that the named way has no use for.
+        RequestError: For an unknown name, a number out of range, or an option that the named way does not use.
+
+    References:
+        Holtzman et al. 2020, section 3.1, for `nucleus`. Prokhorov et al. 2019 also use it, but their program drops
+        the word that crosses the threshold.
     """
 
     name: str = "greedy"
@@ -87,13 +88,13 @@ class Decoding:
 
     @property
     def brief(self) -> str:
-        """The name with what is not as usual, such as `nucleus,top_p=0.9`, for signatures."""
+        """Name and options that differ from their defaults, such as `nucleus,top_p=0.9`, for signatures."""
         options = [(one.name, getattr(self, one.name), one.default) for one in fields(self)[1:]]
         return ",".join([self.name, *(f"{name}={value}" for name, value, usual in options if value != usual)])
 
     @property
     def certain(self) -> bool:
-        """Whether the text of a code is the same at every seed: nothing is drawn."""
+        """True if the text of a code is the same at every seed: nothing is drawn."""
         return self.name in ("greedy", "beam") or (self.name == "top-k" and self.top_k == 1)
 
     def __post_init__(self) -> None:
@@ -122,7 +123,7 @@ class Decoding:
         for option, (usual, ways) in USED_BY.items():
             if getattr(self, option) != usual and self.name not in ways:
                 given = f"{option} = {getattr(self, option)}"
-                raise RequestError(f"{given}: {self.name} decoding has none; decode by {ways[0]!r}")
+                raise RequestError(f"{given}: has no effect on {self.name} decoding; decode by {ways[0]!r}")
 
 
 def greedy(
@@ -134,7 +135,7 @@ def greedy(
     allow_unknown: bool = True,
     chunk: int = ROWS,
 ) -> list[list[int]]:
-    """The sentence of each code, the likeliest word at each step; ids without the end mark.
+    """Return the sentence of each code with the likeliest word at each step; ids without the end mark.
 
     See `generate` for the arguments.
     """
@@ -152,7 +153,7 @@ def sample(
     allow_unknown: bool = True,
     chunk: int = ROWS,
 ) -> list[list[int]]:
-    """A sentence drawn from p(x|z) of each code, sharper or flatter by `temperature`; ids without the end mark.
+    """Draw a sentence from p(x|z) of each code at a `temperature`; ids without the end mark.
 
     See `generate` for the arguments.
     """
@@ -174,19 +175,29 @@ def generate(
     end: bool = True,
     begin: int = 0,
 ) -> list[list[int]]:
-    """The ids of one sentence for each code, or of `rows` sentences without codes, end marks left out.
+    """Return the ids of one sentence per code, or of `rows` sentences without codes, end marks left out.
 
-    A sentence has at most `max_length` words, or as many as the decoder declares if that is fewer; what has not
-    ended then is cut. The random numbers of a sentence depend on the seed and its row alone, so neither `chunk`,
-    how many are decoded side by side, nor the other rows change it (but for the last bit of the decoder's own
-    arithmetic, which may differ with the size of a batch). Rows are numbered from `begin`, so that what is
-    decoded in several calls has the texts that it has in one. `code` makes of each chunk of `z` what the decoder
-    sees of it. Without `end` the end mark is a token like any other and ends nothing: every text has exactly
-    `max_length` tokens, end marks among them. Put the decoder into evaluation mode first.
+    A sentence has at most `max_length` words, or the decoder's own limit if that is lower, and is cut there. The
+    random numbers of a sentence depend on the seed and its row alone, so neither `chunk`, the number decoded side
+    by side, nor the other rows change it (except for the last bit of the decoder's arithmetic, which may vary with
+    the batch size). Put the decoder into evaluation mode first.
+
+    Args:
+        decoder: Decoder of the model.
+        z: Codes, or None.
+        decoding: The way of decoding.
+        max_length: Most words.
+        seed: Seed of the random numbers.
+        rows: Number of sentences without codes.
+        chunk: Sentences decoded side by side.
+        code: Maps a chunk of `z` to the decoder's input.
+        end: False treats the end mark as an ordinary token: every text has exactly `max_length` tokens.
+        begin: Number of the first row, so that several calls give the texts of a single one.
 
     Raises:
-        RequestError: for a length or a number of rows that makes no sense, and where `decoding` asks for longer
-            texts than the decoder has.
+        RequestError: For an invalid length or number of rows, and if `decoding` asks for longer texts than the
+        decoder
+            can generate.
     """
     rows = rows if z is None else len(z)
     limits = (("max_length", max_length, 1), ("rows", rows, 0), ("chunk", chunk, 1))
@@ -214,7 +225,7 @@ def generate(
 
 
 def side_by_side(device: torch.device, beam: int) -> int:
-    """How many codes are searched with a beam of that size at once."""
+    """Return the number of codes that are searched at once with a beam of that size."""
     return max(1, (ROWS if device.type == "cpu" else GPU_ROWS) // beam)
 
 
@@ -230,9 +241,9 @@ def beams(
     end: bool = True,
     templates: Int[Tensor, "row time"] | None = None,
 ) -> list[list[Hypothesis]]:
-    """Up to `decoding.beam` texts of each code with their log-probabilities, the best first.
+    """Return up to `decoding.beam` texts of each code with their log-probabilities, the best first.
 
-    See `generate` for the arguments and errors, and `beam.beam` for `templates`, words that are given.
+    See `generate` for the arguments and errors, and `beam.beam` for `templates`, the given words.
     """
     rows = rows if z is None else len(z)
     max_length = _within(decoder, decoding, max_length)
@@ -242,23 +253,23 @@ def beams(
         decoding.beam, max_length, decoding.normalisation, decoding.min_length if end else 0, banned, end
     )
     chunk = side_by_side(device, decoding.beam)
-    found: list[list[Hypothesis]] = []
+    hypotheses: list[list[Hypothesis]] = []
     for first in range(0, rows, chunk):
         last = min(first + chunk, rows)
         seen = None if z is None else code(z[first:last].to(device))
         given = None if templates is None else templates[first:last].to(device)
-        found += beam(decoder, seen, last - first, search, given)
-    return found
+        hypotheses += beam(decoder, seen, last - first, search, given)
+    return hypotheses
 
 
 def _within(decoder: Decoder, decoding: Decoding, max_length: int) -> int:
-    """The greatest length that a decoder has, if that is less; refused if `decoding` asks for more by itself."""
+    """Return the smaller of `max_length` and the decoder's limit; refuse a decoding that asks for more."""
     if decoder.max_length is None:
         return max_length
     if decoding.max_length > decoder.max_length:
         raise RequestError(
             f"max_length = {decoding.max_length}: this model unfolds a code into {decoder.max_length} positions, "
-            "by its data.max_length or data.window, and no text of it is longer; give that or less"
+            "as set by data.max_length or data.window, so its texts are not longer; give that or less"
         )
     return min(max_length, decoder.max_length)
 
@@ -273,10 +284,10 @@ def _decoded(
     end: bool,
     min_length: int,
 ) -> Int[Tensor, "row length"]:
-    """The tokens of each row and an end mark; with `end` what stands behind a row's first one means nothing."""
+    """Return the tokens of each row and an end mark; with `end`, ignore what follows a row's first end mark."""
     token = torch.full_like(keys, BOS)
     ids = keys.new_full((len(keys), max_length + 1), EOS)
-    place = torch.arange(len(keys), device=keys.device)  # where in `ids` each row of the batch belongs
+    place = torch.arange(len(keys), device=keys.device)  # row of `ids` of each row of the batch
     ended = torch.zeros_like(keys, dtype=torch.bool)
     for time in range(max_length):
         logits, state = decoder.step(token, state)
@@ -298,10 +309,12 @@ def _decoded(
 
 
 def _uniform(keys: Int[Tensor, " row"], time: int, attempt: int) -> Float[Tensor, " row"]:
-    """A number in [0, 1) for each row, which depends on the row's key, the time and the attempt alone.
+    """Return a number in [0, 1) for each row, which depends on the row's key, the time and the attempt alone.
 
-    A generator that counts gives any number of a row's stream at once, whichever rows are left in the batch.
-    Source: SplitMix64, Steele, Lea and Flood 2014, whose high 24 bits are taken.
+    A counter-based generator gives any number of a row's stream directly, whichever rows are left in the batch.
+
+    References:
+        SplitMix64: Steele, Lea and Flood 2014; the high 24 bits are used.
     """
     bits = keys + _signed((1 + time + (attempt << 32)) * 0x9E3779B97F4A7C15)
     bits = (bits ^ _shifted(bits, 30)) * _signed(0xBF58476D1CE4E5B9)
@@ -310,13 +323,13 @@ def _uniform(keys: Int[Tensor, " row"], time: int, attempt: int) -> Float[Tensor
 
 
 def _signed(number: int) -> int:
-    """The low 64 bits of a number, as torch's signed integers hold them."""
+    """Return the low 64 bits of a number as a signed integer of torch."""
     low = number % 2**64
     return low - 2**64 if low >= 2**63 else low
 
 
 def _shifted(bits: Int[Tensor, " row"], places: int) -> Int[Tensor, " row"]:
-    """Bits shifted to the right, with zeros moving in where torch moves in copies of the sign."""
+    """Return bits shifted to the right with zeros shifted in, where torch shifts in copies of the sign."""
     return (bits >> places) & (2 ** (64 - places) - 1)
 
 
@@ -338,10 +351,10 @@ def _top_k(decoding: Decoding) -> Choose:
 
 
 def _nucleus(decoding: Decoding) -> Choose:
-    """Draws from all words until the word is in the nucleus: no sorting, which takes longer than all the rest.
+    """Draw from all words until the word is in the nucleus, which avoids sorting, by far the slowest step.
 
-    A word is in the nucleus if the words that are likelier hold less than `top_p`. If it is not, no word that is as
-    unlikely is either, and the next attempt leaves them all out.
+    A word is in the nucleus if the likelier words hold less than `top_p`. If it is not, no word at most as likely
+    is, and the next attempt excludes them all.
     """
 
     def choose(logits: Float[Tensor, "row word"], uniform: Uniform) -> Int[Tensor, " row"]:
@@ -365,16 +378,17 @@ CHOICES = {"greedy": _greedy, "sample": _sample, "top-k": _top_k, "nucleus": _nu
 
 
 def _mass(logits: Float[Tensor, "row word"], temperature: float) -> Float[Tensor, "row word"]:
-    """Probabilities, in float32."""
+    """Return probabilities in float32."""
     return (logits.float() if temperature == 1.0 else logits.float() / temperature).softmax(dim=1)
 
 
 def _drawn(mass: Float[Tensor, "row word"], uniform: Float[Tensor, " row"]) -> Int[Tensor, " row"]:
-    """The word of each row in whose stretch of the summed-up mass the uniform number falls; never one without mass.
+    """Return the word of each row whose interval of the cumulative mass contains the uniform number.
 
-    One number a row and two passes, where a race of exponentials would need a number for every word. Probabilities
-    come out right to about 1e-7, the resolution of float32 numbers below 1.
+    A word without mass is never drawn. This takes one number per row and two passes; sampling with exponentials
+    would take a number for every word. Probabilities are correct to about 1e-7, the resolution of float32 numbers
+    below 1.
     """
     summed = mass.cumsum(dim=1)
-    wanted = uniform[:, None] * summed[:, -1:]
-    return torch.searchsorted(summed, wanted, right=True)[:, 0].clamp_(max=mass.shape[1] - 1)
+    target = uniform[:, None] * summed[:, -1:]
+    return torch.searchsorted(summed, target, right=True)[:, 0].clamp_(max=mass.shape[1] - 1)

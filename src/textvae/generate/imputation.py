@@ -1,4 +1,4 @@
-"""Texts with gaps: which words are missing, by iterated conditional modes."""
+"""Imputation of texts with gaps by iterated conditional modes."""
 
 import math
 import re
@@ -17,24 +17,24 @@ from textvae.progress import Progress
 from textvae.text.readers import one_line, require_texts
 from textvae.text.tokenizers import EOS, PAD, UNK, Tokenizer
 
-# A gap of one word, or of several: ___*3. Where tokens are not words, one may be within a word.
+# A gap of one word, or of several: ___*3. If tokens are not words, a gap may be within a word.
 GAP = re.compile(r"(?<!\w)___(?:\*(\d{1,4}))?(?!\w)")
 INNER_GAP = re.compile(r"___(?:\*(\d{1,4}))?")
 
 
 class Imputation(NamedTuple):
-    """A text whose gaps are filled, and its log p(text|z) in nats, end mark counted; without a code log p(text)."""
+    """A text with its gaps filled, and its log p(text|z), nats, end mark included; without a code, log p(text)."""
 
     text: str
     log_prob: float
 
 
 class Template(NamedTuple):
-    """A text with gaps as a model works on it.
+    """A text with gaps in the form that a model works on.
 
-    `ids` come in the order in which the model writes, BLANK for each missing token, the end mark behind. `units`
-    are the words or characters as they were given, in reading order, None for those that are missing; of other
-    tokenizers, which know every text, they are of no use.
+    `ids` are in the order of generation, BLANK for each missing token, the end mark last. `units` are the words or
+    characters as given, in reading order, None for missing ones; they are not used with byte pairs, which encode
+    every text without loss.
     """
 
     ids: list[int]
@@ -49,21 +49,23 @@ def impute(
     last: float | None = None,
     progress: Progress | None = None,
 ) -> list[Imputation]:
-    """Fill the gaps of texts: `___` is one word, `___*3` three; of other tokenizers one token, three.
+    """Fill the gaps of texts: `___` is one word, `___*3` three; with other tokenizers one token, three.
 
-    With `last`, a share, texts have no marks: that share of each one's words is missing at its end, rounded up as
-    in Table 3 of the paper. What is given comes back as it was given, words that the model does not know too.
+    With `last`, a share, texts have no marks: that share of each text's words is missing at its end, rounded up as
+    in Table 3 of the paper. Given words are returned unchanged, including words outside the vocabulary.
 
-    Missing words are the unknown word at first. In each of `rounds` the code becomes the mean of q(z|text), the
-    posterior's mode, and the words the likeliest that a beam of `size` finds given the code and all other words of
-    the text, those behind the gap too. A language model has no code: one round. Beams are of 5, of a language model
-    of 15, as in the paper, unless `size` says otherwise.
+    Missing words start as the unknown word. In each of `rounds` the code becomes the mean of q(z|text), the
+    posterior's mode, and the words become the likeliest that a beam of `size` finds given the code and all other
+    words of the text, including those after the gap. A language model has no code and takes one round. The default
+    beam is the paper's: 5, or 15 for a language model.
 
     Raises:
-        RequestError: for a text that is empty, without a gap, with nothing but gaps, of which the model knows no
-            word, or that is too long, and by a model of windows.
+        RequestError: For a text that is empty, without a gap, only gaps, without a known word, or too long, and for
+        a
+            model of windows.
 
-    Source: Bowman et al. 2016, section 5.
+    References:
+        Bowman et al. 2016, section 5.
     """
     trained.require_whole_texts()
     size = size if size is not None else usual_beam(trained)
@@ -87,7 +89,7 @@ def impute(
 
 
 def unusable(trained: Codec, rows: Sequence[tuple[str, str]], last: float | None = None) -> dict[int, str]:
-    """Return why texts cannot be imputed, by their number; each comes with the place that reasons call it by."""
+    """Return by number why texts cannot be imputed; each text comes with the place named in its reason."""
     trained.require_whole_texts()
     reasons = {}
     for number, (text, place) in enumerate(rows):
@@ -99,75 +101,77 @@ def unusable(trained: Codec, rows: Sequence[tuple[str, str]], last: float | None
 
 
 def require_share(last: float | None) -> None:
-    """Refuse what is no share of a text.
+    """Refuse a share outside of (0, 1).
 
     Raises:
-        RequestError: outside of 0 to 1.
+        RequestError: For such a share.
     """
     if last is not None and not 0 < last < 1:
         raise RequestError(f"last = {last}: must be a share between 0 and 1, such as 0.2")
 
 
 def usual_beam(trained: Codec) -> int:
-    """The paper's beam: 5 in each round of a model with codes, 15 of a language model."""
+    """Return the paper's beam: 5 in each round of a model with codes, 15 for a language model."""
     return 15 if trained.model.prior is None else 5
 
 
 def missing(tokens: int, share: float) -> int:
-    """How many tokens that share of a text is, rounded up.
+    """Return the number of tokens in that share of a text, rounded up.
 
     >>> [missing(tokens, 0.2) for tokens in (2, 5, 6, 7, 17)]
     [1, 1, 2, 2, 4]
     """
-    return math.ceil(share * tokens - 1e-9)  # a share in binary may be a little above what was meant
+    return math.ceil(share * tokens - 1e-9)  # a binary share may exceed the decimal one slightly
 
 
 def template(trained: Codec, text: str, place: str, last: float | None = None) -> Template:
-    """A text with gaps as the model works on it; `place` is what errors call it.
+    """Return a text with gaps in the form that the model works on; errors name `place`.
 
     Raises:
-        RequestError: as `impute`.
+        RequestError: As `impute`.
     """
     text, tokenizer = one_line(text), trained.tokenizer
     if not text:
-        raise RequestError(f"{place}: is empty; leave it out")
+        raise RequestError(f"{place}: is empty; remove it")
     longest = trained.max_length
-    # Where tokens are not words, a star after a gap may be one of them.
+    # If tokens are not words, a star after a gap may be one of them.
     gap, star = (GAP, re.compile(r"\*")) if tokenizer.name == "word" else (INNER_GAP, re.compile(r"\*[-+]?\d"))
     fraction = re.compile(r"\.\d")
     ids, units, read = list[int](), list[str | None](), 0
-    for found in gap.finditer(text):
-        _read(tokenizer, text[read : found.start()], ids, units, place, longest)
-        gaps = int(found[1] or 1)
-        if not gaps or star.match(text, found.end()) or (found[1] and fraction.match(text, found.end())):
+    for match in gap.finditer(text):
+        _read(tokenizer, text[read : match.start()], ids, units, place, longest)
+        gaps = int(match[1] or 1)
+        if not gaps or star.match(text, match.end()) or (match[1] and fraction.match(text, match.end())):
             raise RequestError(
-                f"{place}: has {_whole(text, found)}, which is no number of words; "
+                f"{place}: has {_whole(text, match)}, which is not a number of words; "
                 "write ___ for one, ___*3 for three"
             )
         ids += [BLANK] * gaps
         units += [None] * gaps
-        read = found.end()
+        read = match.end()
     _read(tokenizer, text[read:], ids, units, place, longest)
     if last is not None:
         if BLANK in ids:
-            raise RequestError(f"{place}: has a gap, ___, and the share that is missing at the end is given too")
+            raise RequestError(
+                f"{place}: has a gap, ___, but the share missing at the end is given too; give only one of them"
+            )
         gaps = missing(len(ids), last)
         ids[-gaps:], units[-gaps:] = [BLANK] * gaps, [None] * gaps
     _check(ids, place)
     return Template([*(ids[::-1] if tokenizer.right_to_left else ids), EOS], units)
 
 
-def _whole(text: str, found: re.Match[str]) -> str:
-    """A gap with what is written right after it."""
-    return found[0] + re.split(r"\s", text[found.end() :], maxsplit=1)[0]
+def _whole(text: str, match: re.Match[str]) -> str:
+    """Return a gap with the text that follows it immediately."""
+    return match[0] + re.split(r"\s", text[match.end() :], maxsplit=1)[0]
 
 
 def _read(
     tokenizer: Tokenizer, part: str, ids: list[int], units: list[str | None], place: str, longest: int
 ) -> None:
-    """Add the tokens of a part of a text, and what they stand for, in reading order; refuse too many of them."""
-    (found,) = tokenizer.encode([part])
-    ids += found[::-1] if tokenizer.right_to_left else found
+    """Add the tokens and units of a part of a text, in reading order; refuse more than `longest` tokens."""
+    (tokens,) = tokenizer.encode([part])
+    ids += tokens[::-1] if tokenizer.right_to_left else tokens
     if len(ids) > longest:
         raise RequestError(f"{place}: has more than {longest} tokens, the most that the model's texts have")
     text = tokenizer.normalise(part)
@@ -175,20 +179,20 @@ def _read(
 
 
 def _check(ids: list[int], place: str) -> None:
-    """Refuse a text in which there is nothing to find, or nothing to go by."""
+    """Refuse a text without gaps, and one without known words."""
     known = [word for word in ids if word != BLANK]
     if len(known) == len(ids):
         raise RequestError(f"{place}: has no gap; write ___ for a missing word, ___*3 for three")
     if not known:
-        raise RequestError(f"{place}: is nothing but gaps; give some of its words")
+        raise RequestError(f"{place}: has only gaps; give some of its words")
     if set(known) == {UNK}:
         raise RequestError(f"{place}: the model knows none of its words; give some that it was trained on")
 
 
 def _filled(trained: Codec, templates: list[list[int]], size: int, rounds: int) -> list[tuple[list[int], float]]:
-    """The ids of texts whose gaps are filled, and their log p in nats.
+    """Return the ids of texts with their gaps filled, and their log p in nats.
 
-    A text that came out of a round as it went in would do so again, and is done.
+    A text that a round left unchanged would not change in later rounds either, and is finished.
     """
     filled = [[UNK if word == BLANK else word for word in row] for row in templates]
     nats = [0.0] * len(templates)
@@ -208,18 +212,18 @@ def _filled(trained: Codec, templates: list[list[int]], size: int, rounds: int) 
 
 
 def _likeliest(trained: Codec, templates: list[list[int]], filled: list[list[int]], size: int) -> list[Hypothesis]:
-    """The likeliest texts that fit the templates, given the codes of the texts as they are filled now."""
+    """Return the likeliest texts that fit the templates, given the codes of the texts as currently filled."""
     rows = pad_sequence([torch.tensor(row) for row in templates], batch_first=True, padding_value=PAD)
     z = None if trained.model.prior is None else trained.means_of(filled)
     search = Decoding("beam", allow_unknown=False, beam=size)
     with evaluating(trained.model):
         code, decoder = trained.model.code, trained.model.decoder
-        found = beams(decoder, z, search, trained.max_length, rows=len(rows), code=code, templates=rows)
-    return [texts[0] for texts in found]
+        ranked = beams(decoder, z, search, trained.max_length, rows=len(rows), code=code, templates=rows)
+    return [texts[0] for texts in ranked]
 
 
 def _written(tokenizer: Tokenizer, given: Template, ids: list[int]) -> str:
-    """A filled text: what was given as it was given, what was missing as the model writes it."""
+    """Return a filled text: given words unchanged, missing words as the model writes them."""
     if tokenizer.name == "bpe":
         return tokenizer.decode(ids)
     words = ids[:-1][::-1] if tokenizer.right_to_left else ids[:-1]

@@ -1,4 +1,4 @@
-"""Which codes are nearest to a code, exactly, among any number of them."""
+"""Exact nearest neighbours of codes, among any number of them."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -13,7 +13,7 @@ METRICS = ("cosine", "euclidean")
 
 
 class Neighbour(NamedTuple):
-    """A code that is near: its place among all codes, from 0, how far it is, and its text if that is known."""
+    """A near code: its position among all codes, from 0, its distance, and its text if known."""
 
     row: int
     distance: float
@@ -23,13 +23,13 @@ class Neighbour(NamedTuple):
 def neighbours(
     queries: Float32[np.ndarray, "query latent"], pieces: Iterable[Piece], n: int, metric: str = "cosine"
 ) -> list[list[Neighbour]]:
-    """The `n` codes nearest to each query, the nearest first; of equally near ones those that come first.
+    """Return the `n` codes nearest to each query, nearest first; ties in order of position.
 
-    `pieces` are gone through once, and only what is nearest is kept. The `cosine` distance is 1 - cos of the angle,
-    from 0 to 2 (1 from and to a code of zeros), the `euclidean` one the length of the difference.
+    `pieces` are read once, and only the nearest codes are kept. The `cosine` distance is 1 - cos of the angle, from
+    0 to 2 (1 if either code is zero); the `euclidean` one is the length of the difference.
 
     Raises:
-        RequestError: for an unknown metric, or n below 1.
+        RequestError: For an unknown metric, or n below 1.
     """
     if metric not in METRICS:
         raise RequestError(f"metric = {metric!r}: unknown; known: {', '.join(METRICS)}")
@@ -39,14 +39,14 @@ def neighbours(
     first = 0
     for piece in pieces:
         for query, distance in enumerate(distances(queries, piece.codes, metric)):
-            # All that are as near as the n-th, so that equals are told apart by their place and not by a sort.
+            # All codes as near as the n-th, so that ties are resolved by position and not by the sort.
             limit = np.partition(distance, n - 1)[n - 1] if n < len(distance) else np.inf
             near = np.flatnonzero(distance <= limit)
-            found = [
+            nearby = [
                 Neighbour(first + int(at), float(distance[at]), None if piece.texts is None else piece.texts[at])
                 for at in near
             ]
-            nearest[query] = sorted(nearest[query] + found, key=lambda one: (one.distance, one.row))[:n]
+            nearest[query] = sorted(nearest[query] + nearby, key=lambda one: (one.distance, one.row))[:n]
         first += len(piece.codes)
     return nearest
 
@@ -54,7 +54,10 @@ def neighbours(
 def distances(
     a: Float32[np.ndarray, "query latent"], b: Float32[np.ndarray, "code latent"], metric: str
 ) -> Float64[np.ndarray, "query code"]:
-    """How far each code of `b` is from each of `a`: one product, in float64, since squares of lengths cancel."""
+    """Return the distance of each code of `b` from each of `a`.
+
+    It is one product in float64, because squared lengths cancel.
+    """
     left, right = a.astype(np.float64), b.astype(np.float64)
     squares, others = (left**2).sum(1)[:, None], (right**2).sum(1)[None]
     products = left @ right.T

@@ -1,4 +1,4 @@
-"""Homotopies: the texts along a path between two codes, how smoothly they change, and paths of several models."""
+"""Homotopies: texts along paths between two codes, their smoothness, and the same paths in several models."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
@@ -20,11 +20,16 @@ Ends = Float32[np.ndarray, "pair 2 latent"]
 
 @dataclass(frozen=True)
 class Smoothness:
-    """How the texts along a path change.
+    """Measures of the change of texts along a path.
 
-    `distinct` texts of all `steps`; `edits` is how many words must be edited to get from each text to the next, so
-    it has one number less. The NLLs are -log p(text) by a language model in nats, means over the two ends and over
-    the texts between them; None without a language model, or where there is nothing between the ends.
+    The NLLs are None without a language model, and `nll_between` also if there is nothing between the ends.
+
+    Attributes:
+        distinct: Number of different texts.
+        steps: Number of texts.
+        edits: Words edited from each text to the next, `steps` - 1 numbers.
+        nll_ends: -log p(text) under a language model, nats, averaged over the two ends.
+        nll_between: The same, averaged over the texts between them.
     """
 
     steps: int
@@ -35,21 +40,21 @@ class Smoothness:
 
     @property
     def mean_edit(self) -> float:
-        """Words edited at a step, on average."""
+        """Mean number of words edited per step."""
         return sum(self.edits) / len(self.edits)
 
     @property
     def largest_edit(self) -> int:
-        """Words edited at the step where the text jumps most."""
+        """Largest number of words edited in one step."""
         return max(self.edits)
 
     def document(self) -> dict[str, Any]:
-        """All of it, as JSON has it; what is null has its reason."""
+        """Return all values for JSON, with a reason for each null."""
         reasons = {}
         if self.nll_ends is None:
             reasons = dict.fromkeys(("nll_ends", "nll_between"), "no language model was given")
         elif self.nll_between is None:
-            reasons = {"nll_between": "a path of two steps has nothing between its ends"}
+            reasons = {"nll_between": "a path of two steps has no texts between its ends"}
         return {
             **asdict(self),
             "mean_edit": self.mean_edit,
@@ -59,7 +64,7 @@ class Smoothness:
 
 
 class Homotopy(NamedTuple):
-    """A path and its texts, both ends among them."""
+    """A path and its texts, both ends included."""
 
     codes: Float32[np.ndarray, "steps latent"]
     texts: list[str]
@@ -67,16 +72,16 @@ class Homotopy(NamedTuple):
 
     @property
     def repeated(self) -> list[bool]:
-        """Which texts came before on the path."""
+        """True for each text that occurred earlier on the path."""
         return [text in self.texts[:place] for place, text in enumerate(self.texts)]
 
     def document(self) -> dict[str, Any]:
-        """The texts and what is said of them, as JSON has it."""
+        """Return the texts and their measures for JSON."""
         return {"steps": self.texts, "repeated": self.repeated, "smoothness": self.smoothness.document()}
 
 
 class Cell(NamedTuple):
-    """The homotopies of one model by one decoding."""
+    """The homotopies of one model with one decoding."""
 
     model: Trained
     decoding: Decoding
@@ -93,15 +98,16 @@ def homotopies(
     language_model: Trained | None = None,
     begin: int = 0,
 ) -> list[Homotopy]:
-    """The path between each pair of codes, decoded side by side; the first pair is number `begin`, from 0.
+    """Decode the path between each pair of codes side by side; the first pair is number `begin`, from 0.
 
-    `kind` as in `Trained.path`. With a `language_model` the texts' NLL is measured too.
+    `kind` is as in `Trained.path`. With a `language_model` the texts' NLL is measured too.
 
     Raises:
-        RequestError: for ends with equal codes, as `Trained.path` and `decode`, and where the language model is
-            none.
+        RequestError: For ends with equal codes, as `Trained.path` and `decode`, and if the language model is not
+        one.
 
-    Source: Bowman et al. 2016, section 6.3.
+    References:
+        Bowman et al. 2016, section 6.3.
     """
     for number, (a, b) in enumerate(ends, begin + 1):
         if np.array_equal(a, b):
@@ -111,28 +117,28 @@ def homotopies(
         return []
     texts = trained.decode(np.concatenate(codes), decoding, seed, begin * steps)
     nll = None if language_model is None else language_model.nll(texts)
-    found = []
+    paths = []
     for number, path in enumerate(codes):
         part = slice(number * steps, (number + 1) * steps)
         smooth = smoothness(texts[part], words_of(trained, texts[part]), None if nll is None else nll[part])
-        found.append(Homotopy(path, texts[part], smooth))
-    return found
+        paths.append(Homotopy(path, texts[part], smooth))
+    return paths
 
 
 def prior_ends(trained: Trained, pairs: int, seed: int = 0) -> Ends:
-    """Pairs of draws from the prior: of the codes that `Trained.sample` decodes the first two, the next two, ...
+    """Return pairs of draws from the prior: consecutive pairs of the codes that `Trained.sample` decodes.
 
     Raises:
-        RequestError: as `Trained.draw`.
+        RequestError: As `Trained.draw`.
     """
     return trained.draw(2 * pairs, seed).reshape(pairs, 2, trained.latent)
 
 
 def text_ends(trained: Trained, pairs: Sequence[tuple[str, str]]) -> Ends:
-    """The codes of pairs of texts.
+    """Return the codes of pairs of texts.
 
     Raises:
-        RequestError: as `Trained.encode`, for two texts that are the same, and for equal codes of unknown words.
+        RequestError: As `Trained.encode`, for two equal texts, and for equal codes of unknown words.
     """
     ends, reasons = usable_ends(trained, pairs)
     for number, reason in reasons.items():
@@ -141,15 +147,15 @@ def text_ends(trained: Trained, pairs: Sequence[tuple[str, str]]) -> Ends:
 
 
 def usable_ends(trained: Trained, pairs: Sequence[tuple[str, str]]) -> tuple[Ends, dict[int, str]]:
-    """The codes of pairs of texts between which there is a path, and why there is none between others, by number.
+    """Return the codes of the pairs of texts that have a path, and by number the reasons why others have none.
 
     Raises:
-        RequestError: as `Trained.encode`.
+        RequestError: As `Trained.encode`.
     """
     reasons = {}
     for number, (a, b) in enumerate(pairs):
         if not a or not b:
-            reasons[number] = "has one sentence; two are needed"
+            reasons[number] = "has one sentence; give two"
         elif a == b:
             reasons[number] = f"both ends are {a!r}; give two different sentences"
     numbers = [number for number in range(len(pairs)) if number not in reasons]
@@ -164,13 +170,13 @@ def usable_ends(trained: Trained, pairs: Sequence[tuple[str, str]]) -> tuple[End
 
 
 def code_ends(codes: Float32[np.ndarray, "n latent"]) -> Ends:
-    """Codes as pairs: the first two, the next two, and so on.
+    """Return codes as consecutive pairs.
 
     Raises:
-        RequestError: when their number is odd.
+        RequestError: If their number is odd.
     """
     if len(codes) % 2:
-        raise RequestError(f"{len(codes)} codes: their number is odd; two by two they are the ends of paths")
+        raise RequestError(f"{len(codes)} codes: their number is odd; give two for each path, its ends")
     return codes.reshape(-1, 2, codes.shape[1])
 
 
@@ -183,12 +189,13 @@ def same_paths(
     seed: int = 0,
     language_model: Trained | None = None,
 ) -> list[Cell]:
-    """The same codes by several models and decodings, model by model: paths between draws of N(0, I).
+    """Decode the same codes with several models and decodings, model by model: paths between draws of N(0, I).
 
     Raises:
-        RequestError: when the models' codes differ in size, or a prior is not the standard normal one.
+        RequestError: If the models' codes differ in size, or a prior is not the standard normal one.
 
-    Source: Prokhorov et al. 2019, Table 2.
+    References:
+        Prokhorov et al. 2019, Table 2.
     """
     for trained in models:
         ends = prior_ends(trained, paths, seed)  # refuses a language model
@@ -212,7 +219,7 @@ def same_paths(
 def smoothness(
     texts: Sequence[str], words: Sequence[Sequence[Hashable]], nll: Float64[np.ndarray, " steps"] | None = None
 ) -> Smoothness:
-    """The score of the texts along one path, by their words and their NLLs under a language model."""
+    """Return the measures of the texts along one path, from their words and their NLLs under a language model."""
     edits = tuple(edit_distance(a, b) for a, b in zip(words, words[1:], strict=False))
     if nll is None:
         return Smoothness(len(texts), distinct(texts), edits)
@@ -221,7 +228,7 @@ def smoothness(
 
 
 def words_of(trained: Trained, texts: Sequence[str]) -> list[list[Any]]:
-    """The words of texts; the tokens where these are not words."""
+    """Return the words of texts; their tokens if these are not words."""
     if trained.tokenizer.name == "word":
         return [text.split() for text in texts]
     return [list(ids) for ids in trained.tokenizer.encode(texts)]

@@ -1,4 +1,4 @@
-"""How much likelier one sentence is than another, for many pairs that begin alike."""
+"""Log-probability ratios of many pairs of sentences that share prefixes."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from textvae.parts.decoders import Decoder
 from textvae.progress import Progress
 from textvae.text.tokenizers import BOS, EOS, PAD
 
-# Sentences scored side by side; with 10,000 words their logits take at most 80 MB.
+# Sentences scored at once; with 10,000 words their logits take at most 80 MB.
 ROWS = 2000
 
 
@@ -24,13 +24,12 @@ def log_ratios(
     second: Sequence[list[int]],
     progress: Progress | None = None,
 ) -> Float64[Tensor, "pair under"]:
-    """log p(x|z) - log p(y|z) of each pair in nats, end marks included, under each of the codes that `which` names.
+    """Return log p(x|z) - log p(y|z) of each pair, nats, end marks included, under the codes in `which`.
 
-    Without codes log p(x) - log p(y) by a language model. The beginnings of sentences under the same code form
-    a tree, each node of which is one step of the decoder, so that sentences that differ in their last word cost
-    little more than one. What a pair has in common at its beginning cancels and passes through no softmax;
-    neither does the first word that differs: both have the same normaliser. Put the model into evaluation mode
-    first.
+    Without codes it is log p(x) - log p(y) of a language model. The prefixes of sentences under the same code form
+    a tree, each node of which is one step of the decoder, so that sentences that differ in their last word take
+    little more time than one. The common prefix of a pair cancels and passes through no softmax; neither does the
+    first word that differs, since both words have the same normaliser. Put the model into evaluation mode first.
     """
     sentences = [*first, *second]
     rows = [torch.tensor(sentence) for sentence in sentences]
@@ -38,25 +37,25 @@ def log_ratios(
     differ = torch.tensor([_difference(x, y) for x, y in zip(first, second, strict=True)]).repeat(2)
     which = which.repeat(2, 1)
     columns = which.shape[1]
-    # Sentences of one code follow each other, and among them those that begin alike.
+    # Sentences of one code are adjacent, and among them those with a common prefix.
     rank = torch.tensor(sorted(range(len(rows)), key=sentences.__getitem__)).argsort()
     order = (which * len(rows) + rank[:, None]).flatten().argsort()
-    found = torch.empty(which.numel(), dtype=torch.float64)
+    log_probs = torch.empty(which.numel(), dtype=torch.float64)
     done = 0
     for part in order.split(ROWS):
         used, node = which.flatten()[part].unique(return_inverse=True)
         z = None if codes is None else model.code(codes[used].to(model.device))
         given = [each[part // columns].to(model.device) for each in (ids, differ)]
-        found[part] = _summed(model, z, node.to(model.device), *given).cpu()
+        log_probs[part] = _summed(model, z, node.to(model.device), *given).cpu()
         done += len(part)
         if progress is not None:
             progress(done, len(order))
-    better, worse = found.view_as(which).split(len(first))
+    better, worse = log_probs.view_as(which).split(len(first))
     return better - worse
 
 
 def _difference(x: Sequence[int], y: Sequence[int]) -> int:
-    """The place at which two sentences begin to differ."""
+    """Return the first position at which two sentences differ."""
     places = (place for place, (a, b) in enumerate(zip(x, y, strict=False)) if a != b)
     return next(places, min(len(x), len(y)))
 
@@ -68,45 +67,45 @@ def _summed(
     ids: Int[Tensor, "row time"],
     differ: Int[Tensor, " row"],
 ) -> Float64[Tensor, " row"]:
-    """The logit of each sentence's word at `differ` and the log-probabilities of those after it, summed.
+    """Return the logit of each sentence's word at `differ` plus the log-probabilities of the words after it.
 
-    `node` is at first the code of each sentence, then the beginning that it has.
+    `node` is at first the code of each sentence, then its prefix.
     """
     decoder = model.decoder
     state = decoder.start(z, 1)
     token = torch.full((1 if z is None else len(z),), BOS, device=ids.device)
-    found = torch.zeros(len(ids), dtype=torch.float64, device=ids.device)
+    log_probs = torch.zeros(len(ids), dtype=torch.float64, device=ids.device)
     going = torch.arange(len(ids), device=ids.device)
     for time in range(ids.shape[1]):
         read, state = decoder.advance(token, state)
-        wanted, begun = ids[going, time], differ[going]
+        target, begun = ids[going, time], differ[going]
         at = begun == time
-        found[going[at]] += _logits(decoder, read[node[at]], wanted[at])
+        log_probs[going[at]] += _logits(decoder, read[node[at]], target[at])
         after = begun < time
         if after.any():
-            found[going[after]] += _log_probabilities(decoder, read, node[after], wanted[after])
-        on = wanted != EOS
-        going, node, wanted = going[on], node[on], wanted[on]
+            log_probs[going[after]] += _log_probabilities(decoder, read, node[after], target[after])
+        on = target != EOS
+        going, node, target = going[on], node[on], target[on]
         if not len(going):
             break
         words = decoder.words.out_features
-        children, node = (node * words + wanted).unique(return_inverse=True)
+        children, node = (node * words + target).unique(return_inverse=True)
         state, token = decoder.select(state, children // words), children % words
-    return found
+    return log_probs
 
 
 def _logits(
-    decoder: Decoder, read: Float[Tensor, "row size"], wanted: Int[Tensor, " row"]
+    decoder: Decoder, read: Float[Tensor, "row size"], target: Int[Tensor, " row"]
 ) -> Float64[Tensor, " row"]:
-    """The logit of one word for each row."""
-    return ((read * decoder.words.weight[wanted]).sum(dim=1) + decoder.words.bias[wanted]).double()
+    """Return the logit of one word for each row."""
+    return ((read * decoder.words.weight[target]).sum(dim=1) + decoder.words.bias[target]).double()
 
 
 def _log_probabilities(
-    decoder: Decoder, read: Float[Tensor, "node size"], node: Int[Tensor, " row"], wanted: Int[Tensor, " row"]
+    decoder: Decoder, read: Float[Tensor, "node size"], node: Int[Tensor, " row"], target: Int[Tensor, " row"]
 ) -> Float64[Tensor, " row"]:
-    """The log-probability of one word for each row, after the beginning `node`."""
+    """Return the log-probability of one word for each row, after the prefix `node`."""
     used, row = node.unique(return_inverse=True)
     logits = decoder.logits(read[used]).float()
     normaliser = logits.logsumexp(dim=1)
-    return (logits[row, wanted] - normaliser[row]).double()
+    return (logits[row, target] - normaliser[row]).double()

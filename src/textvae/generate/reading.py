@@ -1,4 +1,4 @@
-"""Texts and codes as a model takes them: tokens in batches, how many the model hardly sees, codes of its shape."""
+"""Texts and codes in the form that a model takes: batches of tokens, codes of its shape, counts for warnings."""
 
 import re
 import warnings
@@ -16,16 +16,16 @@ from textvae.text.batches import Batch, padded
 from textvae.text.readers import one_line, require_texts
 from textvae.text.tokenizers import EOS, UNK, Tokenizer
 
-# Padded tokens encoded at once: on a CPU what fits its caches, on a GPU what keeps it busy.
+# Padded tokens encoded at once: on a CPU, a batch that fits its caches; on a GPU, one that keeps it busy.
 TOKENS, GPU_TOKENS = 2048, 32_768
-# A line break with all white space around it, since lines of training text have none outside and are never blank.
-# It begins where the white space does, so that long stretches of it take no longer than other text.
+# A line break with all white space around it, since lines of training text have no outer white space and are never
+# blank. The pattern starts at the first white space, so that long runs of it take no longer than other text.
 _LINE_BREAK = re.compile(r"(?<!\s)\s*[\r\n]\s*")
 
 
 @dataclass(frozen=True)
 class Seen:
-    """How many texts were read, how many of them were cut, and of how many the model knows no word."""
+    """Counts of texts read, of texts cut, and of texts without a known word."""
 
     texts: int = 0
     cut: int = 0
@@ -35,21 +35,21 @@ class Seen:
         return Seen(self.texts + other.texts, self.cut + other.cut, self.unknown + other.unknown)
 
     def warn(self, length: int, setting: str, level: int) -> None:
-        """Warn, `level` calls up, of texts cut to a length by a setting, and of those without a known word."""
+        """Warn, `level` calls up, about texts cut to a length by a setting, and texts without a known word."""
         if self.cut:
             limit = f"cut to their first {length} tokens ({setting})"
             warnings.warn(f"{self.cut} of {self.texts} texts {limit}", stacklevel=level)
         if self.unknown:
             warnings.warn(
                 f"{self.unknown} of {self.texts} texts have no word that the model knows; "
-                "their codes say only how long they are",
+                "their codes encode only the lengths",
                 stacklevel=level,
             )
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Texts to tokens, in the form that the training text had: lines of words, or with `windows` running text.
+    """Converter of texts to tokens in the form of the training text: lines, or with `windows` running text.
 
     Lines have at most `max_length` tokens and an end mark; running text has at most `max_length` ids in all.
     """
@@ -59,16 +59,16 @@ class Reader:
     windows: bool
 
     def read(self, texts: Iterable[str]) -> tuple[list[list[int]], Seen]:
-        """The tokens of texts, end marks among them; then how many were cut, and how many have no known word.
+        """Return the tokens of texts, end marks included, and the counts of cut and unknown texts.
 
         Raises:
-            RequestError: for an empty text, and one that is no text.
+            RequestError: For an empty text, and for an element that is not a text.
         """
         texts = require_texts(texts)
         sentences = self._running(texts) if self.windows else self.lines(texts)
         for number, ids in enumerate(sentences):
             if not ids:
-                raise RequestError(f"texts[{number}]: is empty; leave it out")
+                raise RequestError(f"texts[{number}]: is empty; remove it")
         cut = sum(len(ids) > self.max_length for ids in sentences)
         seen = Seen(len(sentences), cut, sum(map(unknown, sentences)))
         if self.windows:
@@ -76,7 +76,7 @@ class Reader:
         return [[*self.tokenizer.beginning(ids, self.max_length), EOS] for ids in sentences], seen
 
     def lines(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of whole texts, each as one line and without an end mark; an empty one has none."""
+        """Return the tokens of whole texts, each as one line without an end mark; an empty one has none."""
         return self.tokenizer.encode([one_line(text) for text in texts])
 
     def _running(self, texts: Sequence[str]) -> list[list[int]]:
@@ -84,12 +84,12 @@ class Reader:
 
 
 def unknown(ids: Sequence[int]) -> bool:
-    """Whether the ids of a text are unknown words alone, end marks and line breaks aside."""
+    """Return True if the ids of a text are unknown words alone, end marks and line breaks aside."""
     return UNK in ids and all(token in (UNK, EOS) for token in ids)
 
 
 def batches(sentences: list[list[int]], tokens: int) -> Iterator[Batch]:
-    """Texts' ids, end marks included, the longest first, in batches of at most `tokens` ids, padding among them."""
+    """Yield texts' ids with end marks, longest first, in batches of at most `tokens` ids, padding included."""
     order = sorted(range(len(sentences)), key=lambda number: -len(sentences[number]))
     start = 0
     while start < len(order):
@@ -99,15 +99,15 @@ def batches(sentences: list[list[int]], tokens: int) -> Iterator[Batch]:
 
 
 def encoded_together(sentences: list[list[int]], device: torch.device) -> Iterator[Batch]:
-    """Texts' ids as `batches`, in batches of as much as is best encoded at once on a device."""
+    """Yield texts' ids as `batches`, in the batch size that encodes fastest on a device."""
     return batches(sentences, TOKENS if device.type == "cpu" else GPU_TOKENS)
 
 
 def codes_of(z: ArrayLike | Tensor, latent: int, name: str = "z") -> Float32[Tensor, "n latent"]:
-    """Codes as a tensor of their own, once they are found to be codes of so many dimensions.
+    """Return codes as a new tensor, after checking their shape.
 
     Raises:
-        RequestError: for codes of another shape or not finite, calling them by their `name`.
+        RequestError: For codes of another shape or not finite, with their `name` in the message.
     """
     codes = _array(z, name)
     if codes.ndim != 2 or codes.shape[1] != latent:
@@ -119,10 +119,10 @@ def codes_of(z: ArrayLike | Tensor, latent: int, name: str = "z") -> Float32[Ten
 
 
 def one_code(z: ArrayLike | Tensor, latent: int, name: str) -> Float32[Tensor, " latent"]:
-    """A code, alone or as the only one of an array, as a tensor of its own.
+    """Return a code, alone or as the only row of an array, as a new tensor.
 
     Raises:
-        RequestError: as `codes_of`.
+        RequestError: As `codes_of`.
     """
     code = _array(z, name)
     if code.shape not in ((latent,), (1, latent)):
@@ -133,12 +133,12 @@ def one_code(z: ArrayLike | Tensor, latent: int, name: str) -> Float32[Tensor, "
 def _array(value: ArrayLike | Tensor, name: str) -> Float32[np.ndarray, "..."]:
     if isinstance(value, Tensor):
         value = value.detach().cpu()
-        value = value.float() if value.is_floating_point() else value  # NumPy has not all types of torch
+        value = value.float() if value.is_floating_point() else value  # NumPy lacks some types of torch
     try:
-        found = np.asarray(value)
+        array = np.asarray(value)
     except (TypeError, ValueError):
         raise RequestError(f"{name}: is not an array of numbers") from None
-    if found.dtype.kind not in "fiu":  # text, times and complex numbers would be converted without a word
-        raise RequestError(f"{name}: is not an array of numbers: its type is {found.dtype}")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
-        return found.astype(np.float32)
+    if array.dtype.kind not in "fiu":  # text, times and complex numbers would be converted silently
+        raise RequestError(f"{name}: is not an array of numbers: its type is {array.dtype}")
+    with np.errstate(over="ignore"):  # numbers beyond float32 become infinite, and are refused
+        return array.astype(np.float32)

@@ -1,4 +1,4 @@
-"""Where codes come from beside prior draws and posterior means: draws of the posterior, the prior's tails."""
+"""Sources of codes beside prior draws and posterior means: posterior draws and the prior's tails."""
 
 import math
 from collections.abc import Sequence
@@ -14,23 +14,24 @@ from textvae.generate.reading import encoded_together
 from textvae.inference import evaluating
 from textvae.parts.noise import mixed, sentence_noise
 
-# Keeps the map into the tails apart from the codes that it maps, drawn from (seed, number): no number is below 0.
+# Random stream of the map into the tails; those of the codes have a number of 0 or more in its place.
 _STREAM = -2
 
 
 def posterior_draws(
     trained: Codec, texts: Sequence[str], samples: int, seed: int = 0, begin: int = 0
 ) -> Float32[np.ndarray, "n samples latent"]:
-    """`samples` independent draws from the posterior of each text.
+    """Return `samples` independent draws from the posterior of each text.
 
-    What is random in the posterior itself is drawn anew for every code: each code of a semi-implicit posterior has
-    a component of its own. A draw depends on the seed, its number and the text's place alone, which for the first
-    text is `begin`. All draws of a point posterior are its one code.
+    Random parameters of the posterior are drawn again for every code: each code of a semi-implicit posterior has
+    its own component. A draw depends on the seed, its number and the text's position alone, which is `begin` for
+    the first text. All draws of a point posterior are its one code.
 
     Raises:
-        RequestError: as `Trained.posterior`, and for fewer than one sample.
+        RequestError: As `Trained.posterior`, and for fewer than one sample.
 
-    Source: Bowman et al. 2016, section 6.2 and Table 7.
+    References:
+        Bowman et al. 2016, section 6.2 and Table 7.
     """
     if samples < 1:
         raise RequestError(f"samples = {samples}: must be 1 or more")
@@ -47,14 +48,15 @@ def posterior_draws(
 def tail_draws(
     trained: Codec, n: int, seed: int = 0, bound: float | None = None, begin: int = 0
 ) -> Float32[np.ndarray, "n latent"]:
-    """`n` draws of a standard normal prior, all sent by one random linear map towards its tails.
+    """Return `n` draws from a standard normal prior, all mapped towards its tails by one random linear map.
 
-    The draws are those of `Trained.draw`, numbers `begin` and up, the map is `tail_map` of the same seed.
+    The draws are those of `Trained.draw`, numbers `begin` and up; the map is `tail_map` of the same seed.
 
     Raises:
-        RequestError: for another prior, a negative n, and as `tail_map`.
+        RequestError: For another prior, a negative n, and as `tail_map`.
 
-    Source: Bowman et al. 2016, section 6.1 and Table 6.
+    References:
+        Bowman et al. 2016, section 6.1 and Table 6.
     """
     codes = trained.draw(n, seed, begin)  # refuses a language model
     prior = trained.run.settings.model.prior
@@ -66,10 +68,10 @@ def tail_draws(
 
 
 def tail_map(latent: int, seed: int = 0, bound: float | None = None) -> Float32[Tensor, "latent latent"]:
-    """A matrix with elements from U(-bound, bound), by default such that it keeps volumes, on average.
+    """Return a matrix with elements from U(-bound, bound); the default bound preserves volumes on average.
 
     Raises:
-        RequestError: when the bound is not above 0.
+        RequestError: If the bound is not above 0.
     """
     bound = volume_preserving_bound(latent) if bound is None else bound
     if not 0.0 < bound < math.inf:
@@ -79,16 +81,17 @@ def tail_map(latent: int, seed: int = 0, bound: float | None = None) -> Float32[
 
 
 def volume_preserving_bound(latent: int) -> float:
-    """The c for which a matrix with elements from U(-c, c) keeps volumes: E log |det| = 0, for normal elements.
+    """Return the c for which a matrix with elements from U(-c, c) preserves volumes: E log |det| = 0.
 
-    About sqrt(3 e / latent), and the map then stretches by up to about 2 sqrt(e) = 3.3, whatever the size. The
-    paper says of its c = 0.1 that volumes are kept approximately and eigenspaces stretched "by up to a factor of
-    4": that is so for codes of some 800 numbers, and for smaller ones only with a larger c.
+    The expectation is that of normal elements. c is about sqrt(3 e / latent), and the map then stretches by up to
+    about 2 sqrt(e) = 3.3, whatever the size. The paper states for its c = 0.1 that volumes are preserved
+    approximately and eigenspaces stretched "by up to a factor of 4": that holds for codes of some 800 numbers, and
+    for smaller ones only with a larger c.
 
     >>> round(volume_preserving_bound(815), 3), round(volume_preserving_bound(32), 2)
     (0.1, 0.52)
     """
     degrees = torch.arange(1, latent + 1, dtype=torch.float64)
-    # A normal matrix's |det| is a product of independent chi variables, Source: Goodman 1963.
+    # A normal matrix's |det| is a product of independent chi variables (Goodman 1963).
     log_det = 0.5 * (torch.digamma(degrees / 2) + math.log(2)).sum().item()
     return math.sqrt(3) * math.exp(-log_det / latent)

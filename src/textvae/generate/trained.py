@@ -1,4 +1,4 @@
-"""A trained model as people use it: a codec that can also reconstruct, impute and transfer."""
+"""A trained model as users see it: a codec that can also reconstruct, impute and transfer."""
 
 from collections.abc import Iterable
 from functools import cached_property
@@ -20,24 +20,24 @@ from textvae.text.readers import require_texts
 
 
 def load(folder: Path | str) -> "Trained":
-    """The model of a run folder, with its best weights, on the device that the run's settings ask for.
+    """Return the model of a run folder with its best weights, on the device of the run's settings.
 
     Raises:
-        RequestError: when the folder is missing, unfinished or damaged.
+        RequestError: If the folder is missing, unfinished or damaged.
     """
     run = Run.open(folder)
     return Trained(run, model_of(run))
 
 
 class Trained(Codec):
-    """A run's model with its tokenizer, and everything that can be done to a text through its code."""
+    """A run's model with its tokenizer, and all operations on a text through its code."""
 
     @cached_property
     def corpus(self) -> Corpus:
         """The text that the run was trained on, opened once.
 
         Raises:
-            RequestError: if it is not there, or has changed since.
+            RequestError: If it is missing, or has changed since.
         """
         return corpus_of(self.run)
 
@@ -48,10 +48,10 @@ class Trained(Codec):
         sample_posterior: bool = False,
         seed: int = 0,
     ) -> list[str]:
-        """Each text encoded and decoded again, from its posterior's mean or the first of `posterior_draws`.
+        """Encode and decode each text, from its posterior's mean or the first of `posterior_draws`.
 
         Raises:
-            RequestError: as `posterior`.
+            RequestError: As `posterior`.
         """
         texts = require_texts(texts)
         z = torch.tensor(posterior_draws(self, texts, 1, seed)[:, 0]) if sample_posterior else self._means(texts)
@@ -60,21 +60,21 @@ class Trained(Codec):
     def impute(
         self, texts: str | Iterable[str], size: int | None = None, rounds: int = 3, last: float | None = None
     ) -> list[str]:
-        """Texts with their gaps filled: `___` is one missing word, `___*3` three; or of each its `last` share.
+        """Fill the gaps of texts: `___` is one missing word, `___*3` three; or the `last` share of each text.
 
         Raises:
-            RequestError: as `imputation.impute`, which has the details and gives log-probabilities too.
+            RequestError: As `imputation.impute`, which has the details and also returns log-probabilities.
         """
-        given = [texts] if isinstance(texts, str) else texts  # impute refuses what is no list of texts
-        return [found.text for found in impute(self, given, size, rounds, last)]
+        given = [texts] if isinstance(texts, str) else texts  # impute refuses other types
+        return [imputation.text for imputation in impute(self, given, size, rounds, last)]
 
     def direction(
         self, sources: str | Iterable[str], targets: str | Iterable[str]
     ) -> Float32[np.ndarray, " latent"]:
-        """The mean code of `targets` less that of `sources`, one text or many on either side.
+        """Return the mean code of `targets` minus that of `sources`, one text or many on either side.
 
         Raises:
-            RequestError: as `transfer.direction`, which has the details.
+            RequestError: As `transfer.direction`, which has the details.
         """
         return direction(self, sources, targets)
 
@@ -86,10 +86,10 @@ class Trained(Codec):
         decoding: Decoding = GREEDY,
         seed: int = 0,
     ) -> list[str]:
-        """Each text with its code moved along a direction: z + strength * direction; 0 is a reconstruction.
+        """Decode each text's code moved along a direction, z + strength * direction; 0 gives a reconstruction.
 
         Raises:
-            RequestError: as `encode` and `decode`, and for a direction that is none for codes of this run.
+            RequestError: As `encode` and `decode`, and for a direction that does not fit the codes of this run.
         """
         given = [texts] if isinstance(texts, str) else texts
         return self.decode(moved(self, self.encode(given), direction, strength), decoding, seed)

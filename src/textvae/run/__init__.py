@@ -1,4 +1,4 @@
-"""The run folder: everything about a run, portable, no pickles, every file replaced atomically.
+"""The run folder: all files of a run, portable, without pickles, each replaced atomically.
 
 `settings.toml` (resolved), `environment.json`, `tokenizer.json`, `model.safetensors` (best weights),
 `checkpoint/last.safetensors` (exact resume), `log.jsonl`, `evaluation/SPLIT.json`, `report.html`.
@@ -32,14 +32,14 @@ from textvae.text.corpus import Corpus, open_corpus
 from textvae.text.tokenizers import Tokenizer
 
 FORMAT = 1
-# Written once; `environment.json` holds their digests, so that half of one is never taken for the whole.
+# Written once; `environment.json` holds their digests, so that an incomplete file is always detected.
 FIXED = ("settings.toml", "tokenizer.json")
-# Held by the process that trains the run; the others may read it meanwhile.
+# Held by the process that trains the run; other processes may read the run meanwhile.
 LOCK = ".lock"
 
 
 class Run:
-    """A run folder that exists: its settings, tokenizer and files."""
+    """An existing run folder: its settings, tokenizer and files."""
 
     def __init__(self, folder: Path, settings: Settings, tokenizer: Tokenizer, environment: dict[str, Any]):
         self.folder, self.settings, self.tokenizer = folder, settings, tokenizer
@@ -47,13 +47,13 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path, settings: Settings, tokenizer: Tokenizer, data: Mapping[str, Any]) -> "Run":
-        """A new run folder; `environment.json`, written last, marks it as complete.
+        """Create a run folder; `environment.json`, written last, marks it as complete.
 
-        What is left there of a run whose making was cut short is replaced.
+        The remains of a run whose creation was interrupted are replaced.
 
         Raises:
-            RequestError: when the folder holds something else already.
-            WorkError: when it cannot be written.
+            RequestError: If the folder holds something else.
+            WorkError: If it cannot be written.
         """
         check_vacant(folder)
         environment = {
@@ -74,16 +74,16 @@ class Run:
             environment["values"] = {name: value_digest(folder / name) for name in FIXED}
             write_json(folder / "environment.json", environment)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)  # there was nothing of value before
+            shutil.rmtree(folder, ignore_errors=True)  # it held nothing of value before
             raise
         return cls(folder, settings, tokenizer, environment)
 
     @classmethod
     def open(cls, folder: Path | str) -> "Run":
-        """An existing run folder.
+        """Open an existing run folder.
 
         Raises:
-            RequestError: when it is missing, incomplete, damaged or of a newer format.
+            RequestError: If it is missing, incomplete, damaged or of a newer format.
         """
         folder = Path(folder)
         check_named(folder)
@@ -92,7 +92,7 @@ class Run:
         path = folder / "environment.json"
         if not path.exists() and half_made(folder):
             raise RequestError(
-                f"{folder}: the making of this run was cut short, before anything was trained; start it anew with "
+                f"{folder}: the creation of this run was interrupted before training began; start it again with "
                 f"`textvae train ... --out {folder}`"
             )
         environment = read_json(path)
@@ -103,15 +103,15 @@ class Run:
                 f"this one reads up to {FORMAT}; update textvae"
             )
         if written_in != FORMAT or not isinstance(files, dict):
-            raise RequestError(f"{path}: not one that textvae wrote; restore an intact copy, or train again")
+            raise RequestError(f"{path}: was not written by textvae; restore an intact copy, or train again")
         if (wrong := problem(Environment, environment)) is not None:
             raise RequestError(f"{path}: damaged: {wrong}; restore an intact copy, or train again")
         values = environment.get("values")
         for name in FIXED:
-            said = values.get(name) if isinstance(values, dict) else None
-            if (how := difference(folder / name, files.get(name), said)) is not None:
+            recorded = values.get(name) if isinstance(values, dict) else None
+            if (reason := difference(folder / name, files.get(name), recorded)) is not None:
                 raise RequestError(
-                    f"{folder / name}: is not what the run was made with ({how}): damaged or edited; "
+                    f"{folder / name}: differs from the file the run was made with ({reason}): damaged or edited; "
                     "restore an intact copy, or train again"
                 )
         settings = parse(read_document(folder / "settings.toml"), TERMS)
@@ -119,10 +119,10 @@ class Run:
         return cls(folder, settings, tokenizer, environment)
 
     def model(self) -> TextVAE:
-        """The model with the best weights, ready for evaluation.
+        """Return the model with the best weights, ready for evaluation.
 
         Raises:
-            RequestError: when there are none yet, or the file is damaged.
+            RequestError: If there are none yet, or the file is damaged.
         """
         path = self.folder / "model.safetensors"
         if not path.exists():
@@ -134,12 +134,12 @@ class Run:
         return model.eval()
 
     def log(self) -> list[dict[str, Any]]:
-        """The records of `log.jsonl`; a last line cut short by a crash is left out."""
+        """Return the records of `log.jsonl`; a last line cut short by a crash is left out."""
         return read_log(self.folder / "log.jsonl")
 
 
 def half_made(folder: Path) -> bool:
-    """Return True for a folder that holds only the rest of a run whose making was cut short."""
+    """Return True if a folder holds only the remains of a run whose creation was interrupted."""
     if not folder.is_dir():
         return False
     names = {path.name for path in folder.iterdir()}
@@ -149,7 +149,7 @@ def half_made(folder: Path) -> bool:
 
 
 def check_named(folder: Path) -> None:
-    """Raise RequestError if the name of a folder is not Unicode, in which weights and tables are written."""
+    """Raise RequestError if the name of a folder is not Unicode, which weights and tables are written in."""
     try:
         str(folder).encode()
     except UnicodeEncodeError:
@@ -157,25 +157,25 @@ def check_named(folder: Path) -> None:
 
 
 def check_vacant(folder: Path) -> None:
-    """Refuse a folder that holds something already: a run, or what is not the program's own.
+    """Refuse a folder that already holds a run, or files that are not the program's own.
 
     Raises:
-        RequestError: says what would do.
+        RequestError: With the remedy.
     """
     check_named(folder)
     if (folder / "environment.json").exists():
-        raise RequestError(f"{folder}: exists already; give another --out, or --resume {folder} to go on")
+        raise RequestError(f"{folder}: exists already; give another --out, or resume it with --resume {folder}")
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not half_made(folder))):
-        raise RequestError(f"{folder}: exists already and is no run folder; give another --out, or delete it")
+        raise RequestError(f"{folder}: exists already and is not a run folder; give another --out, or delete it")
 
 
 @contextmanager
 def training_alone(folder: Path, new: bool = False) -> Iterator[None]:
-    """Keep other processes from training the run in a folder while the block runs; a `new` one's is made.
+    """Hold the training lock of a run folder while the block runs; create the folder of a `new` run.
 
     Raises:
-        RequestError: when another process trains it, or a new one's folder holds something already.
-        WorkError: when the folder cannot be written.
+        RequestError: If another process trains it, or a new run's folder already holds something.
+        WorkError: If the folder cannot be written.
     """
     if new:
         check_vacant(folder)
@@ -188,17 +188,17 @@ def training_alone(folder: Path, new: bool = False) -> Iterator[None]:
 
 
 def keep(path: Path, write: Callable[[Path], None]) -> None:
-    """Write what was found to a file of a run; warn where that cannot be, as in one that may only be read."""
+    """Write results to a file of a run; warn if that is impossible, as in a read-only folder."""
     try:
         with writing(path.parent):
             path.parent.mkdir(exist_ok=True)
         write(path)
     except WorkError as error:
-        warnings.warn(f"the results are complete, but not kept in the run: {error}", stacklevel=3)
+        warnings.warn(f"the results are complete, but could not be saved in the run: {error}", stacklevel=3)
 
 
 def value_digest(path: Path) -> str | None:
-    """SHA-256 of what a TOML or JSON file says, in whatever words; None where it says nothing that can be read."""
+    """Return the SHA-256 of the value of a TOML or JSON file, whatever its layout; None if it cannot be read."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
         value = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
@@ -208,18 +208,23 @@ def value_digest(path: Path) -> str | None:
 
 
 def difference(path: Path, digest: object, value: object) -> str | None:
-    """How a file differs from the one with this digest that said what has the digest `value`; None if not in kind.
+    """Return how a file differs in content from the recorded one, or None if it does not.
 
-    Other line ends, comments and spaces make no difference. A run of an earlier version has no `value`.
+    Line ends, comments and spaces make no difference.
+
+    Args:
+        path: The file.
+        digest: Recorded digest of its bytes.
+        value: Recorded digest of its value; None in runs of earlier versions.
     """
     if file_digest(path) == digest:
         return None
     if hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest() == digest:
         return None
     toml = path.suffix == ".toml"
-    if (found := value_digest(path)) is None:
+    if (current := value_digest(path)) is None:
         return f"it is not {'TOML' if toml else 'JSON'}"
-    if found == value:
+    if current == value:
         return None
     if value is None and toml:
         try:
@@ -231,7 +236,7 @@ def difference(path: Path, digest: object, value: object) -> str | None:
 
 
 def machine(device: str = "auto") -> dict[str, Any]:
-    """The versions and the hardware that numbers were measured with, on the `device` that settings ask for."""
+    """Return the versions and the hardware with which numbers are measured, for the `device` of the settings."""
     import numpy
 
     cuda = device != "cpu" and torch.cuda.is_available()
@@ -248,7 +253,7 @@ def machine(device: str = "auto") -> dict[str, Any]:
 
 
 def processor() -> str:
-    """What the CPU calls itself, as far as the system tells."""
+    """Return the name of the CPU, as far as the system reports it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(errors="replace").splitlines() if info.exists() else []
     named = next((line for line in lines if line.startswith("model name")), "")
@@ -256,27 +261,28 @@ def processor() -> str:
 
 
 def load_weights(model: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Put tensors into a model of the same shape; floats of another precision are converted.
+    """Load tensors into a model of the same shape; floats of another precision are converted.
 
     Raises:
-        RequestError: when names, shapes or types differ from what the run's settings say, or a number is not
-            finite; names the first tensors.
+        RequestError: Naming the first tensors, if names, shapes or types differ from those of the run's settings,
+        or a
+            number is not finite.
     """
     own = model.state_dict()
     both = [name for name in own if name in tensors]
     wrong = {
         "lacks": [name for name in own if name not in tensors],
-        "has, and the model has not,": [name for name in tensors if name not in own],
+        "has, but the model does not,": [name for name in tensors if name not in own],
         "has in another shape": [name for name in both if tensors[name].shape != own[name].shape],
-        "has as another type than numbers with a fraction": [
+        "has in a type other than floating point": [
             name
             for name in both
             if own[name].is_floating_point() != tensors[name].is_floating_point() or tensors[name].is_complex()
         ],
     }
-    for what, names in wrong.items():
+    for problem_found, names in wrong.items():
         if names:
-            raise RequestError(f"{path}: does not fit the run's settings.toml: it {what} {_first(names)}")
+            raise RequestError(f"{path}: does not fit the run's settings.toml: it {problem_found} {_first(names)}")
     if infinite := [name for name in both if not tensors[name].to(own[name].dtype).isfinite().all()]:
         raise RequestError(
             f"{path}: damaged: holds numbers that are not finite in {_first(infinite)}; restore an intact copy"
@@ -285,16 +291,16 @@ def load_weights(model: torch.nn.Module, tensors: Mapping[str, Tensor], path: Pa
 
 
 def _first(names: list[str]) -> str:
-    """Return the first of some names, on one line, and how many more there are."""
+    """Return the first names of a list on one line, and the number of the others."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(name if name.isprintable() else shown(name) for name in names[:3]) + more
 
 
 def corpus_of(run: Run) -> Corpus:
-    """The text that a run was trained on, tokenized as `open_corpus` does it.
+    """Return the corpus that a run was trained on, as `open_corpus` does.
 
     Raises:
-        RequestError: where it is not there, or not what it was when the run was made: it was usable then.
+        RequestError: If it is missing, or has changed since the run was made.
     """
     data = run.settings.data
     try:
@@ -302,40 +308,40 @@ def corpus_of(run: Run) -> Corpus:
     except RequestError as error:
         own = [data.train, data.valid, data.test, data.vocabulary_of] if data.train else [data.corpus]
         if not all(os.access(file, os.R_OK) for file in own if file is not None):
-            raise  # a file that is gone or closed says so itself
+            raise  # the error already names the missing or unreadable file
         name = Path(data.train or data.corpus or "").name
-        reason = str(error).partition(";")[0]  # what it says to do is of no use here
+        reason = str(error).partition(";")[0]  # its remedy does not apply here
         raise RequestError(
             f"{name}: has changed since {run.folder} was made with it, and cannot be used as it is now ({reason}); "
-            "put the old file back, or train again"
+            "restore the old file, or train again"
         ) from None
     check_same_data(run, corpus)
     return corpus
 
 
 def check_same_data(run: Run, corpus: Corpus) -> None:
-    """Refuse to go on, or to evaluate, with other text than the run was trained on.
+    """Refuse to resume or evaluate a run with text other than it was trained on.
 
     Raises:
-        RequestError: names the first difference.
+        RequestError: Naming the first difference.
     """
     try:
         recorded = {name: split["fingerprint"] for name, split in run.environment["data"]["splits"].items()}
     except (KeyError, TypeError, AttributeError):
         path = run.folder / "environment.json"
-        raise RequestError(f"{path}: damaged: it does not say what the data was; restore an intact copy") from None
-    found = {name: store.fingerprint for name, store in corpus.splits.items()}
-    different = [f"its {name} split" for name in recorded if recorded[name] != found.get(name)]
-    if run.tokenizer.tokens != corpus.tokenizer.tokens:  # the numbers of words may agree where words do not
+        raise RequestError(f"{path}: damaged: it has no record of the data; restore an intact copy") from None
+    fingerprints = {name: store.fingerprint for name, store in corpus.splits.items()}
+    different = [f"its {name} split" for name in recorded if recorded[name] != fingerprints.get(name)]
+    if run.tokenizer.tokens != corpus.tokenizer.tokens:  # counts of words may agree where words do not
         different.append("its vocabulary")
     if different:
         raise RequestError(
             f"{corpus.name}: {different[0]} is not the one that {run.folder} was made with: the text has changed; "
-            "put the old file back, or train again"
+            "restore the old file, or train again"
         )
 
 
 def model_of(run: Run) -> TextVAE:
-    """The run's best model, on the device that its settings ask for where there is one."""
-    wanted = run.settings.train.device
-    return run.model().to("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    """Return the run's best model on the device of its settings, if that is available."""
+    device = run.settings.train.device
+    return run.model().to("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")

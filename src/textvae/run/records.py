@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from textvae.errors import RequestError
 from textvae.files import numbers_of
 
-# Characters of a wrong value that a message shows.
+# Most characters of a wrong value in a message.
 SHOWN = 60
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -19,7 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 def is_number(value: object) -> bool:
-    """Return whether a value from JSON is a finite number; True and False are not.
+    """Return True if a value from JSON is a finite number; True and False are not numbers.
 
     >>> [is_number(value) for value in (0, -1.5, 10**400, float("nan"), True, "1", None)]
     [True, True, True, False, False, False, False]
@@ -28,7 +28,7 @@ def is_number(value: object) -> bool:
 
 
 class Stored(BaseModel):
-    """A table of a file: strict about the types of what it knows, tolerant of names that it does not."""
+    """A table of a file: strict about the types of known names, tolerant of unknown names."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
@@ -72,7 +72,7 @@ class Environment(Stored):
 
 
 class Record(Stored):
-    """A line of `log.jsonl`; every name that is not here is of a number."""
+    """A line of `log.jsonl`; every name not listed here is that of a number."""
 
     __pydantic_extra__: dict[str, float | None]
 
@@ -84,12 +84,12 @@ class Record(Stored):
 
 
 def problem(kind: type[Stored], document: Any) -> str | None:
-    """The first thing that is wrong with a document from JSON, with its place and value; None if nothing is."""
+    """Return the first problem of a document from JSON, with its place and value; None if there is none."""
     if not isinstance(document, dict):
         return "a table is expected"
     for place, number in numbers_of(document):
         if not (abs(number) < 2**63 if isinstance(number, int) else math.isfinite(number)):
-            return f"{place} = {_shown(number)}: is no number that can be computed with"
+            return f"{place} = {_shown(number)}: is not a number that can be computed with"
     try:
         kind.model_validate(document)
     except ValidationError as error:
@@ -139,7 +139,7 @@ def parse_log(path: Path, content: bytes) -> list[dict[str, Any]]:
 
 
 def _shown(value: Any) -> str:
-    """A wrong value in a message."""
+    """Return a wrong value for a message."""
     if isinstance(value, int) and abs(value) >= 2**63:
         return f"{str(value)[:20]}..." if abs(value) < 10**4000 else "a number of thousands of digits"
     text = json.dumps(value, default=str)
