@@ -145,7 +145,7 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
         ),
         (
             {"method": "language-model", "model": {"latent": 8}},
-            "--method language-model: has no code, and model.latent = 8 asks for one; leave one of the two out",
+            "--method language-model: has no code, but model.latent = 8 asks for one; remove one of the two",
         ),
         (
             {"method": "pretrained", "objective": {"kl": {}, "bow": {}}},
@@ -173,7 +173,7 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
         ),
         (
             {"method": "lagrangian", "objective": {"lagrangian": {"constraint": "distortion"}}},
-            "objective.lagrangian.target: is required for a distortion: the nats that reconstruction is to come to",
+            "objective.lagrangian.target: is required for a distortion: the target of reconstruction in nats",
         ),
         (
             {"method": "batch-norm", "model": {"prior": {"name": "gaussian-mixture"}}},
@@ -291,7 +291,7 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
         ),
         (
             {"model": {"prior": {"name": "uniform-sphere"}}},
-            "model.prior.name = 'uniform-sphere': codes must lie there: model.posterior.name = 'vmf'",
+            "model.prior.name = 'uniform-sphere': codes must lie on it; set model.posterior.name = 'vmf'",
         ),
         (
             {"method": "vmf", "objective": {"kl": {}, "capacity": {}}},

@@ -339,7 +339,7 @@ def test_the_optimizer_is_adam_unless_named():
         (
             "objective.kl.weight",
             {"start": 1.0},
-            "objective.kl.weight.schedule: is required: it says which kind of thing this is",
+            "objective.kl.weight.schedule: is required: it names the kind",
         ),
     ],
 )

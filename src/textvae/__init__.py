@@ -18,12 +18,12 @@ __all__ = ["compare", "load", "load_settings", "resume", "train"]
 
 
 def __dir__() -> list[str]:
-    """What there is to use."""
+    """Return the public names."""
     return [*__all__, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """The public functions, imported when first used: torch takes a second to load."""
+    """Import a public function when it is first used, because torch takes a second to load."""
     from importlib import import_module
 
     homes = {

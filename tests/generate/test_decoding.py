@@ -370,7 +370,10 @@ def test_no_text_ends_before_its_least_length(name, options):
         ({"name": "greedy", "beam": 3}, "beam = 3: has no effect on greedy decoding; decode by 'beam'"),
         ({"name": "beam", "beam": 3, "temperature": 0.5}, "temperature = 0.5: has no effect on beam decoding"),
         ({"name": "beam", "beam": 3, "normalisation": -1.0}, "normalisation = -1.0: must be 0 or more"),
-        ({"name": "top-k", "top_k": 3, "normalisation": 1.0}, "normalisation = 1.0: has no effect on top-k decoding"),
+        (
+            {"name": "top-k", "top_k": 3, "normalisation": 1.0},
+            "normalisation = 1.0: has no effect on top-k decoding",
+        ),
         ({"min_length": -1}, "min_length = -1: must be 0 or more"),
     ],
 )

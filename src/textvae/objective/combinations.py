@@ -1,4 +1,4 @@
-"""Which settings, each right by itself, do not fit together."""
+"""Rules for combinations of settings that are each valid by themselves."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from textvae.text.corpus import vocabulary_problems, window_problems
 
 
 def combination_problems(settings: Settings) -> list[str]:
-    """What does not fit together in settings that are each right by themselves, one line a problem."""
+    """Return the problems of a combination of valid settings, one line each."""
     problems = []
     for number, phase in enumerate(settings.phase):
         where, length = f"phase[{number}]", (phase.epochs, phase.share)
@@ -19,9 +19,9 @@ def combination_problems(settings: Settings) -> list[str]:
             problems += _objective_problems(settings, phase.objective, f"{where}.objective")
         last = number == len(settings.phase) - 1
         if last and (length != (None, None) or phase.until != "end"):
-            problems.append(f"{where}: the last phase takes what is left; leave out epochs, share, until")
+            problems.append(f"{where}: the last phase takes the rest of the run; remove epochs, share, until")
         elif not last and (phase.epochs is None) == (phase.share is None):
-            problems.append(f"{where}: needs epochs or share, one of the two: its part of the run")
+            problems.append(f"{where}: needs either epochs or share, its part of the run")
     used = sum((phase.epochs or 0) / settings.train.epochs + (phase.share or 0) for phase in settings.phase[:-1])
     if used >= 1:
         problems.append(f"phase: all but the last take {used:.0%} of the run; leave some to the last")
@@ -46,7 +46,7 @@ def combination_problems(settings: Settings) -> list[str]:
 
 
 def _objective_problems(settings: Settings, terms: Mapping[str, Any], where: str) -> list[str]:
-    """What does not fit in one objective."""
+    """Return the problems of one objective."""
     if not settings.model.latent:
         return [
             f"{where}.{name}: needs a posterior, and model.latent = 0 is a language model without one; "
@@ -73,7 +73,7 @@ def _objective_problems(settings: Settings, terms: Mapping[str, Any], where: str
 
 
 def _schedule_problems(settings: Settings, terms: Mapping[str, Any], where: str) -> list[str]:
-    """A rise over a part of a step; more cycles than steps, as far as the settings say how many steps there are."""
+    """Return the problems of schedules: ramps shorter than a step, and more cycles than known steps."""
     schedules = {f"{where}.{name}.weight": term.weight for name, term in terms.items()}
     own = settings.model.posterior.schedules()
     schedules |= {f"model.posterior.{name}": schedule for name, schedule in own.items()}
@@ -91,7 +91,7 @@ def _schedule_problems(settings: Settings, terms: Mapping[str, Any], where: str)
 
 
 def _model_problems(settings: Settings) -> list[str]:
-    """Return what does not fit among the parts of the model."""
+    """Return the problems among the parts of the model."""
     model, problems = settings.model, []
     posterior, prior, refined = model.posterior, model.prior, model.inference.refinement is not None
     problems += _architecture_problems(settings)
@@ -102,7 +102,7 @@ def _model_problems(settings: Settings) -> list[str]:
         problems.append(
             f"model.posterior.name = {posterior.name!r}: its only prior is model.prior.name = 'uniform-sphere'"
             if posterior.on_sphere
-            else f"model.prior.name = {prior.name!r}: codes must lie there: model.posterior.name = {on_sphere}"
+            else f"model.prior.name = {prior.name!r}: codes must lie on it; set model.posterior.name = {on_sphere}"
         )
     if settings.train.batches == "equal-length" and _batch_statistics(settings):
         problems.append(
@@ -146,7 +146,7 @@ def _batch_statistics(settings: Settings) -> bool:
 
 
 def _update_problems(settings: Settings) -> list[str]:
-    """Return which updates do not fit the model."""
+    """Return the problems between updates and the model."""
     model, problems = settings.model, []
     updates = {"train.update": settings.train.update}
     updates |= {f"phase[{n}].update": phase.update for n, phase in enumerate(settings.phase) if phase.update}
@@ -171,7 +171,7 @@ def _update_problems(settings: Settings) -> list[str]:
 
 
 def _architecture_problems(settings: Settings) -> list[str]:
-    """Return what does not fit in encoder and decoder, each alone and together."""
+    """Return the problems of encoder and decoder, each alone and together."""
     model, positions = settings.model, settings.data.positions
     encoder, decoder = model.encoder, model.decoder
     problems = encoder.problems("model.encoder", positions) + decoder.problems("model.decoder", positions)
@@ -185,7 +185,7 @@ def _architecture_problems(settings: Settings) -> list[str]:
                 "model.decoder.top.name = 'feed-forward': has no embeddings to share or tie; set model.tied and "
                 "model.shared_embedding to false"
             )
-        if 0 < model.word_keep < 1:  # at 0 it reads none in any case
+        if 0 < model.word_keep < 1:  # at 0 it reads no words anyway
             problems.append(
                 f"model.word_keep = {model.word_keep}: the decoder reads no words that could be dropped; "
                 "leave it out"

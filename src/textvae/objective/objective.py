@@ -1,4 +1,4 @@
-"""The objective: reconstruction plus one rate term plus any others, each with its weight at the step."""
+"""The objective: reconstruction, one rate term and any other terms, each with its weight at the step."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,10 @@ from textvae.parts.gather import gathered
 class Objective:
     """-log p(x|z) + sum over terms of weight(step) * term, nats per sentence over the global batch.
 
-    `total` steps are planned, `per_epoch` of them an epoch.
+    Args:
+        terms: Terms by name.
+        total: Planned number of steps.
+        per_epoch: Steps of an epoch.
     """
 
     def __init__(self, terms: Mapping[str, Term], total: int, per_epoch: int = 1) -> None:
@@ -25,7 +28,7 @@ class Objective:
     def __call__(
         self, out: Pass, step: int, multipliers: Mapping[str, float] | None = None
     ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """The loss, and its raw parts by name: `reconstruction` and every term, unweighted."""
+        """Return the loss and its unweighted parts by name: `reconstruction` and every term."""
         raw = {"reconstruction": -gathered(out.log_px.sum(-1).mean(0)).mean()}
         loss = raw["reconstruction"]
         weights = self.weights(step, multipliers)
@@ -33,11 +36,11 @@ class Objective:
             raw[name] = term(out, step)
             loss = loss + term.loss(raw, name, weights[name])
         if "kl" not in raw and (rate := _rate(out)) is not None:
-            raw["kl"] = rate  # whatever is paid, the log has the KL itself
+            raw["kl"] = rate  # the log has the KL itself, whatever the rate term
         return loss, {name: value.detach() for name, value in raw.items()}
 
     def weights(self, step: int, multipliers: Mapping[str, float] | None = None) -> dict[str, float]:
-        """The weight of each term at a step, learned multipliers included."""
+        """Return the weight of each term at a step, learned multipliers included."""
         learned = multipliers or {}
         return {
             name: term.weight(step, self.total, self.per_epoch) * learned.get(name, 1.0)
@@ -45,9 +48,9 @@ class Objective:
         }
 
     def kl_weight(self, step: int, multipliers: Mapping[str, float] | None = None) -> float:
-        """What a nat of KL costs at a step: the rate term's weight, nothing where the rate is not paid.
+        """Return the KL weight at `step`.
 
-        Where it is paid in another way than by the nat, such as beyond a reserve, 1.
+        It is 0 if the objective has no KL penalty, and 1 if the penalty is not linear in the KL, as with free bits.
         """
         name, term = next((name, term) for name, term in self.terms.items() if term.is_rate)
         if not term.pays:
@@ -55,12 +58,12 @@ class Objective:
         return self.weights(step, multipliers)[name] if term.by_nat else 1.0
 
     def settled(self) -> float:
-        """The step from which on no weight and no target changes: from there on losses can be compared."""
+        """Return the first step after which all weights and targets are constant, so that losses are comparable."""
         return max((term.settled(self.total, self.per_epoch) for term in self.terms.values()), default=0.0)
 
 
 def criterion(record: Mapping[str, Any], objective: Objective) -> float:
-    """What makes one validation better than another: the bound, or reconstruction where the rate is not paid."""
+    """Return the criterion by which validations are compared: the bound, or reconstruction without a KL penalty."""
     paid = any(term.is_rate and term.pays and term.weight.final for term in objective.terms.values())
     bound = record.get("bound")
     return record["reconstruction"] if bound is None or not (paid or "kl" not in record) else bound
@@ -68,8 +71,8 @@ def criterion(record: Mapping[str, Any], objective: Objective) -> float:
 
 @torch.no_grad()
 def _rate(out: Pass) -> Tensor | None:
-    """The mean KL of the global batch, where there is one."""
+    """Return the mean KL of the global batch, or None without one."""
     if out.posterior is None or out.prior is None or out.z is None:
         return None
-    found = out.posterior.rate(out.z, out.prior)
-    return None if found is None else gathered(found.nats).mean()
+    kl = out.posterior.rate(out.z, out.prior)
+    return None if kl is None else gathered(kl.nats).mean()

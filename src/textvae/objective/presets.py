@@ -17,7 +17,7 @@ LANGUAGE_MODEL = "language-model"
 
 
 def methods() -> dict[str, Path]:
-    """The method presets: named fragments of settings."""
+    """Return the files of the method presets, which are named fragments of settings."""
     folder = resources.files("textvae.objective") / "methods"
     return {Path(str(file)).stem: Path(str(file)) for file in folder.iterdir() if file.name.endswith(".toml")}
 
@@ -25,14 +25,14 @@ def methods() -> dict[str, Path]:
 def load_settings(
     path: Path | str | None = None, method: str | None = None, assignments: Iterable[str] = (), **tables: Any
 ) -> Settings:
-    """Settings from a file, a method preset on top, `tables` on top of that, and `path=value` assignments last.
+    """Return settings from a file, then a method preset, then `tables`, then `path=value` assignments.
 
-    A method's objective takes the place of the file's; of its decoder's settings those that the file's has apply.
-    Without an objective a model with a latent code gets the plain KL at weight 1, unless each of its phases has an
-    objective of its own.
+    Later sources override earlier ones. A method's objective replaces that of the file; its decoder settings apply
+    as far as the file's decoder has them. Without an objective, a model with a latent code gets the plain KL at
+    weight 1, unless each of its phases has its own objective.
 
     Raises:
-        RequestError: names every wrong place, unknown method and impossible combination.
+        RequestError: Naming every wrong place, unknown method and impossible combination.
     """
     document = {} if path is None else read_document(Path(path))
     if method is not None:
@@ -46,8 +46,8 @@ def load_settings(
     settings = parse(document, TERMS)
     if method == LANGUAGE_MODEL and settings.model.latent:
         raise RequestError(
-            f"--method {method}: has no code, and model.latent = {settings.model.latent} asks for one; "
-            "leave one of the two out"
+            f"--method {method}: has no code, but model.latent = {settings.model.latent} asks for one; "
+            "remove one of the two"
         )
     if not settings.objective and settings.model.latent and not settings.phased():
         rate = "kl" if settings.model.posterior.has_rate else "autoencoder"

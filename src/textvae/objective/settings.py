@@ -1,4 +1,4 @@
-"""All settings of a run: its tables, put together, and the terms of its objectives."""
+"""All settings of a run: its tables together with the terms of its objectives."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from textvae.settings.documents import did_you_mean, parsed, spelled_out
 from textvae.settings.strict import Strict
 from textvae.settings.tables import Data, Phase, Train
 
-# What TOML takes as it is, and a terminal for a command or a turn of direction.
+# Characters that TOML allows unescaped but that a terminal may take for commands or changes of direction.
 _STEERING = re.compile("[\x80-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
@@ -27,7 +27,7 @@ class Settings(Strict):
     phase: Annotated[tuple[Phase, ...], Field(strict=False)] = ()
 
     def document(self) -> dict[str, Any]:
-        """The settings as plain values, every default spelled out, as written to `settings.toml`."""
+        """Return the settings as plain values with every default, as written to `settings.toml`."""
         dumped = self.model_dump(mode="json", exclude_none=True)
         dumped["objective"] = _dumped(self.objective)
         for phase, table in zip(self.phase, dumped["phase"], strict=True):
@@ -35,27 +35,27 @@ class Settings(Strict):
         return dumped
 
     def phases(self) -> tuple[Phase, ...]:
-        """The phases of the run; without any the whole of it is one."""
+        """Return the phases of the run; a run without phases is a single one."""
         return self.phase or (Phase(),)
 
     def phased(self) -> bool:
-        """Whether every phase has an objective of its own, so that the run's own is used by none."""
+        """Return True if every phase has its own objective, so that the run's objective is unused."""
         return bool(self.phase) and all(phase.objective for phase in self.phase)
 
     def terms(self) -> dict[str, Any]:
-        """Every term that any phase has, by name: what decides which heads the model needs."""
-        found = dict(self.objective)
+        """Return the terms of all phases by name; they determine the heads that the model needs."""
+        terms = dict(self.objective)
         for phase in self.phase:
-            found |= phase.objective
-        return found
+            terms |= phase.objective
+        return terms
 
     def toml(self) -> str:
-        """The settings as a TOML document that `parse` reads back to the same settings; safe to show."""
-        return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", tomli_w.dumps(self.document()))
+        """Return the settings as a TOML document that `parse` reads back unchanged; safe to print."""
+        return _STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", tomli_w.dumps(self.document()))
 
 
 def _dumped(objective: Mapping[str, Any]) -> dict[str, Any]:
-    """The terms of an objective as plain values."""
+    """Return the terms of an objective as plain values."""
     return {name: term.model_dump(mode="json", exclude_none=True) for name, term in objective.items()}
 
 
@@ -63,7 +63,7 @@ def parse(document: Mapping[str, Any], terms: Mapping[str, type[BaseModel]]) -> 
     """Return settings from a document; each table of an objective is read by the term that it names.
 
     Raises:
-        RequestError: names every wrong place at once, one a line.
+        RequestError: Naming every wrong place, one a line.
     """
     document, problems = spelled_out(document), list[str]()
     settings = parsed(Settings, document, problems, default=Settings())
@@ -83,7 +83,7 @@ def parse(document: Mapping[str, Any], terms: Mapping[str, type[BaseModel]]) -> 
 def _terms(
     tables: Any, terms: Mapping[str, type[BaseModel]], prefix: str, problems: list[str]
 ) -> dict[str, BaseModel]:
-    """Return the terms of one objective; what is wrong with them is added to `problems`."""
+    """Return the terms of one objective, and append their problems to `problems`."""
     built = {}
     for name, table in tables.items() if isinstance(tables, Mapping) else ():
         if name not in terms:

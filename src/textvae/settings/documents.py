@@ -1,6 +1,6 @@
-"""From TOML to tables of settings: every error at once with its place and the nearest known name.
+"""From TOML to tables of settings, reporting every error at once with its place and the nearest known name.
 
-A document is what `tomllib` gives; `parsed` makes a table of it, whatever fields and kinds that has.
+A document is the output of `tomllib`; `parsed` converts it to a table, whatever its fields and kinds.
 """
 
 import difflib
@@ -18,13 +18,13 @@ from textvae.settings.kinds import OneOf
 
 Table = TypeVar("Table", bound=BaseModel)
 
-# Short forms, and places where settings once were.
+# Short forms, and former places of settings.
 ALIASES = {
     "train.lr": "train.optimizer.lr",
     "model.decoder.word_keep": "model.word_keep",
     "model.decoder.top.word_keep": "model.word_keep",
 }
-# Tables of which there are several kinds, with the kind that one without a name is of.
+# Tables of several kinds, with the default kind.
 NAMED = {
     "encoder": "lstm",
     "decoder": "lstm",
@@ -35,18 +35,18 @@ NAMED = {
     "prior": "standard-normal",
     "inference": "amortized",
 }
-# Kinds that have the same settings.
+# Kinds with the same settings.
 ALIKE = {"gru": "lstm"}
-# The field that says which kind of thing a table describes.
+# Fields that name the kind of a table.
 TAGS = ("name", "schedule")
 KINDS = tuple(f".{tag}" for tag in TAGS)
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """A TOML file as plain values.
+    """Return a TOML file as plain values.
 
     Raises:
-        RequestError: when there is no such file or it is not TOML.
+        RequestError: If there is no such file or it is not TOML.
     """
     try:
         return spelled_out(tomllib.loads(path.read_text(encoding="utf-8-sig")))
@@ -58,8 +58,8 @@ def read_document(path: Path) -> dict[str, Any]:
         raise RequestError(f"{path}: not UTF-8 text; a settings file in TOML is expected") from None
     except tomllib.TOMLDecodeError as error:
         raise RequestError(f"{path}: not valid TOML: {error}") from None
-    except (ValueError, RecursionError):  # a number of thousands of digits; tables in tables in tables
-        raise RequestError(f"{path}: holds a number or a table that is no setting of any kind") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits; tables nested too deeply
+        raise RequestError(f"{path}: holds a number or a table that cannot be a setting") from None
     except OSError as error:
         raise RequestError(f"{path}: cannot be read: {error.strerror}") from None
 
@@ -96,10 +96,9 @@ def _nested(path: Sequence[str], value: Any) -> Any:
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Two documents in one, the second on top; another kind of schedule or optimizer replaces the whole table.
+    """Return two documents merged, the second on top; another kind of schedule or optimizer replaces the table.
 
-    Of a list of tables those are merged that the second document names by their numbers. False in place of a table
-    takes it away.
+    Tables of a list are merged if the second document names them by number. False in place of a table removes it.
     """
     merged = dict(below)
     for key, value in above.items():
@@ -116,10 +115,10 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fitted(preset: Mapping[str, Any], below: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
-    """Return a preset as it applies to the decoder of the document below it, of whatever kind that is.
+    """Return a preset as it applies to the decoder of the document below it, whatever the decoder's kind.
 
-    Settings that this kind does not have are left out: a convolutional decoder sees z at every position in any
-    case. `model` is the table that stands at `model`.
+    Settings that this kind lacks are left out: a convolutional decoder sees z at every position anyway. `model` is
+    the class of the table at `model`.
     """
     table, under = preset.get("model"), below.get("model")
     if not isinstance(table, Mapping) or not isinstance(under, Mapping):
@@ -133,7 +132,7 @@ def fitted(preset: Mapping[str, Any], below: Mapping[str, Any], model: type[Base
 
 
 def _merged_list(key: str, below: list[Any], above: Mapping[str, Any]) -> list[Any]:
-    """A list of tables with some of them, named by their number from 0, merged with others."""
+    """Return a list of tables with some of them, named by number from 0, merged with others."""
     merged = list(below)
     for number, value in above.items():
         if not number.isdecimal() or int(number) >= len(below):
@@ -146,24 +145,24 @@ def _merged_list(key: str, below: list[Any], above: Mapping[str, Any]) -> list[A
 
 
 def _kind(key: str, table: Mapping[str, Any], below: Mapping[str, Any] | None = None) -> Any:
-    """What a table describes, where kinds differ in their settings; without a name it is of the kind below it."""
+    """Return the kind of a table, if kinds differ in their settings; by default that of the table below."""
     if key in NAMED:
         name = table.get("name", _kind(key, below) if below is not None else NAMED[key])
-        return ALIKE.get(name, name) if isinstance(name, str) else name  # what is no name is refused later
+        return ALIKE.get(name, name) if isinstance(name, str) else name  # other values are refused later
     return table.get("schedule", None if below is None else below.get("schedule"))
 
 
 def override(document: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
-    """The document with `path=value` assignments on top; a value that is not TOML is taken as a string.
+    """Return the document with `path=value` assignments on top; a value that is not TOML is taken as a string.
 
-    Those that say which kind of thing a table describes come first, so that their order does not matter. An entry
-    of a list is named by its number, `phase.0` or `phase[0]`; `false` takes a table away.
+    Assignments of a kind come first, so that their order does not matter. An entry of a list is named by its
+    number, `phase.0` or `phase[0]`; `false` removes a table.
 
     >>> override({}, ["train.epochs=3", "data.corpus=ptb"])
     {'train': {'epochs': 3}, 'data': {'corpus': 'ptb'}}
 
     Raises:
-        RequestError: when an assignment has no `=` or no path.
+        RequestError: If an assignment has no `=` or no path.
     """
     result = spelled_out(document)
     for assignment in sorted(assignments, key=lambda one: not one.partition("=")[0].strip().endswith(KINDS)):
@@ -183,14 +182,14 @@ def override(document: Mapping[str, Any], assignments: Iterable[str]) -> dict[st
 def parsed(
     model: type[Table], document: Any, problems: list[str], prefix: str = "", default: Table | None = None
 ) -> Table | None:
-    """Return a table of settings made from a document; what is wrong with it is added to `problems`, one a line.
+    """Return a table of settings made from a document, and append its problems to `problems`, one a line.
 
-    `default` is returned for a document that has problems. `prefix` stands before every place.
+    `default` is returned for a document with problems. `prefix` precedes every place.
     """
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        # A default that depends on another setting is not missed where that one is wrong.
+        # A default that depends on an invalid setting is not reported as missing.
         wrong = [problem for problem in error.errors() if problem["type"] != "default_factory_not_called"]
         problems += [_problem(model, problem, document, prefix) for problem in wrong]
     return default
@@ -212,7 +211,7 @@ def _problem(model: type[BaseModel], error: Any, document: Any, prefix: str = ""
             value = value[part]
         elif part in names:  # a required name that the document lacks
             place = [*place, str(part)]
-        else:  # the tag of a union, which is no key of the document
+        else:  # the tag of a union, which is not a key of the document
             kinds, here = here, _member(here, part)
     where = prefix + ".".join(place) if place else prefix.rstrip(".")
     if error["type"] == "extra_forbidden":
@@ -229,7 +228,7 @@ def _problem(model: type[BaseModel], error: Any, document: Any, prefix: str = ""
         return f"{where}.{tag}: unknown value {shown(value.get(tag))}{did_you_mean(str(value.get(tag)), known)}"
     if error["type"] == "union_tag_not_found":
         tag = error["ctx"]["discriminator"].strip("'")
-        return f"{where}.{tag}: is required: it says which kind of thing this is"
+        return f"{where}.{tag}: is required: it names the kind"
     if error["type"] == "literal_error":
         known = [word.strip("' ") for word in error["ctx"]["expected"].replace(" or ", ", ").split(",")]
         return f"{where}: unknown value {shown(value)}{did_you_mean(str(value), known)}"
@@ -245,14 +244,14 @@ def _problem(model: type[BaseModel], error: Any, document: Any, prefix: str = ""
 
 
 def _elsewhere(kinds: Any, where: str, name: str) -> str:
-    """What to say of a setting that other kinds of the thing there have; nothing if there are none."""
+    """Return a hint for a setting that other kinds at this place have; empty if there are none."""
     having = [_tag(member) for member in _members(kinds) if name in member.model_fields]
     tags = [f"{tag!r}" for _, values in having for tag in values]
     return f"only {where}.{having[0][0]} = {' or '.join(tags)} has it" if tags else ""
 
 
 def _tag(member: type[BaseModel]) -> tuple[str, tuple[str, ...]]:
-    """The field that says which kind of thing a table describes, and what it says of this one."""
+    """Return the field that names the kind of a table, and its values for this one."""
     for field in TAGS:
         if field in member.model_fields:
             return field, get_args(member.model_fields[field].annotation)
@@ -271,7 +270,7 @@ def _members(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _member(here: Any, tag: Any) -> Any:
-    """The member of a union of tables that a tag names; where there is none, the union."""
+    """Return the member of a union of tables that a tag names; the union itself if there is none."""
     for member in _members(here):
         if tag in _tag(member)[1] or member.__name__ == tag:
             return member
@@ -288,12 +287,12 @@ def _field(here: Any, name: Any) -> Any:
 
 
 def _field_names(here: Any) -> list[str]:
-    """The names that a table knows."""
+    """Return the names that a table knows."""
     return [name for member in _members(here) for name in member.model_fields]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest known one, or all of them."""
+    """Return the end of a message about an unknown name: the nearest known one, or all of them."""
     known = sorted(set(known))
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"

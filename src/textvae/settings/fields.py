@@ -12,7 +12,7 @@ Size = Annotated[int, Field(gt=0, le=2**20)]
 SizeOrNone = Annotated[int, Field(ge=0, le=2**20)]
 Depth = Annotated[int, Field(gt=0, le=1000)]
 DepthOrNone = Annotated[int, Field(ge=0, le=1000)]
-# Of a convolution: from 8,192 maps on, transposed convolutions of oneDNN crash at some output sizes.
+# Maps of a convolution: from 8,192 on, transposed convolutions of oneDNN crash at some output sizes.
 Map = Annotated[int, Field(gt=0, le=2**12)]
 Maps = Annotated[tuple[Map, ...], Field(strict=False, min_length=1, max_length=100)]
 Width = Annotated[int, Field(gt=0, le=2**10)]
@@ -20,7 +20,7 @@ Widths = Annotated[tuple[Width, ...], Field(strict=False, min_length=1, max_leng
 
 
 def _each_or_all(value: Any, either: Callable[[Any], Any]) -> Any:
-    """Report one problem where neither of two forms fits, in place of one for each."""
+    """Report one problem if neither of two forms fits, instead of one for each."""
     try:
         return either(value)
     except ValidationError:

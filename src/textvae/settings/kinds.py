@@ -1,4 +1,4 @@
-"""Tables that come in kinds, named by `name`: registries of kinds, and the field that holds one of them."""
+"""Tables of several kinds, selected by `name`: registries of kinds, and the field type that holds one of them."""
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -12,13 +12,13 @@ from textvae.settings.strict import Strict
 
 
 class Kind(Strict):
-    """Settings of one kind of a part. A subclass narrows `name` to a `Literal` of the names it goes by."""
+    """Settings of one kind of a part. A subclass narrows `name` to a `Literal` of its names."""
 
     name: str
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """Return the names that settings call this kind by."""
+        """Return the names of this kind in settings."""
         return get_args(cls.model_fields["name"].annotation)
 
 
@@ -32,7 +32,7 @@ def kinds(group: str, base: type[AnyKind], own: Iterable[type[AnyKind]]) -> Regi
 
 
 class OneOf:
-    """Marks a field that holds one of the kinds of a registry; a table without a name is of the default kind."""
+    """Annotation of a field that holds one of a registry's kinds; a table without a name is of the default kind."""
 
     def __init__(self, registry: Registry[Any], default: str) -> None:
         self.registry, self.default = registry, default
@@ -48,7 +48,7 @@ class OneOf:
         return TypeAdapter(Annotated[members, Field(discriminator="name"), named(self.default)])
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
-        """Validate by the union of all kinds, which is made when it is first needed."""
+        """Validate by the union of all kinds, which is built when it is first needed."""
         return core_schema.no_info_plain_validator_function(lambda value: self._union.validate_python(value))
 
 

@@ -1,7 +1,7 @@
-"""Numbers that change over training: weights of terms, targets, components of a posterior.
+"""Schedules: numbers that change over training, such as weights, targets, and components of a posterior.
 
-A schedule is a function of the step, counted in decoder updates, of the planned number of steps, and of the steps
-of an epoch. In settings a plain number is a constant, a table names its schedule.
+A schedule is a function of the step, counted in decoder updates, the planned number of steps, and the steps of an
+epoch. In settings a plain number is a constant, and a table names its schedule.
 """
 
 import math
@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, Po
 
 from textvae.settings.strict import Strict
 
-# What lengths are counted in: steps, epochs, or shares of the planned steps.
+# Units of length: steps, epochs, or shares of the planned steps.
 Unit = Literal["steps", "epochs", "run"]
 
 
@@ -23,16 +23,16 @@ class Constant(Strict):
     value: NonNegativeFloat = 1.0
 
     def __call__(self, step: int, total: int, per_epoch: int = 1) -> float:
-        """The value at a step of `total` planned ones."""
+        """Return the value at a step of `total` planned ones."""
         return self.value
 
     @property
     def final(self) -> float:
-        """The value that it comes to."""
+        """Final value."""
         return self.value
 
     def settled(self, total: int, per_epoch: int = 1) -> float:
-        """The step from which on the value no longer changes."""
+        """Return the first step after which the value is constant."""
         return 0.0
 
 
@@ -47,8 +47,9 @@ class Linear(Strict):
     >>> Linear(steps=0.5, unit="run")(step=25, total=100)
     0.5
 
-    Source: Bowman et al. 2016, section 3.1; Liu et al. 2019, section 5.4 (0 to 1 over 10,000 steps). With a delay
-    and a start above 0 it is the delayed ramp with a floor of Semeniuta et al. 2017's program.
+    References:
+        Bowman et al. 2016, section 3.1; Liu et al. 2019, section 5.4 (0 to 1 over 10,000 steps). With a delay and a
+        start above 0 it is the delayed ramp with a floor of Semeniuta et al. 2017's program.
     """
 
     schedule: Literal["linear"] = "linear"
@@ -59,18 +60,18 @@ class Linear(Strict):
     unit: Unit = "steps"
 
     def __call__(self, step: int, total: int, per_epoch: int = 1) -> float:
-        """The value at a step of `total` planned ones."""
+        """Return the value at a step of `total` planned ones."""
         scale = _steps_of(self.unit, total, per_epoch)
         share = min(max((step - self.delay * scale) / (self.steps * scale), 0.0), 1.0)
         return self.start + (self.end - self.start) * share
 
     @property
     def final(self) -> float:
-        """The value that it comes to."""
+        """Final value."""
         return self.end
 
     def settled(self, total: int, per_epoch: int = 1) -> float:
-        """The step from which on the value no longer changes."""
+        """Return the first step after which the value is constant."""
         return (self.delay + self.steps) * _steps_of(self.unit, total, per_epoch)
 
 
@@ -79,7 +80,8 @@ class Sigmoid(Strict):
 
     Both lengths are counted in `unit`: steps, epochs, or shares of the whole run.
 
-    Source: Bowman et al. 2016, Figure 2, which shows the shape and gives no numbers.
+    References:
+        Bowman et al. 2016, Figure 2, which shows the shape without numbers.
     """
 
     schedule: Literal["sigmoid"] = "sigmoid"
@@ -90,19 +92,19 @@ class Sigmoid(Strict):
     unit: Unit = "steps"
 
     def __call__(self, step: int, total: int, per_epoch: int = 1) -> float:
-        """The value at a step of `total` planned ones."""
+        """Return the value at a step of `total` planned ones."""
         scale = _steps_of(self.unit, total, per_epoch)
-        # tanh does not overflow far from the middle, exp would.
+        # Unlike exp, tanh does not overflow far from the middle.
         share = 0.5 * (1.0 + math.tanh((step - self.middle * scale) / (2.0 * self.width * scale)))
         return self.start + (self.end - self.start) * share
 
     @property
     def final(self) -> float:
-        """The value that it comes to."""
+        """Final value."""
         return self.end
 
     def settled(self, total: int, per_epoch: int = 1) -> float:
-        """The step from which on less than one hundredth of the way is left."""
+        """Return the first step after which less than one hundredth of the way is left."""
         return (self.middle + 5.0 * self.width) * _steps_of(self.unit, total, per_epoch)
 
 
@@ -113,7 +115,8 @@ class Cyclical(Strict):
     >>> [weight(step, total=100) for step in (0, 25, 49, 50, 100)]
     [0.0, 1.0, 1.0, 0.0, 1.0]
 
-    Source: Fu et al. 2020, eq. 13.
+    References:
+        Fu et al. 2020, eq. 13.
     """
 
     schedule: Literal["cyclical"] = "cyclical"
@@ -123,26 +126,26 @@ class Cyclical(Strict):
     ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
 
     def __call__(self, step: int, total: int, per_epoch: int = 1) -> float:
-        """The value at a step of `total` planned ones."""
+        """Return the value at a step of `total` planned ones."""
         if step >= total:
             return self.end
-        # The share of its cycle that is over, with one rounding: step % (total / cycles) can miss a cycle's start.
+        # Elapsed share of the cycle, with a single rounding: step % (total / cycles) can miss a cycle's start.
         cycle = (step * self.cycles % total) / total
         share = min(cycle / self.ratio, 1.0)
         return self.start + (self.end - self.start) * share
 
     @property
     def final(self) -> float:
-        """The value that it comes to."""
+        """Final value."""
         return self.end
 
     def settled(self, total: int, per_epoch: int = 1) -> float:
-        """The step from which on the value no longer changes: the last cycle's plateau."""
+        """Return the first step after which the value is constant: the plateau of the last cycle."""
         return total * (self.cycles - 1 + self.ratio) / self.cycles
 
 
 def _steps_of(unit: Unit, total: int, per_epoch: int) -> float:
-    """How many steps one of a unit is."""
+    """Return the number of steps in one unit."""
     return {"steps": 1.0, "epochs": float(per_epoch), "run": float(total)}[unit]
 
 

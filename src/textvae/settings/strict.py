@@ -1,17 +1,17 @@
-"""What every table of settings is: frozen, and strict about names, types and what numbers can be."""
+"""Base class of all tables of settings: frozen, and strict about names, types and numbers."""
 
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-# Beyond these a number is infinite or 0 in float32, or soon will be.
+# Beyond these, numbers are or soon become infinite or 0 in float32.
 LEAST, MOST = 1e-38, 1e38
 
 
 class Strict(BaseModel):
-    """A table of settings: frozen, unknown names refused, finite, no silent conversions but integer to float.
+    """A frozen table of settings: unknown names refused, numbers finite, no silent conversion but integer to float.
 
-    Whole numbers have 64 bits, others are such as float32 has.
+    Integers have 64 bits, other numbers the range of float32.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, allow_inf_nan=False)
@@ -19,7 +19,7 @@ class Strict(BaseModel):
     @field_validator("*")
     @classmethod
     def _of_the_machine(cls, given: Any) -> Any:
-        """Refuses numbers that torch's types do not hold."""
+        """Refuse numbers that torch's types cannot represent."""
         for number in given if isinstance(given, tuple) else (given,):
             if isinstance(number, int) and not -(2**63) <= number < 2**63:
                 raise ValueError("has more than 64 bits; give a smaller number")

@@ -1,4 +1,4 @@
-"""The tables of settings that belong to no part: data, training, phases."""
+"""Tables of settings that belong to no part: data, training, phases."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -18,11 +18,11 @@ from textvae.settings.strict import Strict
 
 # Updates of the encoder alone before one step.
 Updates = Annotated[int, Field(gt=0, le=100_000)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what torch's generators take
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # the range of torch's generators
 
 
 class Tokenizer(Strict):
-    """How text becomes tokens; `vocabulary` counts learned entries, not the four special ones; 0 is no limit."""
+    """Settings of the tokenizer; `vocabulary` counts learned entries, not the four special ones; 0 is no limit."""
 
     name: Literal["word", "character", "bpe"] = "word"
     vocabulary: NonNegativeInt = 10_000
@@ -39,11 +39,12 @@ class Split(Strict):
 
 
 class Data(Strict):
-    """Where the text comes from: a registered corpus or a path, or one file for each split.
+    """Source of the text: a registered corpus or a path, or one file for each split.
 
-    With `window` a model is of pieces of so many tokens of the running text, and not of sentences; `max_length` and
-    `too_long` have no use then. With `right_to_left` it reads and writes the last token of a sentence first.
-    `vocabulary_of` names a run, or a `tokenizer.json`, whose tokenizer is used in place of one that is learned.
+    With `window` the model is trained on pieces of that many tokens of running text instead of sentences;
+    `max_length` and `too_long` have no effect then. With `right_to_left` it reads and writes the last token of a
+    sentence first. `vocabulary_of` names a run, or a `tokenizer.json`, whose tokenizer is used instead of learning
+    one.
     """
 
     corpus: str | None = None
@@ -63,12 +64,12 @@ class Data(Strict):
     @field_validator("column", "label", mode="before")
     @classmethod
     def _place(cls, given: Any) -> Any:
-        """A number that names a column by its place, as text."""
+        """Return a number that names a column by position as text."""
         return str(given) if isinstance(given, int) and not isinstance(given, bool) and given >= 0 else given
 
     @property
     def positions(self) -> int:
-        """How many tokens the longest text can have, end mark included."""
+        """Most tokens of a text, end mark included."""
         return self.window or self.max_length + 1
 
 
@@ -82,7 +83,7 @@ class Adam(Strict):
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Names of the slots that the optimizer keeps beside each parameter, in its shape."""
+        """Names of the optimizer's slots for each parameter, in its shape."""
         return ("exp_avg", "exp_avg_sq")
 
 
@@ -102,7 +103,7 @@ class Sgd(Strict):
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Names of the slots that the optimizer keeps beside each parameter, in its shape."""
+        """Names of the optimizer's slots for each parameter, in its shape."""
         return ("momentum_buffer",) if self.momentum else ()
 
 
@@ -110,7 +111,7 @@ Optimizer = Annotated[Adam | AdamW | Sgd, Field(discriminator="name")]
 
 
 class Joint(Strict):
-    """Encoder and decoder are updated together, once a step."""
+    """Joint update of encoder and decoder, once a step."""
 
     name: Literal["joint"] = "joint"
 
@@ -123,10 +124,10 @@ class Joint(Strict):
 class Aggressive(Strict):
     """Updates of the encoder alone before each step.
 
-    `inner` is T_a, a fixed number, or "converged": until the loss over `check` batches no longer falls, `most` at
-    most. `until = "mi"` ends them for good when validation MI stops rising, `until = "end"` never. The default is
+    `inner` is T_a, a fixed number, or "converged": until the loss over `check` batches no longer falls, at most
+    `most`. `until = "mi"` ends them for good when validation MI stops rising, `until = "end"` never. The default is
     "mi" for a loop until convergence (He et al. 2019) and "end" for a fixed number (Fu et al. 2020, algorithm 1).
-    With `ramp_components` a semi-implicit posterior's K rises within every loop, as `share` says.
+    With `ramp_components` a semi-implicit posterior's K rises within every loop, as `share` describes.
     """
 
     name: Literal["aggressive"]
@@ -139,7 +140,7 @@ class Aggressive(Strict):
     @field_validator("inner", mode="before")
     @classmethod
     def _one_message(cls, given: Any) -> Any:
-        """Refuses here what is of neither kind, which otherwise each of the two would do."""
+        """Refuse a value of neither type here, where otherwise each of the two would report it."""
         if given == "converged" or (
             isinstance(given, int) and not isinstance(given, bool) and 0 <= given <= 100_000
         ):
@@ -152,15 +153,16 @@ class Aggressive(Strict):
         return self
 
     def share(self, number: int) -> float:
-        """Share of K at update `number` of a loop, counted from 0; the last update of a loop has all of it.
+        """Return the share of K at update `number` of a loop, from 0; it is 1 at the last update of a loop.
 
         It rises over the whole of a loop of fixed length. A loop until convergence has no known length: there it
-        rises over the first `check` updates, which no loop is shorter than and after which losses can be compared.
+        rises over the first `check` updates, which is the shortest loop, and after which losses are comparable.
 
         >>> [Aggressive(name="aggressive", inner=4, ramp_components=True).share(number) for number in range(4)]
         [0.25, 0.5, 0.75, 1.0]
 
-        References: Fu et al. 2020, appendix A.
+        References:
+            Fu et al. 2020, appendix A.
         """
         if not self.ramp_components:
             return 1.0
@@ -169,7 +171,7 @@ class Aggressive(Strict):
 
 
 def _until(given: Mapping[str, Any]) -> Literal["mi", "end"]:
-    """Default of `until` beside the settings above it."""
+    """Return the default of `until` given the settings above it."""
     return "mi" if given.get("inner", "converged") == "converged" else "end"
 
 
@@ -177,7 +179,7 @@ Update = Annotated[Joint | Aggressive, Field(discriminator="name")]
 
 
 class Plateau(Strict):
-    """The learning rate is multiplied by `factor` after `patience` validations without a better bound."""
+    """Multiply the learning rate by `factor` after `patience` validations without a better bound."""
 
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     patience: PositiveInt = 2
@@ -185,11 +187,12 @@ class Plateau(Strict):
 
 
 class Decay(Strict):
-    """The learning rate is multiplied by `factor` after every `every`-th epoch beyond the first `after`.
+    """Multiply the learning rate by `factor` after every `every`-th epoch beyond the first `after`.
 
-    Epochs are counted from the start of the phase, whose optimizer begins afresh.
+    Epochs are counted from the start of the phase, whose optimizer starts afresh.
 
-    References: Semeniuta et al. 2017, whose program multiplies by 0.95 after every epoch beyond the 20th.
+    References:
+        Semeniuta et al. 2017, whose program multiplies by 0.95 after every epoch beyond the 20th.
     """
 
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.95
@@ -197,7 +200,7 @@ class Decay(Strict):
     every: PositiveInt = 1
 
     def falls(self, epochs: int) -> bool:
-        """Whether the rate falls when so many epochs are over.
+        """Return True if the rate falls after that number of epochs.
 
         >>> [epochs for epochs in range(9) if Decay(after=3, every=2).falls(epochs)]
         [5, 7]
@@ -206,11 +209,11 @@ class Decay(Strict):
 
 
 class Train(Strict):
-    """The training loop. Steps are decoder updates; `batch_size` is the whole job's; clipping at 0 is off.
+    """Settings of the training loop; `batch_size` is the whole job's, steps are decoder updates.
 
-    Batches bring like lengths together, or with `batches = "equal-length"` only equal ones, as in the programs that
-    Fu et al. 2020 follow; a length that few sentences have then has a small batch. Gradients are clipped by their
-    norm unless `clip_value` alone is given, which clips them element by element.
+    Clipping at 0 is off. Batches group similar lengths, or with `batches = "equal-length"` only equal ones, as in
+    the programs that Fu et al. 2020 follow; a rare length then has a small batch. Gradients are clipped by their
+    norm unless only `clip_value` is given, which clips them element by element.
     """
 
     epochs: PositiveInt = 20
@@ -236,11 +239,11 @@ Part = Literal["encoder", "posterior", "prior", "decoder"]
 
 
 class Phase(Strict):
-    """A stretch of a run with what differs from the run's own settings; the last one takes what is left.
+    """A stretch of a run and its differences from the run's settings; the last phase takes the rest of the run.
 
     It lasts `epochs`, or a `share` of the run. `until = "converged"` ends it earlier, after `patience` validations
-    without a better one; its schedules must have come to their ends before that counts. `reset` draws parts anew at
-    its start.
+    without a better one, which count only once its schedules are constant. `reset` reinitialises parts at its
+    start.
     """
 
     epochs: PositiveInt | None = None

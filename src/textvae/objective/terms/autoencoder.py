@@ -1,4 +1,4 @@
-"""No rate at all: the sequence autoencoder's objective."""
+"""Term without a rate: the objective of the sequence autoencoder."""
 
 from typing import ClassVar
 
@@ -10,16 +10,17 @@ from textvae.objective.terms.term import Term
 
 
 class Autoencoder(Term):
-    """Zero: reconstruction alone is trained, as for the `point` posterior and in a phase of pre-training.
+    """Zero: only reconstruction is trained, as for the `point` posterior and in a phase of pre-training.
 
-    Any other posterior works too, and then nothing keeps its scale from falling to that of a point.
+    It works with any other posterior too, but then nothing keeps the posterior's scale from shrinking to a point.
 
-    Source: Bowman et al. 2016, section 2.1 (sequence autoencoders).
+    References:
+        Bowman et al. 2016, section 2.1 (sequence autoencoders).
     """
 
     is_rate: ClassVar[bool] = True
     pays: ClassVar[bool] = False
 
     def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
-        """Zero, without a gradient."""
+        """Return zero, without a gradient."""
         return out.log_px.new_zeros(())

@@ -1,4 +1,4 @@
-"""The auxiliary reconstruction of hybrid models: z alone must tell every word."""
+"""Auxiliary reconstruction of hybrid models: z alone must predict every word."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -14,25 +14,26 @@ from textvae.parts.heads import Historyless
 
 
 class Auxiliary(Term):
-    """-E sum_t log p(x_t|z), nats per sentence: the text from the features of a hybrid decoder, without history.
+    """-E sum_t log p(x_t|z), nats per sentence: the text from a hybrid decoder's features, without history.
 
-    Its weight is the paper's alpha. Its softmax is learned with the model and is of no use afterwards.
+    Its weight is the paper's alpha. Its softmax is trained with the model and is not used afterwards.
 
-    Source: Semeniuta et al. 2017, eq. 2 to 4.
+    References:
+        Semeniuta et al. 2017, eq. 2 to 4.
     """
 
     needs_posterior: ClassVar[bool] = True
 
     def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
-        """Minus the mean log-probability that the model's head `auxiliary` found."""
+        """Return minus the mean log-probability computed by the model's head `auxiliary`."""
         return -gathered(out.heads["auxiliary"].mean(0)).mean()
 
     def head(self, sizes: Mapping[str, int], vocabulary: int) -> Historyless:
-        """The softmax over the vocabulary."""
+        """Return the softmax over the vocabulary."""
         return Historyless(sizes["code"], vocabulary)
 
     def problems(self, settings: Settings) -> list[str]:
-        """Without features of every position there is nothing to reconstruct from."""
+        """Reject a decoder without features of every position."""
         decoder = settings.model.decoder
         if not decoder.fixed_length:
             return [f": needs model.decoder.name = 'hybrid', whose features it reads; {decoder.name} has none"]

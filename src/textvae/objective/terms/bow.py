@@ -1,4 +1,4 @@
-"""The bag-of-words loss: z must predict which words the sentence has."""
+"""Bag-of-words loss: z must predict the words of the sentence."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -16,20 +16,21 @@ from textvae.settings.fields import SizeOrNone
 class Bow(Term):
     """-E log p_bow(x|z), nats per sentence: the words of a sentence, without order, from a softmax of z alone.
 
-    Summed over the sentence's tokens, the end mark not among them, and averaged over the codes of a sentence and
-    the global batch. `hidden` is the size of the tanh layer before the softmax, 0 for none. The softmax is learned
-    with the model and is of no use afterwards.
+    Summed over the sentence's tokens without the end mark, and averaged over the codes of a sentence and the global
+    batch. `hidden` is the size of the tanh layer before the softmax, 0 for none. The softmax is trained with the
+    model and is not used afterwards.
 
-    Source: Zhao et al. 2017, the bag-of-word loss; Liu et al. 2019, section 5.4 (VRAE + BOW).
+    References:
+        Zhao et al. 2017, the bag-of-word loss; Liu et al. 2019, section 5.4 (VRAE + BOW).
     """
 
     hidden: SizeOrNone = 400
     needs_posterior: ClassVar[bool] = True
 
     def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
-        """Minus the mean log-probability that the model's head `bow` found."""
+        """Return minus the mean log-probability computed by the model's head `bow`."""
         return -gathered(out.heads["bow"].mean(0)).mean()
 
     def head(self, sizes: Mapping[str, int], vocabulary: int) -> BagOfWords:
-        """The softmax over the vocabulary."""
+        """Return the softmax over the vocabulary."""
         return BagOfWords(sizes["z"], vocabulary, self.hidden)

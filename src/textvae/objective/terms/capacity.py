@@ -1,4 +1,4 @@
-"""KL held at, or charged above, a given capacity."""
+"""KL penalties around, or above, a given capacity."""
 
 from typing import ClassVar, Literal
 
@@ -49,43 +49,44 @@ class _Ramped(Term):
 class Capacity(_Ramped):
     """|KL - C_t|, nats per sentence: holds the KL at `target` nats from both sides; the weight is beta.
 
-    KL is the mean over the global batch (`over = "batch"`, which made the paper's tables) or that of each sentence,
-    the distances averaged (the paper's equation). C_t rises from 0 to the target over `ramp_epochs` epochs, as in
-    the released program; 0 is no ramp, as in the paper's text. At KL = C_t there is no gradient.
+    KL is the mean over the global batch (`over = "batch"`, which produced the paper's tables) or that of each
+    sentence, with the distances averaged (the paper's equation). C_t rises from 0 to the target over `ramp_epochs`
+    epochs, as in the released program; 0 means no ramp, as in the paper's text. At KL = C_t there is no gradient.
 
-    A target of 0 is the KL where that is exact; where it is estimated from codes, an estimate below 0 counts by its
-    size. Until it is `planned`, an epoch is one step.
+    A target of 0 gives the KL if that is exact; if it is estimated from codes, a negative estimate counts by its
+    absolute value. Until it is `planned`, an epoch is one step.
 
-    Source: Prokhorov et al. 2019, eq. 2; Burgess et al. 2018.
+    References:
+        Prokhorov et al. 2019, eq. 2; Burgess et al. 2018.
     """
 
     def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
-        """The distance of the global batch at a step."""
+        """Return the distance of the global batch at a step."""
         return (self.nats(out) - self.capacity(step)).abs().mean()
 
     def holds(self) -> tuple[Literal["kl", "reconstruction"], float]:
-        """The KL at its target."""
+        """Return the KL and its target."""
         return "kl", self.target
 
 
 class CapacityMax(_Ramped):
-    """max(C_t, KL), nats per sentence: a KL below `target` costs no more than the target; the weight is beta.
+    """max(C_t, KL), nats per sentence: the loss is constant for a KL below `target`; the weight is beta.
 
-    Settings as those of `capacity`. At full capacity it is `free-bits-total` with form `clamp`: nothing pulls the
-    KL up to the target but reconstruction. A target of 0 is the KL where that is exact; where it is estimated from
-    codes, an estimate below 0 is held at 0.
+    Settings are those of `capacity`. At full capacity it is `free-bits-total` with form `clamp`: only
+    reconstruction raises the KL to the target. A target of 0 gives the KL if that is exact; if it is estimated from
+    codes, a negative estimate is clamped to 0.
 
-    Source: Pelsmaeker and Aziz 2019, as Prokhorov et al. 2019, section 2.2, cite it; the ramp is that of
-    `capacity`.
+    References:
+        Pelsmaeker and Aziz 2019, as cited by Prokhorov et al. 2019, section 2.2; the ramp is that of `capacity`.
     """
 
     def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
-        """The greater of the global batch's KL and the capacity at a step."""
+        """Return the greater of the global batch's KL and the capacity at a step."""
         return self.nats(out).clamp(min=self.capacity(step)).mean()
 
 
 def ramp(target: float, step: int, steps: float) -> float:
-    """The capacity at a step: a straight line from 0 to the target over `steps` steps, then the target.
+    """Return the capacity at a step: a straight line from 0 to the target over `steps` steps, then the target.
 
     >>> [ramp(5.0, step, 10.0) for step in (0, 4, 10, 99)], ramp(5.0, 0, 0.0)
     ([0.0, 2.0, 5.0, 5.0], 5.0)

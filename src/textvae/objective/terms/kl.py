@@ -14,18 +14,19 @@ from textvae.parts.gather import gathered
 class Kl(Term):
     """E_n KL(q(z|x_n) || p(z)), nats per sentence.
 
-    Its weight is beta: 1 is the bound itself, a rising schedule is KL cost annealing.
+    Its weight is beta: 1 gives the bound itself, a rising schedule is KL cost annealing.
 
-    Source: Bowman et al. 2016, sections 2.2 and 3.1; Prokhorov et al. 2019, section 2.2 (beta).
+    References:
+        Bowman et al. 2016, sections 2.2 and 3.1; Prokhorov et al. 2019, section 2.2 (beta).
     """
 
     is_rate: ClassVar[bool] = True
     by_nat: ClassVar[bool] = True
 
     def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
-        """The mean rate of the global batch."""
+        """Return the mean rate of the global batch."""
         return gathered(rate(out)).mean()
 
     def problems(self, settings: Settings) -> list[str]:
-        """Refuses a posterior without a KL."""
+        """Reject a posterior without a KL."""
         return without_rate(settings)

@@ -16,19 +16,20 @@ from textvae.parts.gather import gathered
 class MuForcing(Term):
     """max(0, margin - spread), nats per sentence: keeps the posterior means of a batch apart.
 
-    Reading `paper`: the spread is half the variance of the means over the batch, summed over dimensions; at
-    weight 1 and below the margin its pull on mu - mean(mu) cancels that of the KL exactly. Reading
-    `per-dimension`: the variance averaged over dimensions, without the half, as the released program has it; a
-    margin m there is one of m K / 2 in the paper's reading, for K dimensions, and its pull is 2 / K of it, so it
-    holds only with a weight near K / 2.
+    Reading `paper`: the spread is half the variance of the means over the batch, summed over dimensions; at weight
+    1 and below the margin its pull on mu - mean(mu) cancels that of the KL exactly. Reading `per-dimension`: the
+    variance averaged over dimensions, without the half, as in the released program; a margin m there equals one of
+    m K / 2 in the paper's reading, for K dimensions, and its pull is 2 / K of it, so it holds only with a weight
+    near K / 2.
 
     The variance is the biased one over the global batch, and the gradient flows through the mean; a batch of one
-    gives the margin. The means are E[z|x], for a vMF posterior inside the sphere; flows and multi-step posteriors
-    have no closed form of it, and theirs are `mean`, where the mean of the base is sent. Where means are averages
-    of random draws (semi-implicit posteriors), what the draws' own scatter adds on average is taken off: noise
-    alone is no spread.
+    gives the margin. The means are E[z|x], for a vMF posterior inside the sphere. Flows and multi-step posteriors
+    have no closed form; theirs are `mean`, the image of the base distribution's mean. If means are averages of
+    random draws (semi-implicit posteriors), the average contribution of the draws' own scatter is subtracted, since
+    noise alone is not spread.
 
-    Source: Liu et al. 2019, section 4.
+    References:
+        Liu et al. 2019, section 4.
     """
 
     margin: NonNegativeFloat = 2.0
@@ -36,7 +37,7 @@ class MuForcing(Term):
     needs_posterior: ClassVar[bool] = True
 
     def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
-        """The hinge of the global batch."""
+        """Return the hinge of the global batch."""
         assert out.posterior is not None
         means, noise = out.posterior.expectation or (out.posterior.mean, None)
         variance = gathered(means).var(dim=0, correction=0)
@@ -45,21 +46,21 @@ class MuForcing(Term):
         return (self.margin - spread).clamp(min=0)
 
     def balance(self, latent: int, kl_weight: float) -> float:
-        """The weight at which, below the margin, it pulls the means apart as hard as the KL pulls them together."""
+        """Return the weight at which, below the margin, its pull on the means equals that of the KL."""
         return kl_weight * (1.0 if self.reading == "paper" else latent / 2)
 
     def problems(self, settings: Settings) -> list[str]:
-        """Refuses a batch of one, and a margin that the posterior's means cannot reach."""
+        """Reject a batch of one, and a margin that the posterior's means cannot reach."""
         posterior, latent = settings.model.posterior, settings.model.latent
-        found = []
+        problems = []
         if settings.train.batch_size == 1:
-            found.append(": the means of a batch of one have no spread; give train.batch_size 2 or more")
+            problems.append(": the means of a batch of one have no spread; give train.batch_size 2 or more")
         variance = posterior.most_variance(latent)
         if variance is not None:
             most = variance / 2 if self.reading == "paper" else variance / latent
             if self.margin > most:
-                found.append(
+                problems.append(
                     f".margin = {self.margin}: the means of the {posterior.name} posterior spread by at most "
                     f"{most:.3g}; give that or less"
                 )
-        return found
+        return problems

@@ -1,4 +1,4 @@
-"""What every term of the objective is."""
+"""Base class of the terms of the objective."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Literal
@@ -13,40 +13,42 @@ from textvae.settings.strict import Strict
 
 
 class Term(Strict):
-    """A scalar of the whole global batch in nats per sentence, weighted by a schedule when it is summed up.
+    """A scalar of the whole global batch in nats per sentence, weighted by a schedule in the sum.
 
-    A term owns no parameters and logs nothing; its fields are its settings. `is_rate` marks the terms that say
-    how the rate is paid, of which a run has exactly one.
+    A term has no parameters and logs nothing; its fields are its settings. `is_rate` marks rate terms, the ways of
+    penalising the KL; a run has exactly one.
     """
 
     is_rate: ClassVar[bool] = False
     needs_posterior: ClassVar[bool] = True
-    pays: ClassVar[bool] = True  # of a rate term: whether it pays for the KL at all
-    by_nat: ClassVar[bool] = False  # of a rate term: whether its weight is what every nat of KL costs
-    learned: ClassVar[bool] = False  # whether its weight has a learned factor
+    pays: ClassVar[bool] = True  # for a rate term: True if it penalises the KL
+    by_nat: ClassVar[bool] = (
+        False  # for a rate term: True if it is linear in the KL, so that its weight is the KL weight
+    )
+    learned: ClassVar[bool] = False  # True if its weight has a learned factor
 
     weight: Schedule = Constant()
 
     def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
-        """The unweighted value for a batch at a step."""
-        raise TypeError(f"{type(self).__name__} does not say what it computes")
+        """Return the unweighted value for a batch at a step."""
+        raise TypeError(f"{type(self).__name__} does not define __call__")
 
     def loss(self, raw: Mapping[str, Tensor], name: str, weight: float) -> Float[Tensor, ""]:
-        """What it adds to the loss: its value, `raw[name]`, times its weight; `raw` has the parts before it too."""
+        """Return the contribution to the loss: `raw[name]` times the weight; `raw` also has the earlier parts."""
         return weight * raw[name]
 
     def planned(self, per_epoch: int) -> "Term":
-        """The term for a run of so many steps an epoch: for terms that count in epochs."""
+        """Return the term for a run of `per_epoch` steps an epoch; for terms that count in epochs."""
         return self
 
     def settled(self, total: int, per_epoch: int) -> float:
-        """The step from which on the term no longer changes."""
+        """Return the first step after which the term no longer changes."""
         return self.weight.settled(total, per_epoch)
 
     def head(self, sizes: Mapping[str, int], vocabulary: int) -> nn.Module | None:
-        """What the model must learn for the term, found in `Pass.heads`: a module of (z, ids, lengths).
+        """Return the module of (z, ids, lengths) that the model must train for the term, found in `Pass.heads`.
 
-        Its `sees` says whether it is given z or the decoder's features of it, the `code`; `sizes` has their sizes.
+        Its `sees` selects its input: z, or the decoder's features of z, the `code`; `sizes` has the sizes of both.
         """
         return None
 
@@ -56,28 +58,28 @@ class Term(Strict):
         return 1.0, 1.0
 
     def multiplier(self, before: float | None, raw: Mapping[str, float]) -> float:
-        """The learned factor of the weight after a step whose raw parts were `raw`; `before` is None at first."""
+        """Return the learned factor of the weight after a step with raw parts `raw`; `before` is None at first."""
         return 1.0
 
     def holds(self) -> tuple[Literal["kl", "reconstruction"], float] | None:
-        """What it brings to how many nats, from both sides; None where it does not."""
+        """Return the quantity that the term holds at a target from both sides and the target in nats, or None."""
         return None
 
     def problems(self, settings: Settings) -> list[str]:
-        """What in the settings it cannot work with, each with what to change."""
+        """Return the settings that the term cannot work with, each with its remedy."""
         return []
 
 
 def rate(out: Pass) -> Float[Tensor, " batch"]:
-    """KL(q(z|x) || p(z)) of each of this process's sentences in nats, exact or estimated as the posterior can."""
+    """Return KL(q(z|x) || p(z)) of each of this process's sentences in nats, exact or estimated."""
     assert out.posterior is not None and out.prior is not None and out.z is not None
-    found = out.posterior.rate(out.z, out.prior)
-    assert found is not None  # settings refuse a rate term for a posterior without one
-    return found.nats
+    kl = out.posterior.rate(out.z, out.prior)
+    assert kl is not None  # settings refuse a rate term for a posterior without one
+    return kl.nats
 
 
 def without_rate(settings: Settings) -> list[str]:
-    """The problem of a term that pays for a rate with a posterior that has none."""
+    """Return the problem of a rate term with a posterior that has no rate, if so."""
     posterior = settings.model.posterior
     if posterior.has_rate:
         return []
@@ -87,9 +89,9 @@ def without_rate(settings: Settings) -> list[str]:
 
 
 def below_least(settings: Settings, target: float, dimensions: int = 1) -> list[str]:
-    """The problem of a target above 0 that is less than the least KL that the posterior can have.
+    """Return the problem of a target above 0 that is below the least KL of the posterior, if so.
 
-    Of a target for each of so many `dimensions` the least is that of one.
+    For a target of each of `dimensions`, the least KL is that of one dimension.
     """
     model = settings.model
     posterior = model.posterior
