@@ -123,8 +123,8 @@ class TestPhases:
             ([{"epochs": 4}, {}], "phase: all but the last take 100% of the run"),
             ([{"share": 0.5}, {"share": 0.2}], "phase[1]: the last phase takes the rest of the run"),
             ([{"share": 0.6}, {"share": 0.5}, {}], "phase: all but the last take 110% of the run"),
-            ([{}, {}], "phase[0]: needs epochs or share, one of the two"),
-            ([{"epochs": 1, "share": 0.5}, {}], "phase[0]: needs epochs or share, one of the two"),
+            ([{}, {}], "phase[0]: needs either epochs or share"),
+            ([{"epochs": 1, "share": 0.5}, {}], "phase[0]: needs either epochs or share"),
             (
                 [{"epochs": 1, "objective": {"kll": {}}}, {}],
                 "phase[0].objective.kll: unknown term; did you mean",
