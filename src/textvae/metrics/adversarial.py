@@ -1,4 +1,4 @@
-"""Adversarial evaluation: how well a classifier tells texts that a model completed from the true ones."""
+"""Adversarial evaluation: accuracy of classifiers that separate texts completed by a model from true ones."""
 
 import copy
 import math
@@ -20,29 +20,32 @@ from textvae.parts.encoders.recurrent import RecurrentEncoder
 from textvae.text.batches import epoch_batches
 from textvae.text.tokenizers import EOS, PAD, UNK
 
-# A text as a classifier sees it: its words.
+# The input of a classifier: the words of a text.
 Words = Sequence[str]
 
-# Words of fewer training pairs are the unknown word.
+# Words of fewer training pairs become the unknown word.
 PAIRS_OF_A_WORD = 2
-# Epochs without a better one on the validation part before a classifier stops.
+# Epochs without improvement on the validation part before a classifier stops.
 PATIENCE = 3
-# The logistic regression's stochastic gradient descent: step, shrinkage, and epochs at most.
+# Stochastic gradient descent of the logistic regression: step, shrinkage, and most epochs.
 STEP, SHRINKAGE, SWEEPS = 0.01, 1e-6, 200
-# The LSTM classifier: sizes, learning, and epochs at most.
+# The LSTM classifier: sizes, learning, and most epochs.
 EMBEDDING, HIDDEN, DROPOUT, BATCH, RATE, EPOCHS = 128, 128, 0.3, 128, 2e-3, 50
-# Texts that the LSTM classifies at once.
+# Texts classified by the LSTM at once.
 ROWS = 2000
 
 
 @dataclass(frozen=True)
 class AdversarialError:
-    """How often a classifier is right about `texts` that it has not seen, half of them true.
+    """Accuracy of a classifier on `texts` unseen texts, half of them true.
 
-    `accuracy` is a share, 0.5 by chance; `epochs` is how many the classifier learned before it got no better.
-    `standard_error` is that of the accuracy, and so of the error, over independent groups of texts: a true text and
-    its completion are one group, since a classifier that takes the words they share for true is wrong about one of
-    them, and so are pairs with a text in common. None where there is one group only.
+    Attributes:
+        accuracy: Share of correct answers, 0.5 by chance.
+        epochs: Epochs trained before the classifier stopped improving.
+        standard_error: Standard error of the accuracy, and so of the error, over independent groups of texts; None
+        for a
+            single group. A true text and its completion are one group, since a classifier that takes their common
+            words for true is wrong about one of them; so are pairs with a text in common.
     """
 
     accuracy: float
@@ -52,11 +55,11 @@ class AdversarialError:
 
     @property
     def error(self) -> float:
-        """The adversarial error: what the accuracy is above chance; the lower, the better the completions."""
+        """Adversarial error: accuracy above chance. Lower is better for the completions."""
         return self.accuracy - 0.5
 
     def document(self) -> dict[str, Any]:
-        """As plain values for JSON: what is null has its reason."""
+        """Return plain values for JSON, with a reason for each null."""
         reasons = {}
         if self.standard_error is None:
             reasons["standard_error"] = "the tested pairs have texts in common: one group has no deviation"
@@ -64,7 +67,7 @@ class AdversarialError:
 
 
 class Parts(NamedTuple):
-    """The numbers of the texts to learn from, to stop by and to count on: groups stay together."""
+    """Numbers of the texts for training, validation and test; groups stay together."""
 
     train: Int[np.ndarray, " train"]
     valid: Int[np.ndarray, " valid"]
@@ -72,7 +75,7 @@ class Parts(NamedTuple):
 
 
 class Texts(NamedTuple):
-    """The texts of both kinds as ids, the true ones first, which are true, and which are in a group."""
+    """Texts of both kinds as ids, the true ones first, with their truth and their groups."""
 
     ids: list[list[int]]
     true: Bool[np.ndarray, " text"]
@@ -81,24 +84,25 @@ class Texts(NamedTuple):
     groups: Int[np.ndarray, " text"]
 
     def error(self, right: Bool[np.ndarray, " test"], epochs: int) -> AdversarialError:
-        """Return the error of a classifier, from which texts of the test part it is right about."""
+        """Return the error of a classifier, given which test texts it classifies correctly."""
         found = standard_error(torch.from_numpy(right.astype(float)), self.groups[self.parts.test])
         return AdversarialError(float(right.mean()), len(right), epochs, None if math.isnan(found) else found)
 
 
 def unigram_error(true: Sequence[Words], completed: Sequence[Words], seed: int = 0) -> AdversarialError:
-    """The adversarial error of a logistic regression on the words' counts.
+    """Return the adversarial error of a logistic regression on word counts.
 
-    `completed[i]` is the model's completion of what is known of `true[i]`. Learned by stochastic gradient descent
-    on about 80 % of the pairs, stopped by 10 %, counted on 10 %. A true text and its completion are in the same
-    part: were they not, a classifier could know the known half of a test text from training, with the wrong answer.
-    So are pairs that have a text of the same words in common, in any order: copies, and siblings with one
-    completion.
+    `completed[i]` is the model's completion of the known part of `true[i]`. The regression is trained by stochastic
+    gradient descent on about 80 % of the pairs, stopped by 10 %, and tested on 10 %. A true text and its completion
+    are in the same part; otherwise a classifier could know the known half of a test text from training, with the
+    wrong answer. Pairs that have a text of the same words in common, in any order, also stay together: copies, and
+    siblings with one completion.
 
     Raises:
-        RequestError: for fewer than ten pairs, texts that are not pairs, and too few groups of them to split.
+        RequestError: For fewer than ten pairs, texts that are not pairs, and too few groups of them to split.
 
-    Source: Bowman et al. 2016, section 5.
+    References:
+        Bowman et al. 2016, section 5.
     """
     from scipy.sparse import csr_matrix
     from sklearn.linear_model import SGDClassifier
@@ -125,14 +129,15 @@ def unigram_error(true: Sequence[Words], completed: Sequence[Words], seed: int =
 def lstm_error(
     true: Sequence[Words], completed: Sequence[Words], seed: int = 0, device: torch.device | str = "cpu"
 ) -> AdversarialError:
-    """The adversarial error of a logistic regression on the last output of an LSTM that reads to the end mark.
+    """Return the adversarial error of a logistic regression on the last output of an LSTM.
 
-    Pairs and parts as for `unigram_error`. The same seed gives the same number on a CPU, where no two runs differ.
+    Pairs and parts are those of `unigram_error`. On a CPU the same seed always gives the same number.
 
     Raises:
-        RequestError: as `unigram_error`.
+        RequestError: As `unigram_error`.
 
-    Source: Bowman et al. 2016, section 5.
+    References:
+        Bowman et al. 2016, section 5.
     """
     device, texts = torch.device(device), coded(true, completed, seed)
     lengths = np.array([len(row) + 1 for row in texts.ids])
@@ -141,7 +146,7 @@ def lstm_error(
     ids[inside] = [word for row in texts.ids for word in (*row, EOS)]
     data = torch.from_numpy(ids).to(device)
     sizes = torch.from_numpy(lengths).to(device)
-    wanted = torch.from_numpy(texts.true).to(device, torch.float32)
+    labels = torch.from_numpy(texts.true).to(device, torch.float32)
     parts = texts.parts
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -153,7 +158,7 @@ def lstm_error(
             for batch in epoch_batches(lengths[parts.train], BATCH, seed, epoch):
                 rows = parts.train[batch]
                 at, longest = torch.from_numpy(rows).to(device), lengths[rows].max()
-                loss = F.binary_cross_entropy_with_logits(model(data[at, :longest], sizes[at]), wanted[at])
+                loss = F.binary_cross_entropy_with_logits(model(data[at, :longest], sizes[at]), labels[at])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -168,10 +173,10 @@ def lstm_error(
 
 
 def coded(true: Sequence[Words], completed: Sequence[Words], seed: int) -> Texts:
-    """Both kinds of texts as ids of the words that the training part has, and the parts.
+    """Return both kinds of texts as ids of the words in the training part, and the parts.
 
     Raises:
-        RequestError: as `unigram_error`.
+        RequestError: As `unigram_error`.
     """
     pairs = len(true)
     if len(completed) != pairs:
@@ -198,7 +203,7 @@ def coded(true: Sequence[Words], completed: Sequence[Words], seed: int) -> Texts
 
 
 def _keys(true: Sequence[Words], completed: Sequence[Words]) -> tuple[list[Hashable], list[Hashable]]:
-    """Keys of both kinds of texts, equal for those that a classifier cannot tell apart by their words' counts.
+    """Return keys of both kinds of texts, equal if a classifier cannot distinguish them by word counts.
 
     A word of fewer pairs than `PAIRS_OF_A_WORD` is the unknown word, whatever the parts.
     """
@@ -211,7 +216,7 @@ def _keys(true: Sequence[Words], completed: Sequence[Words]) -> tuple[list[Hasha
 
 
 class _Reader(nn.Module):
-    """The log odds that a text is true, from the output of an LSTM at its end mark."""
+    """Log odds that a text is true, from the output of an LSTM at its end mark."""
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
@@ -225,12 +230,12 @@ class _Reader(nn.Module):
 
 @torch.no_grad()
 def _read(model: _Reader, data: Tensor, sizes: Tensor, rows: np.ndarray) -> Float[Tensor, " row"]:
-    """The log odds of some texts, on the CPU."""
+    """Return the log odds of some texts, on the CPU."""
     model.eval()
     at = torch.from_numpy(rows).to(data.device).split(ROWS)
     return torch.cat([model(data[some], sizes[some]) for some in at]).cpu()
 
 
 def _loss(odds: Float[Tensor, " row"], true: Bool[np.ndarray, " row"]) -> float:
-    """The mean cross-entropy, in nats."""
+    """Return the mean cross-entropy, in nats."""
     return F.binary_cross_entropy_with_logits(odds.double(), torch.from_numpy(true).double()).item()

@@ -1,4 +1,4 @@
-"""Whether texts have an attribute, what they kept of others, and the attributes that the embedded grammar knows."""
+"""Attributes of texts: a classifier of labels, content kept, and the attributes known to the embedded grammar."""
 
 import warnings
 from collections import Counter
@@ -17,19 +17,20 @@ from textvae.metrics.words import tokenized
 from textvae.text.grammar import reviews
 from textvae.text.readers import require_texts
 
-# Of the labelled texts one in so many tells how good the classifier is.
+# One in this many labelled texts is held out to measure the classifier's accuracy.
 HELD_OUT = 10
-# Fewer texts of a label than this teach a classifier nothing that could be checked.
+# Fewest texts of a label from which a classifier is trained.
 FEWEST = 10
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """Tells the label of a text by its words and pairs of words.
+    """Classifier of a text's label by its words and pairs of words.
 
-    `accuracy` is that on `held_out` texts which it was not trained on, `majority` what always the label that is
-    commonest in training gives on them, of equals the first by name. `fingerprint` identifies the labelled texts
-    that it was made from, and names what made it.
+    Attributes:
+        accuracy: Accuracy on `held_out` texts that were not used for training.
+        majority: Accuracy on them of the label most common in training; ties by name.
+        fingerprint: Identifier of the labelled texts and of the software.
     """
 
     labels: tuple[str, ...]
@@ -41,20 +42,20 @@ class Classifier:
     fingerprint: str = "unknown"
 
     def about(self) -> dict[str, float | int]:
-        """How good it is, by name."""
+        """Return the sizes and accuracies by name."""
         return {name: getattr(self, name) for name in ("trained_on", "held_out", "accuracy", "majority")}
 
 
 def train_classifier(
     texts: Sequence[str], labels: Sequence[str], tokenization: str = "words", seed: int = 0
 ) -> Classifier:
-    """A logistic regression on which words and pairs of neighbours a text has, of those that two texts have.
+    """Train a logistic regression on the presence of words and pairs of neighbours.
 
-    A tenth of the texts, drawn by the seed, is held out to tell how good it is. Texts of the same tokens are
-    counted once; those that the classifier cannot tell apart are all held out or all learned from.
+    A tenth of the texts, drawn by the seed, is held out to measure accuracy. Texts with the same tokens are counted
+    once; those that the classifier cannot distinguish are either all held out or all used for training.
 
     Raises:
-        RequestError: without a text, for one label only, and for labels of fewer than ten different texts.
+        RequestError: Without a text, for a single label, and for labels of fewer than ten different texts.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.feature_extraction.text import CountVectorizer
@@ -92,15 +93,15 @@ def train_classifier(
     counter = CountVectorizer(analyzer=grams, binary=True, min_df=2 if len(kept) >= 1000 else 1)
     model: Any = make_pipeline(counter, LogisticRegression(solver="newton-cg", max_iter=200))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # its accuracy says how good it is
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the accuracy shows the quality of the fit
         model.fit([pairs[at][0] for at in kept], [pairs[at][1] for at in kept])
 
     def predict(given: Sequence[str]) -> list[str]:
         return [str(label) for label in model.predict(list(given))] if given else []
 
     truth = [pairs[at][1] for at in held]
-    found = predict([pairs[at][0] for at in held])
-    right = sum(a == b for a, b in zip(found, truth, strict=True))
+    predicted = predict([pairs[at][0] for at in held])
+    right = sum(a == b for a, b in zip(predicted, truth, strict=True))
     commonest = Counter(sorted(pairs[at][1] for at in kept)).most_common(1)[0][0]
     majority = truth.count(commonest) / len(truth)
     made_from = f"sklearn-{version('scikit-learn')}-{digest(map(chr(9).join, pairs))}"
@@ -108,23 +109,26 @@ def train_classifier(
 
 
 def content_kept(texts: Sequence[str], references: Sequence[str], tokenization: str = "words") -> float:
-    """Corpus BLEU of texts against one reference each, 0 to 100, by sacreBLEU, with its usual smoothing.
+    """Return the corpus BLEU of texts against one reference each, 0 to 100, by sacreBLEU's defaults.
 
-    Source: Papineni et al. 2002; Post 2018.
+    References:
+        Papineni et al. 2002; Post 2018.
 
     >>> round(content_kept(["the food was bad ."], ["the food was good ."]), 2)
     42.73
     """
-    written, wanted = tokenized(texts, tokenization), tokenized(references, tokenization)
-    return 100 * corpus_bleu(written, wanted, smoothing="exp")
+    predicted, expected = tokenized(texts, tokenization), tokenized(references, tokenization)
+    return 100 * corpus_bleu(predicted, expected, smoothing="exp")
 
 
 class GrammarScores(NamedTuple):
-    """How texts of the embedded grammar came out, by its own parser: shares from 0 to 1.
+    """Scores of texts of the embedded grammar by its own parser, shares from 0 to 1.
 
-    `in_language`: are sentences of the grammar. `wanted`: are, and have the wanted value. `exact`: have it, and all
-    other attributes as they were. `kept`: of those in the language, the share that has each other attribute as it
-    was; none where nothing is in the language.
+    Attributes:
+        in_language: Share of sentences of the grammar.
+        wanted: Share that are, and have the wanted value.
+        exact: Share that also have all other attributes unchanged.
+        kept: Share, among those in the language, with each other attribute unchanged; None if there are none.
     """
 
     in_language: float
@@ -134,10 +138,10 @@ class GrammarScores(NamedTuple):
 
 
 def grammar_scores(before: Sequence[str], after: Sequence[str], attribute: str, wanted: str) -> GrammarScores:
-    """What became of sentences of the embedded grammar that were to get the value `wanted` of an attribute.
+    """Score sentences of the embedded grammar after a change of an attribute to the value `wanted`.
 
     Raises:
-        RequestError: for an unknown attribute or value, and a sentence in `before` that is none of the grammar's.
+        RequestError: For an unknown attribute or value, and a sentence in `before` that is not of the grammar.
     """
     grammar = reviews()
     if attribute not in grammar.values:
@@ -148,7 +152,7 @@ def grammar_scores(before: Sequence[str], after: Sequence[str], attribute: str, 
     for old, new in zip(before, after, strict=True):
         was = grammar.attributes(old)
         if was is None:
-            raise RequestError(f"{old[:60]!r}: is no sentence of the embedded grammar")
+            raise RequestError(f"{old[:60]!r}: is not a sentence of the embedded grammar")
         pairs.append((was, grammar.attributes(new)))
     parsed = [(was, now) for was, now in pairs if now is not None]
     others = [name for name in grammar.values if name != attribute]

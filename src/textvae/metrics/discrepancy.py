@@ -1,4 +1,4 @@
-"""How far codes are from the standard normal prior, by a kernel: no density of theirs is needed, and no moments.
+"""Kernel discrepancy between codes and the standard normal prior, which needs neither densities nor moments.
 
 The kernel is k(x, y) = exp(-|x - y|^2 / (2 s^2)) with s the bandwidth. Its expectations over y from N(0, I) are
 known, so the prior's part is exact and no codes are drawn from it. The term `mmd` uses the same expressions.
@@ -13,17 +13,20 @@ from torch import Tensor
 
 from textvae.errors import RequestError
 
-# Codes whose kernels with all others are in memory at once.
+# Codes whose kernels with all others are held in memory at once.
 ROWS = 500
 
 
 @dataclass(frozen=True)
 class SquaredMmd:
-    """An unbiased estimate of MMD^2, without a unit; it may be below 0.
+    """Unbiased estimate of MMD^2, dimensionless; it may be negative.
 
-    `standard_error` is that of the estimate; `prior_deviation` is the standard deviation that as many codes from
-    the prior itself would have about their mean of 0, exactly: near the prior, where the standard error is somewhat
-    too large, compare with it. nan: not defined.
+    Attributes:
+        standard_error: Standard error of the estimate; nan if undefined.
+        prior_deviation: Exact standard deviation, about their mean of 0, of estimates from as many codes of the
+        prior
+            itself; nan if undefined. Near the prior, where the standard error is somewhat too large, compare with
+            it.
     """
 
     value: float
@@ -34,15 +37,18 @@ class SquaredMmd:
 
 
 def squared_mmd(z: Float[Tensor, "sentence latent"], bandwidth: float | None = None) -> SquaredMmd:
-    """MMD^2(q(z), N(0, I)) from sampled codes, one for each sentence.
+    """Estimate MMD^2(q(z), N(0, I)) from sampled codes, one for each sentence.
 
-    The mean over pairs of h(z, z') = k(z, z') - E k(z, y) - E k(z', y) + E k(y, y'), a code never with itself. The
-    bandwidth is by default the square root of the latent size, at which two draws from the prior have a kernel of
-    about 1/e. The standard error is from the two parts of the variance of a mean over pairs, Var E[h | z] and the
-    rest, each without bias; it needs five codes. nan where a code is not finite.
-    Raises RequestError for fewer than two codes, and for a bandwidth that is not above 0 and finite.
+    It is the mean over pairs of h(z, z') = k(z, z') - E k(z, y) - E k(z', y) + E k(y, y'), never a code with
+    itself. The default bandwidth is the square root of the latent size, at which two draws from the prior have a
+    kernel of about 1/e. The standard error comes from the two parts of the variance of a mean over pairs, Var E[h |
+    z] and the rest, each unbiased; it needs five codes. The result is nan if a code is not finite.
 
-    Source: Gretton et al. 2012, lemma 6 (the estimate); Hoeffding 1948 (the variance); Zhao et al. 2019 (its use).
+    Raises:
+        RequestError: For fewer than two codes, and for a bandwidth that is not above 0 and finite.
+
+    References:
+        Gretton et al. 2012, lemma 6 (the estimate); Hoeffding 1948 (the variance); Zhao et al. 2019 (its use).
     """
     sentences, latent = z.shape
     s = math.sqrt(latent) if bandwidth is None else bandwidth
@@ -75,21 +81,21 @@ def squared_mmd(z: Float[Tensor, "sentence latent"], bandwidth: float | None = N
 
 
 def to_prior(squares: Float[Tensor, " *n"], bandwidth: float, latent: int) -> Float[Tensor, " *n"]:
-    """E k(z, y) over y from N(0, I), of codes z by their squared norms.
+    """Return E k(z, y) over y from N(0, I), for codes z given by their squared norms.
 
-    (s^2 / (s^2 + 1))^(d/2) exp(-|z|^2 / (2 (s^2 + 1))) for d dimensions.
+    It is (s^2 / (s^2 + 1))^(d/2) exp(-|z|^2 / (2 (s^2 + 1))) for d dimensions.
     """
     variance = bandwidth**2
     return (-squares / (2 * (variance + 1))).exp() * _power(1 / variance, latent)
 
 
 def within_prior(bandwidth: float, latent: int) -> float:
-    """E k(y, y') over independent y and y' from N(0, I): (s^2 / (s^2 + 2))^(d/2)."""
+    """Return E k(y, y') over independent y and y' from N(0, I): (s^2 / (s^2 + 2))^(d/2)."""
     return _power(2 / bandwidth**2, latent)
 
 
 def _standard_error(means: Float[Tensor, " n"], variance: float) -> float:
-    """Of a mean over pairs, from each code's mean over its pairs and the variance of the pairs' values.
+    """Return the standard error of a mean over pairs, from each code's mean and the variance of the pairs.
 
     With a = Var E[h | z] and b = Var h - 2a the variance is 4a/N + 2b/(N (N - 1)), and the variance of the codes'
     means is expected to be (N - 2) / (N - 1)^2 ((N - 2) a + b).
@@ -104,7 +110,7 @@ def _standard_error(means: Float[Tensor, " n"], variance: float) -> float:
 
 
 def _prior_variance(bandwidth: float, latent: int) -> float:
-    """Var h(y, y') over the prior: E k(y, y')^2 - 2 E (E k(y, y'))^2 + (E k)^2, where E[h | y] is 0."""
+    """Return Var h(y, y') over the prior: E k(y, y')^2 - 2 E (E k(y, y'))^2 + (E k)^2, where E[h | y] is 0."""
     v = bandwidth**2
     squared = _power(4 / v, latent)  # the squared kernel has variance s^2 / 2
     halfway = _power((4 * v + 3) / v**2, latent)  # (s^4 / ((s^2 + 1) (s^2 + 3)))^(d/2)
@@ -112,5 +118,5 @@ def _prior_variance(bandwidth: float, latent: int) -> float:
 
 
 def _power(ratio: float, latent: int) -> float:
-    """(1 + ratio)^(-latent / 2): s^2 / (s^2 + c) of ratio c / s^2, for many dimensions."""
+    """Return (1 + ratio)^(-latent / 2): s^2 / (s^2 + c) of ratio c / s^2, for many dimensions."""
     return math.exp(-latent / 2 * math.log1p(ratio))

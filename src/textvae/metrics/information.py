@@ -1,4 +1,4 @@
-"""How much a code says about its sentence: the mutual information I(x; z) under the posterior."""
+"""Information in the code about its sentence: the mutual information I(x; z) under the posterior."""
 
 import math
 from dataclasses import dataclass
@@ -9,42 +9,45 @@ from torch import Tensor
 from textvae.errors import RequestError
 from textvae.metrics.likelihood import standard_error
 
-# Standard errors by which an inequality may fail and still be said to hold.
+# Standard errors by which an inequality may be violated and still count as holding.
 ERRORS = 3.0
-# Nats below its ceiling ln N where the estimate of I is not much too low yet: by about e^-2 where all sentences
-# say equally much.
+# Nats below its ceiling ln N at which the estimate of I is still nearly unbiased: too low by about e^-2 if all
+# sentences are equally informative.
 ROOM = 2.0
-# Nats that float32 densities lose by rounding.
+# Nats lost to the rounding of float32 densities.
 ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
 class MutualInformation:
-    """An estimate of I(x; z), never to be printed without the number of posteriors that it mixed."""
+    """Estimate of I(x; z), always to be reported with the number of posteriors in the mixture."""
 
     nats: float
     sentences: int  # N, the posteriors in the mixture
 
     @property
     def ceiling(self) -> float:
-        """The largest value it can take, ln N in nats, whatever the truth is."""
+        """Largest possible estimate, ln N in nats, whatever the true value."""
         return math.log(self.sentences)
 
 
 def mutual_information(
     log_q: Float[Tensor, "sentence"], log_mixture: Float[Tensor, "sentence"]
 ) -> MutualInformation:
-    """I = E_x KL(q(z | x) || p(z)) - KL(q(z) || p(z)) = E log q(z | x) - E log q(z), in nats.
+    """Estimate I = E_x KL(q(z | x) || p(z)) - KL(q(z) || p(z)) = E log q(z | x) - E log q(z), in nats.
 
-    One code z_n from q(z | x_n) for each of N sentences; `log_q` is log q(z_n | x_n) and `log_mixture` is
-    ln (1/N) sum_m q(z_n | x_m), the sentence's own posterior m = n among them. So no term passes ln N, nor
-    does the estimate, and a truth near ln N or above it comes out too low: use thousands of sentences. Where
-    every posterior is the same it is 0; a small sample can bring it a little below 0. With the surrogate density of
-    a semi-implicit posterior, in which a code's own component stands out, it is too high, the more so the narrower
-    components are and the fewer; by components that the code was not drawn from it is too low.
-    Raises RequestError without a sentence, or where a mixture leaves out the sentence's own posterior.
+    One code z_n is drawn from q(z | x_n) for each of N sentences; `log_q` is log q(z_n | x_n) and `log_mixture` is
+    ln (1/N) sum_m q(z_n | x_m), including the sentence's own posterior m = n. So no term exceeds ln N, nor does the
+    estimate, and a true value near ln N or above is underestimated: use thousands of sentences. If all posteriors
+    are the same it is 0; a small sample can make it slightly negative. With the surrogate density of a
+    semi-implicit posterior, in which a code's own component stands out, it is too high, the more so the narrower
+    and fewer the components are; with components that the code was not drawn from it is too low.
 
-    Source: Hoffman and Johnson 2016, "ELBO surgery"; He et al. 2019, "Lagging inference networks".
+    Raises:
+        RequestError: Without a sentence, or if a mixture leaves out the sentence's own posterior.
+
+    References:
+        Hoffman and Johnson 2016, "ELBO surgery"; He et al. 2019, "Lagging inference networks".
     """
     sentences = log_q.shape[0]
     if sentences == 0:
@@ -58,15 +61,14 @@ def mutual_information(
             f"{ceiling:.4g}; log_mixture must average over all posteriors, the sentence's own among them"
         )
     nats = terms.mean().item()
-    # What passes the ceiling by now is rounding. Written so that nan stays nan.
+    # Any remaining excess over the ceiling is rounding. Written so that nan stays nan.
     return MutualInformation(nats=ceiling if nats > ceiling else nats, sentences=sentences)
 
 
 def estimates(value: str, lowest: str | None, upper: bool) -> str:
-    """How the information is told: by one number, by two where one is from below, or as the most that it can be.
+    """Return the information as text: one number, a range if there is a lower estimate, or an upper limit.
 
-    The numbers as text; `upper` says that `value` is an estimate from above, which has the other beside it where
-    both are known.
+    `upper` marks `value` as an estimate from above, reported with the lower one if both are known.
 
     >>> estimates("0.56", "0.53", upper=True), estimates("0.56", None, upper=True), estimates("0.56", None, False)
     ('0.53 to 0.56', 'at most 0.56', '0.56')
@@ -80,9 +82,9 @@ def estimates(value: str, lowest: str | None, upper: bool) -> str:
 class InformationBounds:
     """H - D <= I <= R, nats per sentence, each gap with the standard error of a paired difference.
 
-    `above_lower` is I - (H - D) and `below_upper` R - I: both are at least 0 but for sampling. Where there are two
-    estimates of I, that from below is `mutual_information_lower`, and `above_lower` is by it. `holds` is None where
-    it cannot be told, for the `reason` that is given.
+    `above_lower` is I - (H - D) and `below_upper` R - I: both are at least 0 up to sampling error. If there are two
+    estimates of I, the lower one is `mutual_information_lower`, and `above_lower` uses it. `holds` is None if
+    undecided, for the `reason` given.
     """
 
     entropy: float
@@ -109,18 +111,21 @@ def information_bounds(
     log_mixture: Float[Tensor, "sentence"],
     below: tuple[Float[Tensor, "sentence"], Float[Tensor, "sentence"]] | None = None,
 ) -> InformationBounds:
-    """Whether H - D <= I <= R holds, of sentences from a source of known entropy H, all by the same codes.
+    """Test H - D <= I <= R for sentences from a source of known entropy H, all terms with the same codes.
 
     D is the mean of -log p(x_n | z_n) and R that of the rates; I is the estimate of `mutual_information`, which
-    cannot pass ln N. The inequality is said to hold where neither gap is more than 3 of its standard errors below
-    0, those of the means of log q(z_n | x_n) - log q(z_n) - log p(x_n | z_n) and of rate - log q(z_n | x_n) + log
-    q(z_n). It cannot be told where the lower one fails and H - D is above ln N - 2, or numbers are not finite. Of a
-    semi-implicit posterior, whose `log_q` is known from above, `below` has `log_q` and `log_mixture` by components
-    that the codes were not drawn from: then the lower gap is by these, and where it fails it cannot be told, but
-    where it fails by the estimate from above too it does not hold.
-    Raises RequestError as `mutual_information`.
+    cannot exceed ln N. The inequality holds if neither gap is more than 3 of its standard errors below 0, those of
+    the means of log q(z_n | x_n) - log q(z_n) - log p(x_n | z_n) and of rate - log q(z_n | x_n) + log q(z_n). It is
+    undecided if the lower one fails and H - D is above ln N - 2, or if numbers are not finite. For a semi-implicit
+    posterior, whose `log_q` is known from above, `below` has `log_q` and `log_mixture` by components that the codes
+    were not drawn from: the lower gap then uses these, and if it fails the inequality is undecided, unless it also
+    fails by the estimate from above, when it does not hold.
 
-    Source: Alemi et al. 2018, eq. 1; Prokhorov et al. 2019, section 2.1.
+    Raises:
+        RequestError: As `mutual_information`.
+
+    References:
+        Alemi et al. 2018, eq. 1; Prokhorov et al. 2019, section 2.1.
     """
     mutual = mutual_information(log_q, log_mixture)
     lowest = None if below is None else mutual_information(*below)
@@ -162,5 +167,5 @@ def information_bounds(
 
 
 def _below_zero(gap: Float[Tensor, "sentence"]) -> bool:
-    """Whether the mean of a gap is more than 3 of its standard errors below 0."""
+    """Return True if the mean of a gap is more than 3 of its standard errors below 0."""
     return gap.mean().item() < -ERRORS * standard_error(gap) - ROUNDING

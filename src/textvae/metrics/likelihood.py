@@ -1,7 +1,7 @@
 """Likelihoods in nats per sentence, perplexities, and the importance-weighted estimate.
 
-Sums and counts are kept apart and divided once, at the end: a mean of batch means weighs sentences unequally.
-Everything is accumulated in float64.
+Sums and counts are kept separate and divided once, at the end: a mean of batch means would weight sentences
+unequally. Everything is accumulated in float64.
 """
 
 import math
@@ -15,9 +15,10 @@ from textvae.errors import RequestError
 
 
 def log_mean_exp(log_weights: Float[Tensor, "sample *rest"]) -> Float64[Tensor, "*rest"]:
-    """Natural logarithm of the mean of exp(log_weights) over the first axis, in float64.
+    """Return the natural logarithm of the mean of exp(log_weights) over the first axis, in float64.
 
-    Raises RequestError without a sample.
+    Raises:
+        RequestError: Without a sample.
 
     >>> log_mean_exp(torch.tensor([0.0, math.log(3.0)])).item()  # ln((1 + 3) / 2)
     0.6931...
@@ -29,27 +30,32 @@ def log_mean_exp(log_weights: Float[Tensor, "sample *rest"]) -> Float64[Tensor, 
 
 
 def importance_weighted_nll(log_weights: Float[Tensor, "sample batch"]) -> Float64[Tensor, "batch"]:
-    """Importance-weighted estimate of -log p(x), nats for each sentence; with one sample, the plain bound's.
+    """Estimate -log p(x) by importance weighting, nats for each sentence; with one sample it is the plain bound.
 
-    `log_weights` are log p(x, z_s) - log q(z_s | x) with z_s drawn from q(z | x). Its expectation is never
-    below -log p(x) and falls as samples are added.
-    Raises RequestError without a sample.
+    `log_weights` are log p(x, z_s) - log q(z_s | x) with z_s drawn from q(z | x). The expectation is never below
+    -log p(x) and falls as samples are added.
 
-    Source: Burda et al. 2016, "Importance weighted autoencoders", section 3.
+    Raises:
+        RequestError: Without a sample.
+
+    References:
+        Burda et al. 2016, "Importance weighted autoencoders", section 3.
     """
     return -log_mean_exp(log_weights)
 
 
 def standard_error(values: Float[Tensor, "sentence"], groups: Int[np.ndarray, "sentence"] | None = None) -> float:
-    """Standard error of the mean of `values` over sentences: sample deviation (N - 1) over root N.
+    """Return the standard error of the mean of `values` over sentences: sample deviation (N - 1) / sqrt(N).
 
-    With `groups`, numbers of G groups of values that depend on each other, it is that of independent groups:
+    With `groups`, the group numbers of G groups of dependent values, it is that of independent groups: the square
     root of G / (G - 1) times the sum over groups of their squared sums of deviations from the mean, over N. Groups
-    of one value each give the plain one.
-    In the unit of the values. One value, or one group, alone has no deviation: nan. Raises RequestError without a
-    value.
+    of one value each give the plain one. It has the unit of the values, and is nan for a single value or group.
 
-    Source: Liang and Zeger 1986, "Longitudinal data analysis using generalized linear models" (the grouped one).
+    Raises:
+        RequestError: Without a value.
+
+    References:
+        Liang and Zeger 1986, "Longitudinal data analysis using generalized linear models" (the grouped one).
 
     >>> standard_error(torch.tensor([1.0, 3.0]))
     1.0
@@ -71,11 +77,11 @@ def standard_error(values: Float[Tensor, "sentence"], groups: Int[np.ndarray, "s
 
 
 def cyclic_standard_error(values: Float[Tensor, "sentence"]) -> float:
-    """Standard error of the mean of values in a cycle, each of which may depend on the next one and the one before.
+    """Return the standard error of the mean of values in a cycle, each of which may depend on its neighbours.
 
-    Root of (1/N) (c0 + 2 c1) N / (N - 3), with the variance c0 and the covariance c1 of neighbours, both over N;
-    without bias where neighbours are independent. nan for fewer than four values, and where an estimate of the
-    variance comes out below 0.
+    It is sqrt((1/N) (c0 + 2 c1) N / (N - 3)), with the variance c0 and the covariance c1 of neighbours, both over
+    N; unbiased if neighbours are independent. It is nan for fewer than four values, and if the estimated variance
+    is negative.
 
     >>> round(cyclic_standard_error(torch.tensor([0.0, 0.0, 4.0, 4.0])), 12)
     2.0
@@ -89,7 +95,10 @@ def cyclic_standard_error(values: Float[Tensor, "sentence"]) -> float:
 
 
 def perplexity(total_nats: float, tokens: int) -> float:
-    """exp(total nats / total tokens), inf where that overflows; raises RequestError without a token.
+    """Return exp(total nats / total tokens), inf on overflow.
+
+    Raises:
+        RequestError: Without a token.
 
     >>> round(perplexity(2 * math.log(10.0), 2), 12)
     10.0
@@ -103,11 +112,15 @@ def perplexity(total_nats: float, tokens: int) -> float:
 
 
 def bits_per_character(total_nats: float, characters: int) -> float:
-    """Total nats / ln 2 / characters; raises RequestError without a character.
+    """Return total nats / ln 2 / characters.
 
-    `characters` counts what was scored: with the end mark if its nats are in the total.
+    `characters` counts everything that was scored: end marks too if their nats are in the total.
 
-    Source: Semeniuta et al. 2017, figures 4 and 5.
+    Raises:
+        RequestError: Without a character.
+
+    References:
+        Semeniuta et al. 2017, figures 4 and 5.
 
     >>> bits_per_character(8 * math.log(2.0), 4)
     2.0

@@ -1,4 +1,4 @@
-"""Do features of a sentence tell its label? Logistic regression, learned from few labels and from many."""
+"""Probes: logistic regression from features of a sentence to its label, trained on few or many labels."""
 
 import math
 import warnings
@@ -17,16 +17,17 @@ from textvae.metrics.likelihood import standard_error
 
 # Inverse strength of the penalty |w|^2 / 2, scikit-learn's C.
 PENALTY = 1.0
-# Below this standard deviation a feature is a constant with rounding.
+# A feature with a smaller standard deviation is constant up to rounding.
 CONSTANT = 1e-6
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The share of test sentences whose label was found, after learning from `labels` sentences.
+    """Accuracy on test sentences of a regression trained on `labels` sentences, averaged over `draws`.
 
-    The mean over `draws` drawn sets of so many; `standard_error` is over different test sentences, copies of one
-    counted together, `standard_deviation` over draws, None for a single one.
+    Attributes:
+        standard_error: Standard error over different test sentences, copies of one counted together.
+        standard_deviation: Standard deviation over draws, None for a single one.
     """
 
     labels: int
@@ -36,7 +37,7 @@ class Accuracy:
     standard_deviation: float | None
 
     def document(self) -> dict[str, Any]:
-        """As plain values for JSON: what is null has its reason."""
+        """Return plain values for JSON, with a reason for each null."""
         reasons = {}
         if self.standard_error is None:
             reasons["standard_error"] = (
@@ -57,20 +58,30 @@ def probe(
     seed: int = 0,
     groups: Int[np.ndarray, " test"] | None = None,
 ) -> Accuracy:
-    """How often logistic regression finds the label of a test sentence after learning from `labels` sentences.
+    """Return the accuracy of logistic regression on test sentences after training on `labels` sentences.
 
-    `train` and `test` are features, (sentence, feature), as an array or a sparse matrix; they are taken as they
-    are. The penalty is |w|^2 / 2 for a loss summed over sentences (C = 1). Fewer labels than there are get drawn
-    `draws` times, without replacement; a draw with one label alone always answers that one. `groups` numbers test
-    sentences that are equal, for the standard error.
-    Raises RequestError without a test sentence, for one label value only, and for more labels than there are.
+    The penalty is |w|^2 / 2 for a loss summed over sentences (C = 1). With fewer labels than available, training
+    sets are drawn `draws` times without replacement; a draw with a single label value always predicts it.
+
+    Args:
+        train: Features, (sentence, feature), an array or a sparse matrix, used without scaling.
+        train_labels: Labels of the training sentences.
+        test: Features of the test sentences.
+        test_labels: Labels of the test sentences.
+        labels: Training sentences, None for all.
+        draws: Number of training sets.
+        seed: Seed of the draws.
+        groups: Group numbers of equal test sentences, for the standard error.
+
+    Raises:
+        RequestError: Without a test sentence, for a single label value, and for more labels than available.
     """
     if not len(test_labels):
         raise RequestError("probe: 0 test sentences given; at least one is needed")
     values = sorted(set(train_labels))
     if len(values) < 2:
-        found = f"only {values[0]!r}" if values else "none"
-        raise RequestError(f"probe: {found} among the labels to learn from; two different ones are needed")
+        present = f"only {values[0]!r}" if values else "none"
+        raise RequestError(f"probe: {present} among the labels to learn from; two different ones are needed")
     known, truth = np.array(train_labels), np.array(test_labels)
     size = len(known) if labels is None else labels
     if not 1 <= size <= len(known):
@@ -95,16 +106,16 @@ def probe(
 def majority(
     train_labels: Sequence[str], test_labels: Sequence[str], groups: Int[np.ndarray, " test"] | None = None
 ) -> Accuracy:
-    """How often the label that is commonest among those to learn from is right; of equals the first by name."""
+    """Return the accuracy of always predicting the most common training label; ties by name."""
     counts = Counter(sorted(train_labels))
     right = np.array(test_labels) == counts.most_common(1)[0][0]
     return Accuracy(len(train_labels), float(right.mean()), _error(right, groups), 1, None)
 
 
 def standardised(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Features with the training ones' mean taken off and divided by their standard deviation; constant ones are 0.
+    """Return features centred and divided by their training standard deviation; constant ones become 0.
 
-    So a probe does not depend on the scale of a code, and a code that is hardly used can still tell a label.
+    So a probe does not depend on the scale of a code, and a hardly used code can still predict a label.
     """
     centre, spread = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
     factor = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > CONSTANT)
@@ -112,7 +123,7 @@ def standardised(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def bags(train: Sequence[Sequence[Hashable]], test: Sequence[Sequence[Hashable]]) -> tuple[Any, Any]:
-    """How often a sentence has each token of the training sentences, as sparse matrices; others are left out."""
+    """Return counts of the training sentences' tokens in each sentence as sparse matrices; ignore other tokens."""
     from sklearn.feature_extraction.text import CountVectorizer
 
     places: dict[Hashable, int] = {}
@@ -124,18 +135,18 @@ def bags(train: Sequence[Sequence[Hashable]], test: Sequence[Sequence[Hashable]]
 
 
 def _error(right: np.ndarray, groups: Int[np.ndarray, " test"] | None) -> float | None:
-    """Standard error of their mean; None for a single test sentence, whatever the number of its copies."""
+    """Return the standard error of the mean; None for a single test sentence, whatever the number of its copies."""
     error = standard_error(torch.from_numpy(right.astype(float)), groups)
     return None if math.isnan(error) else error
 
 
 def _answers(features: Any, labels: np.ndarray, test: Any) -> np.ndarray:
-    """The labels that a regression learned from these features gives the test sentences."""
+    """Return the labels that a regression trained on these features predicts for the test sentences."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     if len(set(labels)) == 1:
         return np.full(test.shape[0], labels[0])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # its accuracy says how good it is
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the accuracy shows the quality of the fit
         return LogisticRegression(C=PENALTY, max_iter=1000).fit(features, labels).predict(test)

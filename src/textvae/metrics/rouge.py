@@ -12,14 +12,16 @@ from textvae.metrics.ngrams import Tokens
 
 
 def rouge(sentences: Sequence[Tokens], references: Sequence[Tokens], n: int) -> Float64[np.ndarray, "sentence"]:
-    """F1 of the n-grams of sentence i and reference i, repeated n-grams counted as often as both have them.
+    """Return the F1 of the n-grams of sentence i and reference i, as multisets.
 
-    2 |S ∩ R| / (|S| + |R|) of multisets, which is what the F1 of precision and recall comes to; 0 where neither has
-    an n-gram. The tokens are compared as they are: no stemming, no case folding, punctuation counts.
+    It is 2 |S ∩ R| / (|S| + |R|), which equals the F1 of precision and recall; 0 if neither has an n-gram. Tokens
+    are compared as they are: no stemming, no case folding, punctuation counts.
 
-    Raises RequestError where there are not as many references as sentences, or n is below 1.
+    Raises:
+        RequestError: If sentences and references differ in number, or n is below 1.
 
-    Source: Lin 2004, "ROUGE: a package for automatic evaluation of summaries".
+    References:
+        Lin 2004, "ROUGE: a package for automatic evaluation of summaries".
     """
     _check(sentences, references, n)
     return _f1(
@@ -29,11 +31,13 @@ def rouge(sentences: Sequence[Tokens], references: Sequence[Tokens], n: int) -> 
 
 
 def rouge_set(sentences: Sequence[Tokens], references: Sequence[Tokens], n: int) -> Float64[np.ndarray, "sentence"]:
-    """F1 of the sets of n-grams of sentence i and reference i: a repeated n-gram counts once.
+    """Return the F1 of the sets of n-grams of sentence i and reference i: a repeated n-gram counts once.
 
-    Raises RequestError as `rouge`.
+    Raises:
+        RequestError: As `rouge`.
 
-    Source: Prokhorov et al. 2019, Table 1, as the released program computes it.
+    References:
+        Prokhorov et al. 2019, Table 1, as the released program computes it.
     """
     _check(sentences, references, n)
     return _f1(

@@ -1,4 +1,4 @@
-"""Signatures: one line that names all that a number depends on, in the manner of sacreBLEU."""
+"""Signatures: one line that names everything a number depends on, in the manner of sacreBLEU."""
 
 import hashlib
 import re
@@ -7,7 +7,7 @@ from urllib.parse import quote, unquote
 
 from textvae.errors import RequestError
 
-# What every decoder's softmax is over: all ids, those of padding and the begin mark among them, which no text has.
+# The support of every decoder's softmax: all ids, including padding and the begin mark, which no text has.
 # Generation never writes these two, and a beam's log p still counts their probability as lost.
 SOFTMAX = "all-ids"
 
@@ -18,11 +18,13 @@ _RESERVED = re.compile(r"[%|\s\x00-\x1f\x7f]")
 
 
 def signature(metric: str, /, **parts: str | int | float) -> str:
-    """The metric's name and its parts, `name:value`, in an order that does not depend on the call's.
+    """Return the metric's name and its parts, `name:value`, in an order independent of the call's.
 
     First come bound, unit, eos, unk, vocabulary, softmax and split, then all others by name, and last `textvae`,
     the version. A bar, a percent sign, blanks and control characters within a value are percent-encoded.
-    Raises RequestError for an empty value or for a name that is not made of a-z, 0-9, _ and -.
+
+    Raises:
+        RequestError: For an empty value, or a name with other characters than a-z, 0-9, _ and -.
 
     >>> signature("nll", textvae="0.1.0", split="ab12cd", eos="counted", bound="iw500")
     'nll|bound:iw500|eos:counted|split:ab12cd|textvae:0.1.0'
@@ -37,7 +39,7 @@ def signature(metric: str, /, **parts: str | int | float) -> str:
 
 
 def digest(lines: Iterable[str]) -> str:
-    """Return six digits that identify text: those of the SHA-256 of its lines, which other lines hardly have."""
+    """Return six digits that identify text: the first of the SHA-256 of its lines."""
     hashed = hashlib.sha256()
     for number, line in enumerate(lines):
         hashed.update(f"{chr(10) if number else ''}{line}".encode(errors="surrogatepass"))
@@ -45,9 +47,12 @@ def digest(lines: Iterable[str]) -> str:
 
 
 def parse(text: str) -> tuple[str, dict[str, str]]:
-    """The metric's name and the parts of a signature, all values as text.
+    """Return the metric's name and the parts of a signature, all values as text.
 
-    `signature(metric, **parts)` gives the signature again. Raises RequestError where the text is none.
+    `signature(metric, **parts)` gives the signature again.
+
+    Raises:
+        RequestError: If the text is not a signature.
 
     >>> parse("nll|bound:iw500|vocabulary:10004")
     ('nll', {'bound': 'iw500', 'vocabulary': '10004'})

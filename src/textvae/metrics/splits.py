@@ -1,4 +1,4 @@
-"""Splits that keep equal texts on one side, so that nothing is tested on what was learned from."""
+"""Splits that keep equal texts together, so that no test text was used for training."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
@@ -19,13 +19,13 @@ def bag(tokens: Iterable[Hashable]) -> Hashable:
 
 
 def groups_of(*columns: Sequence[Hashable]) -> Int[np.ndarray, " row"]:
-    """Number the groups of rows that must stay together: those that share a value, in whichever columns.
+    """Return numbers of the groups of rows that must stay together: rows that share a value, in any column.
 
     Groups are the connected components: if rows 0 and 1 share one value and rows 1 and 2 another, all three are in
     one group. They are numbered in the order of their first rows.
 
     Raises:
-        RequestError: for columns of unequal lengths, and without a column.
+        RequestError: For columns of unequal lengths, and without a column.
 
     >>> groups_of(["a", "b", "c"], ["b", "d", "e"]).tolist()
     [0, 0, 1]
@@ -54,10 +54,10 @@ def held_out(
 ) -> list[Int[np.ndarray, " part"]]:
     """Split rows into held-out parts of about `sizes` rows, and the rest, without dividing a group.
 
-    Groups come in the given order. Each goes to the first part that has room for all of it, or else to the rest,
-    so parts never exceed their sizes, with one exception: a part that would stay empty takes the smallest group of
-    the rest, unless that is the only one. A part can come out empty where there are too few groups. Where every
-    row is a group of its own, parts are consecutive stretches of the order.
+    Groups come in the given order. Each goes to the first part that has room for all of it, or else to the rest, so
+    parts never exceed their sizes, with one exception: a part that would stay empty takes the smallest group of the
+    rest, unless that is the only one. A part may be empty if there are too few groups. If every row is its own
+    group, parts are consecutive stretches of the order.
 
     Returns:
         The row numbers of each part and then those of the rest, group by group.

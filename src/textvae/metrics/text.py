@@ -1,4 +1,4 @@
-"""How many sentences are different, compared as they are written; what counts words is in `diversity.py`."""
+"""Number of different sentences, compared as they are written; counts of words are in `diversity.py`."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from textvae.text.readers import require_texts
 
 
 def distinct(sentences: Iterable[str]) -> int:
-    """Number of different sentences.
+    """Return the number of different sentences.
 
     >>> distinct(["good food", "bad food", "good food"])
     2

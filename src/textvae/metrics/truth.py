@@ -1,4 +1,4 @@
-"""How far sentences are from the distribution that a grammar defines: exact probabilities and attributes."""
+"""Distance of sentences from the distribution that a grammar defines: exact probabilities and attributes."""
 
 import math
 from collections import Counter
@@ -13,17 +13,18 @@ from textvae.errors import RequestError
 from textvae.metrics.likelihood import standard_error
 from textvae.text.grammar import Grammar
 
-# Added to the count of every value, so that one that never came up has a probability.
+# Added to the count of every value, so that unobserved values have a positive probability.
 SMOOTHING = 0.5
-# Sentences for each combination of values that a joint histogram needs.
+# Sentences per combination of values that a joint histogram needs.
 SENTENCES_A_CELL = 5
 
 
 @dataclass(frozen=True)
 class Divergences:
-    """Between the values' frequencies in sentences, smoothed, and their true probabilities, in nats.
+    """KL divergences in nats between the smoothed frequencies of values in sentences and their true probabilities.
 
-    `of_true_sentences` is about what either is for as many sentences of the grammar itself: (values - 1) / 2n.
+    `of_true_sentences` is the approximate value of either for as many sentences of the grammar itself: (values - 1)
+    / 2n.
     """
 
     reverse: float  # KL(sentences || grammar)
@@ -34,12 +35,14 @@ class Divergences:
 
 @dataclass(frozen=True)
 class TrueDistance:
-    """Sentences against the grammar that the data came from; surprisals in nats per sentence.
+    """Sentences compared with the grammar that generated the data; surprisals in nats per sentence.
 
-    `inside` is the share that the grammar can make. `surprisal` is the mean true -log p of those, to be compared
-    with the `entropy`, what it is for the grammar's own. `attributes` and `joint` are of those inside too, None
-    without any; `joint` is over the attributes `joint_of`, as many of those with few values as there are sentences
-    for.
+    Attributes:
+        inside: Share of sentences that the grammar can generate.
+        surprisal: Mean true -log p of those, to be compared with `entropy`, its value for the grammar's own
+        sentences. attributes: Divergences of each attribute, of those inside; None without any.
+        joint: Divergences over the attributes `joint_of` together: as many of those with few values as there are
+            sentences for.
     """
 
     sentences: int
@@ -55,7 +58,7 @@ class TrueDistance:
     smoothing: float
 
     def document(self) -> dict[str, Any]:
-        """As plain values for JSON; what is not finite is None, and what is None has its reason."""
+        """Return plain values for JSON; values that are not finite become null, and each null has its reason."""
         found = asdict(self) | {"joint_of": list(self.joint_of)}
         found = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in found.items()}
         few = "too few sentences are of the language" if self.inside else "no sentence is of the language"
@@ -66,12 +69,14 @@ class TrueDistance:
 
 
 def true_distance(sentences: Sequence[str], language: Grammar) -> TrueDistance:
-    """How many sentences are of the language, how surprising they are, and what they speak of against the truth.
+    """Compare sentences with the language: share inside, surprisal, and divergences of their attributes.
 
-    A surprisal below the entropy means that likely sentences are written too often, one above it rare ones; both
-    can be with divergences near 0. A single sentence outside the language makes KL(sentences || grammar) of whole
-    sentences infinite: that is why the share comes first.
-    Raises RequestError without a sentence.
+    A surprisal below the entropy means that likely sentences are too frequent, one above it that rare ones are;
+    either is possible with divergences near 0. A single sentence outside the language makes KL(sentences ||
+    grammar) of whole sentences infinite, so the share comes first.
+
+    Raises:
+        RequestError: Without a sentence.
     """
     if isinstance(sentences, str) or not sentences:
         raise RequestError("true_distance: no sentences given; a list of at least one is needed")
@@ -98,7 +103,7 @@ def true_distance(sentences: Sequence[str], language: Grammar) -> TrueDistance:
 
 
 def joined(language: Grammar, sentences: int) -> tuple[str, ...]:
-    """The attributes that so many sentences have a joint histogram of, those with the fewest values first."""
+    """Return the attributes whose joint histogram that many sentences can fill, smallest first."""
     chosen: list[str] = []
     cells = 1
     for name, values in sorted(language.values.items(), key=lambda item: len(item[1])):
@@ -110,9 +115,10 @@ def joined(language: Grammar, sentences: int) -> tuple[str, ...]:
 
 
 def divergences(counts: Mapping[Any, int], truth: Mapping[Any, float]) -> Divergences:
-    """KL both ways between counts, with 1/2 added to each, and the probabilities of the same values.
+    """Return the KL both ways between counts, with 1/2 added to each, and the probabilities of the same values.
 
-    Raises RequestError where nothing was counted.
+    Raises:
+        RequestError: If nothing was counted.
     """
     total = sum(counts.values())
     if not total:
@@ -127,7 +133,7 @@ def divergences(counts: Mapping[Any, int], truth: Mapping[Any, float]) -> Diverg
 
 
 def _divergences(language: Grammar, found: Sequence[Mapping[str, str]], names: Sequence[str]) -> Divergences:
-    """Of the attributes together; they are drawn independently."""
+    """Return the divergences of the attributes together; in the grammar they are independent."""
     marginal = [language.values[name] for name in names]
     cells = product(*(probabilities.items() for probabilities in marginal))
     truth = {tuple(value for value, _ in cell): math.prod(p for _, p in cell) for cell in cells}

@@ -1,4 +1,4 @@
-"""Are importance weights even enough for their mean? Effective sample size, and the shape of their tail."""
+"""Evenness of importance weights: effective sample size, and the shape of their tail."""
 
 import math
 from collections.abc import Mapping
@@ -12,25 +12,27 @@ from textvae.errors import RequestError
 
 # Effective samples below which the bias of a sentence's NLL, about half their reciprocal, is above 0.1 nats.
 FEW = 5.0
-# Quantile of the sentences that must have as many, and share of them that may have a heavy tail. Of 500 log-normal
-# weights with a deviation of 2 in their logarithm 64 % have one, and the NLL is 0.03 nats too high; of 2.5, 0.1.
+# Quantile of the sentences that must have as many, and share of them that may have a heavy tail. With 500
+# log-normal weights of log deviation 2, 64 % have one and the NLL is 0.03 nats too high; with 2.5, 0.1.
 LOW, SHARE = 0.05, 0.5
-# The fewest samples that a shape is fitted to the tail of.
+# Fewest samples for a fit of the tail.
 SAMPLES = 25
-# Weights whose tail is narrower than this, relative to the largest, have none that matters.
+# A tail narrower than this, relative to the largest weight, is negligible.
 NARROW = 1e-3
 
 
 def effective_samples(log_weights: Float[Tensor, "sample batch"]) -> Float64[Tensor, " batch"]:
-    """Effective sample size of importance weights, (sum w)^2 / sum w^2: from 1 to the number of samples.
+    """Return the effective sample size of importance weights, (sum w)^2 / sum w^2, from 1 to the number of samples.
 
-    The variance of the estimated mean, relative to its square, is about 1 / ESS - 1 / S; so the logarithm of the
-    mean is too low by about half of that. It knows the drawn weights alone, and is large where a heavy tail has not
-    been drawn: see `pareto_shape`.
+    The variance of the estimated mean, relative to its square, is about 1 / ESS - 1 / S, so the logarithm of the
+    mean is too low by about half of that. The size depends on the drawn weights alone, and is large if a heavy tail
+    was not sampled: see `pareto_shape`.
 
-    Raises RequestError without a sample.
+    Raises:
+        RequestError: Without a sample.
 
-    Source: Kong 1992; Owen 2013, "Monte Carlo theory, methods and examples", section 9.3.
+    References:
+        Kong 1992; Owen 2013, "Monte Carlo theory, methods and examples", section 9.3.
 
     >>> effective_samples(torch.tensor([0.0, 0.0, -math.inf])[:, None]).tolist()
     [2.0]
@@ -44,12 +46,13 @@ def effective_samples(log_weights: Float[Tensor, "sample batch"]) -> Float64[Ten
 def pareto_shape(log_weights: Float[Tensor, "sample batch"]) -> Float64[Tensor, " batch"] | None:
     """Estimate the shape k of a generalised Pareto distribution for the largest of the importance weights.
 
-    Moments of order 1 / k and above are infinite: above 1/2 the variance of the weights, from 1 on their mean.
-    Fitted to the largest M = min(S / 5, 3 sqrt(S)) of S weights, with the prior of ten observations at 1/2; -inf
-    where these are equal up to a thousandth of the largest. None for fewer than 25 samples, whose tail is too
-    short. It extrapolates what was drawn: a second mode that no sample came near stays unseen.
+    Moments of order 1 / k and above are infinite: above 1/2 the variance of the weights, from 1 on their mean. The
+    fit uses the largest M = min(S / 5, 3 sqrt(S)) of S weights, with the prior of ten observations at 1/2; it is
+    -inf if these are equal up to a thousandth of the largest, and None for fewer than 25 samples, whose tail is too
+    short. It extrapolates the drawn samples: a second mode that no sample came near stays unseen.
 
-    Source: Vehtari et al. 2024, "Pareto smoothed importance sampling"; the fit of Zhang and Stephens 2009.
+    References:
+        Vehtari et al. 2024, "Pareto smoothed importance sampling"; the fit of Zhang and Stephens 2009.
     """
     samples = len(log_weights)
     if samples < SAMPLES:
@@ -65,9 +68,10 @@ def pareto_shape(log_weights: Float[Tensor, "sample batch"]) -> Float64[Tensor, 
 
 
 def heavy(samples: int) -> float:
-    """Shape above which the mean of so many weights is not to be relied on: min(1 - 1 / log10 S, 0.7).
+    """Return the shape above which the mean of that many weights is unreliable: min(1 - 1 / log10 S, 0.7).
 
-    Source: Vehtari et al. 2024, section 3.2.4.
+    References:
+        Vehtari et al. 2024, section 3.2.4.
 
     >>> heavy(100), heavy(10_000)
     (0.5, 0.7)
@@ -76,7 +80,7 @@ def heavy(samples: int) -> float:
 
 
 def caveat(scores: Mapping[str, Any]) -> str | None:
-    """Say of an evaluation, by its JSON, that the weights of its NLL are uneven; None if they are not."""
+    """Return a warning that the weights of an evaluation's NLL are uneven, from its JSON; None if they are even."""
     low, share = scores.get("iw_effective_samples_low"), scores.get("iw_heavy_tailed")
     few, tailed = low is not None and low < FEW, share is not None and share > SHARE
     if not few and not tailed:
@@ -91,7 +95,7 @@ def caveat(scores: Mapping[str, Any]) -> str | None:
 
 
 def _shape(tail: Float64[Tensor, "tail batch"]) -> Float64[Tensor, " batch"]:
-    """The posterior mean of k for exceedances in ascending order, by Zhang and Stephens's grid."""
+    """Return the posterior mean of k for exceedances in ascending order, by Zhang and Stephens's grid."""
     size = len(tail)
     points = 30 + math.isqrt(size)
     grid = 1 - torch.sqrt(points / (torch.arange(1, points + 1, dtype=torch.float64, device=tail.device) - 0.5))

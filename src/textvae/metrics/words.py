@@ -1,4 +1,4 @@
-"""Text to the tokens that text metrics count: words at white space, characters, or Chinese words by jieba."""
+"""Tokenization for text metrics: words at white space, characters, or Chinese words by jieba."""
 
 import logging
 import re
@@ -15,7 +15,7 @@ from textvae.metrics.ngrams import Text
 from textvae.text.readers import each_text
 
 TOKENIZATIONS = ("words", "characters", "jieba")
-# How unknown words are printed, in lower case, by corpora and by this library's tokenizers.
+# Spellings of unknown words, in lower case, in corpora and in this library's tokenizers.
 UNKNOWN = frozenset(("<unk>", "_unk", "[unk]"))
 
 # Models of characters write the unknown character without white space around it.
@@ -24,12 +24,13 @@ _UNK = re.compile(r"(<unk>)")
 
 
 def tokenized(texts: Iterable[str], tokenization: str = "words", lowercase: bool = False) -> Text:
-    """The tokens of each text: `words` are what white space parts, `characters` all but white space.
+    """Return the tokens of each text: `words` are separated by white space, `characters` are all but white space.
 
-    `jieba` cuts Chinese text into words, white space left out. In the last two `<unk>` stays one token. Texts are
-    taken one at a time, and only the numbers of their tokens are kept.
+    `jieba` segments Chinese text into words without white space. In the last two `<unk>` stays one token. Texts are
+    read one at a time, and only the numbers of their tokens are kept.
 
-    Raises RequestError for what is not a list of strings, and as `require_tokenization`.
+    Raises:
+        RequestError: For an argument that is not a list of strings, and as `require_tokenization`.
 
     >>> list(tokenized(["A cat  sat", ""], lowercase=True))
     [['a', 'cat', 'sat'], []]
@@ -47,7 +48,7 @@ def tokenized(texts: Iterable[str], tokenization: str = "words", lowercase: bool
 
 
 def _chinese(texts: Iterable[str]) -> Iterator[list[str]]:
-    """The words of each text by jieba."""
+    """Yield the words of each text by jieba."""
     cut = _jieba().lcut
     for text in texts:
         parts = (["<unk>"] if part == "<unk>" else cut(part) for part in _UNK.split(text))
@@ -55,9 +56,10 @@ def _chinese(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def require_tokenization(name: str) -> None:
-    """Refuse a tokenization that there is not.
+    """Refuse an unknown tokenization.
 
-    Raises RequestError for another name, or where jieba is asked for and not installed.
+    Raises:
+        RequestError: For another name, or for jieba if it is not installed.
     """
     if name not in TOKENIZATIONS:
         close = get_close_matches(name, TOKENIZATIONS, n=1)
@@ -71,17 +73,17 @@ def require_tokenization(name: str) -> None:
 
 
 def unknown(token: str) -> bool:
-    """Whether the token stands for an unknown word: `<unk>`, `_UNK` or `[UNK]`, in any case."""
+    """Return True if the token stands for an unknown word: `<unk>`, `_UNK` or `[UNK]`, in any case."""
     return token.lower() in UNKNOWN
 
 
 @cache
 def _jieba() -> Any:
-    """Jieba's cutter with its own dictionary, and never with a cached one that lies in a folder of everybody's."""
+    """Return jieba's segmenter with its own dictionary, never with a cached one in a shared folder."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its old way to write patterns
+        warnings.simplefilter("ignore")  # about its outdated escapes in patterns
         import jieba
-    jieba.setLogLevel(logging.WARNING)  # it tells stderr how long it took
+    jieba.setLogLevel(logging.WARNING)  # it reports its loading time on stderr
     cutter = jieba.Tokenizer()
     with TemporaryDirectory() as folder:
         cutter.tmp_dir = folder
