@@ -131,7 +131,7 @@ def test_what_the_grammar_cannot_judge():
     for arguments, message in (
         (
             (["the cat sat"], ["x"], "sentiment", "positive"),
-            "'the cat sat': is no sentence of the",
+            "'the cat sat': is not a sentence of the",
         ),
         (([], [], "mood", "positive"), "no attribute 'mood'; it has product, sentiment"),
         (([], [], "sentiment", "1"), "sentiment: no value '1'; it has positive, negative"),
