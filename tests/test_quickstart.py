@@ -119,6 +119,6 @@ def test_the_processes_end_with_the_one_that_started_them(tmp_path, kind):
         told = program.communicate()[1]
     assert code == (130 if kind == signal.SIGTERM else -signal.SIGKILL)
     assert "Traceback" not in told
-    assert ("go on with: textvae quickstart" in told) == (kind == signal.SIGTERM)
+    assert ("Resume with: textvae quickstart" in told) == (kind == signal.SIGTERM)
     for run in runs:
         assert (run / "checkpoint" / "last.safetensors").exists() and not (run / ".lock").exists()

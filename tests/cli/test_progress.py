@@ -104,4 +104,4 @@ def test_an_interrupted_quickstart_says_how_to_go_on(quickstart):
     quickstart.fails = KeyboardInterrupt()
     result = call("quickstart", "--out", "an own place", "--seed", 4)
     assert (result.exit_code, result.stdout) == (130, "")
-    assert "go on with: textvae quickstart --out 'an own place' --seed 4" in result.stderr
+    assert "Resume with: textvae quickstart --out 'an own place' --seed 4" in result.stderr

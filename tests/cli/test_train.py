@@ -139,7 +139,7 @@ def test_ctrl_c_saves_and_resume_ends_as_planned(reviews, tmp_path):
             break
     stdout, stderr = program.communicate()
     assert (program.returncode, stdout) == (130, ""), stderr
-    said = re.search(r"stopped at step ([\d,]+); go on with: (textvae train --resume 'an own run')\n", stderr)
+    said = re.search(r"Interrupted at step ([\d,]+)\. Resume with: (textvae train --resume 'an own run')\n", stderr)
     assert said, stderr
     checkpoint = tmp_path / "an own run" / "checkpoint" / "last.safetensors"
     step = read_tensors(checkpoint)[1]["step"]

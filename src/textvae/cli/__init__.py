@@ -82,7 +82,7 @@ def _root(
 
 
 def main() -> None:
-    """The command `textvae`; leaves the process with the exit code."""
+    """Run the command `textvae`; exit with its code."""
     open_streams()
     # A character that the terminal's encoding lacks is spelled out, it does not end the program.
     for stream in (sys.stdout, sys.stderr):

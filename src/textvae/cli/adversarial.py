@@ -29,7 +29,7 @@ def adversarial(
     beam: Annotated[
         int | None, typer.Option(min=1, help="How many texts are kept side by side; 5, of a language model 15.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often code and words are found anew.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds in which code and words are updated.")] = 3,
     count: Annotated[
         int | None, typer.Option("-n", min=10, help="How many sentences: the first that can be used; else all.")
     ] = None,

@@ -159,7 +159,7 @@ def neighbours(
 
 
 def _broken(trained: "Trained", texts: Iterator[str]) -> Iterator[str]:
-    """Texts given to a model of windows, one at a time."""
+    """Yield the texts of `broken`, one at a time."""
     return (broken(trained, [text])[0] for text in texts)
 
 

@@ -34,7 +34,7 @@ def compare(
         str | None,
         typer.Option(metavar="NAME,...", help="Show these numbers of the evaluations.", show_default=False),
     ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Evaluate anew what has been evaluated.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Evaluate runs again that have been evaluated.")] = False,
     as_json: AsJson = False,
     csv: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Also write the table as CSV.", show_default=False)

@@ -114,7 +114,7 @@ def make(
 
 
 def _described(corpus: "Corpus") -> dict[str, Any]:
-    """A corpus as JSON has it; `text` says where its text is: embedded, here or missing."""
+    """Return a corpus for JSON; `text` is the place of its text: embedded, here or missing."""
     from textvae.text.registry import MIRROR
 
     files = [*corpus.plain.values(), *corpus.labelled.values()]

@@ -1,4 +1,4 @@
-"""The options of decoding, stated once for all commands that decode."""
+"""The options of decoding, shared by all commands that decode."""
 
 import inspect
 from collections.abc import Callable
@@ -48,7 +48,7 @@ NBest = Annotated[
 
 
 def decoding_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with `OPTIONS` in place of its keyword `decoding`, which it then is given."""
+    """Return the command with `OPTIONS` in place of its keyword `decoding`, which it receives."""
 
     def with_options(**given: Any) -> None:
         decoding = _decoding(**{name: given.pop(name) for name in OPTIONS})
@@ -68,17 +68,17 @@ def decoding_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def described(decoding: "Decoding") -> dict[str, Any]:
-    """A decoding as JSON has it."""
+    """Return a decoding for JSON."""
     from dataclasses import asdict
 
     return asdict(decoding)
 
 
 def decoding_of(text: str) -> "Decoding":
-    """A decoding in one word: greedy, sample, sample:0.7 (temperature), top-k:15, nucleus:0.9, beam:5.
+    """Return a decoding from one word: greedy, sample, sample:0.7 (temperature), top-k:15, nucleus:0.9, beam:5.
 
     Raises:
-        RequestError: for one that cannot be.
+        RequestError: For an invalid one.
     """
     from textvae.generate.decoding import Decoding
 

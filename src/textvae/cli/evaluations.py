@@ -1,4 +1,4 @@
-"""What `textvae evaluate --all` prints."""
+"""Output of `textvae evaluate --all`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def ways(names: str, top_k: int, top_p: float, beam: int) -> dict[str, "Decoding"]:
-    """The ways of decoding that are named, with the numbers that each of them has.
+    """Return the named ways of decoding with their parameters.
 
     Raises:
-        RequestError: for an unknown name, none, and a number out of range.
+        RequestError: For an unknown name, none, and a number out of range.
     """
     from textvae.generate.decoding import Decoding
 
@@ -82,7 +82,7 @@ def print_all(
 
 
 def _written(path: Path) -> int | None:
-    """When a file was last written, in nanoseconds; None where there is none."""
+    """Return when a file was last written, in nanoseconds; None if there is none."""
     return path.stat().st_mtime_ns if path.exists() else None
 
 
@@ -106,7 +106,7 @@ def _generated(part: Mapping[str, Any]) -> str:
 
 
 def _reasons(written: Mapping[str, Any], metric: str) -> str:
-    """Why a score is undefined."""
+    """Return why a score is undefined."""
     return "; ".join(dict.fromkeys(filter(None, (one["scores"][metric].get("reason") for one in written.values()))))
 
 
@@ -137,7 +137,7 @@ def _probes(part: Mapping[str, Any]) -> str:
 
 
 def _score(found: Mapping[str, Any]) -> str:
-    """A score, with its deviation over draws where there are several."""
+    """Return a score as text, with its deviation over draws if there are several."""
     value, deviation = found["value"], found.get("standard_deviation")
     shown = f"{value:,}" if isinstance(value, int) else number(value, 4)
     return shown if deviation is None else f"{shown} ± {number(deviation, 4)}"

@@ -1,4 +1,4 @@
-"""`textvae sample`, `reconstruct` and `impute`: new sentences, and sentences anew."""
+"""`textvae sample`, `reconstruct` and `impute`: new and reconstructed sentences."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -164,7 +164,7 @@ def impute(
     beam: Annotated[
         int | None, typer.Option(min=1, help="How many texts are kept side by side; 5, of a language model 15.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often code and words are found anew.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds in which code and words are updated.")] = 3,
     last: Annotated[
         float | None,
         typer.Option(metavar="SHARE", help="Instead of gaps: so much of each sentence's end is missing."),
@@ -255,7 +255,7 @@ def write_n_best(
 
 
 def _bound(tail: str | None) -> float | None:
-    """The number that --tail gives; None where it is to be chosen."""
+    """Return the number given by --tail; None if it is to be chosen."""
     if tail in (None, "auto"):
         return None
     try:

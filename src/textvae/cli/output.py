@@ -1,4 +1,4 @@
-"""What the commands print: results to stdout, notes and errors to stderr, and the exit code that follows."""
+"""Output of the commands: results to stdout, notes and errors to stderr, and the exit code."""
 
 import errno
 import json
@@ -37,10 +37,10 @@ _DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\
 
 
 class _Helped:
-    """A command whose help is a result like others, so that a stdout that cannot be written is said."""
+    """A command whose help is written like a result, so that an unwritable stdout is reported."""
 
     def get_help_option(self, ctx: Any) -> Any:
-        """The option --help."""
+        """Return the option --help."""
         option = super().get_help_option(ctx)  # type: ignore[misc]
         if option is not None:
             option.callback = _print_help
@@ -92,7 +92,7 @@ class Commands(_Helped, TyperGroup):
         sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; Ctrl-C ends it with a word and exit code 130."""
+        """Run the command; Ctrl-C ends it with a message and exit code 130."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -107,7 +107,7 @@ def _print_help(ctx: Any, option: Any, asked: bool | None) -> None:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Tell a failed allocation, of Python, NumPy, Arrow or torch on CPU or GPU, from other errors."""
+    """Return True for a failed allocation, of Python, NumPy, Arrow or torch on CPU or GPU."""
     text = str(error)
     return isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text
 
@@ -121,12 +121,12 @@ def _wanted(text: str) -> str:
 
 
 def leading() -> bool:
-    """Whether this process speaks for the job: under `torchrun` the first one does."""
+    """Return True if this process prints for the job: under `torchrun`, the first one."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def plain(text: str) -> str:
-    r"""Text made safe for a terminal: control characters, line breaks and turns of direction are spelled out.
+    r"""Return text made safe for a terminal: control characters, line breaks and direction marks are escaped.
 
     >>> print(plain("a\x1b[31m b"))
     a\x1b[31m b
@@ -137,27 +137,27 @@ def plain(text: str) -> str:
 
 
 def note(message: str) -> None:
-    """A line on stderr, from the leading process, safe for a terminal."""
+    """Print a line on stderr, from the leading process, safe for a terminal."""
     if leading():
         _told(plain(message))
 
 
 def result(text: str) -> None:
-    """A result on stdout, from the leading process, as a line or several.
+    """Print a result on stdout, from the leading process, as one or several lines.
 
     Raises:
-        WorkError: as `written`.
+        WorkError: As `written`.
     """
     written(text + "\n")
 
 
 def written(text: str) -> None:
-    """A part of a result on stdout, as it is, from the leading process.
+    """Print a part of a result on stdout, unchanged, from the leading process.
 
-    A reader that has closed the pipe has all that it wanted, so the program then ends, quietly and well.
+    If the reader has closed the pipe, the program ends quietly with success.
 
     Raises:
-        WorkError: when stdout cannot be written, as on a full disk.
+        WorkError: If stdout cannot be written, as on a full disk.
     """
     if not leading():
         return
@@ -173,10 +173,10 @@ def written(text: str) -> None:
 
 
 def document(value: Any) -> None:
-    """A result as JSON.
+    """Print a result as JSON.
 
     Raises:
-        WorkError: as `written`, and for a number that is not finite.
+        WorkError: As `written`, and for a number that is not finite.
     """
     result(_json(value))
 
@@ -184,7 +184,7 @@ def document(value: Any) -> None:
 def long_document(about: Mapping[str, Any], name: str, rows: Iterable[Any]) -> None:
     """Print `about` and a last field of any number of rows as JSON, rows as they come.
 
-    The text is that of `document`. Where making a row fails, what was written before is no whole document.
+    The text is that of `document`. If making a row fails, the output is an incomplete document.
     """
     head = _json({**about, name: []}).removesuffix("]\n}")
     before = head + "\n"
@@ -195,7 +195,7 @@ def long_document(about: Mapping[str, Any], name: str, rows: Iterable[Any]) -> N
 
 
 def _json(value: Any) -> str:
-    """A value as JSON; WorkError for a number that is not finite."""
+    """Return a value as JSON; WorkError for a number that is not finite."""
     try:
         return json.dumps(value, indent=2, allow_nan=False)
     except ValueError:
@@ -213,7 +213,7 @@ def blocks(texts: Iterable[str]) -> None:
 
 
 def sentences(texts: Iterable[str]) -> None:
-    """Sentences, one a line: spelled out for a terminal, as they are for a file or pipe, line breaks as spaces."""
+    """Print sentences, one a line: escaped for a terminal, unchanged for a file or pipe, line breaks as spaces."""
     if sys.stdout.isatty():
         result("\n".join(map(plain, texts)))
     else:
@@ -221,17 +221,17 @@ def sentences(texts: Iterable[str]) -> None:
 
 
 def on_one_line(text: str) -> str:
-    """A text without the characters that end a line for a reader of text: `corpora.readers` knows no others."""
+    """Return a text without the characters that end a line for `text.readers`."""
     return text.rstrip("\r\n").replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
 
 
 def number(value: float | int | None, digits: int = 2) -> str:
-    """A number for reading; a dash where there is none."""
+    """Return a number as text; a dash for None."""
     return DASH if value is None else f"{round(value, digits) + 0.0:,.{digits}f}"  # + 0.0: no minus before a zero
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells one under the other: the first and the last of a row to the left, between them to the right."""
+    """Return rows of cells aligned: the first and last cell to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
@@ -243,9 +243,9 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _failed(message: str, code: int) -> int:
-    """Print an error, one line for each of its problems, and pass on the exit code.
+    """Print an error, one line for each of its problems, and return the exit code.
 
-    Every process of a job prints it: the launcher ends the others at once, so the first one may not come to it.
+    Every process of a job prints it: the launcher ends the others at once, so the first one may not reach it.
     """
     begin = "error: " if leading() else f"error in process {os.environ['RANK']}: "
     _told("\n".join(begin + plain(line) for line in message.split("\n")))
@@ -253,7 +253,7 @@ def _failed(message: str, code: int) -> int:
 
 
 def _told(message: str) -> None:
-    """Print to stderr; work goes on where nobody reads that any more."""
+    """Print to stderr; continue if nobody reads it any more."""
     try:
         print(message, file=sys.stderr, flush=True)
     except OSError:
@@ -261,10 +261,10 @@ def _told(message: str) -> None:
 
 
 def open_streams() -> None:
-    """Put something in the place of standard streams that were closed when the program was started.
+    """Replace standard streams that were closed when the program was started.
 
-    Else the next file to be opened would get their number, and with it what is printed. An stdin that was closed is
-    empty, an stdout that was closed fails when a result is written to it, and notes to a closed stderr go nowhere.
+    Otherwise the next file opened would get their number, and with it the output. A closed stdin is empty, a closed
+    stdout fails when a result is written to it, and notes to a closed stderr are discarded.
     """
     if sys.stdin is None:
         sys.stdin = open(_null(os.O_RDONLY), encoding="utf-8")
@@ -275,14 +275,14 @@ def open_streams() -> None:
 
 
 def _null(flags: int) -> int:
-    """The null device under the lowest free number, one that processes started from here get too."""
+    """Open the null device under the lowest free number, inherited by processes started from here."""
     number = os.open(os.devnull, flags)
     os.set_inheritable(number, number <= 2)
     return number
 
 
 def _can_be_written(stream: Any) -> bool:
-    """Flush a stream; discard what cannot be written and return False."""
+    """Flush a stream; discard its content and return False if it cannot be written."""
     try:
         stream.flush()
     except (OSError, ValueError):
@@ -292,7 +292,7 @@ def _can_be_written(stream: Any) -> bool:
 
 
 def _discard(stream: Any) -> None:
-    """Send what is left in a stream nowhere, so that the interpreter does not fail on it while leaving."""
+    """Discard the content left in a stream, so that the interpreter does not fail on it at exit."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     except (OSError, ValueError):

@@ -220,7 +220,7 @@ def sensitivity(
 
 
 def smooth(one: "Homotopy") -> str:
-    """How smooth a path is, in a line."""
+    """Return the smoothness of a path in one line."""
     score = one.smoothness
     text = (
         f"{score.distinct} different of {score.steps} sentences; {score.mean_edit:.1f} words change at a step, "
@@ -258,7 +258,7 @@ def _check_ends(
 def _ends(
     trained: "Trained", pair: tuple[str, str] | None, draws: int, codes: Path | None, seed: int
 ) -> "tuple[Ends, list[tuple[str, str] | None]]":
-    """The ends of paths as codes, and as the texts that were given, if they were."""
+    """Return the ends of paths as codes, and the texts that were given, if any."""
     from textvae.generate.codes import load_codes
     from textvae.generate.paths import code_ends, prior_ends, text_ends
 
@@ -277,9 +277,9 @@ def _ends(
 def _ends_of_rows(
     trained: "Trained", file: str, a: str | None, b: str | None, strict: bool
 ) -> "Iterator[tuple[int, Ends, list[tuple[str, str] | None]]]":
-    """The ends of paths as codes and as texts, of the rows of a file that can be used: some rows at a time.
+    """Yield the ends of paths of the usable rows of a file, as codes and texts, some rows at a time.
 
-    Before them stands how many came before.
+    Each piece comes with the number of rows before it.
     """
     from textvae.generate.codes import in_pieces
     from textvae.generate.paths import usable_ends
@@ -301,13 +301,13 @@ def _ends_of_rows(
 
 
 def _path(kind: str | None) -> dict[str, Any]:
-    """The path that was asked for, as JSON has it; why it is null where none was."""
+    """Return the requested path for JSON, and why it is null if it is."""
     reasons = {} if kind is not None else {"path": "--path was not given: the path is the prior's own"}
     return {"path": kind, "reasons": reasons}
 
 
 def _block(trained: "Trained", one: "Homotopy", numbered: bool = False) -> str:
-    """The texts of a path, a line each; on a terminal those that came before are marked."""
+    """Return the texts of a path, one a line; on a terminal repeated ones are marked."""
     lines = shown(trained, one.texts)
     if not sys.stdout.isatty() and not numbered:
         return "\n".join(on_one_line(line) for line in lines)
@@ -319,7 +319,7 @@ def _block(trained: "Trained", one: "Homotopy", numbered: bool = False) -> str:
 
 
 def _means(found: "list[Homotopy]") -> list[str]:
-    """The scores of paths, averaged, as cells of a table."""
+    """Return the averaged scores of paths as cells of a table."""
     scores = [one.smoothness for one in found]
     mean = lambda values: sum(values) / len(values)  # noqa: E731
     ends = [score.nll_ends for score in scores if score.nll_ends is not None]

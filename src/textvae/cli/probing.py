@@ -63,7 +63,7 @@ def probe(
 
 
 def probe_table(label: str, found: dict[str, Any]) -> str:
-    """The accuracies of one label: a row for each number of labels."""
+    """Return the accuracies of one label: a row for each number of labels."""
     most = found["majority"]
     rows = [["labels", "code", "bag of words", ""]]
     for sizes in found["sizes"]:
@@ -85,7 +85,7 @@ def _accuracy(found: dict[str, Any]) -> str:
 
 
 def _spread(found: dict[str, Any]) -> str:
-    """What stands behind the ±."""
+    """Return the text that follows the ±."""
     if found["draws"] == 1:
         return "± standard error"
     return f"± deviation of {found['draws']} draws; standard error {number(found['standard_error'], 4)}"

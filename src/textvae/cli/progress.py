@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar where a terminal shows it, else a plain line now and then."""
+"""Progress on stderr: a bar if a terminal shows it, else an occasional plain line."""
 
 import math
 import os
@@ -42,7 +42,7 @@ class Bar:
                 self.live.stop()
 
     def update(self, done: int, total: int | None, text: str = "") -> None:
-        """So much is done of so much, None where that is not known; `text` stands beside it."""
+        """Show `done` of `total`, None if unknown; `text` stands beside it."""
         now = time.monotonic()
         if self.first is None:
             # What was done before this bar began, as in a resumed run, says nothing about the speed.
@@ -62,7 +62,7 @@ class Bar:
             self.live.update(self.task, completed=done, total=total, text=text)
 
     def line(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         if self.live is None:
             note(text)
         else:
@@ -86,7 +86,7 @@ class Bars:
         self.close()
 
     def update(self, name: str, done: int, total: int) -> None:
-        """So much of a part is done; a finished part's bar goes away."""
+        """Show the progress of a part; a finished part's bar disappears."""
         if name not in self.bars:
             self.bars[name] = Bar(name, live=self.live)
             if self.live is None:
@@ -106,7 +106,7 @@ class Bars:
 
 
 def live_display() -> Any:
-    """A started display of bars on stderr; None where stderr is no terminal."""
+    """Return a started display of bars on stderr; None if stderr is not a terminal."""
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         return None
     from rich.console import Console
@@ -127,7 +127,7 @@ def live_display() -> Any:
 
 
 class TrainingProgress:
-    """What `textvae.train` tells of each step, shown on a bar; `step` is the newest one, None before the first."""
+    """Progress callback of `textvae.train`, shown on a bar; `step` is the newest one, None before the first."""
 
     def __init__(self, bar: Bar) -> None:
         self.bar = bar
@@ -145,14 +145,14 @@ class TrainingProgress:
 
 
 def training_text(record: dict[str, Any]) -> str:
-    """A training record in a few words; nats per sentence."""
+    """Return a training record in a few words; nats per sentence."""
     kl = f"KL {number(record['kl'])}, " if "kl" in record else ""
     speed = number(record["tokens_per_second"], 0)
     return f"{kl}reconstruction {number(record['reconstruction'])}, {speed} tokens/s"
 
 
 def validation_line(record: dict[str, Any]) -> str:
-    """A validation record in one line; nats per sentence.
+    """Return a validation record in one line; nats per sentence.
 
     >>> validation_line({"step": 1200, "reconstruction": 20.0, "bound": 20.0, "perplexity_bound": 7.389})
     'validation at step 1,200: NLL 20.00 nats/sentence, perplexity 7.39'
@@ -177,7 +177,7 @@ def validation_line(record: dict[str, Any]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A stretch of time in one or two units.
+    """Return a duration in one or two units.
 
     >>> duration(59.0), duration(90.0), duration(7500.0)
     ('59 s', '1 min 30 s', '2 h 5 min')

@@ -105,7 +105,7 @@ def _score_run(
 def _texts(
     file: str, references: Path | None, train: Path | None
 ) -> tuple[Iterator[str], Iterator[str] | None, Iterator[str] | None]:
-    """The texts, references and training text; paths that cannot be read are refused before any file is read."""
+    """Return the texts, references and training text; refuse unreadable paths before any file is read."""
     if [file, str(references), str(train)].count(STDIN) > 1:
         raise RequestError("-: stdin can be read once; give the other text as a file")
     known = None if references is None else opened(str(references))
@@ -138,7 +138,7 @@ def _row(name: str, found: "Score") -> list[str]:
 
 
 def _value(found: "Score") -> str:
-    """The score, with the standard deviation over draws where there is one."""
+    """Return the score, with the standard deviation over draws if there is one."""
     if isinstance(found.value, int):
         return f"{found.value:,}"
     shown = number(found.value, 4)
@@ -158,9 +158,10 @@ def _name(path: Path | None) -> str | None:
 
 
 def _read(reading: "Reading") -> Iterator[str]:
-    """The sentences of a file or of stdin in their places, one at a time: a blank line is an empty sentence.
+    """Yield the sentences of a file or of stdin in order; a blank line is an empty sentence.
 
-    Raises RequestError as `readers.read`.
+    Raises:
+        RequestError: As `readers.read`.
     """
     blank, told = 0, False
     for sentence in reading:

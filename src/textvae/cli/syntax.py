@@ -74,7 +74,7 @@ def _row(row: "Row", measures: list[str]) -> list[str]:
 
 
 def _counts(found: "SyntacticTest") -> list[str]:
-    """What became of the pairs."""
+    """Return the counts of used and left-out pairs as text."""
     every = found.rows[0]
     ties = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in every.ties.items())
     lines = [f"pairs: {found.given:,} given, {found.unknown:,} with an unknown word", f"ties: {ties}"]

@@ -24,7 +24,7 @@ def signatures(scores: Mapping[str, Any]) -> list[str]:
 
 
 def caveats(scores: Mapping[str, Any]) -> list[str]:
-    """Return what is to be kept in mind about the scores of an evaluation."""
+    """Return the caveats of the scores of an evaluation."""
     from textvae.metrics.weights import caveat
 
     found = caveat(scores)

@@ -1,4 +1,4 @@
-"""Sentences that commands are given: as arguments, in a file, or on stdin; and how texts are shown."""
+"""Sentences given to commands as arguments, in a file, or on stdin; and the display of texts."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,32 +39,32 @@ Item = TypeVar("Item")
 
 
 class Row(NamedTuple):
-    """A text that was given, and the place that messages call it by, such as `reviews.txt:3`."""
+    """A given text, and its place for messages, such as `reviews.txt:3`."""
 
     text: str
     place: str
 
 
 def given_texts(texts: list[str] | None, file: str | None, column: str | None) -> list[str]:
-    """The sentences given as arguments, in a file, or on stdin.
+    """Return the sentences given as arguments, in a file, or on stdin.
 
     Raises:
-        RequestError: when there are none, or they are given in two ways, or the file cannot be used.
+        RequestError: If there are none, or they are given in two ways, or the file cannot be used.
     """
     return list(streamed_texts(texts, file, column))
 
 
 def streamed_texts(texts: list[str] | None, file: str | None, column: str | None) -> Iterator[str]:
-    """The same, one at a time: no more of a file is read than is asked for.
+    """Yield the same, one at a time, reading no more of a file than requested.
 
-    What can be seen before the first sentence is refused at once.
+    Errors that can be seen before the first sentence are raised at once.
     """
     rows = given_rows(texts, file, column)
     return (row.text for row in rows)
 
 
 def given_rows(texts: list[str] | None, file: str | None, column: str | None) -> Iterator[Row]:
-    """The same with their places, one at a time."""
+    """Yield the same with their places, one at a time."""
     if texts and file is not None:
         raise RequestError(f"--file {file}: give sentences as arguments or in a file, not both")
     if column is not None and file in (None, STDIN):
@@ -79,7 +79,7 @@ def given_rows(texts: list[str] | None, file: str | None, column: str | None) ->
 
 
 def opened(file: str, column: str | None = None, label: str | None = None) -> "Reading":
-    """The sentences of a file, or of stdin for `-`, by the one reader that there is."""
+    """Open the sentences of a file, or of stdin for `-`."""
     from textvae.text.readers import read, read_stream
 
     if file != STDIN:
@@ -92,17 +92,17 @@ def opened(file: str, column: str | None = None, label: str | None = None) -> "R
 
 
 def refuse_stdin(file: object) -> None:
-    """Refuse stdin in place of a file of which columns are read.
+    """Refuse stdin in place of a file whose columns are read.
 
     Raises:
-        RequestError: for it.
+        RequestError: For stdin.
     """
     if str(file) == STDIN:
         raise RequestError("-: stdin is plain text, which has no columns; save it to a .tsv, .csv or .jsonl file")
 
 
 def read_noted(file: str | Path, column: str | None = None, label: str | None = None) -> "Iterator[Sentence]":
-    """The sentences of a file or of stdin; notes say which column is read, and at the end how many were blank."""
+    """Yield the sentences of a file or of stdin; note the column that is read, and at the end the blank lines."""
     reading = opened(str(file), column, label)
 
     def sentences() -> "Iterator[Sentence]":
@@ -122,7 +122,7 @@ def tell_notes(reading: "Reading | Pairs") -> None:
 
 
 def tell_blank(reading: "Reading | Pairs") -> None:
-    """Note how many blank lines a reader has left out, once it has come to the end."""
+    """Note the number of blank lines that a finished reader has left out."""
     if reading.blank:
         note(f"{reading.name}: {reading.blank:,} blank line{'s' if reading.blank > 1 else ''} left out")
 
@@ -135,10 +135,10 @@ class LeftOut:
         self.rows, self.reasons, self.first = 0, 0, ""
 
     def usable(self, rows: Sequence[Item], reasons: Mapping[int, str]) -> list[Item]:
-        """The rows but those, by their number, that there are reasons against.
+        """Return the rows without those, by number, that have a reason against them.
 
         Raises:
-            RequestError: for the first row that cannot be used if `strict`.
+            RequestError: For the first row that cannot be used if `strict`.
         """
         self.rows += len(rows)
         for reason in reasons.values():
@@ -151,10 +151,10 @@ class LeftOut:
         return [row for number, row in enumerate(rows) if number not in reasons]
 
     def tell(self) -> None:
-        """Note how many rows were left out, once all have been seen.
+        """Note the number of rows that were left out, once all have been seen.
 
         Raises:
-            RequestError: where none is left.
+            RequestError: If none is left.
         """
         if self.reasons and self.reasons == self.rows:
             raise RequestError(
@@ -165,10 +165,10 @@ class LeftOut:
 
 
 def broken(trained: "Trained", texts: list[str]) -> list[str]:
-    """Texts given to a model of windows, a ⏎ in them turned to a line break."""
+    """Return texts given to a model of windows, with ⏎ replaced by a line break."""
     return texts if trained.window is None else [text.replace(BREAK, "\n") for text in texts]
 
 
 def shown(trained: "Trained", texts: list[str]) -> list[str]:
-    """Texts of a model of windows on one line each."""
+    """Return texts of a model of windows on one line each."""
     return texts if trained.window is None else [text.replace("\n", BREAK) for text in texts]

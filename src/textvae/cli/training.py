@@ -79,7 +79,7 @@ def train(
 ) -> None:
     """Train a model on your sentences or a known corpus.
 
-    Ctrl-C saves the run, and --resume goes on with it. FILE is text with one sentence a line, or TSV, CSV or JSONL
+    Ctrl-C saves the run, and --resume continues it. FILE is text with one sentence a line, or TSV, CSV or JSONL
     with a text column, each also as .gz. From a single file the validation and test splits are made, and recorded.
 
     \b
@@ -127,10 +127,10 @@ def train(
 
 
 def _tell_columns(settings: "Settings") -> None:
-    """Which columns of the user's own files are read, with the first sentence of each.
+    """Print which columns of the user's own files are read, with the first sentence of each.
 
     Raises:
-        RequestError: for a file that cannot be used, as far as its first rows say that.
+        RequestError: For a file that cannot be used, as far as its first rows show.
     """
     from textvae.cli.texts import tell_notes
     from textvae.text.corpus import own_files
@@ -143,7 +143,7 @@ def _tell_columns(settings: "Settings") -> None:
 
 
 def _one(methods: list[str] | None) -> str | None:
-    """The method that was given, if one was."""
+    """Return the method that was given, if one was."""
     if methods and len(methods) > 1:
         raise RequestError(
             f"--method {', --method '.join(methods)}: a run has one preset; give what the others have by --set, "
@@ -170,7 +170,7 @@ def quickstart(
             reports = started(out, seed, bars.update)
         except KeyboardInterrupt:
             bars.close()
-            note(f"stopped; go on with: textvae quickstart --out {_quoted(out)} --seed {seed}")
+            note(f"Interrupted. Resume with: textvae quickstart --out {_quoted(out)} --seed {seed}")
             raise typer.Exit(130) from None
     blocks = [table({report.name: report.evaluation for report in reports})]
     for report in reports:
@@ -211,7 +211,7 @@ def _train(folder: Path, work: Callable[[TrainingProgress | None], "Run"], new: 
         if foreign or not marker.exists():
             raise  # before there was anything to save
         step = _checkpoint(folder).get("step", 0)
-        note(f"stopped at step {step:,}; go on with: textvae train --resume {_quoted(folder)}")
+        note(f"Interrupted at step {step:,}. Resume with: textvae train --resume {_quoted(folder)}")
         raise typer.Exit(130) from None
     if not leading():
         return
@@ -226,7 +226,7 @@ def _train(folder: Path, work: Callable[[TrainingProgress | None], "Run"], new: 
 
 
 def _shortened(run: "Run") -> list[str]:
-    """For each split that lost text by its length, how much."""
+    """Yield for each split that lost text by its length the amount."""
     limit = run.settings.data.max_length
     lines = []
     for name, counts in run.environment["data"]["splits"].items():
@@ -241,7 +241,7 @@ def _shortened(run: "Run") -> list[str]:
 
 
 def _validations(records: list[dict[str, Any]], best_step: int) -> list[str]:
-    """The last validation and, where the weights that were kept are of an earlier one, that one."""
+    """Return the last validation and, if the kept weights are of an earlier one, that one."""
     kept = [record for record in records if record["step"] == best_step]
     lines = [validation_line(records[-1])] if records else []
     return [
@@ -255,7 +255,7 @@ def _validations(records: list[dict[str, Any]], best_step: int) -> list[str]:
 
 
 def _checkpoint(folder: Path) -> dict[str, Any]:
-    """The state in the last checkpoint."""
+    """Return the state in the last checkpoint."""
     from textvae.files import read_tensors
 
     path = folder / "checkpoint" / "last.safetensors"
@@ -263,7 +263,7 @@ def _checkpoint(folder: Path) -> dict[str, Any]:
 
 
 def _new_folder(source: str, method: str) -> Path:
-    """`runs/CORPUS-METHOD`, or with -2, -3 and so on behind it where that is taken."""
+    """Return `runs/CORPUS-METHOD`, or with -2, -3 and so on if that exists."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RequestError("--out: several processes must agree on the run folder; give --out runs/NAME")
     corpus = Path(source).name
@@ -278,5 +278,5 @@ def _new_folder(source: str, method: str) -> Path:
 
 
 def _quoted(folder: Path) -> str:
-    """A folder as it is typed in a shell, and safe to print."""
+    """Return a folder as typed in a shell, safe to print."""
     return plain(shlex.quote(str(folder)))

@@ -1,4 +1,4 @@
-"""`textvae transfer` and `transfer-curve`: texts moved along a direction of the latent space, and what that did."""
+"""`textvae transfer` and `transfer-curve`: texts moved along a latent direction, and scores of the result."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -199,7 +199,7 @@ def transfer_curve(
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows of a transfer curve for reading."""
+    """Return the rows of a transfer curve for reading."""
     names = {
         "accuracy": ("accuracy", 3),
         "bleu_input": ("BLEU input", 1),
@@ -219,7 +219,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def _head(run: Path, about: dict[str, Any]) -> list[str]:
-    """What stands above the table."""
+    """Return the lines above the table."""
     apart = number(about["separation"])
     lines = [f"{run}: {about['sentences']:,} sentences from {about['from']} to {about['to']}"]
     if about["separation"] is not None:
@@ -232,7 +232,7 @@ def _head(run: Path, about: dict[str, Any]) -> list[str]:
 
 
 def _strengths(given: str) -> list[float]:
-    """The numbers in `0.5,1,2`."""
+    """Return the numbers in `0.5,1,2`."""
     try:
         return [float(part) for part in given.split(",")]
     except ValueError:
@@ -249,7 +249,7 @@ def _transferred(
     decoding: "Decoding",
     seed: int,
 ) -> "Iterator[tuple[str, list[str]]]":
-    """Each text, and what it becomes at each strength."""
+    """Yield each text and its transfers at each strength."""
     from textvae.generate.codes import ROWS, encoded
     from textvae.generate.transfer import moved
 
@@ -269,7 +269,7 @@ def _direction(
     label: str | None,
     label_text: str | None,
 ) -> "np.ndarray":
-    """The direction that texts are moved along, from a file, two sentences or labelled ones."""
+    """Return the direction of transfer, from a file, two sentences or labelled ones."""
     if direction is not None:
         return _from_file(trained, direction, {"--from": source, "--to": target, "--labels": labels})
     if (source is None) != (target is None):
@@ -283,7 +283,7 @@ def _direction(
 
 
 def _from_file(trained: "Trained", path: Path, beside: dict[str, Any]) -> "np.ndarray":
-    """A direction from a file; nothing else may say what the direction is."""
+    """Return a direction from a file; refuse other options that give a direction."""
     from textvae.generate.transfer import load_direction
 
     trained.draw(0)  # refuses a language model, whose width means nothing
@@ -294,7 +294,7 @@ def _from_file(trained: "Trained", path: Path, beside: dict[str, Any]) -> "np.nd
 
 
 def _from_labels(trained: "Trained", sides: tuple[list[str], list[str]]) -> "np.ndarray":
-    """A direction from labelled texts, and a note where it will not do much."""
+    """Return a direction from labelled texts; note if it will have little effect."""
     moves = trained.direction(*sides)
     apart = _apart(trained, sides, moves)
     if apart is not None and apart < NEAR:
@@ -312,7 +312,7 @@ def _apart(trained: "Trained", sides: tuple[list[str], list[str]], moves: "np.nd
 
 
 def _labelled(path: Path, label: str | None, column: str | None) -> "Iterator[Sentence]":
-    """The sentences of a file that have a label, one at a time."""
+    """Yield the labelled sentences of a file, one at a time."""
     if label is None:
         raise RequestError(f"{path}: which column is the label? Give --label NAME or NUMBER")
     sentences = read_noted(path, column, label)
@@ -332,7 +332,7 @@ def _labelled(path: Path, label: str | None, column: str | None) -> "Iterator[Se
 def _sides(
     path: Path, label: str | None, column: str | None, source: str, target: str
 ) -> tuple[list[str], list[str]]:
-    """The texts of a file labelled `source` and those labelled `target`; of a long file those of a sample."""
+    """Return the texts of a file labelled `source` and those labelled `target`; a sample of a long file."""
     from textvae.evaluation.probing import MOST_LEARNED, drawn
     from textvae.generate.transfer import by_label
 
@@ -343,7 +343,7 @@ def _sides(
 
 
 def _of_label(path: Path, label: str | None, column: str | None, wanted: str) -> "list[Sentence]":
-    """The sentences of a file with one label."""
+    """Return the sentences of a file with one label."""
     kept, labels = list["Sentence"](), dict[str | None, None]()
     for row in _labelled(path, label, column):
         labels[row.label] = None
@@ -358,7 +358,7 @@ def _of_label(path: Path, label: str | None, column: str | None, wanted: str) ->
 def _moved(
     file: Path, label: str | None, column: str | None, reference: str | None, source: str
 ) -> tuple[list[str], list[str] | None]:
-    """The texts of a file labelled `source`, and the references in their rows if a column of them is named."""
+    """Return the texts of a file labelled `source`, and the references in their rows if their column is named."""
     rows = _of_label(file, label, column, source)
     if reference is None:
         return [row.text for row in rows], None
@@ -377,7 +377,7 @@ def _moved(
 
 
 def _note_overlap(file: Path, moved: list[str], labels: Path, sides: list[str], tokenization: str) -> None:
-    """A note where sentences to be moved are among those that the direction is made from."""
+    """Print a note if sentences to be moved are among those that the direction is made from."""
     known = set(_keys(sides, tokenization))
     again = sum(key in known for key in _keys(moved, tokenization))
     if again:
@@ -385,7 +385,7 @@ def _note_overlap(file: Path, moved: list[str], labels: Path, sides: list[str], 
 
 
 def _keys(texts: list[str], tokenization: str) -> list[tuple[str, ...]]:
-    """The tokens of each text: what white space parts, or all characters but white space."""
+    """Return the tokens of each text: separated by white space, or all characters but white space."""
     from textvae.metrics.words import tokenized
 
     return list(map(tuple, tokenized(texts, tokenization)))
@@ -394,7 +394,7 @@ def _keys(texts: list[str], tokenization: str) -> list[tuple[str, ...]]:
 def _classifier(
     path: Path, label: str | None, column: str | None, known: list[str], tokenization: str, seed: int
 ) -> "Classifier":
-    """A classifier trained on the texts of a file that are not known already, whatever their spacing."""
+    """Return a classifier trained on the texts of a file that are not already known, whatever their spacing."""
     from textvae.metrics.attributes import train_classifier
 
     rows = list(_labelled(path, label, column))
