@@ -226,7 +226,7 @@ def _train(folder: Path, work: Callable[[TrainingProgress | None], "Run"], new: 
 
 
 def _shortened(run: "Run") -> list[str]:
-    """Yield for each split that lost text by its length the amount."""
+    """Return the amount of text that each split lost by its length."""
     limit = run.settings.data.max_length
     lines = []
     for name, counts in run.environment["data"]["splits"].items():
