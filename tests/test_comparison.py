@@ -458,7 +458,7 @@ def test_wrong_requests_are_refused_in_one_line(make, tmp_path):
         (json.dumps({**SCORES, "nll_iw": math.nan}), "nll_iw = NaN: is not a number that can be"),
         (json.dumps({**SCORES, "active_units": [1]}), r"active_units = \[1\]: should be a valid dictionary"),
         (json.dumps({**SCORES, "reconstruction": None}), "reconstruction = null: should be a valid number"),
-        (json.dumps({**SCORES, "kl": 10**400}), "kl = a number|kl = 1000.*: is no number"),
+        (json.dumps({**SCORES, "kl": 10**400}), "kl = a number|kl = 1000.*: is not a number"),
         (json.dumps({**SCORES, "rate_kind": ["exact"]}), "rate_kind = .*exact.*: should be a valid string"),
         (json.dumps({**SCORES, "sentences": -3}), "sentences = -3: should be greater than or equal to 0"),
         (

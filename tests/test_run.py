@@ -318,9 +318,7 @@ def test_what_is_left_of_a_run_whose_making_was_cut_short_is_in_nobody_s_way(tmp
     folder.mkdir()
     for name in left:
         (folder / name).mkdir() if name.endswith("/") else (folder / name).write_text("")
-    with pytest.raises(
-        RequestError, match=r"cut short, before anything was trained; .*`textvae train \.\.\. --out"
-    ):
+    with pytest.raises(RequestError, match=r"interrupted before training began; .*`textvae train \.\.\. --out"):
         Run.open(folder)
     with training_alone(folder, new=True):
         Run.create(folder, settings, corpus.tokenizer, corpus.description())

@@ -392,7 +392,7 @@ class TestRefusals:
     def test_a_run_that_exists(self, trained, text):
         run = trained("train.max_steps=2")
         before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
-        with pytest.raises(RequestError, match="exists already; give another --out, or --resume"):
+        with pytest.raises(RequestError, match="exists already; give another --out, or resume it with --resume"):
             train(run.settings, run.folder)
         assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
 

@@ -148,7 +148,7 @@ def test_the_end_of_every_sentence_of_a_file_is_filled(run, tmp_path):
     told = json.loads(call("impute", run, *texts, "--last", 0.2, "--json").stdout)
     assert told["last"] == 0.2 and [row["imputation"] for row in told["imputations"]] == found
     assert refused(call("impute", run, "a phone", "--last", 2), "last = 2.0: must be a share between 0 and 1")
-    assert refused(call("impute", run, "the ___", "--last", 0.2), "texts[0]: has a gap, ___, and the share")
+    assert refused(call("impute", run, "the ___", "--last", 0.2), "texts[0]: has a gap, ___, but the share")
 
 
 def test_posterior_samples_stand_under_their_sentence(run):

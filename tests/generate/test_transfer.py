@@ -143,7 +143,7 @@ def test_texts_by_label():
     for marks, ends, message in (
         (labels, ("0", "3"), r"labels: no text has the label '3'; the labels are '0' \(2\), '1' \(1\), '2' \(1\)"),
         (["1"] * 4, ("1", "0"), r"one label only, '1' \(4\)"),
-        (labels, ("1", "1"), "from '1' to '1': are equal"),
+        (labels, ("1", "1"), "from '1' to '1': the labels are equal"),
     ):
         with pytest.raises(RequestError, match=message):
             by_label(texts, marks, *ends)
