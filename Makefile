@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Both cores on tests: two workers with one thread each.
 TESTS := $(BIN)/python -m pytest -n 2
 
-.PHONY: setup demo test check explore clean
+.PHONY: setup demo test check wheel explore clean
 
 setup: .venv/.ready
 
@@ -28,9 +28,20 @@ check: setup
 	$(BIN)/mypy
 	$(TESTS) --jaxtyping-packages=textvae,beartype.beartype
 
+# What would be released: built, checked, installed into an environment of its own, and run there.
+wheel: setup
+	rm -rf build dist .wheel
+	$(BIN)/pip install --quiet --constraint constraints.txt build twine
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv .wheel
+	.wheel/bin/pip install --quiet --constraint constraints.txt torch
+	.wheel/bin/pip install --quiet --constraint constraints.txt dist/*.whl
+	cd .wheel && bin/textvae --version && bin/textvae quickstart
+
 # Properties on new random input, many times over: not part of `check`, which must say the same each time.
 explore: setup
 	$(TESTS) -m hypothesis --hypothesis-profile=explore
 
 clean:
-	rm -rf .venv build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .wheel build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache
