@@ -22,7 +22,6 @@ from textvae.text.batches import (
     UNK,
     Batch,
     TokenStore,
-    assigned_split,
     build,
     collate,
     epoch_batches,
@@ -31,6 +30,7 @@ from textvae.text.batches import (
     write_store,
 )
 from textvae.text.readers import Sentence
+from textvae.text.splits import assigned_split
 from textvae.text.tokenizers import Tokenizer
 
 TRAIN = ["b a c", "b a", "b"]

@@ -11,8 +11,8 @@ from textvae.errors import RequestError, WorkError
 from textvae.settings import Data, Split, Tokenizer
 from textvae.text import batches
 from textvae.text import corpus as data_module
-from textvae.text.batches import assigned_split
 from textvae.text.corpus import cache, open_corpus
+from textvae.text.splits import assigned_split
 
 THIRDS = Split(valid=0.3, test=0.2)
 

@@ -10,8 +10,9 @@ import pytest
 from scipy.stats import norm
 
 from textvae.errors import RequestError, WorkError
-from textvae.report import RunReport, document, figures, write_report
-from textvae.report.page import number, percent, text
+from textvae.report import figures
+from textvae.report.page import RunReport, document, write_report
+from textvae.report.pieces import number, percent, text
 from textvae.report.table import table
 
 LATENT, SENTENCES = 6, 100

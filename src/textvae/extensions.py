@@ -1,4 +1,9 @@
-"""What installed packages add to the library by entry points, and registries that are open to it."""
+"""What installed packages add to the library by entry points, and registries that are open to it.
+
+The groups are `textvae.terms` (`objective/terms/__init__.py`), `textvae.posteriors`, `textvae.priors`,
+`textvae.encoders`, `textvae.decoders` (`parts/*/__init__.py`), `textvae.metrics` (`metrics/scoring.py`) and
+`textvae.commands` (`cli/__init__.py`).
+"""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -15,7 +15,7 @@ from textvae.files import read_json
 from textvae.objective.presets import load_settings
 from textvae.objective.settings import Settings
 from textvae.progress import PartProgress, Progress
-from textvae.report import RunReport, write_report
+from textvae.report.page import RunReport, write_report
 from textvae.report.run_report import attributes_of, clearest_attribute, run_report
 from textvae.run import Run
 from textvae.text.corpus import open_corpus

@@ -1,179 +1,369 @@
-"""What the report's page is made of: escaped text, numbers, panels, keys, and the style sheet."""
+"""The report of one or more runs: a single HTML file that needs nothing else, to read, print and teach with."""
 
-import re
-from collections.abc import Sequence
-from html import escape
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
+
+from textvae.errors import RequestError
+from textvae.files import write_text
 from textvae.report import figures
+from textvae.report.pieces import (
+    MISSING,
+    STYLE,
+    absent,
+    columns,
+    described,
+    figure,
+    heading,
+    key,
+    percent,
+    run_variable,
+    text,
+    theme,
+)
+from textvae.report.suite import has_suite, suite
+from textvae.report.table import table
 from textvae.run.records import is_number
+from textvae.text.store import spaced
 
-MISSING = "–"
-# The markers of the training curves, drawn in a box of 32 by 14.
-SHAPES = {
-    "o": '<circle cx="16" cy="7" r="4"/>',
-    "s": '<path d="M12.5 3.5h7v7h-7z"/>',
-    "^": '<path d="M16 2.5l4.5 8.5h-9z"/>',
-    "D": '<path d="M16 2l5 5l-5 5l-5-5z"/>',
-    "v": '<path d="M16 11.5l4.5-8.5h-9z"/>',
-}
+__all__ = ["RunReport", "document", "write_report"]
+
+# Points that one map draws, and all maps together: the file stays below 2 MB.
+MAP_POINTS, ALL_POINTS = 2000, 8000
 
 
-def text(value: object) -> str:
-    """Text from anywhere as HTML: escaped, without control characters, half characters or turns of direction."""
-    whole = re.sub(r"[\t\n\r]", " ", str(value).encode("utf-8", "replace").decode("utf-8"))
-    return escape(re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "\ufffd", whole))
+@dataclass(frozen=True, eq=False)
+class RunReport:
+    """All that the report shows of one run; a language model has no means, codes or interpolation.
+
+    `log` holds the records of `log.jsonl`. `evaluation` is what `evaluate` or `evaluate_all` returns; it may also
+    have `distinct_samples` (different sentences among greedy samples from the prior), `prior_samples` (of how many)
+    and `hardware`. `means` and `codes` are each sentence's posterior mean and one sampled code, `labels` its
+    values of the attribute `label_name`.
+    """
+
+    name: str
+    log: list[dict[str, Any]]
+    evaluation: dict[str, Any]
+    means: Float[np.ndarray, "n latent"] | None
+    codes: Float[np.ndarray, "n latent"] | None
+    labels: list[str] | None
+    label_name: str | None
+    samples: list[str]
+    interpolation: list[str]
+    verdict: str
 
 
-def number(value: Any, digits: int | None = None) -> str | None:
-    """Return a number to read, with the exact one beside it for programs; None if missing or not finite."""
-    if not is_number(value):
-        return None
-    digits = digits_of(value) if digits is None else digits
-    return f'<data value="{value!r}">{value:,.{digits}f}</data>'.replace(">-", ">−")
+def write_report(path: Path, title: str, runs: Sequence[RunReport]) -> None:
+    """Write one HTML file that compares runs: scores, training, codes, samples. The same runs give the same bytes.
+
+    Raises:
+        RequestError: when there is no run, or a run's codes or labels are not one a sentence.
+        WorkError: when the file cannot be written; the one that was there stays.
+    """
+    if not runs:
+        raise RequestError("report: no runs given; it needs at least one")
+    for run in runs:
+        for name, values in (("codes", run.codes), ("labels", run.labels)):
+            if run.means is not None and values is not None and len(values) != len(run.means):
+                raise RequestError(
+                    f"report: {run.name}: {len(values)} {name} for {len(run.means)} posterior means; "
+                    "give one for each sentence"
+                )
+    with figures.plain_matplotlib():
+        page = document(title, runs)
+    write_text(path, page)
 
 
-def digits_of(value: float | int) -> int:
-    """After the point: none of a count, two, and three of what is near 0."""
-    return 0 if isinstance(value, int) else 2 if abs(value) >= 0.1 else 3
+def document(title: str, runs: Sequence[RunReport]) -> str:
+    """Return the report as HTML."""
+    sections = (
+        ("Verdict", _verdicts(runs)),
+        ("Scores", table([run.name for run in runs], [run.evaluation for run in runs])),
+        ("Training", _training(runs)),
+        ("Posterior means", _histograms(runs)),
+        ("KL per dimension", _dimensions(runs)),
+        ("Map of the latent space", _maps(runs)),
+        ("Samples from the prior", _samples(runs)),
+        ("A path through the latent space", _paths(runs)),
+        *([("All evaluations", _suites(runs))] if any(has_suite(run.evaluation) for run in runs) else []),
+    )
+    body = "\n".join(f"<section>\n<h2>{heading}</h2>\n{content}\n</section>" for heading, content in sections)
+    # The policy forbids scripts and everything from elsewhere, should an escape ever be forgotten.
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{text(title)}</title>
+<style>{theme()}{STYLE}</style>
+</head>
+<body>
+<main>
+<header>
+<h1>{text(title)}</h1>
+<p class="lead">{_lead(runs)}</p>
+</header>
+{body}
+{_footer(runs)}
+</main>
+</body>
+</html>
+"""
 
 
-def percent(share: float) -> str:
-    """Return a share in percent that says 100 % of nothing less than all, and 0 % of nothing at all."""
-    return f"{share:.0%}" if share in (0.0, 1.0) or 0.01 <= share < 0.995 else f"{share:.1%}"
+def _lead(runs: Sequence[RunReport]) -> str:
+    """Return a sentence on what the report is; a warning where the scores cannot be compared."""
+    splits = {(run.evaluation.get("split"), run.evaluation.get("sentences")) for run in runs}
+    what = "One model of text" if len(runs) == 1 else f"{len(runs)} models of text compared"
+    split, sentences = next(iter(splits))
+    if len(splits) == 1 and split and is_number(sentences):
+        what += f" on the {sentences:,} sentences of the {text(split)} split"
+    lead = f"{what}: how well they are predicted, what the code says of them, and what is written from it."
+    if len(splits) > 1:
+        lead += " <strong>The runs were scored on different sentences: do not compare their scores.</strong>"
+    return lead
 
 
-def panels(contents: Sequence[str]) -> str:
-    """HTML beside each other where there is room, below each other where there is none."""
-    return f'<div class="panels">{"".join(contents)}</div>'
+def _verdicts(runs: Sequence[RunReport]) -> str:
+    """Return a card for each run: the first sentence of its verdict large, the others below."""
+    cards = []
+    for place, run in enumerate(runs):
+        first, stop, rest = run.verdict.partition(". ")
+        more = f"<p>{text(rest)}</p>" if rest else ""
+        cards.append(
+            f'<article class="card" style="border-color: var(--{run_variable(place)})">{heading(place, run.name)}'
+            f'<p class="first">{text(first + stop.strip())}</p>{more}</article>'
+        )
+    return columns(cards)
 
 
-def columns(contents: Sequence[str]) -> str:
-    """Panels of text alone, which may be narrower than those of figures."""
-    return f'<div class="panels text">{"".join(contents)}</div>'
-
-
-def figure(contents: Sequence[str], caption: str, legend: str = "", left_out: Sequence[str] = ()) -> str:
-    """Panels with a legend above, a sentence below that says how to read them, and why some are left out."""
-    inside = (legend + panels(contents) if contents else "") + "".join(left_out)
-    return f"<figure>{inside}<figcaption>{caption}</figcaption></figure>"
-
-
-def described(drawn: str, alt: str) -> str:
-    """Return a figure and, for those who cannot see it, what it shows."""
-    return f'<div role="img" aria-label="{text(alt)}">{drawn}</div>'
-
-
-def absent(reason: str) -> str:
-    """Return a box in place of a figure that there cannot be."""
-    return f'<p class="none">{reason}</p>'
-
-
-def run_variable(place: int) -> str:
-    """Return the CSS variable of a run's colour."""
-    return figures.THEME[figures.run_colour(place)]
-
-
-def key(place: int) -> str:
-    """Return a run's line and marker, as in the training curves."""
-    marker = SHAPES[figures.MARKERS[place % len(figures.MARKERS)]]
-    return (
-        f'<svg class="key" style="color: var(--{run_variable(place)})" viewBox="0 0 32 14" aria-hidden="true">'
-        f'<path class="stroke" d="M1 7h30"/>{marker}</svg>'
+def _training(runs: Sequence[RunReport]) -> str:
+    """Curves of reconstruction and KL over the steps, all runs on the same axes."""
+    names = ", ".join(run.name for run in runs)
+    curves = []
+    for score, title in (("reconstruction", "Reconstruction"), ("kl", "KL")):
+        drawn = figures.training_curve([run.log for run in runs], score, f"curve-{score}")
+        alt = f"Training curves: {title} in nats per sentence over the steps, of {names}."
+        reason = "No run has logged it." if score != "kl" else "No run has a code, so none has a KL."
+        content = described(drawn, alt) if drawn else absent(reason)
+        curves.append(f"<div><h3>{title}</h3>{content}</div>")
+    keys = "".join(f"<li>{key(place)}{text(run.name)}</li>" for place, run in enumerate(runs))
+    without = [text(run.name) for run in runs if _language_model(run)]
+    note = f" No KL: {', '.join(without)} (language model, no code)." if without else ""
+    return figure(
+        curves,
+        "Lines with markers are held-out sentences without dropout, thin lines training with it (its first steps "
+        f"may lie off the axis): a KL that stays at 0 while reconstruction falls is a posterior collapse.{note}",
+        f'<ul class="legend">{keys}</ul>',
     )
 
 
-def heading(place: int, name: str) -> str:
-    """Return a run's key and name."""
-    return f"<h3>{key(place)}{text(name)}</h3>"
+def _histograms(runs: Sequence[RunReport]) -> str:
+    """Return the distribution of all posterior means of each run, on the same scale of values."""
+    arrays = [array for run in runs for array in (run.means, run.codes) if array is not None and _drawable(array)]
+    limit = figures.histogram_limit(arrays)
+    bars = _swatch([place for place, run in enumerate(runs) if not _without_codes(run)])
+
+    def draw(place: int, run: RunReport) -> tuple[str, str]:
+        assert run.means is not None
+        near = np.mean(np.abs(run.means) < 0.1)
+        fact = f"{percent(float(near))} of the {run.means.size:,} means lie within ±0.1."
+        codes = run.codes if _drawable(run.codes) else None
+        drawn = figures.histogram_of_means(run.means, codes, limit, place, f"means-{place}")
+        return fact, described(drawn, f"Histogram of the posterior means of {run.name}. {fact}")
+
+    drawn, left_out = _run_panels(runs, _without_codes, draw)
+    return figure(
+        drawn,
+        "Means of all sentences and dimensions, on one scale of values for all runs: they lie apart where codes "
+        "carry something and crowd at 0 after a collapse. It is sampled codes that should look like N(0, 1), not "
+        "means; after a collapse codes do too, being nothing but noise.",
+        f'<ul class="legend"><li>{bars}posterior means μ</li>'
+        '<li><i class="line"></i>sampled codes z</li><li><i class="line dashed"></i>the prior, N(0, 1)</li></ul>',
+        left_out,
+    )
 
 
-def theme() -> str:
-    """CSS variables of both themes; paper is always light."""
-    colours = {
-        **{f"run-{place}": pair for place, pair in enumerate(figures.RUN_COLOURS)},
-        **{f"group-{place}": pair for place, pair in enumerate(figures.GROUP_COLOURS)},
-        "paper": ("#ffffff", "#14171b"),
-        "card": ("#f6f7f9", "#1c2026"),
-        "ink": ("#1b1f24", "#e8eaed"),
-        "muted": ("#5f6873", "#a0a8b3"),
-        "grid": ("#e3e6ea", "#2d333b"),
-        "other": ("#a3abb5", "#6d7681"),
+def _dimensions(runs: Sequence[RunReport]) -> str:
+    """KL of each dimension of each run, on the same logarithmic scale."""
+    highest = max((nats for run in runs for nats in _per_dimension(run)), default=1.0)
+
+    def missing(run: RunReport) -> str | None:
+        return None if _per_dimension(run) else _without_codes(run) or "Not measured: see evaluate."
+
+    def draw(place: int, run: RunReport) -> tuple[str, str]:
+        nats = _per_dimension(run)
+        above = sum(value >= figures.DIMENSION_OFF for value in nats)
+        fact = f"{above} of {len(nats)} dimensions reach {figures.DIMENSION_OFF} nats"
+        counts = run.evaluation.get("active_units") or {}
+        active = counts.get("0.01")
+        fact += "." if not is_number(active) else f"; {active} active units (variance of the means above 0.01)."
+        drawn = figures.kl_bars(nats, highest, place, f"kl-{place}")
+        return fact, described(drawn, f"Bars: the KL of each dimension of {run.name}. {fact}")
+
+    drawn, left_out = _run_panels(runs, missing, draw)
+    return figure(
+        drawn,
+        f"Mean KL of each dimension, on one logarithmic scale for all runs that starts at {figures.KL_FLOOR} nats: "
+        f"dimensions below the dashed line at {figures.DIMENSION_OFF} nats, in grey, carry nothing.",
+        left_out=left_out,
+    )
+
+
+def _maps(runs: Sequence[RunReport]) -> str:
+    """Posterior means on their two principal directions, coloured by the attribute, one scale for all runs."""
+    mapped = {
+        place: figures.principal_map(run.means)
+        for place, run in enumerate(runs)
+        if run.means is not None and _drawable(run.means)
     }
-    light, dark = ("; ".join(f"--{name}: {pair[place]}" for name, pair in colours.items()) for place in (0, 1))
-    return f":root {{ {light} }}\n@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
+    limit = max([1.1, *(float(np.abs(places).max()) for places, _ in mapped.values())]) * 1.04
+    most = min(MAP_POINTS, ALL_POINTS // max(1, len(mapped)))
+    colours = _groups([run for place, run in enumerate(runs) if place in mapped])
+
+    def draw(place: int, run: RunReport) -> tuple[str, str]:
+        assert run.means is not None
+        places, shares = mapped[place]
+        shown = spaced(len(places), most)
+        points = [figures.run_colour(place) if run.labels is None else colours[run.labels[row]] for row in shown]
+        variance = float(run.means.astype(np.float64).var(0).sum())
+        fact = (
+            f"The two directions hold {sum(shares):.0%} of the variance of the means, which is {variance:.2g} over "
+            f"{run.means.shape[1]} dimensions."
+        )
+        if len(shown) < len(places):
+            fact += f" Drawn: {len(shown):,} of {len(places):,} sentences."
+        drawn = figures.latent_map(places[shown], points, shares, limit, f"map-{place}")
+        return fact, described(
+            drawn, f"Map of the posterior means of {run.name}, {run.label_name or 'unlabelled'}. {fact}"
+        )
+
+    drawn, left_out = _run_panels(runs, _without_codes, draw)
+    return figure(
+        drawn,
+        "A point is a sentence, at its posterior mean along the two directions in which the run's means vary most "
+        "(PCA), on the same scale for all runs: colours that keep apart show that the code knows the attribute, a "
+        "single small cloud shows a collapse. Cross and circle are the prior's mean and standard deviation.",
+        _group_legend(runs, colours),
+        left_out,
+    )
 
 
-STYLE = """
-* { box-sizing: border-box }
-body { margin: 0; background: var(--paper); color: var(--ink); line-height: 1.5;
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", "Noto Sans", "Helvetica Neue", sans-serif }
-main { max-width: 1144px; margin: 0 auto; padding: 48px 28px 32px }
-h1 { margin: 0; font-size: 32px; line-height: 1.2; letter-spacing: -.01em; text-wrap: balance }
-.lead { margin: 10px 0 0; max-width: 46em; font-size: 18px; color: var(--muted) }
-.lead strong { color: var(--ink) }
-section { margin-top: 52px }
-h2 { margin: 0 0 16px; padding-top: 14px; border-top: 1px solid var(--grid); font-size: 21px; line-height: 1.3 }
-h3 { margin: 0 0 6px; font-size: 16px; line-height: 1.4; overflow-wrap: anywhere }
-p { margin: 0 }
-.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); gap: 28px }
-.text { grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)) }
-.panels > * { min-width: 0; max-width: 530px }
-.card { padding: 16px 20px; border-left: 5px solid; border-radius: 4px; background: var(--card) }
-.card .key { display: none }
-.card .first { margin-bottom: 6px; font-size: 18px; line-height: 1.4 }
-.wide { overflow-x: auto }
-table { width: 100%; border-collapse: collapse }
-th, td { padding: 8px 22px 8px 0; border-bottom: 1px solid var(--grid); text-align: left; vertical-align: baseline }
-thead th { border-bottom: 2px solid var(--muted); overflow-wrap: anywhere }
-th { font-weight: 600 }
-tbody th { min-width: 11em }
-td { font-variant-numeric: tabular-nums; white-space: nowrap }
-td.reading { white-space: normal; color: var(--muted) }
-th.reading, td.reading { padding-right: 0; min-width: 19em; font-size: 14px }
-small { display: block; font-size: 13px; font-weight: 400; line-height: 1.35; color: var(--muted) }
-figure { margin: 0 }
-figcaption, .note { margin-top: 14px; max-width: 60em; font-size: 15px; color: var(--muted) }
-.note + h3, .none + h3 { margin-top: 32px }
-.fact { margin-bottom: 8px; font-size: 14px; line-height: 1.4 }
-.none { padding: 20px; max-width: 1088px; border: 1px dashed var(--other); border-radius: 4px; text-align: center;
-  color: var(--muted) }
-.legend { display: flex; flex-wrap: wrap; gap: 4px 22px; margin: 0 0 14px; padding: 0; list-style: none;
-  font-size: 15px }
-.key { width: 32px; height: 14px; margin-right: 8px; vertical-align: -1px; fill: currentColor }
-.key .stroke { stroke: currentColor; stroke-width: 2 }
-.legend i { display: inline-block; width: 24px; height: 12px; margin-right: 8px; vertical-align: -1px }
-.legend .bar { opacity: .75 }
-figure > .none { margin-top: 20px }
-.legend .line { height: 0; border-top: 2px solid var(--muted); vertical-align: 4px }
-.legend .dashed { border-top: 2px dashed var(--ink) }
-.legend .dot { width: 12px; border-radius: 50% }
-.plot { display: block; width: 100%; height: auto }
-.plot * { stroke-linejoin: round; stroke-linecap: butt }
-.plot text { font-family: system-ui, -apple-system, "Segoe UI", "Noto Sans", sans-serif !important }
-ol { margin: 0; padding-left: 2em; overflow-wrap: anywhere }
-li::marker { color: var(--muted); font-size: 13px; font-variant-numeric: tabular-nums }
-li + li { margin-top: 4px }
-.legend li + li { margin-top: 0 }
-.again { color: var(--muted); opacity: .75 }
-footer { margin-top: 52px; padding-top: 14px; border-top: 1px solid var(--grid); font-size: 13px;
-  color: var(--muted) }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 18px; margin: 6px 0 0 }
-dt { max-width: 16em; overflow-wrap: anywhere }
-dd { margin: 0; min-width: 0; overflow-wrap: anywhere }
-code { font: 12px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace }
-@media (max-width: 560px) {
-  main { padding: 28px 16px }
-  dl { grid-template-columns: 1fr }
-}
-@media print {
-  body { font-size: 10.5pt }
-  main { max-width: none; padding: 0 }
-  section { margin-top: 24px }
-  .panels { grid-template-columns: 1fr 1fr; gap: 20px }
-  figure, .panels > *, .card, tr { break-inside: avoid }
-  h2, h3, .legend { break-after: avoid }
-  .wide { overflow: visible }
-  .card, .plot, .key, .legend i { print-color-adjust: exact; -webkit-print-color-adjust: exact }
-}
-"""
+def _groups(runs: Sequence[RunReport]) -> dict[str, str]:
+    """Return a colour for each value of the attribute, commonest first; the rarer ones share one."""
+    counts = Counter(label for run in runs for label in run.labels or ())
+    order = sorted(counts, key=lambda label: (-counts[label], label))
+    return {label: figures.group_colour(place) for place, label in enumerate(order)}
+
+
+def _group_legend(runs: Sequence[RunReport], colours: Mapping[str, str]) -> str:
+    """Return the attribute and the colours of its values."""
+    if not colours:
+        return ""
+    named = [(label, figures.THEME[colour]) for label, colour in colours.items()]
+    shown = [(text(label), variable) for label, variable in named if variable != "other"]
+    others = len(named) - len(shown)
+    shown += [(f"{others} other values", "other")] if others else []
+    title = " / ".join(sorted({run.label_name for run in runs if run.label_name})) or "label"
+    items = "".join(f'<li><i class="dot" style="background: var(--{v})"></i>{label}</li>' for label, v in shown)
+    return f'<ul class="legend"><li><strong>{text(title)}</strong></li>{items}</ul>'
+
+
+def _samples(runs: Sequence[RunReport]) -> str:
+    """Sentences from the prior, of every run."""
+    lists = [_sentences(place, run, run.samples, "No samples were drawn.") for place, run in enumerate(runs)]
+    return columns(lists) + '<p class="note">Sentences of the model\'s own; grey ones stand higher up already.</p>'
+
+
+def _paths(runs: Sequence[RunReport]) -> str:
+    """Sentences along a path between two codes, of every run."""
+    lists = [
+        _sentences(place, run, run.interpolation, _without_codes(run) or "No path was decoded.")
+        for place, run in enumerate(runs)
+    ]
+    return columns(lists) + (
+        '<p class="note">Sentences at equal steps from one code to another; grey ones stand higher up already. '
+        "Along a good path every one is a sentence, and the meaning changes little by little.</p>"
+    )
+
+
+def _suites(runs: Sequence[RunReport]) -> str:
+    """Return the tables of `evaluate --all`, of every run that has them."""
+    found = [(place, run) for place, run in enumerate(runs) if has_suite(run.evaluation)]
+    return "\n".join(
+        (heading(place, run.name) if len(runs) > 1 else "") + suite(run.evaluation) for place, run in found
+    )
+
+
+def _sentences(place: int, run: RunReport, sentences: Sequence[str], reason: str) -> str:
+    """Return a numbered list of sentences, repeated ones in grey."""
+    items = [
+        f"<li{' class=again' if sentence in sentences[:row] else ''}><bdi>{text(sentence) or MISSING}</bdi></li>"
+        for row, sentence in enumerate(sentences)
+    ]
+    content = f"<ol>{''.join(items)}</ol>" if items else absent(reason)
+    return f"<div>{heading(place, run.name)}{content}</div>"
+
+
+def _footer(runs: Sequence[RunReport]) -> str:
+    """Return what the scores depend on."""
+    lines = []
+    for run in runs:
+        known = [run.evaluation[key] for key in ("signature", "hardware") if run.evaluation.get(key)]
+        shown = "<br>".join(f"<code>{text(value)}</code>" for value in known)
+        lines.append(f"<dt>{text(run.name)}</dt><dd>{shown or MISSING}</dd>")
+    return f"<footer><p>What the scores depend on</p><dl>{''.join(lines)}</dl></footer>"
+
+
+def _language_model(run: RunReport) -> bool:
+    return run.means is None and run.evaluation.get("kl") is None
+
+
+def _without_codes(run: RunReport) -> str | None:
+    """Why there is nothing to show of a run's codes; None where there are some."""
+    if _language_model(run):
+        return "A language model: it has no code."
+    if run.means is None or not run.means.size:
+        return "Its codes were not given."
+    return None if _drawable(run.means) else "Its codes hold numbers that are not finite."
+
+
+def _drawable(array: np.ndarray | None) -> bool:
+    return array is not None and array.size > 0 and bool(np.isfinite(array).all())
+
+
+def _per_dimension(run: RunReport) -> list[float]:
+    nats = run.evaluation.get("kl_per_dimension") or []
+    return [float(value) for value in nats] if all(map(is_number, nats)) else []
+
+
+def _run_panels(
+    runs: Sequence[RunReport],
+    missing: Callable[[RunReport], str | None],
+    draw: Callable[[int, RunReport], tuple[str, str]],
+) -> tuple[list[str], list[str]]:
+    """Return a fact and its figure for each run that has one; and for the others the reason why they have none."""
+    drawn, left_out = [], []
+    for place, run in enumerate(runs):
+        reason = missing(run)
+        if reason:
+            left_out.append(absent(f"<strong>{text(run.name)}</strong>: {reason}"))
+        else:
+            fact, content = draw(place, run)
+            drawn.append(f'<div>{heading(place, run.name)}<p class="fact">{fact}</p>{content}</div>')
+    return drawn, left_out
+
+
+def _swatch(places: Sequence[int]) -> str:
+    """Return a legend's box in the colours of several runs."""
+    part = 100 / max(1, len(places))
+    stops = [f"var(--{run_variable(place)}) {n * part:g}% {(n + 1) * part:g}%" for n, place in enumerate(places)]
+    return f'<i class="bar" style="background: linear-gradient(90deg, {", ".join(stops)})"></i>' if stops else ""

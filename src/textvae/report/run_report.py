@@ -16,7 +16,7 @@ from textvae.generate.decoding import Decoding
 from textvae.inference import Scores
 from textvae.metrics.text import distinct
 from textvae.progress import PartProgress
-from textvae.report import RunReport, write_report
+from textvae.report.page import RunReport, write_report
 from textvae.run import Run, keep
 from textvae.text import grammar
 from textvae.text.batches import TokenStore

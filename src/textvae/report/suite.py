@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from textvae.report.page import absent, number, text
+from textvae.report.pieces import absent, number, text
 from textvae.run.records import is_number
 
 # Parts of the document of `evaluate --all`, by name.

@@ -6,7 +6,7 @@ from typing import Any
 from textvae.evaluation import schema
 from textvae.evaluation.entry import Score
 from textvae.metrics.weights import caveat
-from textvae.report.page import MISSING, digits_of, key, number, text
+from textvae.report.pieces import MISSING, digits_of, key, number, text
 from textvae.run.records import is_number
 
 Found = Mapping[str, Any]

@@ -17,6 +17,7 @@ from textvae.errors import RequestError
 from textvae.files import file_digest
 from textvae.text import readers
 from textvae.text.readers import Sentence, one_line, read
+from textvae.text.splits import assigned_split, split_words
 from textvae.text.store import EmptySplit, TokenStore, finished, write_store
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK, Tokenizer
 
@@ -123,29 +124,13 @@ def build(
     except EmptySplit as error:
         if len(given) > 1:
             raise
-        texts = [_as_split(sentence.text) for _, sentence in rows() if sentence.text]
+        texts = [split_words(sentence.text) for _, sentence in rows() if sentence.text]
         different = len(set(texts))
         if different == len(texts):
             raise
         raise RequestError(
             f"{error}; of {len(texts):,} sentences {different:,} are different, and equal ones share a split"
         ) from None
-
-
-def assigned_split(text: str, valid: float, test: float, seed: int) -> str:
-    """Return the split of a sentence, by a keyed hash of its words: `train`, `valid` or `test`.
-
-    `valid` and `test` are the shares held out. Sentences equal apart from case and spacing share a split, which
-    depends neither on their order, nor on the other sentences, nor on the tokenizer.
-    """
-    digest = hashlib.blake2b(_as_split(text), digest_size=8, key=str(seed).encode()[:64]).digest()
-    at = int.from_bytes(digest, "big") / 2**64
-    return "test" if at < test else "valid" if at < test + valid else "train"
-
-
-def _as_split(text: str) -> bytes:
-    """Return the words of a sentence in lower case, which determine its split."""
-    return " ".join(text.lower().split()).encode(errors="surrogatepass")
 
 
 def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:

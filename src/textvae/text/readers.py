@@ -1,4 +1,7 @@
-"""Readers of sentences from files and streams: plain text, TSV, CSV and JSON lines, gzipped or not, streamed."""
+"""Readers of sentences from files and streams: plain text, TSV, CSV and JSON lines, gzipped or not, streamed.
+
+The rows of TSV, CSV and JSON lines, and the choice of their columns, are in `tables`.
+"""
 
 import json
 import re
