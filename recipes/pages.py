@@ -67,7 +67,7 @@ def fill_tables(page: str, tables: Mapping[str, str]) -> str:
 
 
 def summarize_rows(table: str) -> dict[str, str]:
-    """Return KL, MI, gap and the distance to the language model of every row, without deviations."""
+    """Return KL, MI, shuffle gap and the distance to the language model of every row, without deviations."""
     cells = {}
     for line in table.splitlines()[2:]:
         name, _, _, kl, *rest = [re.sub(r" ± \S+", "", cell).strip() for cell in line.split("|")[1:-1]]
@@ -137,7 +137,7 @@ def render_scores(section: str) -> str:
             rows.append(([], [score.formula, unit or "–", score.source, score.caveats]))
         rows[-1][0].extend(f"`{name}`" for name in score.names)
     cells = [[", ".join(names), *(cell.replace("|", "\\|") for cell in rest)] for names, rest in rows]
-    head = [["name", "formula", "unit", "source", "beware"], ["---"] * 5]
+    head = [["name", "formula", "unit", "source", "caveats"], ["---"] * 5]
     return "".join(f"| {' | '.join(row)} |\n" for row in [*head, *cells])
 
 

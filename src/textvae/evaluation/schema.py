@@ -52,9 +52,9 @@ LIKELIHOOD = (
         section="likelihood",
         formula="KL(q(z|x) ‖ p(z)), or its estimate",
         source="Bowman et al. 2016, eq. 1",
-        caveats="the standard error, over sentences, is printed where the KL is not exact and so can come out "
-        "below 0; `rate_kind` is `exact`, `monte-carlo` (log q − log p of the draw), or `upper` (semi-implicit, "
-        "and refined: a bound, not a KL); never the clipped or weighted KL of training",
+        caveats="Monte Carlo estimates can be negative; unless the KL is exact, its standard error over sentences "
+        "is printed; `rate_kind` is `exact`, `monte-carlo` (log q − log p of the draw), or `upper` (semi-implicit "
+        "and refined posteriors: an upper bound); never the clipped or weighted KL of training",
         show=showing.show_rate,
         cell=showing.rate_cell,
         notes=showing.rate_notes,
@@ -254,10 +254,10 @@ CODE = (
         formula="the same, both densities by those components of a semi-implicit posterior, or that refinement of "
         "a refined one, that the codes were not drawn from",
         source="Barber & Agakov 2003; Poole et al. 2019",
-        caveats="from below: on average MI among these sentences lies between the two, which converge as "
-        "components (`model.posterior.components`) become many; with none beside a code's own, by 49 others here "
-        "and its own alone above; below 0 where components are too narrow to stand for each other; null for all "
-        "other posteriors",
+        caveats="an estimate from below: on average MI among these sentences lies between the two, which converge "
+        "as K (`model.posterior.components`) grows; with K = 0, the lower estimate uses 49 other components and "
+        "the upper only the code's own; below 0 where components are too narrow to stand for each other; null for "
+        "all other posteriors",
     ),
     Score(
         "active_units",
@@ -315,7 +315,7 @@ CODE = (
         "known codes.",
         error="kl_moment_matched_standard_deviation",
         averaged=True,
-        formula="KL to N(0, I) of the Gaussian with the mean and full covariance of sampled codes, one a sentence",
+        formula="KL(N(m, S) ‖ N(0, I)), m and S the mean and full covariance of sampled codes, one a sentence",
         source="Prokhorov et al. 2019, section 3.2",
         caveats="mean of 5 draws of all codes, `…_standard_deviation` over them; about d (d + 3) / 4N for the "
         "prior itself (`diagnose` prints it beside it)",
