@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from textvae.cli import app
+from textvae.objective.presets import methods
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])
@@ -72,6 +73,11 @@ def test_the_readme_lists_every_command():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     listed = re.findall(r"(?m)^\| `textvae ([\w-]+)", readme)
     assert listed == list(typer.main.get_command(app).commands)
+
+
+def test_the_readme_counts_the_presets():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"(\d+) \[presets\]", readme) == [str(len(methods()))]
 
 
 def test_every_claim_with_a_verdict_is_in_the_glossary():

@@ -23,7 +23,7 @@ from textvae.training.launch import end_with_parent, interruptible
 from textvae.training.loop import resume, train
 
 METHODS = ("vanilla", "mu-forcing")
-# Small enough for three minutes on two cores.
+# Small enough for a few minutes on two cores.
 TABLES: dict[str, Any] = {
     "data": {"corpus": "grammar"},
     "model": {

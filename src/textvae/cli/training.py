@@ -161,7 +161,7 @@ def quickstart(
     """Train a VAE that collapses and one that does not.
 
     Compares the two, prints samples and writes a report. Needs no data: the text comes from a grammar whose
-    entropy is known exactly. Takes some minutes on two cores.
+    entropy is known exactly. Takes a few minutes on two cores.
     """
     from textvae.quickstart import quickstart as started
 
