@@ -246,7 +246,7 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
         ),
         (
             {"method": "vamp-prior", "model": {"encoder": {"name": "convolutional"}}},
-            "model.prior.name = 'vamp': pseudo-sentences would have a part in the convolutional encoder's batch",
+            "model.prior.name = 'vamp': pseudo-sentences would have a part in the batch normalisation of the encoder",
         ),
         (
             {"method": "hybrid", "train": {"batch_size": 1}},
@@ -295,7 +295,7 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
         ),
         (
             {"method": "vmf", "objective": {"kl": {}, "capacity": {}}},
-            "objective.capacity: cannot steer the KL of vmf, which its concentration sets; use objective.kl",
+            "objective.capacity: cannot steer the KL of vmf, which its settings fix; use objective.kl",
         ),
         (
             {"method": "point", "objective": {"capacity": {}}},

@@ -675,7 +675,7 @@ def test_what_is_of_another_type_is_refused_wherever_it_stands(method, value):
             try:
                 parse(merge(below, above), TERMS)
             except RequestError as error:
-                assert len(str(error)) < 2000 and all(len(line) <= 400 for line in str(error).splitlines())
+                assert len(str(error)) < 2000 and all(len(line) <= 600 for line in str(error).splitlines())
 
 
 @pytest.mark.parametrize("value", TYPES, ids=str)

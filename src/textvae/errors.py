@@ -1,7 +1,7 @@
 """Exceptions: a wrong request (exit code 2) and failed work (exit code 1)."""
 
 # Most lines of a message, one a problem, and most characters of a line.
-MOST_PROBLEMS, LONGEST = 20, 390
+MOST_PROBLEMS, LONGEST = 20, 600
 # Most characters of a wrong value in a message.
 SHOWN = 60
 
@@ -33,6 +33,6 @@ def shown(value: object) -> str:
 def _shortened(message: str) -> str:
     """Return the first problems of a message, each with its beginning and its end, where the remedy stands."""
     lines = message.split("\n")
-    kept = [line if len(line) <= LONGEST else f"{line[:240]} ... {line[-140:]}" for line in lines[:MOST_PROBLEMS]]
+    kept = [line if len(line) <= LONGEST else f"{line[:380]} ... {line[-200:]}" for line in lines[:MOST_PROBLEMS]]
     more = len(lines) - MOST_PROBLEMS
     return "\n".join([*kept, f"and {more:,} more problem{'s' if more > 1 else ''}"] if more > 0 else kept)
