@@ -246,7 +246,7 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
         ),
         (
             {"method": "vamp-prior", "model": {"encoder": {"name": "convolutional"}}},
-            "model.prior.name = 'vamp': pseudo-sentences would have a part in the batch normalisation of the encoder",
+            "model.prior.name = 'vamp': pseudo-sentences would have a part in the batch normalisation",
         ),
         (
             {"method": "hybrid", "train": {"batch_size": 1}},
