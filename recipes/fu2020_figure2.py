@@ -37,6 +37,7 @@ from textvae.model import TextVAE
 from textvae.objective.objective import Objective
 from textvae.objective.terms.kl import Kl
 from textvae.parts.decoders.recurrent import RecurrentDecoder
+from textvae.parts.encoders import Encoder
 from textvae.parts.noise import mixed, sentence_noise, step_noise
 from textvae.parts.posteriors import DiagonalGaussian, GaussianPosterior
 from textvae.parts.posteriors.aggregate import aggregated_log_prob
@@ -89,7 +90,7 @@ TRIES = {
 Cell = tuple[str, str, int, Choices]  # posterior, schedule, seed, the rest
 
 
-class OneHot(nn.Module):
+class OneHot(Encoder):
     """The sequence as a vector of its symbols, 0 and 1, sent through `layers` tanh layers."""
 
     def __init__(self, layers: int) -> None:
@@ -101,8 +102,14 @@ class OneHot(nn.Module):
     def forward(
         self, ids: Int[Tensor, "batch time"], lengths: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch size"]:
-        """The encoder's vectors."""
+        """Return the encoder's vectors."""
         return self.layers((ids - len(SPECIALS)).float())
+
+    def read(
+        self, embedded: Float[Tensor, "batch time embedding"], lengths: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch size"]:
+        """Refuse embeddings: the sequence is a vector already."""
+        raise TypeError("a one-hot encoder reads no embeddings")
 
 
 def sequences() -> Batch:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from textvae import settings as s
+from textvae.model import TextVAE
 from textvae.objective.objective import Objective
 from textvae.parts.noise import step_noise
 from textvae.text.batches import Batch
@@ -18,11 +19,11 @@ GRADIENT = torch.tensor([3.0, -4.0, 0.0, 12.0])
 START = torch.tensor([1.0, 2.0, 3.0, 4.0])
 
 
-class Point(nn.Module):
+class Point(TextVAE):
     """A model that is one vector, and one that no loss reaches."""
 
     def __init__(self):
-        super().__init__()
+        nn.Module.__init__(self)
         self.at = nn.Parameter(START.clone())
         self.unreached = nn.Parameter(torch.ones(2))
 
