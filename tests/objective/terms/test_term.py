@@ -23,7 +23,7 @@ def test_every_term_is_a_frozen_setting_with_a_weight_and_no_parameters(passed, 
 
 
 def test_a_term_must_say_what_it_computes(passed):
-    with pytest.raises(TypeError, match="Term does not say what it computes"):
+    with pytest.raises(TypeError, match="Term does not define __call__"):
         Term()(passed(torch.zeros(1, 1)), 0)
 
 
