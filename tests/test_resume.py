@@ -21,6 +21,7 @@ from textvae.training.loop import resume
 SERVER = """
 import json, os, signal, sys, threading, time
 import torch
+import torch._dynamo  # which optimizers import when the first one is made, for seconds
 torch.set_num_threads(1)
 from textvae.errors import RequestError
 from textvae.objective.presets import load_settings
