@@ -1,4 +1,4 @@
-"""What installed packages add to the library by entry points, and registries that are open to it.
+"""Entry points by which installed packages extend the library, and the registries that are open to them.
 
 The groups are `textvae.terms` (`objective/terms/__init__.py`), `textvae.posteriors`, `textvae.priors`,
 `textvae.encoders`, `textvae.decoders` (`parts/*/__init__.py`), `textvae.metrics` (`metrics/scoring.py`) and

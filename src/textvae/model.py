@@ -69,12 +69,12 @@ class ModelSettings(Strict):
 
     @property
     def fixed_length(self) -> bool:
-        """Whether a part reads or unfolds all positions that there can be, whatever a text's length."""
+        """True if a part reads or unfolds all positions that there can be, whatever a text's length."""
         return self.decoder.fixed_length or (self.latent > 0 and self.encoder.fixed_length)
 
 
 class Pass(NamedTuple):
-    """What one pass of a batch through the model gives; the objective's terms read this and nothing else.
+    """Result of one pass of a batch through the model: all that the objective's terms read.
 
     `log_px` (sample, batch, time): log p(x_t | x_<t, z) in nats, zero at padding. `z` (sample, batch, latent).
     For a language model z, posterior and prior are None. `heads`: what auxiliary heads predicted, by the name of
@@ -117,7 +117,7 @@ class TextVAE(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return next(self.parameters()).device
 
     @property

@@ -60,7 +60,7 @@ class Comparison:
         }
 
     def _reasons(self) -> dict[str, str]:
-        """Why there is no row that others are relative to, where there is none."""
+        """Return the reason for a missing reference row, if it is missing."""
         found = {}
         if self.baseline is None:
             found["baseline"] = "no run is a language model, and --baseline was not given, or its NLL is null"

@@ -231,7 +231,7 @@ def _labels(axes: "Axes", groups: Sequence[tuple[str, Sequence[tuple[float, floa
 
 
 def _distance(box: Any, point: Any) -> float:
-    """How far a point is from a box, in pixels."""
+    """Return the distance of a point from a box, in pixels."""
     x, y = point
     return math.hypot(max(box.x0 - x, x - box.x1, 0.0), max(box.y0 - y, y - box.y1, 0.0))
 

@@ -102,7 +102,7 @@ def members(
 
 
 def same_folder(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one folder."""
+    """Return True if two paths lead to one folder."""
     return one.resolve() == other.resolve()
 
 
@@ -183,7 +183,7 @@ def _damaged(path: Path, reason: str) -> RequestError:
 
 
 def _finished(run: Run) -> bool | None:
-    """Whether training has come to its end; None where there is no checkpoint that tells."""
+    """Return True if training has finished; None without a readable checkpoint."""
     try:
         with safe_open(run.folder / "checkpoint" / "last.safetensors", framework="pt") as file:
             state = json.loads((file.metadata() or {}).get("state", "{}"))

@@ -13,7 +13,7 @@ USUAL = {part: getattr(ModelSettings(), part).name for part in ("posterior", "pr
 
 
 def is_vanilla(settings: Settings) -> bool:
-    """Whether a run is of the plain bound: KL at weight 1, a Gaussian posterior, every part updated together."""
+    """Return True for the plain bound: KL at weight 1, a Gaussian posterior, every part updated together."""
     model, terms = settings.model, settings.objective
     return (
         bool(model.latent)

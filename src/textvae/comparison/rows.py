@@ -103,7 +103,7 @@ class Row:
         }
 
     def reasons(self) -> dict[str, str]:
-        """Why a number of the row or a deviation is null, for each that is."""
+        """Return the reason for each number or deviation of the row that is null."""
         found = {name: self._reason(name) for name, value in self.values.items() if value is None}
         for name, spread in self.deviations.items():
             if spread is None:
@@ -122,7 +122,7 @@ class Row:
         return found
 
     def _reason(self, name: str) -> str:
-        """Why one number is null: an evaluation's own reason where it has one."""
+        """Return the reason for one null: an evaluation's own reason if it has one."""
         if name in self.columns.errors and len(self.members) > 1:
             return "one run has it; of several, see the deviation over seeds"
         path = self.columns.all.get(name) or name
@@ -237,7 +237,7 @@ def _every_score(member: Member) -> dict[str, Any]:
 
 
 def reason_of(member: Member, path: str) -> str | None:
-    """Why the number of that path is null in a run's evaluations, or the part that it would be in."""
+    """Return the reason why the number at a path, or the part around it, is null in a run's evaluations."""
     flat = flattened(member.more) | flattened(member.scores)
     told: dict[str, str] = {}
     for place, value in flat.items():

@@ -77,7 +77,7 @@ def chosen_cells(rows: Sequence[Row], by_seed: bool) -> list[list[str]]:
 
 
 def _digits(value: object) -> int:
-    """After the point: none of a count, two of what is 10 or more, else four, and six of what is almost 0."""
+    """Return the number of decimals: none for a count, two from 10 on, else four, and six near 0."""
     if not isinstance(value, float):
         return 0
     return 2 if abs(value) >= 10 else 4 if abs(value) >= 0.01 or not value else 6

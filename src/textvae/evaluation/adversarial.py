@@ -25,7 +25,7 @@ EXAMPLES = 12
 
 @dataclass(frozen=True)
 class Completed:
-    """What one model made of the texts.
+    """Completions of the texts by one model.
 
     `unigram` and `lstm` are the classifiers' adversarial errors. `nll` is that of the completed texts under the
     independent language model, nats per sentence, end mark counted. `recovered` is the share of texts that came out

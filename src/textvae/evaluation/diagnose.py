@@ -50,7 +50,7 @@ OF_CODES = {
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found. `collapsed` is None for a language model; numbers in nats unless the name says otherwise.
+    """Diagnosis of a run. `collapsed` is None for a language model; numbers in nats unless the name says otherwise.
 
     `reasons` say of each number that is None why it is.
     """
@@ -216,7 +216,7 @@ def _target(settings: Settings, kl: float | None, reconstruction: float) -> str:
 
 
 def _told(found: dict[str, Any]) -> str:
-    """How much the codes tell of the sentences, which may be less than they cost."""
+    """Return a sentence on the information in the codes, which may be less than their KL."""
     nats, lowest = found["mutual_information"], found["mutual_information_lower"]
     if nats is None:
         return ""
@@ -227,7 +227,7 @@ def _told(found: dict[str, Any]) -> str:
 
 
 def _aggregate(moment: float | None, expected: float, few: str | None) -> str:
-    """Whether the aggregated posterior is where the prior is; `few` says that sentences are too few to know."""
+    """Return a sentence on the distance of the aggregated posterior from the prior; `few`: a reason for none."""
     if few is not None:
         return f"How far the aggregated posterior is from the prior is not known: {few}."
     if moment is None:
@@ -272,7 +272,7 @@ def remedies(settings: Settings, collapsed: bool, far: bool) -> Iterator[tuple[s
 
 
 def works(settings: Path, options: str) -> bool:
-    """Whether `textvae train` takes a settings file with these options."""
+    """Return True if `textvae train` accepts a settings file with these options."""
     words = shlex.split(options)
     given = list(zip(words[::2], words[1::2], strict=True))
     method = next((value for option, value in given if option == "--method"), None)
@@ -284,7 +284,7 @@ def works(settings: Path, options: str) -> bool:
 
 
 def _ends(run: Run, store: TokenStore, rows: np.ndarray) -> str:
-    """Where an interpolation goes from and to: draws of the prior, or two sentences where no code is one."""
+    """Return the ends of an interpolation as arguments: `--prior`, or two sentences for an autoencoder."""
     if run.settings.model.posterior.has_rate:
         return "--prior"
     texts = run.tokenizer.decode_batch(store.sentences(rows[[0, -1]]))

@@ -57,7 +57,7 @@ class Text(NamedTuple):
     reason: str | None = None
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it: what is null has its reason."""
+        """Return plain values for JSON, with reasons for nulls."""
         fields = self._asdict()
         reason = fields.pop("reason")
         return {**fields, "reasons": {} if reason is None else {"self_bleu_4": reason}}
@@ -72,7 +72,7 @@ class Draw(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What was trained on: a run's text, or human text (`run` is None), `draws` times."""
+    """Scores by the corpora of one source, a run or human text (`run` is None): one for each draw."""
 
     run: str | None
     draws: list[Draw]
@@ -88,7 +88,7 @@ class Row(NamedTuple):
         return None if values is None or len(values) < 2 else stdev(values)
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it: means, standard deviations, the reasons for what is null, and the draws."""
+        """Return plain values for JSON: means, standard deviations, reasons for nulls, and the draws."""
         found: dict[str, Any] = {"run": self.run}
         reasons: dict[str, str] = {}
         why = next((one.text.reason for one in self.draws if one.text.reason is not None), None)
@@ -118,7 +118,7 @@ class ForwardCrossEntropy:
     signature: str
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return plain values for JSON."""
         return {
             "signature": self.signature,
             "vocabulary": self.vocabulary,
@@ -226,7 +226,7 @@ def _splits(run: Run) -> dict[str, TokenStore]:
 
 
 def _settings(run: Run, files: Files, test: Path, known: Path, plan: Plan, seed: int) -> Settings:
-    """Those of a language model of the run's decoder on a corpus.
+    """Return the settings of a language model with the run's decoder, on a corpus.
 
     Optimizer and batches are the library's own, and not the run's, so that runs trained differently are measured
     alike.

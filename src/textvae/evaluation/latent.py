@@ -1,4 +1,4 @@
-"""What the codes of a split hold, and where the aggregated posterior lies."""
+"""Latent scores: the information in the codes of a split, and the aggregated posterior against the prior."""
 
 import math
 from collections.abc import Callable
@@ -69,7 +69,7 @@ class Codes:
 
     @property
     def no_density(self) -> Missing:
-        """Why a model has no rate: it has no code, or its posterior no density."""
+        """Reason for a missing rate: no code, or a posterior without density."""
         if self.scores.posterior is None:
             return Missing(NO_CODE)
         return Missing(f"the {self.settings.posterior.name} posterior has no density")
@@ -169,7 +169,7 @@ class Codes:
 
     @cached_property
     def of_normal(self) -> Missing | None:
-        """Why there is no distance to a standard normal prior; None if there is one."""
+        """Reason for a missing distance to a standard normal prior; None if there is one."""
         if self.scores.posterior is None:
             return Missing(NO_CODE)
         if self.settings.prior.standard:
@@ -178,14 +178,14 @@ class Codes:
 
     @cached_property
     def off_sphere(self) -> Missing | None:
-        """Why codes have no moments; None if they have."""
+        """Reason for missing moments of the codes; None if there are any."""
         if self.scores.posterior is None:
             return Missing(NO_CODE)
         return Missing("codes lie on a sphere") if self.settings.prior.on_sphere else None
 
     @property
     def singular(self) -> str:
-        """Why a covariance is singular."""
+        """Reason for a singular covariance."""
         return too_few(len(self.scores.kept), self.settings.latent) or "the covariance of the codes is singular"
 
     def over_draws(
@@ -197,7 +197,7 @@ class Codes:
 
     @property
     def signature(self) -> str | Missing:
-        """What these scores depend on, but for MMD."""
+        """Signature of these scores, except MMD."""
         posterior, components = self.scores.posterior, components_of(self.model)
         if posterior is None:
             return Missing(NO_CODE)
@@ -219,7 +219,7 @@ class Codes:
 
     @property
     def mmd_signature(self) -> str | Missing:
-        """What the MMD depends on."""
+        """Signature of the MMD."""
         if isinstance(self.mmd, Missing):
             return self.mmd
         return signature(

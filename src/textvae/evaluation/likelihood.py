@@ -40,7 +40,7 @@ class Truth:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What the scores of an evaluation are computed from: every score of `schema.SCORES` is made of one of these.
+    """Source of the scores of an evaluation: every score of `schema.SCORES` is computed from one of these.
 
     `rows` are the sentences that importance weighting is done on, `weighted` what it gave, None for a posterior
     without density.
@@ -95,7 +95,7 @@ class Measured:
 
     @property
     def rate_kind(self) -> str | Missing:
-        """How the rate was computed."""
+        """Kind of the rate: exact, an estimate, or an upper bound."""
         return self.scores.rate_kind or self.codes.no_density
 
     @property
@@ -157,7 +157,7 @@ class Measured:
 
     @property
     def nll_kind(self) -> str | Missing:
-        """How the NLL was computed.
+        """Kind of the NLL: exact, importance-weighted, or by a surrogate density.
 
         With a semi-implicit posterior, whose density only a mixture of more draws stands for, it is by a surrogate;
         its weights are unbiased all the same.
@@ -185,7 +185,7 @@ class Measured:
 
     @cached_property
     def unweighted(self) -> Missing | None:
-        """Why there are no weights to compare; None if there are."""
+        """Reason for missing importance weights; None if there are several to compare."""
         if self.scores.posterior is None:
             return Missing("a language model's likelihood is exact: nothing is weighted")
         if self.weighted is None:
@@ -246,7 +246,7 @@ class Measured:
 
     @property
     def signature(self) -> str:
-        """What the likelihood depends on."""
+        """Signature of the likelihood."""
         run, components = self.trained.run, components_of(self.trained.model)
         bound = "none" if self.weighted is None else f"iw{self.iw_samples}" if self.samples else "exact"
         parts: dict[str, Any] = {"bound": bound}

@@ -1,4 +1,4 @@
-"""How well a model reconstructs the sentences of a split from their codes."""
+"""Scores of the reconstructions of a split's sentences from their codes."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

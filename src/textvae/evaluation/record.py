@@ -12,7 +12,7 @@ from textvae.run.records import Error, Stored
 
 
 class _Evaluation(Stored):
-    """What every evaluation of a split has."""
+    """Fields of every evaluation of a split."""
 
     split: str
     reasons: dict[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""How far a code must move before its text changes: in random directions, and along the gradient of log p(x|z)."""
+"""Sensitivity of decoded text to moves of its code: in random directions, and along the gradient of log p(x|z)."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ _TOKENS = 16_384
 
 
 class Curve(NamedTuple):
-    """What happens along directions of one kind, at each distance; means over texts and directions.
+    """Changes along directions of one kind, at each distance; means over texts and directions.
 
     `changed`: the share of decoded texts that are not the one decoded at distance 0. `edits`: how many words must
     be edited to get from that one to them. `loss`: by how many nats log p(x|z) of the given text x falls, below 0
@@ -48,7 +48,7 @@ class Curve(NamedTuple):
 
 
 class Sensitivity(NamedTuple):
-    """How the decoder answers when the codes of `texts` move by `distances`.
+    """Estimate how decoded text changes when the codes of `texts` move by `distances`.
 
     `gradients` are the lengths of d log p(x|z) / dz. `half` is, by kind, the distance at which half of the decoded
     texts are other ones, between the measured distances by a line; None where that is not reached.
@@ -192,7 +192,7 @@ def _moved(
 def _edits(
     trained: Trained, decoded: list[str], written: list[str]
 ) -> tuple[Float64[np.ndarray, " m"], Float64[np.ndarray, " m"]]:
-    """By how many words each text differs from the one of its code before the move, and whether it does."""
+    """Return the edit distance of each text, in words, to that of its unmoved code, and 1 where it is above 0."""
     each = len(written) // len(decoded)
     before, known = words_of(trained, decoded), dict[tuple[str, int], int]()
     edits = np.zeros(len(written))
@@ -216,7 +216,7 @@ def _curve(kind: str, *values: Float64[np.ndarray, "n way distance"]) -> Curve:
 
 
 def _half(distances: Sequence[float], changed: Sequence[float] | None) -> float | None:
-    """Where the share of changed texts first comes to a half, by lines between the measured distances."""
+    """Return the distance at which half of the texts have changed, interpolated; None if fewer have."""
     if changed is None:
         return None
     last, share = 0.0, 0.0

@@ -1,4 +1,4 @@
-"""How scores are written that are more than a number with its error."""
+"""Text of scores that are more than a number with its error."""
 
 import math
 from collections.abc import Callable, Sequence

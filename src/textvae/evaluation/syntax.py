@@ -82,7 +82,7 @@ class Row(NamedTuple):
     groups: int
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it: why a standard error is null, where one is."""
+        """Return plain values for JSON, with the reason for a standard error that is null."""
         if self.pairs == 1:
             why = "one pair has no deviation"
         elif self.groups == 1:
@@ -111,7 +111,7 @@ class SyntacticTest:
     signature: str
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return plain values for JSON."""
         return {**vars(self), "rows": [row.document() for row in self.rows]}
 
 
@@ -167,7 +167,7 @@ def read_pairs(
 def syntactic_test(
     trained: Trained, pairs: Sequence[Pair], known_only: bool = False, progress: Progress | None = None
 ) -> SyntacticTest:
-    """How often a model finds the good sentence of a pair likelier than the bad one.
+    """Shares of pairs in which a model finds the good sentence likelier than the bad one.
 
     Codes are posterior means, z+ of the good sentence, z- of the bad one. p1 is the share of pairs with
     p(x+|z+) > p(x-|z+), p2 that with p(x+|z-) > p(x-|z-), pooled over the pairs of a category. In the averaged
@@ -274,7 +274,7 @@ def _read(trained: Trained, pairs: Sequence[Pair]) -> list[_Read]:
 
 
 def _told_by_unknown(tokenizer: Tokenizer, pair: Pair, good: list[int], bad: list[int]) -> bool:
-    """Whether there is an unknown word between what two sentences have in common at their beginnings and ends."""
+    """Return True for an unknown word between the common beginning and the common end of two sentences."""
     texts = [tokenizer.normalise(one_line(text)) for text in (pair.good, pair.bad)]
     a, b = (text.split() if tokenizer.name == "word" else list(text) for text in texts)
     if tokenizer.right_to_left:
@@ -285,7 +285,7 @@ def _told_by_unknown(tokenizer: Tokenizer, pair: Pair, good: list[int], bad: lis
 
 
 def _common(a: Sequence[str], b: Sequence[str]) -> int:
-    """How many words two sentences have in common at their beginnings."""
+    """Return the number of words in the common beginning of two sentences."""
     for place, (one, other) in enumerate(zip(a, b, strict=False)):
         if one != other:
             return place

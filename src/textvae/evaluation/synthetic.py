@@ -27,7 +27,7 @@ _HUMAN = 5
 
 @dataclass(frozen=True)
 class Plan:
-    """What forward cross entropy depends on beside the runs.
+    """Settings of forward cross entropy.
 
     `n` sentences make a synthetic corpus and there are `draws` of them, from the seeds `seed`, `seed` + 1, ...
     `vocabulary` is that of the language models: `common`, the words that every corpus has, of all runs and draws
@@ -89,7 +89,7 @@ def synthetic_files(run: Run, plan: Plan, seed: int, out: Path) -> Files:
 
 
 def human_files(human: dict[str, list[str]], plan: Plan, seed: int, out: Path) -> Files:
-    """As many human sentences of the training split, drawn by the seed, and the validation split."""
+    """Return as many human sentences of the training split, drawn by the seed, and the validation split."""
     texts = human["train"]
     chosen = np.arange(len(texts))
     if plan.n < len(texts):
@@ -133,7 +133,7 @@ def kept(out: Path, name: str, made_from: Any, texts: Sequence[str]) -> Path:
 
 
 def _place(out: Path, name: str, made_from: Any) -> Path:
-    """Where a text is kept: its name tells what it was made from."""
+    """Return the path of a kept text, whose name identifies what it was made from."""
     return (out / "text" / f"{key(made_from)}-{name}.txt").absolute()
 
 

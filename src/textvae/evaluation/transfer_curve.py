@@ -24,7 +24,7 @@ STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 
 @dataclass(frozen=True)
 class Judges:
-    """Who scores texts: a classifier and a language model that saw other text, and the embedded grammar.
+    """Judges of texts: a classifier and a language model trained on other text, and the embedded grammar.
 
     `grammar` names the attribute of the embedded grammar that is to change. What is None scores nothing.
     `tokenization` is what BLEU counts: "words" or "characters".

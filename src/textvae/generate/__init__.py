@@ -1,1 +1,1 @@
-"""After training: decoding, and work in the latent space."""
+"""Use of a trained model: decoding, and operations in the latent space."""

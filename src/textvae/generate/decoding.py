@@ -1,4 +1,4 @@
-"""From codes to token ids: greedy, beam, temperature, top-k and nucleus decoding in batches."""
+"""Decoding of codes to token ids: greedy, beam, temperature, top-k and nucleus, in batches."""
 
 import math
 from collections.abc import Callable, Iterator

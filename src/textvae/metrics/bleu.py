@@ -21,7 +21,7 @@ EPSILON = 0.1
 
 @dataclass(frozen=True)
 class Matches:
-    """What BLEU needs of each sentence: how many of its n-grams match, and two lengths.
+    """Statistics of each sentence for BLEU: its matching n-grams, and two lengths.
 
     Column n - 1 is of n-grams. `closest` is the length of the reference whose length is closest.
     """
@@ -190,7 +190,7 @@ def corpus_bleu(
 
 
 def _most_of_others(found: Counts) -> Int64[np.ndarray, "entry"]:
-    """For each entry the largest count of its n-gram in any other sentence, 0 where no other has it."""
+    """Return for each entry the largest count of its n-gram in any other sentence, 0 where no other has it."""
     if not len(found.gram):
         return found.often
     first = np.searchsorted(found.gram, np.arange(found.different))
@@ -211,7 +211,7 @@ def _add(matched: Int32[np.ndarray, "ours"], found: Counts, most: Int64[np.ndarr
 def _closest(
     length: Int64[np.ndarray, "sentence"], known: Int64[np.ndarray, "length"]
 ) -> Int64[np.ndarray, "sentence"]:
-    """Of the ascending lengths `known` the one closest to each length, the shorter of two as close."""
+    """Return for each length the closest of the ascending lengths `known`, the shorter of two as close."""
     every = np.unique(length)
     above = np.searchsorted(known, every)
     longer = known[np.minimum(above, len(known) - 1)]
@@ -221,7 +221,7 @@ def _closest(
 
 
 def _closest_other(length: Int64[np.ndarray, "sentence"]) -> Int64[np.ndarray, "sentence"]:
-    """To each length the closest of the others'."""
+    """Return for each length the closest one among the others."""
     known, often = np.unique(length, return_counts=True)
     if len(known) == 1:
         return length

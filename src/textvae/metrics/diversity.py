@@ -1,4 +1,4 @@
-"""How varied generated text is, and how much of it is the training text's. Shares are from 0 to 1.
+"""Diversity of generated text, and its overlap with the training text. Shares are from 0 to 1.
 
 Where a share has nothing to be a share of, as that of 2-grams in text of single words, it is nan. Self-BLEU is in
 `bleu`.

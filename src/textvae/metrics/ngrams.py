@@ -100,7 +100,7 @@ class Text(Sequence[Tokens]):
 
 
 class Counts(NamedTuple):
-    """How often each sentence has each n-gram of one order: one entry for each pair that occurs.
+    """Counts of the n-grams of one order in each sentence: one entry for each pair that occurs.
 
     N-grams are numbered from 0 to `different` - 1; entries come by n-gram, those of an n-gram by sentence.
     """

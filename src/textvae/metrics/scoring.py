@@ -43,7 +43,7 @@ Values = list[float | int]
 
 @dataclass(frozen=True)
 class How:
-    """What scores depend on beside the texts.
+    """Options of scores: tokenization, case, smoothing, and how references are drawn.
 
     BLEU and Self-BLEU use `at_most` references, drawn by the seed, and are the mean over `draws` such draws, of the
     seeds `seed`, `seed` + 1, ...; with None they use all references, and nothing is random.
@@ -95,12 +95,12 @@ class Given:
 
     @cached_property
     def against(self) -> str:
-        """What identifies the references."""
+        """Digest of the references."""
         return digest(map(" ".join, self.references or ()))
 
     @cached_property
     def trained_on(self) -> str:
-        """What identifies the training text."""
+        """Digest of the training text."""
         return digest(map(" ".join, self.training or ()))
 
     @cached_property
@@ -130,7 +130,7 @@ def given(
     training: Iterable[str] | None = None,
     how: How = PLAIN,
 ) -> Given:
-    """From texts as they are written, tokenized as `words.tokenized` does, one at a time.
+    """Tokenize texts to be scored, as `words.tokenized` does, one at a time.
 
     Raises RequestError without a text, and as `tokenized`.
     """
@@ -153,13 +153,13 @@ class Score(NamedTuple):
     standard_deviation: float | None = None
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it: what does not apply is left out."""
+        """Return plain values for JSON, without what does not apply."""
         fields = self._asdict()
         return {name: value for name, value in fields.items() if value is not None or name == "value"}
 
 
 class Metric(NamedTuple):
-    """What a metric needs beside the text, its unit, and what computes it, or says why it is undefined."""
+    """A metric: what it needs beside the text, its unit, and the function that computes it."""
 
     needs: Needs
     unit: str

@@ -1,4 +1,4 @@
-"""What a model learns beside its decoder: predictions from z that a term of the objective asks for."""
+"""Auxiliary heads of a model: predictions from z that a term of the objective asks for."""
 
 import torch
 from jaxtyping import Float, Int

@@ -1,4 +1,4 @@
-"""Where the randomness of the latent code comes from: never from a global state.
+"""Random numbers of latent codes, never from a global state.
 
 In training, noise is drawn for the whole global batch from (seed, step) and each process takes its rows, so that
 N processes equal one and a resumed run equals an uninterrupted one. In evaluation it is drawn for each sentence

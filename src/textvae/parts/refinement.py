@@ -51,7 +51,7 @@ class Refined(InferenceSettings):
 
     @property
     def refinement(self) -> "Refined":
-        """These settings."""
+        """Itself: the posterior is refined."""
         return self
 
 

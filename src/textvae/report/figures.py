@@ -95,7 +95,7 @@ def training_curve(logs: Sequence[Sequence[Mapping[str, Any]]], score: str, name
 
 
 def histogram(values: Float[np.ndarray, "..."], limit: float) -> Int[np.ndarray, " bins"]:
-    """How many of the values lie in each of `BINS` equal bins of [-limit, limit], which must hold them all."""
+    """Count the values in each of `BINS` equal bins of [-limit, limit], which must contain them all."""
     return np.histogram(values, BINS, (-limit, limit))[0].astype(np.int64)
 
 

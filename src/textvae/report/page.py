@@ -328,7 +328,7 @@ def _language_model(run: RunReport) -> bool:
 
 
 def _without_codes(run: RunReport) -> str | None:
-    """Why there is nothing to show of a run's codes; None where there are some."""
+    """Return the reason why a run has no codes to show; None if it has some."""
     if _language_model(run):
         return "A language model: it has no code."
     if run.means is None or not run.means.size:

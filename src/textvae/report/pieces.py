@@ -1,4 +1,4 @@
-"""What the report's page is made of: escaped text, numbers, panels, keys, and the style sheet."""
+"""Pieces of the report's page: escaped text, numbers, panels, keys, and the style sheet."""
 
 import re
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def number(value: Any, digits: int | None = None) -> str | None:
 
 
 def digits_of(value: float | int) -> int:
-    """After the point: none of a count, two, and three of what is near 0."""
+    """Return the number of decimals: none for a count, three for a number near 0, otherwise two."""
     return 0 if isinstance(value, int) else 2 if abs(value) >= 0.1 else 3
 
 

@@ -12,7 +12,7 @@ Found = Mapping[str, Any]
 
 
 def has_suite(evaluation: Found) -> bool:
-    """Whether an evaluation has any of the parts."""
+    """Return True if an evaluation has any of the parts."""
     return any(evaluation.get(name) for name in PARTS)
 
 

@@ -1,4 +1,4 @@
-"""From TOML to tables of settings, reporting every error at once with its place and the nearest known name.
+"""TOML read into tables of settings: every error at once, with its place and the nearest known name.
 
 A document is the output of `tomllib`; `parsed` converts it to a table, whatever its fields and kinds.
 """

@@ -149,7 +149,7 @@ class Aggressive(Strict):
 
     @property
     def encoder_first(self) -> "Aggressive":
-        """These settings: updates of the encoder alone come before each step."""
+        """Itself: updates of the encoder alone come before each step."""
         return self
 
     def share(self, number: int) -> float:

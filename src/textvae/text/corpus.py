@@ -1,4 +1,4 @@
-"""From the settings' `[data]` to tokens ready for training, cached in the user's cache folder."""
+"""Corpora as tokens, made from the settings' `[data]` and cached in the user's cache folder."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What an epoch is trained on: its batches, in the order of the seed, and this process's share of each."""
+"""Batches of an epoch, in the order of the seed, and this process's share of each."""
 
 import numpy as np
 import torch

@@ -29,7 +29,7 @@ class Job:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes the run's files."""
+        """True for the process that writes the run's files."""
         return self.rank == 0
 
     def autocast(self) -> torch.autocast:

@@ -1,4 +1,4 @@
-"""What surrounds the training loop: precision, planned steps, checks before the first step, and Ctrl-C."""
+"""Surroundings of the training loop: precision, planned steps, checks before the first step, and Ctrl-C."""
 
 import multiprocessing
 import os
@@ -38,7 +38,7 @@ def precision_for(settings: Settings, vocabulary: int) -> str:
 
 
 def has_bf16_units() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices in hardware."""
+    """Return True if this CPU multiplies bfloat16 matrices in hardware."""
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(bool(getattr(torch.cpu, probe, lambda: False)()) for probe in probes)
 

@@ -22,7 +22,7 @@ from textvae.text.tokenizers import PAD
 
 
 class Past(NamedTuple):
-    """What one step of generation hands to the next: each kernel's past (row, time, channels), codes, position."""
+    """State between two steps of generation: each kernel's past (row, time, channels), codes, position."""
 
     kernels: tuple[Tensor, ...]
     z: Tensor | None
@@ -292,5 +292,5 @@ class ByteNetSettings(DecoderSettings):
 
     @property
     def batch_statistics(self) -> bool:
-        """Whether its layers are batch-normalised."""
+        """True if its layers are batch-normalised."""
         return self.norm == "batch"

@@ -1,4 +1,4 @@
-"""What every decoder offers: the contract by which training, scoring and all ways of decoding go."""
+"""Interface of decoders, used by training, scoring and all decoding methods, and of their settings."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -73,7 +73,7 @@ class DecoderSettings(Kind, ABC):
 
     @property
     def embeds(self) -> bool:
-        """Whether it reads words, and so has embeddings of them."""
+        """True if it reads words, and so has embeddings of them."""
         return True
 
     @property
@@ -83,7 +83,7 @@ class DecoderSettings(Kind, ABC):
 
     @property
     def batch_statistics(self) -> bool:
-        """Whether it is batch-normalised, so that in training a sentence's likelihood depends on its batch."""
+        """True if it is batch-normalised, so that in training a sentence's likelihood depends on its batch."""
         return False
 
     def problems(self, place: str, positions: int) -> list[str]:

@@ -10,7 +10,7 @@ from textvae.parts.kernels.layers import words_log_prob
 
 
 class Unfolded(NamedTuple):
-    """What one step hands to the next: the features of each row, and the position."""
+    """State between two steps: the features of each row, and the position."""
 
     features: Tensor
     position: int

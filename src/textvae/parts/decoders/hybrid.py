@@ -98,12 +98,12 @@ class HybridSettings(DecoderSettings):
 
     @property
     def softmax_size(self) -> int:
-        """That of the top, or the last maps where there is none."""
+        """Size that the top's softmax reads, or of the last maps for a feed-forward top."""
         return self.top.softmax_size or self.maps[-1]
 
     @property
     def embeds(self) -> bool:
-        """Whether the top reads words."""
+        """True if the top reads words."""
         return self.top.embeds
 
     @property

@@ -1,4 +1,4 @@
-"""What decoders see at each position: the word before it, and the code or the code's features there."""
+"""Inputs of decoders at each position: the previous word, and the code or the code's features there."""
 
 import torch
 from jaxtyping import Float, Int

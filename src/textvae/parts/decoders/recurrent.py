@@ -18,7 +18,7 @@ Inject = Literal["state", "input"]
 
 
 class DecoderState(NamedTuple):
-    """What one step of generation hands to the next: the network's state, each row's code, and the position."""
+    """State between two steps of generation: the network's state, each row's code, and the position."""
 
     network: State
     z: Tensor | None

@@ -19,7 +19,7 @@ Inject = Literal["prefix", "input"]
 
 
 class TransformerState(NamedTuple):
-    """What one step of generation hands to the next: keys and values gone by, and what each row's code adds."""
+    """State between two steps of generation: past keys and values, and each row's addition from its code."""
 
     past: Past
     added: Tensor | None

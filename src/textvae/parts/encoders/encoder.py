@@ -1,4 +1,4 @@
-"""What every encoder offers."""
+"""Interface of encoders and of their settings."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar

@@ -1,1 +1,1 @@
-"""What several parts share, and what is there for speed."""
+"""Layers that several parts share, and those that exist for speed."""

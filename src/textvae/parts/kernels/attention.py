@@ -91,7 +91,7 @@ class Store:
 
 
 class Past(NamedTuple):
-    """What one step hands to the next: the first `position` entries of a store."""
+    """State between two steps: the first `position` entries of a store."""
 
     store: Store
     position: int

@@ -91,7 +91,7 @@ def padded(positions: int, strides: Sequence[int]) -> int:
 
 
 def _before(kernel: int, stride: int) -> int:
-    """How many of the kernel - stride positions of padding stand before the text: half the kernel."""
+    """Return the number of the kernel - stride positions of padding before the text: half the kernel."""
     return min((kernel - 1) // 2, max(0, kernel - stride))
 
 

@@ -40,7 +40,7 @@ class Recurrent(nn.Module):
 
     @property
     def states(self) -> int:
-        """How many tensors a state has."""
+        """Number of tensors in a state."""
         return 2 if self.cell == "lstm" else 1
 
     def forward(
@@ -111,7 +111,7 @@ def reversed_within(
 
 
 def within(lengths: Int[Tensor, " batch"], time: int) -> Bool[Tensor, "batch time"]:
-    """Which of `time` positions are a sentence's own, its end mark among them, and not padding.
+    """Return a mask of the `time` positions that belong to a sentence, end mark included, and not to padding.
 
     >>> within(torch.tensor([2, 3]), 3).tolist()
     [[True, True, False], [True, True, True]]
@@ -186,7 +186,7 @@ def words_log_prob(
 
 
 def _rows(ids: Tensor) -> int:
-    """How many rows of logits are worked on at once where these tokens are."""
+    """Return the number of rows of logits processed at once on the device of these tokens."""
     return ROWS if ids.device.type == "cpu" else ROWS_GPU
 
 

@@ -106,7 +106,7 @@ def lacking(inputs: Tensor) -> bool:
 
 
 def wanted(inputs: Tensor, units: int) -> bool:
-    """Whether `lstm` is faster here than torch's own."""
+    """Return True if `lstm` is faster here than torch's own."""
     training = torch.is_grad_enabled() and torch.is_autocast_enabled("cpu") and units >= UNITS
     return training and inputs.device.type == "cpu" and torch.get_autocast_dtype("cpu") == torch.bfloat16
 
@@ -116,7 +116,7 @@ def lstm(
     state: tuple[Tensor, ...] | None,
     layers: list[list[Tensor]],
 ) -> tuple[Float[Tensor, "batch time units"], tuple[Tensor, Tensor]]:
-    """As `torch.nn.LSTM` with `batch_first` under bfloat16 autocast; `layers` is its `all_weights`."""
+    """Compute `torch.nn.LSTM` with `batch_first` under bfloat16 autocast; `layers` is its `all_weights`."""
     precision = torch.get_autocast_dtype("cpu")
     outputs = inputs.to(precision)
     if state is None:

@@ -19,7 +19,7 @@ EPSILON = 1e-5  # added to the variance
 
 
 class NormLstm(nn.Module):
-    """As `torch.nn.LSTM` with `batch_first`, but with gates LN(W_x x_t + W_h h_{t-1}) * gain + bias.
+    """LSTM as `torch.nn.LSTM` with `batch_first`, but with gates LN(W_x x_t + W_h h_{t-1}) * gain + bias.
 
     c_t = sigmoid(f) c_{t-1} + sigmoid(i) tanh(g) and h_t = sigmoid(o) tanh(c_t), gates in the order i, f, g, o; no
     norm on the cell. LN takes one mean and one biased variance of a sentence's four gates at a time where `joint`,

@@ -41,7 +41,7 @@ def linear(
 
 @contextmanager
 def exactly() -> Iterator[None]:
-    """On a CUDA device float32 is float32, and what is done twice comes out the same bit for bit.
+    """Keep CUDA to true float32 and to kernels that give the same bits twice, within.
 
     By itself cuDNN rounds what recurrent networks and convolutions multiply to 10 bits (TF32).
     """

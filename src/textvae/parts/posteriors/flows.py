@@ -54,7 +54,7 @@ class Flowed:
 
     @property
     def mean(self) -> Float[Tensor, "batch latent"]:
-        """Where the base's mean is sent: a typical code, but not the mean of q(z|x), which has no closed form."""
+        """Image of the base's mean: a typical code, but not the mean of q(z|x), which has no closed form."""
         return self._sent(self.base_mean)[0]
 
     @property

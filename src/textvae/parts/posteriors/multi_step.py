@@ -173,7 +173,7 @@ def _log_density(
 
 
 class MultiStepPosterior(PosteriorNetwork):
-    """What the steps read of the text, linear in the encoder's vector, and the steps; in full precision.
+    """Linear map of the encoder's vector to the input of the steps, and the steps; in full precision.
 
     With one step it is a Gaussian whose parameters a hidden layer gives.
     """

@@ -1,4 +1,4 @@
-"""What every approximate posterior q(z|x) offers, and how those of several batches are put together."""
+"""Interfaces of approximate posteriors q(z|x), their networks and settings, and functions of any of them."""
 
 import dataclasses
 from abc import ABC, abstractmethod

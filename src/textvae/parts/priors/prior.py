@@ -1,4 +1,4 @@
-"""What every prior p(z) offers, and paths between its codes."""
+"""Interfaces of priors p(z) and of their settings, and paths between codes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable

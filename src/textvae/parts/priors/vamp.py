@@ -15,7 +15,7 @@ from textvae.settings.fields import Size
 
 @runtime_checkable
 class Component(Protocol):
-    """What the VampPrior asks of the posteriors that it is made of."""
+    """Interface of the posteriors that the VampPrior is made of."""
 
     @property
     def mean(self) -> Tensor: ...  # noqa: D102

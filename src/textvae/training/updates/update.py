@@ -1,4 +1,4 @@
-"""What every update is: how a step of training changes the weights."""
+"""Interface of updates, which change the weights at a step of training, and their optimizers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ from textvae.training.job import Job
 
 @dataclass(frozen=True)
 class StepInput:
-    """What one step is given: this process's share of a global batch, its noise, and where the phase stands.
+    """Input of one step: this process's share of a global batch, its noise, and the step of the phase.
 
     `step` counts from the start of the phase. A sentence gets `codes` codes, and `components` beside each where the
     posterior draws some. `multipliers` are the learned factors of weights, by term.
