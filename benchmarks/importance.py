@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from measuring import machine, timed, write_json
-from textvae.evaluation.evaluate import importance_weighted
+from textvae.evaluation.importance import importance_weights
 from textvae.model import build
 from textvae.objective.presets import load_settings
 from textvae.text.corpus import open_corpus
@@ -40,20 +40,20 @@ def main() -> None:
     store, rows = corpus.split("test"), np.arange(SENTENCES)
 
     def batched(number: int) -> None:
-        importance_weighted(model, store, rows, SAMPLES)
+        importance_weights(model, store, rows, SAMPLES)
 
     def single(number: int) -> None:
         for at in range(arguments.single):
-            importance_weighted(model, store, rows[at % SENTENCES : at % SENTENCES + 1], 1, seed=at)
+            importance_weights(model, store, rows[at % SENTENCES : at % SENTENCES + 1], 1, seed=at)
 
     contenders = {"batched": batched, "single": single}
     rounds = []
     for _ in range(arguments.repeats):
         seconds = timed(contenders, 1)
         rounds.append(seconds["single"] * SAMPLES * SENTENCES / arguments.single / seconds["batched"])
-    whole = importance_weighted(model, store, rows, SAMPLES, tokens=1_000_000)
+    whole = importance_weights(model, store, rows, SAMPLES, tokens=1_000_000).nll
     differences = [
-        (importance_weighted(model, store, rows, SAMPLES, tokens=tokens) - whole).abs().max().item()
+        (importance_weights(model, store, rows, SAMPLES, tokens=tokens).nll - whole).abs().max().item()
         for tokens in (100, 1000, 16_384)
     ]
     ratio, found = median(rounds), [round(r) for r in rounds]

@@ -1,5 +1,6 @@
 import ast
 import graphlib
+import importlib
 import json
 import subprocess
 import sys
@@ -90,6 +91,20 @@ def test_a_module_imports_only_from_its_room_or_those_before(name):
             assert ROOMS.index(room) <= ROOMS.index(own), f"textvae.{name} imports textvae.{target}"
         else:
             assert room == "__version__" or hasattr(textvae, room), f"textvae.{name} imports textvae.{target}"
+
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted([*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "recipes").glob("*.py")])
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_scripts_import_what_there_is(path):
+    """Few of them run in a test, so a name that has moved would be missed."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "textvae":
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                assert hasattr(module, alias.name) or importlib.import_module(f"{node.module}.{alias.name}")
 
 
 def module_of(target: str) -> str:

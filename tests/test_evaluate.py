@@ -11,7 +11,7 @@ from textvae.comparison.rows import evaluated_paths
 from textvae.errors import RequestError
 from textvae.evaluation.diagnose import diagnose
 from textvae.evaluation.evaluate import evaluate
-from textvae.evaluation.importance import importance_weighted, subset
+from textvae.evaluation.importance import importance_weights, subset
 from textvae.evaluation.latent import shuffle_gap
 from textvae.evaluation.likelihood import distance_to_truth
 from textvae.evaluation.record import known_names
@@ -77,7 +77,7 @@ def test_importance_weighting_finds_the_exact_likelihood(model, every_sentence):
     store, _ = every_sentence
     exact = exact_nll(model, store)
     assert exact.exp().reciprocal().sum() < 1  # the sentences are different outcomes, and there are longer ones
-    estimate = importance_weighted(model, store, np.arange(len(store)), 20_000)
+    estimate = importance_weights(model, store, np.arange(len(store)), 20_000).nll
     torch.testing.assert_close(estimate, exact, rtol=0, atol=0.03)
     bound = score(model, store, samples=2000).bound
     assert (bound - exact > 0.03).any(), "the posterior is exact, so this shows nothing"
@@ -89,7 +89,7 @@ def test_importance_weighting_falls_with_samples_and_starts_at_the_bound(model, 
 
     def mean(samples: int, seeds: int = 300) -> float:
         """Over sentences and seeds: in expectation a bound, the tighter the more samples."""
-        found = [importance_weighted(model, store, rows, samples, seed=seed).mean() for seed in range(seeds)]
+        found = [importance_weights(model, store, rows, samples, seed=seed).nll.mean() for seed in range(seeds)]
         return torch.stack(found).mean().item()
 
     one, five, fifty = mean(1), mean(5), mean(50, seeds=60)
@@ -101,12 +101,12 @@ def test_importance_weighting_falls_with_samples_and_starts_at_the_bound(model, 
 def test_no_chunking_changes_the_estimate(model, every_sentence):
     store, _ = every_sentence
     rows = np.array([3, 0, 7])
-    whole = importance_weighted(model, store, rows, 50, tokens=10**6)
+    whole = importance_weights(model, store, rows, 50, tokens=10**6).nll
     for tokens in (1, 20, 333):
         torch.testing.assert_close(
-            importance_weighted(model, store, rows, 50, tokens=tokens), whole, rtol=0, atol=1e-5
+            importance_weights(model, store, rows, 50, tokens=tokens).nll, whole, rtol=0, atol=1e-5
         )
-    torch.testing.assert_close(importance_weighted(model, store, rows[:1], 50), whole[:1], rtol=0, atol=1e-5)
+    torch.testing.assert_close(importance_weights(model, store, rows[:1], 50).nll, whole[:1], rtol=0, atol=1e-5)
 
 
 def test_the_shuffle_gap_is_what_other_codes_cost(model, every_sentence):

@@ -14,7 +14,7 @@ from textvae.cli.tables import measures
 from textvae.evaluation import schema
 from textvae.evaluation.diagnose import diagnose
 from textvae.evaluation.evaluate import evaluate
-from textvae.evaluation.importance import importance_weighted
+from textvae.evaluation.importance import importance_weights
 from textvae.evaluation.latent import Codes, shuffle_gap
 from textvae.evaluation.opened import open_run
 from textvae.generate.trained import load
@@ -104,7 +104,7 @@ def test_importance_weighting_finds_the_exact_likelihood_and_the_bound_is_above_
     model = model_of(case, tokenizer)
     exact = exact_nll(model, store)
     samples = 40_000 if case == "iaf" else 8_000  # its gates make it narrower than the true posterior
-    estimate = importance_weighted(model, store, np.arange(len(store)), samples)
+    estimate = importance_weights(model, store, np.arange(len(store)), samples).nll
     torch.testing.assert_close(estimate, exact, rtol=0, atol=0.08)
     scores = score(model, store, samples=300)
     assert scores.rate_kind == CASES[case][1]
@@ -122,7 +122,7 @@ def test_no_batching_or_chunking_changes_a_score(case, every_sentence):
     whole, some = score(model, store), score(model, store, rows=rows)
     torch.testing.assert_close(some.bound, whole.bound[rows], rtol=0, atol=2e-5)
     torch.testing.assert_close(some.posterior.mean, whole.posterior.mean[rows], rtol=0, atol=2e-5)
-    found = [importance_weighted(model, store, rows, 30, tokens=tokens) for tokens in (1, 100_000)]
+    found = [importance_weights(model, store, rows, 30, tokens=tokens).nll for tokens in (1, 100_000)]
     torch.testing.assert_close(*found, rtol=0, atol=2e-5)
 
 

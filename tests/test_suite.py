@@ -11,6 +11,8 @@ import torch
 from textvae.comparison.rows import evaluated_paths
 from textvae.errors import RequestError
 from textvae.evaluation.evaluate import evaluate
+from textvae.evaluation.importance import Weighted
+from textvae.evaluation.opened import open_run
 from textvae.evaluation.probing import own_labels, probes
 from textvae.evaluation.record import known_names
 from textvae.evaluation.suite import DECODINGS, evaluate_all, reverse_kl
@@ -21,7 +23,7 @@ from textvae.metrics.scoring import given, score
 from textvae.metrics.truth import true_distance
 from textvae.model import TextVAE
 from textvae.objective.presets import load_settings
-from textvae.report.run_report import evaluate_and_report
+from textvae.report.run_report import write_run_report
 from textvae.run import Run
 from textvae.text import corpus as data
 from textvae.text import grammar
@@ -62,9 +64,17 @@ def language_model(tmp_path_factory):
     return made(tmp_path_factory.mktemp("suite") / "lm", "language-model", 0)
 
 
+def evaluate_and_report(folder, **options):
+    """What `textvae evaluate RUN --all` does, with numbers that take little time."""
+    trained = open_run(folder)
+    document = evaluate_all(trained, **NUMBERS | options)
+    write_run_report(trained, "test", document, 0)
+    return document
+
+
 @pytest.fixture(scope="module")
 def document(folder):
-    return evaluate_and_report(folder, **NUMBERS)
+    return evaluate_and_report(folder)
 
 
 def test_the_document_has_all_that_fits_and_is_written(folder, document):
@@ -161,14 +171,14 @@ def test_everything_is_read_scored_and_decoded_once(folder, monkeypatch):
     counted(data, "build", lambda *_: 1)
     counted(TextVAE, "forward", lambda given, _: len(given[1].index))
     counted(Codec, "_texts", lambda _, texts: len(texts))
-    evaluate_and_report(folder, **NUMBERS, times=2)
+    evaluate_and_report(folder, times=2)
     assert (counts["model"], counts["build"], counts["forward"]) == (1, 1, 60 + 40)  # test, and valid to diagnose
     # Reconstructions, two texts each greedily and by sampling, 40 more to tell how many differ, and a path.
     assert counts["_texts"] == 60 + 4 * 60 + 40 + 7
 
 
 def test_a_language_model_has_samples_alone(language_model):
-    found = evaluate_and_report(language_model, **NUMBERS)
+    found = evaluate_and_report(language_model)
     for name in ("reconstruction_by_length", "probes", "information_bounds"):
         assert found[name] is None and found["reasons"][name] == "a language model has no code"
     assert found["generated"]["greedy"]["scores"] is None
@@ -215,7 +225,7 @@ def test_reverse_kl_of_a_known_model(language_model, monkeypatch):
     texts = ["a b"] * 30 + ["c d"] * 10 + ["e f"] * 40
     trained = load(language_model)
     nll = torch.tensor([math.log(80 / 30)] * 30 + [math.log(80 / 10)] * 10, dtype=torch.float64)
-    monkeypatch.setattr("textvae.evaluation.suite.importance_weighted", lambda *_: nll)
+    monkeypatch.setattr("textvae.evaluation.suite.importance_weights", lambda *_: Weighted(nll, None, None))
     distance = true_distance(texts, language)
     assert distance.inside == 0.5
     told = []

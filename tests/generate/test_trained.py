@@ -10,7 +10,7 @@ from torch import nn
 
 import textvae
 from textvae.errors import RequestError
-from textvae.evaluation.importance import importance_weighted
+from textvae.evaluation.importance import importance_weights
 from textvae.generate import codec, reading
 from textvae.generate.decoding import Decoding, generate, greedy
 from textvae.generate.sources import posterior_draws
@@ -337,7 +337,7 @@ def test_nll_is_what_evaluation_finds(language_model, tmp_path):
     build_store(tmp_path / "store", {"train": LINES, "valid": LINES})
     store = TokenStore.open(tmp_path / "store", "train")
     assert Tokenizer.load(tmp_path / "store" / "tokenizer.json").tokens == language_model.tokenizer.tokens
-    exact = importance_weighted(language_model.model, store, np.arange(len(LINES)), 1)
+    exact = importance_weights(language_model.model, store, np.arange(len(LINES)), 1).nll
     np.testing.assert_allclose(language_model.nll(LINES), exact, rtol=1e-6)
 
 

@@ -45,13 +45,16 @@ def print_all(
     times: int,
 ) -> None:
     """Evaluate everything that fits the run, and print it."""
-    from textvae.report.run_report import evaluate_and_report
+    from textvae.evaluation.opened import open_run
+    from textvae.evaluation.suite import evaluate_all
+    from textvae.report.run_report import write_run_report
 
     files = (run / "evaluation" / f"{split}-all.json", run / "report.html")
     times_before = {path: _written(path) for path in files}
     with Bars() as bars:
-        found = evaluate_and_report(
-            run,
+        trained = open_run(run)
+        found = evaluate_all(
+            trained,
             split,
             iw_samples,
             iw_sentences,
@@ -61,6 +64,7 @@ def print_all(
             progress=bars.update,
             times=times,
         )
+        write_run_report(trained, split, found, seed)
     if as_json:
         document(found)
         return

@@ -105,20 +105,15 @@ class Row:
     def reasons(self) -> dict[str, str]:
         """Return the reason for each number or deviation of the row that is null."""
         found = {name: self._reason(name) for name, value in self.values.items() if value is None}
+        lone = "one run has no deviation" if len(self.members) == 1 else "a run of the row has no such number"
         for name, spread in self.deviations.items():
             if spread is None:
-                why = (
-                    "one run has no deviation" if len(self.members) == 1 else "a run of the row has no such number"
-                )
-                found[f"deviations.{name}"] = why
+                found[f"deviations.{name}"] = lone
         for name, (value, spread) in self.chosen.items():
             if value is None:
                 found[f"scores.{name}.value"] = self._reason(name)
             if spread is None:
-                why = (
-                    "one run has no deviation" if len(self.members) == 1 else "a run of the row has no such number"
-                )
-                found[f"scores.{name}.deviation"] = why
+                found[f"scores.{name}.deviation"] = lone
         return found
 
     def _reason(self, name: str) -> str:

@@ -81,20 +81,6 @@ def importance_weights(
     return Weighted(nll, effective if weighs else None, shapes if weighs and tailed else None)
 
 
-def importance_weighted(
-    model: TextVAE,
-    store: TokenStore,
-    rows: np.ndarray,
-    samples: int,
-    seed: int = 0,
-    progress: Progress | None = None,
-    tokens: int = IW_TOKENS,
-) -> Float64[Tensor, " n"] | None:
-    """Estimate -log p(x) of each of the sentences `rows` as `importance_weights` does, in nats."""
-    found = importance_weights(model, store, rows, samples, seed, progress, tokens)
-    return None if found is None else found.nll
-
-
 def subset(sentences: int, wanted: int | None, seed: int) -> np.ndarray:
     """Draw the numbers of `wanted` sentences without replacement, by the seed; all of them for None."""
     if wanted is None or wanted >= sentences:

@@ -12,10 +12,11 @@ import torch
 import textvae
 from textvae.errors import RequestError
 from textvae.evaluation.evaluate import evaluate
-from textvae.evaluation.importance import importance_weighted, subset
+from textvae.evaluation.importance import importance_weights, subset
 from textvae.evaluation.opened import Opened, open_run
 from textvae.evaluation.probing import own_labels, probes
 from textvae.evaluation.reconstruction import reconstructions
+from textvae.evaluation.values import NO_CODE
 from textvae.files import write_json
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import Trained
@@ -33,8 +34,7 @@ from textvae.text.tokenizers import EOS
 DECODINGS: Mapping[str, Decoding] = {"greedy": Decoding(), "sample": Decoding("sample")}
 # Sentences that are reconstructed: drawn by the seed where there are more.
 RECONSTRUCTED = 5_000
-LANGUAGE_MODEL = "a language model has no code"
-ONE_SENTENCE = f"{LANGUAGE_MODEL}: it writes one sentence, again and again"
+ALWAYS_THE_SAME = f"{NO_CODE}: it writes one sentence, again and again"
 WINDOWS = "a model of pieces of running text knows no sentences"
 
 # A part of the document, or why there is none.
@@ -87,7 +87,7 @@ def evaluate_all(
             document["reasons"][name] = part
     for name in document["true_distance"] or ():
         if document["true_distance"][name] is None:
-            document["reasons"][f"true_distance.{name}"] = ONE_SENTENCE
+            document["reasons"][f"true_distance.{name}"] = ALWAYS_THE_SAME
     path = trained.run.folder / "evaluation" / f"{split}-all.json"
     keep(path, lambda path: write_json(path, document))
     return document
@@ -112,7 +112,7 @@ def _reconstructions(trained: Trained, store: TokenStore, seed: int, told: PartP
     References: Prokhorov et al. 2019, Table 1.
     """
     if trained.model.prior is None:
-        return LANGUAGE_MODEL
+        return NO_CODE
     if trained.window is not None:
         return WINDOWS
     told("reconstructing", 0, 1)
@@ -144,7 +144,7 @@ def _generated(
     found: dict[str, Any] = {}
     for name, written in texts.items():
         if written is None:
-            found[name] = {"scores": None, "reason": ONE_SENTENCE}
+            found[name] = {"scores": None, "reason": ALWAYS_THE_SAME}
             continue
         draws = []
         for one in written:
@@ -223,17 +223,11 @@ def reverse_kl(
     if len(inside) < 2:
         return dict(zip(names, (None, None, len(inside)), strict=True))
     store = _store([[*row, EOS] for row in trained.tokenizer.encode([texts[at] for at in inside.tolist()])])
-    nll = importance_weighted(
-        trained.model,
-        store,
-        np.arange(len(store)),
-        iw_samples,
-        seed,
-        of_part(told, "reverse KL"),
-    )
-    if nll is None:
+    rows, progress = np.arange(len(store)), of_part(told, "reverse KL")
+    weighted = importance_weights(trained.model, store, rows, iw_samples, seed, progress)
+    if weighted is None:
         return dict(zip(names, (None, None, len(inside)), strict=True))
-    terms = -nll - true[inside]
+    terms = -weighted.nll - true[inside]
     value = terms.mean().item() - math.log(distance.inside)
     # Of two independent parts: the terms, and the logarithm of the share.
     error = math.hypot(standard_error(terms), distance.inside_standard_error / distance.inside)
@@ -243,7 +237,7 @@ def reverse_kl(
 def _probes(trained: Trained, split: str, draws: int, seed: int, told: PartProgress) -> Part:
     """Return how well codes predict the text's own labels."""
     if trained.model.prior is None:
-        return LANGUAGE_MODEL
+        return NO_CODE
     if trained.window is not None:
         return WINDOWS
     try:

@@ -1,7 +1,5 @@
 """The report of one run: what its page shows, collected from its log, scores, codes and samples."""
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,13 +7,11 @@ from jaxtyping import Float
 
 from textvae.errors import RequestError
 from textvae.evaluation.diagnose import SAMPLES, diagnose
-from textvae.evaluation.opened import Opened, open_run
-from textvae.evaluation.suite import DECODINGS, evaluate_all
+from textvae.evaluation.opened import Opened
 from textvae.generate.codec import GREEDY
 from textvae.generate.decoding import Decoding
 from textvae.inference import Scores
 from textvae.metrics.text import distinct
-from textvae.progress import PartProgress
 from textvae.report.page import RunReport, write_report
 from textvae.run import Run, keep
 from textvae.text import grammar
@@ -25,34 +21,16 @@ from textvae.text.batches import TokenStore
 COLOURS = 6
 
 
-def evaluate_and_report(
-    folder: Path | str | Opened,
-    split: str = "test",
-    iw_samples: int = 500,
-    iw_sentences: int | None = 500,
-    samples: int = 1_000,
-    decodings: Mapping[str, Decoding] = DECODINGS,
-    draws: int = 5,
-    seed: int = 0,
-    progress: PartProgress | None = None,
-    times: int = 3,
-) -> dict[str, Any]:
-    """Run every evaluation of `evaluate_all`, and write its page to `report.html` in the run's folder.
-
-    Raises:
-        RequestError: as `evaluate_all`.
-    """
-    trained = open_run(folder)
-    document = evaluate_all(
-        trained, split, iw_samples, iw_sentences, samples, decodings, draws, seed, progress, times
+def write_run_report(trained: Opened, split: str, document: dict[str, Any], seed: int) -> None:
+    """Write the page of a run's evaluations to `report.html` in its folder; warn if that is impossible."""
+    report = report_of(trained, split, document, seed)
+    keep(
+        trained.run.folder / "report.html",
+        lambda path: write_report(path, f"{report.name}: all evaluations", [report]),
     )
-    report = page(trained, split, document, seed)
-    path = trained.run.folder / "report.html"
-    keep(path, lambda path: write_report(path, f"{report.name}: all evaluations", [report]))
-    return document
 
 
-def page(trained: Opened, split: str, document: dict[str, Any], seed: int) -> RunReport:
+def report_of(trained: Opened, split: str, document: dict[str, Any], seed: int) -> RunReport:
     """Collect the report of a run: its document, and the codes of a split's sentences by their label."""
     store, scores = trained.corpus.split(split), trained.scores(split, seed)
     rows = scores.kept.numpy()
