@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from homotopy_page import AUTOENCODER, SAMPLES
 from running import Job, done
 
 if TYPE_CHECKING:
@@ -29,11 +30,9 @@ if TYPE_CHECKING:
     from textvae.generate.trained import Trained
 
 HERE = Path(__file__).parent
-LANGUAGE_MODEL, AUTOENCODER = "language-model", "autoencoder"
-STEPS, SAMPLES, MAPS = 9, 3, 10
+LANGUAGE_MODEL = "language-model"
+STEPS, MAPS = 9, 10
 LENGTHS = ((1, 5), (6, 8), (9, 11), (12, 15), (16, 30))
-# Whose paths the page shows; of those with a prior posterior samples and tail samples too.
-SHOWN = ("word-dropout", "bow-annealing", "capacity-15", "autoencoder", "vanilla")
 
 
 def main() -> int:
@@ -53,7 +52,7 @@ def main() -> int:
         return 1
     trained_after = time.monotonic() - began
 
-    from homotopy_page import markdown
+    from homotopy_page import examples, markdown
 
     import textvae
     from textvae.files import read_json, write_json, write_text
@@ -363,47 +362,6 @@ def scores(report: Mapping[str, Any]) -> dict[str, Any]:
     names = ("reconstruction", "kl", "bound", "nll_iw", "shuffle_gap", "active_units", "mutual_information")
     latent = ("log_det_covariance", "mean_squared_norm", "signature")
     return {name: report.get(name) for name in (*names, *latent)}
-
-
-def examples(
-    plan: Mapping[str, Any], models: "Mapping[str, Trained]", corpus: str, seed: int
-) -> list[tuple[str, list[str]]]:
-    """Paths, posterior samples and tail samples to be read, each with its heading."""
-    from textvae.generate.paths import homotopies, prior_ends, same_paths, text_ends
-    from textvae.generate.sources import posterior_draws, tail_draws
-    from textvae.generate.trained import GREEDY
-
-    given = [tuple(pair) for pair in plan["page"][corpus]]
-    found: list[tuple[str, list[str]]] = []
-
-    def add(heading: str, paths: "Sequence[Homotopy]") -> None:
-        for path in paths:
-            found.append((heading, [marked(*one) for one in zip(path.texts, path.repeated, strict=True)]))
-
-    for name in SHOWN:
-        add(f"{name}, between two sentences", homotopies(models[name], text_ends(models[name], given), 7, "linear"))
-    for name in SHOWN:
-        if name != AUTOENCODER:
-            model = models[name]
-            add(f"{name}, between draws of the prior", homotopies(model, prior_ends(model, 2, seed), 7, "linear"))
-    capacities = {name: model for name, model in models.items() if name.startswith("capacity-")}
-    for name, cell in zip(
-        capacities, same_paths(list(capacities.values()), [GREEDY], 1, 7, None, seed), strict=True
-    ):
-        add(f"{name}, the same seven codes, greedy", cell.homotopies)
-    for name in SHOWN[:3]:
-        model, text = models[name], given[0][0]
-        drawn = model.decode(posterior_draws(model, [text], SAMPLES, seed)[0])
-        lines = [f"input: {text}", f"mean: {model.reconstruct([text])[0]}", *(f"sample: {one}" for one in drawn)]
-        found.append((f"{name}, posterior of a sentence", lines))
-        found.append((f"{name}, ordinary samples", model.sample(4, seed)))
-        found.append((f"{name}, tail samples", model.decode(tail_draws(model, 4, seed))))
-    return found
-
-
-def marked(text: str, repeated: bool) -> str:
-    """A text of a path; one that came before is marked."""
-    return f"= {text}" if repeated else text
 
 
 if __name__ == "__main__":

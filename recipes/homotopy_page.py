@@ -1,15 +1,22 @@
 """The page of `homotopy.py`: tables of the claims' statistics, then paths to be read."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from textvae.comparison.tables import escaped
+if TYPE_CHECKING:
+    from textvae.generate.paths import Homotopy
+    from textvae.generate.trained import Trained
 
+AUTOENCODER, SAMPLES = "autoencoder", 3
+# Whose paths the page shows; of those with a prior posterior samples and tail samples too.
+SHOWN = ("word-dropout", "bow-annealing", "capacity-15", AUTOENCODER, "vanilla")
 WHOSE = ("the mean", "samples", "another's samples")
 
 
 def markdown(numbers: Mapping[str, Any], paths: Sequence[tuple[str, list[str]]]) -> str:
     """The page: tables of the claims' statistics, then paths to be read."""
+    from textvae.comparison.tables import escaped
+
     head = [
         f"# Ways through the space of codes: {numbers['corpus']}, scale {numbers['scale']}, seed {numbers['seed']}",
         "Written by `recipes/homotopy.py`, with the numbers in the JSON file beside it. NLL is by a language model "
@@ -126,3 +133,44 @@ def _sensitivity(numbers: Mapping[str, Any]) -> str:
 
 
 TABLES: tuple[Callable[[Mapping[str, Any]], str], ...] = (_runs, _b8, _b9, _b10, _p7, _sensitivity)
+
+
+def examples(
+    plan: Mapping[str, Any], models: "Mapping[str, Trained]", corpus: str, seed: int
+) -> list[tuple[str, list[str]]]:
+    """Paths, posterior samples and tail samples to be read, each with its heading."""
+    from textvae.generate.paths import homotopies, prior_ends, same_paths, text_ends
+    from textvae.generate.sources import posterior_draws, tail_draws
+    from textvae.generate.trained import GREEDY
+
+    given = [tuple(pair) for pair in plan["page"][corpus]]
+    found: list[tuple[str, list[str]]] = []
+
+    def add(heading: str, paths: "Sequence[Homotopy]") -> None:
+        for path in paths:
+            found.append((heading, [marked(*one) for one in zip(path.texts, path.repeated, strict=True)]))
+
+    for name in SHOWN:
+        add(f"{name}, between two sentences", homotopies(models[name], text_ends(models[name], given), 7, "linear"))
+    for name in SHOWN:
+        if name != AUTOENCODER:
+            model = models[name]
+            add(f"{name}, between draws of the prior", homotopies(model, prior_ends(model, 2, seed), 7, "linear"))
+    capacities = {name: model for name, model in models.items() if name.startswith("capacity-")}
+    for name, cell in zip(
+        capacities, same_paths(list(capacities.values()), [GREEDY], 1, 7, None, seed), strict=True
+    ):
+        add(f"{name}, the same seven codes, greedy", cell.homotopies)
+    for name in SHOWN[:3]:
+        model, text = models[name], given[0][0]
+        drawn = model.decode(posterior_draws(model, [text], SAMPLES, seed)[0])
+        lines = [f"input: {text}", f"mean: {model.reconstruct([text])[0]}", *(f"sample: {one}" for one in drawn)]
+        found.append((f"{name}, posterior of a sentence", lines))
+        found.append((f"{name}, ordinary samples", model.sample(4, seed)))
+        found.append((f"{name}, tail samples", model.decode(tail_draws(model, 4, seed))))
+    return found
+
+
+def marked(text: str, repeated: bool) -> str:
+    """A text of a path; one that came before is marked."""
+    return f"= {text}" if repeated else text

@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from textvae.errors import RequestError, WorkError
-from textvae.text.tokenizers import BOS, EOS, LONGEST_WORD, NAMES, PAD, SPECIALS, UNK, Tokenizer
+from textvae.text.cutting import LONGEST_WORD
+from textvae.text.tokenizers import BOS, EOS, NAMES, PAD, SPECIALS, UNK, Tokenizer
 
 LINES = ["the food was great .", "the staff was nice .", "we liked the food", "naïve café ☕ 寿司 !"]
 ANY = st.text(st.characters(exclude_categories=["Cs"]))
@@ -246,7 +247,7 @@ def test_a_long_text_is_encoded_in_parts_as_in_one(name, monkeypatch):
     learned = Tokenizer.train(name, [*words, text], 400, 1, lowercase=True)
     whole, normalised = learned.encode([text]), learned.normalise(text)
     assert learned.decode(whole[0]) == (normalised if name != "bpe" else text.lower())
-    monkeypatch.setattr("textvae.text.tokenizers._PART", 64)
+    monkeypatch.setattr("textvae.text.cutting.PART", 64)
     assert learned.encode([text]) == whole and learned.normalise(text) == normalised
     again = Tokenizer.train(name, [*words, text], 400, 1, lowercase=True)
     assert again.tokens == learned.tokens

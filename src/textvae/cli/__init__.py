@@ -21,6 +21,7 @@ from textvae.cli import (
     syntax,
     training,
     transfer,
+    transfer_curve,
 )
 from textvae.cli.output import Command, Commands, open_streams, plain, result
 from textvae.extensions import installed
@@ -47,7 +48,7 @@ for command in (
     paths.homotopy,
     paths.sensitivity,
     transfer.transfer,
-    transfer.transfer_curve,
+    transfer_curve.transfer_curve,
     scoring.score,
     probing.probe,
     syntax.syntax,

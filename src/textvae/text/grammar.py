@@ -22,16 +22,15 @@ import graphlib
 import itertools
 import math
 import random
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Union
 
 from textvae.errors import RequestError
 from textvae.text.reviews import ATTRIBUTES, CATEGORIES, RULES
+from textvae.text.rules import Alternative, read_rules, union
 
 _END = ""  # end of every sentence in the parser; splitting at white space never yields it
-_WEIGHT = re.compile(r"\d+(\.\d+)?")
 
 
 class Derivation(NamedTuple):
@@ -41,21 +40,12 @@ class Derivation(NamedTuple):
     log_prob: float  # nats, of this derivation
 
 
-class _Alternative(NamedTuple):
-    number: int  # position in the whole grammar, so that a derivation is a tuple of alternatives
-    name: str
-    weight: float
-    symbols: tuple[str, ...]
-    allowed: int  # one bit per attribute value; all bits of an attribute that the rule does not mention
-    guarded: tuple[int, ...]  # the bits of each attribute that the rule does mention
-
-
 class _Item(NamedTuple):
     """A partial parse: the symbols still expected, the attribute values still possible, the alternatives used."""
 
     stack: tuple[str, ...]
     allowed: int
-    trail: tuple[_Alternative, ...]
+    trail: tuple[Alternative, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,11 +58,6 @@ class _Node:
     entropy: float  # nats, of all expansions below
     shortest: int
     longest: int
-
-
-def _union(sets: Iterable[int]) -> int:
-    """Return the union of sets stored as bits."""
-    return functools.reduce(int.__or__, sets, 0)
 
 
 class Grammar:
@@ -114,48 +99,10 @@ class Grammar:
                     self._prior[attribute][bit] = weight / total
             self._fields[attribute] = sum(self._bits[value] for value in weights)
         self._possible = sum(bit for prior in self._prior.values() for bit in prior)
-        named = {name: _union(self._bits[value] for value in values) for name, values in (groups or {}).items()}
-        self._start, self._rules = self._read(rules, self._bits | named)
+        named = {name: union(self._bits[value] for value in values) for name, values in (groups or {}).items()}
+        self._start, self._rules = read_rules(rules, self._bits | named, self._fields, self._possible)
         self._link()
         self._nodes: dict[tuple[str, int], _Node] = {}
-
-    # reading -----------------------------------------------------------------------------------------------
-
-    def _read(self, text: str, names: Mapping[str, int]) -> tuple[str, dict[str, list[_Alternative]]]:
-        """Return the start symbol and the alternatives by rule, without those that no possible value allows."""
-        rules: dict[str, list[_Alternative]] = {}
-        numbers = itertools.count()
-        for line in filter(None, map(str.strip, text.splitlines())):
-            head, equals, body = line.partition("=")
-            name, *when = head.replace("[", " ").replace("]", " ").split() or [""]
-            unknown = [value for value in when if value not in names]
-            if not (equals and name.isupper()):
-                raise RequestError(
-                    f"grammar rule '{line}': not of the form NAME [when] = alternative | alternative"
-                )
-            if unknown:
-                raise RequestError(f"grammar rule '{line}': '{unknown[0]}' is no value of {list(self._fields)}")
-            values = _union(names[value] for value in when)
-            guarded = tuple(field for field in self._fields.values() if field & values)
-            allowed = values | sum(field for field in self._fields.values() if not field & values)
-            known = rules.setdefault(name, [])
-            for part in body.split("|"):
-                first, *rest = part.split() or ["-"]
-                weight, symbols = (float(first), rest) if _WEIGHT.fullmatch(first) else (1.0, [first, *rest])
-                if weight <= 0 or not symbols:
-                    raise RequestError(
-                        f"grammar rule '{line}': '{part.strip()}' needs a weight above 0 and symbols"
-                    )
-                if all(allowed & self._possible & field for field in guarded):
-                    words = () if symbols == ["-"] else tuple(symbols)
-                    known.append(_Alternative(next(numbers), name, weight, words, allowed, guarded))
-        for alternative in itertools.chain.from_iterable(rules.values()):
-            for symbol in alternative.symbols:
-                if symbol.isupper() and symbol not in rules:
-                    raise RequestError(f"grammar rule '{alternative.name}': there is no rule for '{symbol}'")
-        if not rules:
-            raise RequestError("grammar: there are no rules; write at least one, NAME = alternative")
-        return next(iter(rules)), rules
 
     def _link(self) -> None:
         """Compute the dependencies of each rule, and the table that predicts alternatives from the next word."""
@@ -168,12 +115,12 @@ class Grammar:
         except graphlib.CycleError as cycle:
             raise RequestError(f"grammar: the rules lead in a circle, {' <- '.join(cycle.args[1])}") from None
         self._depends: dict[str, int] = {}
-        self._empty: dict[str, list[_Alternative]] = {}  # alternatives that can be empty
-        self._predicted: dict[str, dict[str, list[_Alternative]]] = {}
+        self._empty: dict[str, list[Alternative]] = {}  # alternatives that can be empty
+        self._predicted: dict[str, dict[str, list[Alternative]]] = {}
         for name in order:
             known = self._rules[name]
             guards = (field for alternative in known for field in alternative.guarded)
-            self._depends[name] = _union([*guards, *(self._depends[symbol] for symbol in below[name])])
+            self._depends[name] = union([*guards, *(self._depends[symbol] for symbol in below[name])])
             empty = [a for a in known if all(self._empty.get(symbol) for symbol in a.symbols)]
             self._empty[name] = empty
             starts = [self._starts(alternative.symbols) for alternative in known]

@@ -1,10 +1,9 @@
 """Tokenizers: word, character and byte-pair vocabularies, each stored as one Hugging Face JSON file."""
 
 import json
-import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from itertools import chain, islice
 from pathlib import Path
@@ -16,31 +15,18 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from textvae.errors import RequestError
 from textvae.files import replacing
+from textvae.text.cutting import CHARACTERS, LONGEST_WORD, PART, SPACE, UNKNOWN, Counted, chunks, in_parts
 from textvae.text.readers import require_texts
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
-SPECIALS = ("<pad>", "<unk>", "<bos>", "<eos>")
+SPECIALS = ("<pad>", UNKNOWN, "<bos>", "<eos>")
 NAMES = ("word", "character", "bpe")
 
-# Characters of the longest word. A longer one becomes the unknown word, and byte pairs are not merged across its
-# pieces of this length: learning byte pairs takes time quadratic in the length.
-LONGEST_WORD = 1000
-
 _BYTES = 256
-# Sentences, and approximately their characters, passed to the encoder at once: enough to keep every core busy, but
-# little memory (the encoder takes some hundred bytes a character). Longer sentences are encoded in parts.
-_CHUNK, _CHARACTERS, _PART = 4096, 1 << 18, 1 << 14
-
 # Words that must never be looked up: the spellings of unknown words in corpora, and those of the control tokens,
 # which are plain text when they occur in a corpus. White space is spelled out as the set that WhitespaceSplit uses,
 # because \s of the regex engine is a different set.
-_SPACE = r"\x09-\x0d\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}"
-_RESERVED = rf"(?i)(?<![^{_SPACE}])(?:<pad>|<unk>|<bos>|<eos>|_unk|\[unk\])(?![^{_SPACE}])"
-# The same in Python's notation: the end of a word, runs of white space or of other characters, and runs too long.
-_WHITE = re.sub(r"\\x\{(\w+)\}", lambda match: rf"\u{match[1]:0>4}", _SPACE)
-_WORD_END = re.compile(rf"(?<=[^{_WHITE}])(?=[{_WHITE}])")
-_RUN = re.compile(rf"[^{_WHITE}]{{1,{LONGEST_WORD}}}|[{_WHITE}]{{1,{LONGEST_WORD}}}")
-_LONG_RUN = re.compile(rf"[^{_WHITE}]{{{LONGEST_WORD + 1}}}|[{_WHITE}]{{{LONGEST_WORD + 1}}}")
+_RESERVED = rf"(?i)(?<![^{SPACE}])(?:<pad>|<unk>|<bos>|<eos>|_unk|\[unk\])(?![^{SPACE}])"
 
 
 class Tokenizer:
@@ -95,7 +81,7 @@ class Tokenizer:
         """
         _check(name, vocabulary, min_count)
         inner = _pipeline(name, lowercase)
-        counted = _Counted(name, sentences)
+        counted = Counted(name, sentences)
         merges: list[tuple[str, str]] = []
         if name == "word":
             learned = _words(inner, counted, vocabulary, min_count)
@@ -154,7 +140,7 @@ class Tokenizer:
             RequestError: For an argument that is not a list of strings, and for a text that is not valid Unicode.
         """
         encoded: list[list[int]] = []
-        for start, chunk in _chunks(require_texts(texts)):
+        for start, chunk in chunks(require_texts(texts)):
             try:
                 if all(len(text) <= LONGEST_WORD for text in chunk):
                     encoded += self._ids(chunk)
@@ -213,7 +199,7 @@ class Tokenizer:
         Words are separated by single spaces and reserved ones become `<unk>`; the text is in lower case if the
         tokenizer was trained so. Character and byte-pair tokenizers otherwise preserve the text.
         """
-        parts = _parts(self.name, text, self._longest)
+        parts = in_parts(self.name, text, self._longest)
         if self._inner.normalizer is not None:
             parts = map(self._inner.normalizer.normalize_str, parts)
         if self.name != "word":
@@ -226,9 +212,9 @@ class Tokenizer:
 
     def _ids_of_parts(self, text: str) -> list[int]:
         """Return the token ids of a long text, in reading order."""
-        parts = _parts(self.name, text, self._longest)
+        parts = in_parts(self.name, text, self._longest)
         ids: list[int] = []
-        while some := list(islice(parts, _CHARACTERS // _PART)):
+        while some := list(islice(parts, CHARACTERS // PART)):
             ids.extend(chain.from_iterable(self._ids(some)))
         return ids
 
@@ -241,64 +227,6 @@ class Tokenizer:
             raise RequestError(f"decode: id {wrong} is outside the vocabulary of {len(self)}")
         shown = [i for i in values if i != PAD and i != BOS]
         return shown[::-1] if self.right_to_left else shown
-
-
-class _Counted:
-    """Iterable that counts sentences as they pass and splits long ones into parts."""
-
-    def __init__(self, name: str, sentences: Iterable[str]) -> None:
-        self._name, self._sentences = name, sentences
-        self.seen = 0
-
-    def __iter__(self) -> Iterator[str]:
-        for sentence in self._sentences:
-            self.seen += 1
-            yield from _parts(self._name, sentence, LONGEST_WORD)
-
-
-def _parts(name: str, text: str, longest: int) -> Iterator[str]:
-    """Yield a text in parts whose encodings, concatenated, equal the encoding of the whole.
-
-    A word of more than `longest` characters becomes the unknown word, and byte pairs are not merged across its
-    pieces of `LONGEST_WORD` characters.
-    """
-    if len(text) <= LONGEST_WORD:
-        yield text
-    elif name == "character":
-        for start in range(0, len(text), _PART):
-            yield text[start : start + _PART]
-    else:
-        if name == "word":
-            text = re.sub(rf"[^{_WHITE}]{{{longest + 1},}}", SPECIALS[UNK], text)
-        start = 0
-        while start < len(text):
-            end = match.start() if (match := _WORD_END.search(text, start + _PART)) else len(text)
-            part = text[start:end]
-            yield from _pieces(part) if name == "bpe" and _LONG_RUN.search(part) else (part,)
-            start = end
-
-
-def _pieces(text: str) -> Iterator[str]:
-    """Yield a text cut after every `LONGEST_WORD` characters of a word or of white space."""
-    start = 0
-    for run in _RUN.finditer(text):
-        if run.end() - run.start() == LONGEST_WORD:
-            yield text[start : run.end()]
-            start = run.end()
-    if start < len(text):
-        yield text[start:]
-
-
-def _chunks(texts: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield the texts that are encoded at once, with the number of the first of them."""
-    start = characters = 0
-    for number, text in enumerate(texts):
-        if number - start == _CHUNK or characters > _CHARACTERS:
-            yield start, texts[start:number]
-            start, characters = number, 0
-        characters += len(text)
-    if texts:
-        yield start, texts[start:]
 
 
 def _check(name: str, vocabulary: int | None, min_count: int) -> None:
