@@ -1,4 +1,7 @@
-"""Exceptions: a wrong request (exit code 2) and failed work (exit code 1)."""
+"""Exceptions, a wrong request (exit code 2) and failed work (exit code 1), and parts of their messages."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 # Most lines of a message, one a problem, and most characters of a line.
 MOST_PROBLEMS, LONGEST = 20, 600
@@ -28,6 +31,21 @@ def shown(value: object) -> str:
     """
     text = repr(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """Return the end of a message about an unknown name: the nearest known one.
+
+    If none is near, `otherwise`, or all known names without one.
+
+    >>> did_you_mean("grul", ["gru", "lstm"]), did_you_mean("x", ["gru", "lstm"])
+    ("; did you mean 'gru'?", '; known: gru, lstm')
+    """
+    names = sorted(set(known)) if otherwise is None else list(known)
+    close = get_close_matches(name, names, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(names)}" if otherwise is None else otherwise
 
 
 def _shortened(message: str) -> str:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from functools import partial
 from itertools import count
 from typing import Any, Protocol, runtime_checkable
@@ -12,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from textvae.errors import RequestError
+from textvae.errors import RequestError, did_you_mean
 from textvae.generate.beam import Hypothesis, Search, beam
 from textvae.parts.noise import mixed
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
@@ -100,9 +99,8 @@ class Decoding:
     def __post_init__(self) -> None:
         known = ("beam", *CHOICES)
         if self.name not in known:
-            close = get_close_matches(str(self.name), known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-            raise RequestError(f"decoding {self.name!r}: unknown; {hint}")
+            hint = did_you_mean(str(self.name), known, f"; known: {', '.join(known)}")
+            raise RequestError(f"decoding {self.name!r}: unknown{hint}")
         if self.temperature == math.inf:
             raise RequestError("temperature = inf: must be finite")
         if not self.temperature >= 0.001:

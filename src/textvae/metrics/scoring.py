@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cached_property, partial
 from importlib.metadata import version
 from statistics import fmean, stdev
@@ -12,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 import textvae
-from textvae.errors import RequestError
+from textvae.errors import RequestError, did_you_mean
 from textvae.extensions import Registry
 from textvae.metrics import diversity
 from textvae.metrics.bleu import (
@@ -241,8 +240,7 @@ def require_metrics(names: Sequence[str], references: bool, training: bool) -> N
     """
     for name in names:
         if name not in METRICS:
-            close = get_close_matches(name, METRICS, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(name, METRICS, "")
             raise RequestError(f"metrics: {name!r} is not one of {', '.join(METRICS)}{hint}")
         needs = METRICS[name].needs
         if needs == "references" and not references:

@@ -4,13 +4,12 @@ import logging
 import re
 import warnings
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from textvae.errors import RequestError
+from textvae.errors import RequestError, did_you_mean
 from textvae.metrics.ngrams import Text
 from textvae.text.readers import each_text
 
@@ -62,8 +61,7 @@ def require_tokenization(name: str) -> None:
         RequestError: For another name, or for jieba if it is not installed.
     """
     if name not in TOKENIZATIONS:
-        close = get_close_matches(name, TOKENIZATIONS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name, TOKENIZATIONS, "")
         raise RequestError(f"tokenize: {name!r} is not one of {', '.join(TOKENIZATIONS)}{hint}")
     if name == "jieba" and find_spec("jieba") is None:
         raise RequestError(

@@ -5,12 +5,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from textvae.errors import RequestError
+from textvae.errors import RequestError, did_you_mean
 from textvae.model import ModelSettings
 from textvae.objective.combinations import combination_problems
 from textvae.objective.settings import Settings, parse
 from textvae.objective.terms import TERMS
-from textvae.settings import did_you_mean, fitted, merge, override, read_document, spelled_out
+from textvae.settings import fitted, merge, override, read_document, spelled_out
 
 # The method without a code.
 LANGUAGE_MODEL = "language-model"

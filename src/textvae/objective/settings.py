@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import tomli_w
 from pydantic import BaseModel, Field
 
-from textvae.errors import RequestError
+from textvae.errors import RequestError, did_you_mean
 from textvae.model import ModelSettings
-from textvae.settings.documents import did_you_mean, parsed, spelled_out
+from textvae.settings.documents import parsed, spelled_out
 from textvae.settings.strict import Strict
 from textvae.settings.tables import Data, Phase, Train
 

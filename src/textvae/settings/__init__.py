@@ -1,6 +1,6 @@
 """Tables of settings that belong to no part, schedules, kinds of parts, and the reading of TOML into tables."""
 
-from textvae.settings.documents import did_you_mean, fitted, merge, override, parsed, read_document, spelled_out
+from textvae.settings.documents import fitted, merge, override, parsed, read_document, spelled_out
 from textvae.settings.tables import (
     Adam,
     AdamW,
@@ -33,7 +33,6 @@ __all__ = [
     "Tokenizer",
     "Train",
     "Update",
-    "did_you_mean",
     "fitted",
     "merge",
     "override",

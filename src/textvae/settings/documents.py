@@ -3,7 +3,6 @@
 A document is the output of `tomllib`; `parsed` converts it to a table, whatever its fields and kinds.
 """
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from textvae.errors import RequestError, shown
+from textvae.errors import RequestError, did_you_mean, shown
 from textvae.settings.kinds import OneOf
 
 Table = TypeVar("Table", bound=BaseModel)
@@ -289,10 +288,3 @@ def _field(here: Any, name: Any) -> Any:
 def _field_names(here: Any) -> list[str]:
     """Return the names that a table knows."""
     return [name for member in _members(here) for name in member.model_fields]
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the end of a message about an unknown name: the nearest known one, or all of them."""
-    known = sorted(set(known))
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"

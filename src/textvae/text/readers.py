@@ -7,11 +7,10 @@ import json
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
-from textvae.errors import RequestError
+from textvae.errors import RequestError, did_you_mean
 from textvae.text.lines import Stream, ahead, decoded_lines, file_lines, refuse_returns
 from textvae.text.tables import (
     Row,
@@ -291,10 +290,9 @@ def _neighbour(path: Path) -> str:
     try:
         if not path.parent.is_dir():
             return f"; the folder {path.parent} does not exist either"
-        close = get_close_matches(path.name, [other.name for other in path.parent.iterdir()], n=1)
+        return did_you_mean(path.name, [other.name for other in path.parent.iterdir()], "")
     except OSError:
         return ""
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def require_texts(texts: object, name: str = "texts") -> list[str]:

@@ -4,10 +4,9 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 
-from textvae.errors import RequestError
+from textvae.errors import RequestError, did_you_mean
 
 MIRROR = "TEXTVAE_DATA"  # the environment variable that names the folder of corpora
 
@@ -53,9 +52,8 @@ def find(name: str) -> Corpus:
     """
     if name in CORPORA:
         return CORPORA[name]
-    close = get_close_matches(name, CORPORA, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(CORPORA)}"
-    raise RequestError(f"data.corpus: {name!r} is neither a file nor a known corpus; {hint}")
+    hint = did_you_mean(name, CORPORA, f"; known are {', '.join(CORPORA)}")
+    raise RequestError(f"data.corpus: {name!r} is neither a file nor a known corpus{hint}")
 
 
 def files(name: str, mirror: Path | None = None, label: str | None = None) -> dict[str, Path]:

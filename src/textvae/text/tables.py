@@ -4,11 +4,10 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
-from textvae.errors import RequestError
+from textvae.errors import RequestError, did_you_mean
 from textvae.text.lines import LONGEST_LINE, SAMPLE, ahead, file_lines, refuse_returns, returns
 
 # Names of columns that hold text, in order of preference; compared in lower case, without `_`, `-` and spaces.
@@ -332,10 +331,8 @@ def _json_cell(path: Path, line: int, role: str, key: str, record: dict[str, obj
 
 def no_column(role: str, asked: str, names: list[str]) -> str:
     """Return the message for a missing column, with the nearest name."""
-    close = get_close_matches(asked, names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
     listed = ", ".join(repr(name[:40]) for name in names[:20])
-    return f"no {role} {asked!r}; the columns are {listed or 'none'}{hint}"
+    return f"no {role} {asked!r}; the columns are {listed or 'none'}{did_you_mean(asked, names, '')}"
 
 
 def is_header(text: str) -> bool:

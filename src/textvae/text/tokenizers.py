@@ -4,7 +4,6 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
 from itertools import chain, islice
 from pathlib import Path
 from threading import Thread
@@ -13,7 +12,7 @@ from typing import Any, SupportsInt
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
-from textvae.errors import RequestError
+from textvae.errors import RequestError, did_you_mean
 from textvae.files import replacing
 from textvae.text.cutting import CHARACTERS, LONGEST_WORD, PART, SPACE, UNKNOWN, Counted, chunks, in_parts
 from textvae.text.readers import require_texts
@@ -231,8 +230,7 @@ class Tokenizer:
 
 def _check(name: str, vocabulary: int | None, min_count: int) -> None:
     if name not in NAMES:
-        close = get_close_matches(name, NAMES, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name, NAMES, "")
         raise RequestError(f"data.tokenizer.name: {name!r} is not one of {', '.join(NAMES)}{hint}")
     if min_count < 1:
         raise RequestError(f"data.tokenizer.min_count: {min_count} is too small; 1 keeps everything")
