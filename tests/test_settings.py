@@ -10,13 +10,17 @@ from pydantic import ValidationError
 
 from textvae import settings as s
 from textvae.errors import RequestError
+from textvae.model import ModelSettings
 from textvae.objective.presets import load_settings, methods
 from textvae.objective.settings import Settings, parse
 from textvae.objective.terms import TERMS
 from textvae.parts.decoders import RecurrentDecoderSettings
+from textvae.parts.decoders.hybrid import HybridSettings
 from textvae.parts.encoders import RecurrentEncoderSettings
 from textvae.settings import merge, override, read_document
+from textvae.settings.documents import NAMED
 from textvae.settings.fields import Scale
+from textvae.settings.kinds import OneOf
 
 # The example of the design document: names that are a contract.
 CONTRACT = """
@@ -719,3 +723,14 @@ def test_settings_are_shown_without_what_steers_a_terminal():
     assert text.isprintable() or all(line.isprintable() for line in text.split("\n"))
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u200e\u200f]", text)
     assert tomllib.loads(text)["data"]["corpus"] == name
+
+
+def test_the_kind_of_a_table_without_a_name_is_the_default_wherever_it_is_asked():
+    """In merging documents, in validating a table, and where there is no table."""
+    tables = {**ModelSettings().__dict__, "top": HybridSettings(name="hybrid").top, **s.Train().__dict__}
+    for field, kind in NAMED.items():
+        assert tables[field].name == kind, field
+    marks = {name: mark for name, field in ModelSettings.model_fields.items() for mark in field.metadata}
+    assert {name: mark.default for name, mark in marks.items() if isinstance(mark, OneOf)} == {
+        name: NAMED[name] for name in ("encoder", "posterior", "prior", "decoder")
+    }
