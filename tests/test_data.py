@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from textvae.errors import RequestError, WorkError
-from textvae.settings import Data, Split, Tokenizer
+from textvae.settings import Data, Split, TokenizerSettings
 from textvae.text import batches
 from textvae.text import corpus as data_module
 from textvae.text.corpus import cache, open_corpus
@@ -40,7 +40,7 @@ def stamps(folder: Path) -> dict[str, int]:
 
 
 def test_one_file_is_split_by_its_sentences_and_nothing_is_lost(text):
-    corpus = open_corpus(Data(corpus=str(text), split=THIRDS, tokenizer=Tokenizer(name="character")))
+    corpus = open_corpus(Data(corpus=str(text), split=THIRDS, tokenizer=TokenizerSettings(name="character")))
     lines = text.read_text().splitlines()
     for split in ("train", "valid", "test"):
         expected = [line for line in lines if assigned_split(line, 0.3, 0.2, 0) == split]
@@ -113,7 +113,7 @@ def test_other_settings_and_other_folders_have_stores_of_their_own(text, own_cac
     for folder in (tmp_path, tmp_path / "there"):
         monkeypatch.chdir(folder)
         open_corpus(Data(corpus="pets.txt", split=THIRDS))
-    open_corpus(Data(corpus=str(text), split=THIRDS, tokenizer=Tokenizer(name="character")))
+    open_corpus(Data(corpus=str(text), split=THIRDS, tokenizer=TokenizerSettings(name="character")))
     assert len([path for path in (own_cache / "stores").iterdir() if path.is_dir()]) == 3
 
 
@@ -246,4 +246,4 @@ def test_a_given_vocabulary_that_cannot_be_used_is_refused(text, tmp_path):
     with pytest.raises(
         RequestError, match=r"data\.tokenizer\.min_count = 2: has no effect with data\.vocabulary_of"
     ):
-        open_corpus(Data(corpus=str(text), vocabulary_of=str(tmp_path), tokenizer=Tokenizer(min_count=2)))
+        open_corpus(Data(corpus=str(text), vocabulary_of=str(tmp_path), tokenizer=TokenizerSettings(min_count=2)))

@@ -17,8 +17,7 @@ from textvae.generate.decoding import Decoding, greedy
 from textvae.model import build as build_model
 from textvae.objective.presets import load_settings
 from textvae.run import Run
-from textvae.settings import Data
-from textvae.settings import Tokenizer as TokenizerSettings
+from textvae.settings import Data, TokenizerSettings
 from textvae.text import grammar
 from textvae.text.batches import Batch, build
 from textvae.text.corpus import cache, open_corpus

@@ -24,7 +24,7 @@ from textvae.inference import score
 from textvae.objective.presets import load_settings
 from textvae.objective.settings import Settings
 from textvae.run import Run, check_same_data
-from textvae.settings import Data, Tokenizer
+from textvae.settings import Data, TokenizerSettings
 from textvae.text import grammar
 from textvae.text.batches import Batch, TokenStore, build, collate, epoch_batches
 from textvae.text.corpus import open_corpus
@@ -34,7 +34,7 @@ from textvae.training.loop import resume, train
 
 LINES = ["ab", "c", "dab"]  # a, b, c, d are 4, 5, 6, 7
 COUNTS = dict.fromkeys(("dropped", "cut", "blank"), 0) | {"fingerprint": "f"}
-CHARACTERS = Tokenizer(name="character")
+CHARACTERS = TokenizerSettings(name="character")
 
 
 def stored(*lengths) -> TokenStore:

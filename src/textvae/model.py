@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from textvae.parts.decoders import AnyDecoder, Decoder, RecurrentDecoderSettings
 from textvae.parts.encoders import AnyEncoder, Encoder, RecurrentEncoderSettings
 from textvae.parts.kernels.convolutions import Expansion
-from textvae.parts.kernels.layers import Feedforward as FeedforwardLayers
-from textvae.parts.kernels.layers import within
+from textvae.parts.kernels.layers import Feedforward, within
 from textvae.parts.noise import Noise, same_noise
 from textvae.parts.posteriors import (
     AnyPosterior,
@@ -40,7 +39,7 @@ from textvae.settings.strict import Strict
 from textvae.text.batches import Batch
 
 
-class Feedforward(Strict):
+class FeedforwardSettings(Strict):
     """Layers around z: between the encoder and the posterior, and between z and the decoder; 0 is none."""
 
     layers: DepthOrNone = 0
@@ -57,7 +56,7 @@ class ModelSettings(Strict):
     latent: SizeOrNone = 32
     embedding: Size = 256
     encoder: AnyEncoder = RecurrentEncoderSettings()
-    feedforward: Feedforward = Feedforward()
+    feedforward: FeedforwardSettings = FeedforwardSettings()
     posterior: AnyPosterior = GaussianSettings()
     prior: AnyPrior = StandardNormalSettings()
     inference: AnyInference = Amortized()
@@ -280,7 +279,7 @@ def assemble(
         if settings.feedforward.layers:
             layers, highway = settings.feedforward.layers, settings.feedforward.highway
             sizes = (encoder.size, latent)
-            parts["leaving"], parts["entering"] = (FeedforwardLayers(size, layers, highway) for size in sizes)
+            parts["leaving"], parts["entering"] = (Feedforward(size, layers, highway) for size in sizes)
         expansion = parts["expansion"] = settings.decoder.expansion(latent, positions)
         seen = {"z": latent} | ({} if expansion is None else {"code": expansion.features})
         heads = {name: term.head(seen, vocabulary) for name, term in (terms or {}).items()}

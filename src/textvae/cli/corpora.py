@@ -11,7 +11,7 @@ from textvae.cli.output import document, plain, result
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:
-    from textvae.text.registry import Corpus
+    from textvae.text.registry import RegisteredCorpus
 
 
 def list_corpora(as_json: AsJson = False) -> None:
@@ -113,7 +113,7 @@ def make(
     result(f"{plain(str(file))}: {count:,} reviews")
 
 
-def _described(corpus: "Corpus") -> dict[str, Any]:
+def _described(corpus: "RegisteredCorpus") -> dict[str, Any]:
     """Return a corpus for JSON; `text` is the place of its text: embedded, here or missing."""
     from textvae.text.registry import MIRROR
 

@@ -13,7 +13,7 @@ from textvae.cli.texts import STDIN, opened, tell_notes
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:
-    from textvae.metrics.scoring import How, Score
+    from textvae.metrics.scoring import How, TextScore
     from textvae.text.readers import Reading
 
 Metrics = Annotated[str | None, typer.Option(metavar="NAME,...", help="Which scores; default: all that can be.")]
@@ -114,7 +114,7 @@ def _texts(
     return texts, None if known is None else _read(known), None if learned is None else _read(learned)
 
 
-def _print_buckets(about: dict[str, Any], buckets: Mapping[str, Mapping[str, "Score"]], as_json: bool) -> None:
+def _print_buckets(about: dict[str, Any], buckets: Mapping[str, Mapping[str, "TextScore"]], as_json: bool) -> None:
     if as_json:
         found = {name: {metric: one.document() for metric, one in row.items()} for name, row in buckets.items()}
         document({**about, "buckets": found})
@@ -132,12 +132,12 @@ def _print_buckets(about: dict[str, Any], buckets: Mapping[str, Mapping[str, "Sc
     result("\n".join([columns(rows), *reasons, *map(plain, signatures)]))
 
 
-def _row(name: str, found: "Score") -> list[str]:
+def _row(name: str, found: "TextScore") -> list[str]:
     why = found.signature if found.reason is None else f"{found.reason}; {found.signature}"
     return [name, _value(found), f"{found.sentences:,} sentences", plain(why)]
 
 
-def _value(found: "Score") -> str:
+def _value(found: "TextScore") -> str:
     """Return the score, with the standard deviation over draws if there is one."""
     if isinstance(found.value, int):
         return f"{found.value:,}"

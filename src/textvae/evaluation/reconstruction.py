@@ -10,7 +10,7 @@ from textvae.errors import RequestError
 from textvae.generate.codec import GREEDY
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import Trained, load
-from textvae.metrics.scoring import PLAIN, RECONSTRUCTION, How, Score, given, score_by_length
+from textvae.metrics.scoring import PLAIN, RECONSTRUCTION, How, TextScore, given, score_by_length
 from textvae.text.batches import TokenStore
 
 
@@ -42,7 +42,7 @@ def reconstruction_scores(
     metrics: Sequence[str] = RECONSTRUCTION,
     how: How = PLAIN,
     training: Iterable[str] | None = None,
-) -> dict[str, dict[str, Score]]:
+) -> dict[str, dict[str, TextScore]]:
     """Return the scores of greedy reconstructions from posterior means, by sentence length, and of all.
 
     Lengths are in the tokens that `how` counts, without the end mark; the buckets are up to 10, 11 to 20, 21 to 30,

@@ -21,7 +21,7 @@ from textvae.files import write_json
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import Trained
 from textvae.metrics.likelihood import standard_error
-from textvae.metrics.scoring import Given, How, Score, available, given, over_draws, score, score_by_length
+from textvae.metrics.scoring import Given, How, TextScore, available, given, over_draws, score, score_by_length
 from textvae.metrics.signature import SOFTMAX, signature
 from textvae.metrics.truth import TrueDistance, true_distance
 from textvae.progress import PartProgress, of_part
@@ -247,7 +247,7 @@ def _probes(trained: Trained, split: str, draws: int, seed: int, told: PartProgr
         return str(error)
 
 
-def _documents(scores: Mapping[str, Score]) -> dict[str, Any]:
+def _documents(scores: Mapping[str, TextScore]) -> dict[str, Any]:
     return {name: one.document() for name, one in scores.items()}
 
 

@@ -39,8 +39,8 @@ Choose = Callable[[Tensor, Uniform], Tensor]
 
 
 @runtime_checkable
-class Decoder(Protocol):
-    """Interface of a decoder for generation; use it in evaluation mode."""
+class StepDecoder(Protocol):
+    """The part of a `parts.decoders.Decoder` that generation uses, in evaluation mode."""
 
     max_length: int | None
 
@@ -125,7 +125,7 @@ class Decoding:
 
 
 def greedy(
-    decoder: Decoder,
+    decoder: StepDecoder,
     z: Float[Tensor, "row latent"] | None,
     max_length: int,
     *,
@@ -141,7 +141,7 @@ def greedy(
 
 
 def sample(
-    decoder: Decoder,
+    decoder: StepDecoder,
     z: Float[Tensor, "row latent"] | None,
     max_length: int,
     seed: int,
@@ -161,7 +161,7 @@ def sample(
 
 @torch.no_grad()
 def generate(
-    decoder: Decoder,
+    decoder: StepDecoder,
     z: Float[Tensor, "row latent"] | None,
     decoding: Decoding,
     max_length: int,
@@ -229,7 +229,7 @@ def side_by_side(device: torch.device, beam: int) -> int:
 
 @torch.no_grad()
 def beams(
-    decoder: Decoder,
+    decoder: StepDecoder,
     z: Float[Tensor, "row latent"] | None,
     decoding: Decoding,
     max_length: int,
@@ -260,7 +260,7 @@ def beams(
     return hypotheses
 
 
-def _within(decoder: Decoder, decoding: Decoding, max_length: int) -> int:
+def _within(decoder: StepDecoder, decoding: Decoding, max_length: int) -> int:
     """Return the smaller of `max_length` and the decoder's limit; refuse a decoding that asks for more."""
     if decoder.max_length is None:
         return max_length
@@ -273,7 +273,7 @@ def _within(decoder: Decoder, decoding: Decoding, max_length: int) -> int:
 
 
 def _decoded(
-    decoder: Decoder,
+    decoder: StepDecoder,
     state: Any,
     choose: Choose,
     keys: Int[Tensor, " row"],

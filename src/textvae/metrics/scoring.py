@@ -141,7 +141,7 @@ def given(
     return Given(found["sentences"] or [], found["references"], found["training"], how)
 
 
-class Score(NamedTuple):
+class TextScore(NamedTuple):
     """A score, or None and the reason why; one by several draws is their mean, with their deviation."""
 
     value: float | int | None
@@ -166,7 +166,7 @@ class Metric(NamedTuple):
     parts: Mapping[str, str] = {}
 
 
-def score(text: Given, metrics: Sequence[str]) -> dict[str, Score]:
+def score(text: Given, metrics: Sequence[str]) -> dict[str, TextScore]:
     """Return the scores that are named.
 
     Raises RequestError for an unknown metric, and one that needs what was not given.
@@ -174,7 +174,7 @@ def score(text: Given, metrics: Sequence[str]) -> dict[str, Score]:
     return {name: _scored(text, name, metric) for name, metric in asked(text, metrics).items()}
 
 
-def over_draws(draws: Sequence[Mapping[str, Score]], **parts: str | int) -> dict[str, Score]:
+def over_draws(draws: Sequence[Mapping[str, TextScore]], **parts: str | int) -> dict[str, TextScore]:
     """Return means and standard deviations of scores over several texts drawn from the same model.
 
     A score that one text lacks is None, with that one's reason. `parts` say in the signature how they were drawn.
@@ -190,15 +190,15 @@ def over_draws(draws: Sequence[Mapping[str, Score]], **parts: str | int) -> dict
         values = [one.value for one in scores if one.value is not None]
         if len(values) < len(scores):
             reason = next(one.reason for one in scores if one.value is None)
-            found[name] = Score(None, first.sentences, signed, reason)
+            found[name] = TextScore(None, first.sentences, signed, reason)
         elif len(values) == 1:
-            found[name] = Score(values[0], first.sentences, signed)
+            found[name] = TextScore(values[0], first.sentences, signed)
         else:
-            found[name] = Score(fmean(values), first.sentences, signed, None, len(values), stdev(values))
+            found[name] = TextScore(fmean(values), first.sentences, signed, None, len(values), stdev(values))
     return found
 
 
-def score_by_length(text: Given, metrics: Sequence[str] = RECONSTRUCTION) -> dict[str, dict[str, Score]]:
+def score_by_length(text: Given, metrics: Sequence[str] = RECONSTRUCTION) -> dict[str, dict[str, TextScore]]:
     """Return the scores of the sentences whose references have up to 10 tokens, 11 to 20, 21 to 30, and of all.
 
     Raises RequestError as `score`, and where there is not one reference for each sentence.
@@ -263,15 +263,15 @@ def _paired(text: Given, name: str) -> Sequence[Tokens]:
     return text.references
 
 
-def _scored(text: Given, name: str, metric: Metric) -> Score:
+def _scored(text: Given, name: str, metric: Metric) -> TextScore:
     sentences = len(text.sentences)
     values = metric.compute(text) if sentences else "no sentence is of this length"
     signed = signature(name, **_parts(text, metric, values))
     if isinstance(values, str):
-        return Score(None, sentences, signed, values)
+        return TextScore(None, sentences, signed, values)
     if len(values) == 1:
-        return Score(values[0], sentences, signed)
-    return Score(fmean(values), sentences, signed, draws=len(values), standard_deviation=stdev(values))
+        return TextScore(values[0], sentences, signed)
+    return TextScore(fmean(values), sentences, signed, draws=len(values), standard_deviation=stdev(values))
 
 
 def _parts(text: Given, metric: Metric, values: Values | str) -> dict[str, str | int]:

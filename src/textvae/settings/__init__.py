@@ -13,7 +13,7 @@ from textvae.settings.tables import (
     Plateau,
     Sgd,
     Split,
-    Tokenizer,
+    TokenizerSettings,
     Train,
     Update,
 )
@@ -30,7 +30,7 @@ __all__ = [
     "Plateau",
     "Sgd",
     "Split",
-    "Tokenizer",
+    "TokenizerSettings",
     "Train",
     "Update",
     "fitted",

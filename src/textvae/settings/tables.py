@@ -21,7 +21,7 @@ Updates = Annotated[int, Field(gt=0, le=100_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # the range of torch's generators
 
 
-class Tokenizer(Strict):
+class TokenizerSettings(Strict):
     """Settings of the tokenizer; `vocabulary` counts learned entries, not the four special ones; 0 is no limit."""
 
     name: Literal["word", "character", "bpe"] = "word"
@@ -53,7 +53,7 @@ class Data(Strict):
     test: str | None = None
     column: str | None = None
     label: str | None = None
-    tokenizer: Tokenizer = Tokenizer()
+    tokenizer: TokenizerSettings = TokenizerSettings()
     vocabulary_of: str | None = None
     max_length: PositiveInt = 100
     too_long: Literal["drop", "cut"] = "drop"
