@@ -1,4 +1,7 @@
-"""Rows of tables and JSON lines, and the choice of the columns of text and label."""
+"""Reading of tables and JSON lines: their rows, and the choice of the columns of text and label.
+
+The one writer of CSV, which escapes cells that a spreadsheet would take for formulas, is in `comparison.tables`.
+"""
 
 import csv
 import json
