@@ -49,8 +49,6 @@ def print_all(
     from textvae.evaluation.suite import evaluate_all
     from textvae.report.run_report import write_run_report
 
-    files = (run / "evaluation" / f"{split}-all.json", run / "report.html")
-    times_before = {path: _written(path) for path in files}
     with Bars() as bars:
         trained = open_run(run)
         found = evaluate_all(
@@ -80,14 +78,8 @@ def print_all(
         title = name.replace("_", " ")
         blocks.append(drawn(found[name]) if found[name] else f"no {title}: {plain(found['reasons'][name])}")
     result("\n\n".join(blocks))
-    written = [path for path, before in times_before.items() if _written(path) != before]
-    if written:  # a run that may only be read has warned of it
-        note(f"written: {', '.join(map(str, written))}")
-
-
-def _written(path: Path) -> int | None:
-    """Return when a file was last written, in nanoseconds; None if there is none."""
-    return path.stat().st_mtime_ns if path.exists() else None
+    if trained.saved:  # else there were warnings
+        note(f"written: {', '.join(map(str, trained.saved))}")
 
 
 def _reconstructions(part: Mapping[str, Any]) -> str:

@@ -11,7 +11,6 @@ from textvae.evaluation.opened import Opened, check_finite, open_run
 from textvae.evaluation.values import resolved
 from textvae.files import write_json
 from textvae.progress import Progress
-from textvae.run import keep
 
 
 def evaluate(
@@ -46,5 +45,5 @@ def evaluate(
         values |= score.measure(measured)
     report, reasons = resolved(values)
     report["reasons"] = reasons
-    keep(trained.run.folder / "evaluation" / f"{split}.json", lambda path: write_json(path, report))
+    trained.save(f"evaluation/{split}.json", lambda path: write_json(path, report))
     return report

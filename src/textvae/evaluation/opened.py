@@ -1,10 +1,13 @@
 """A run opened once: what every evaluation of it reads."""
 
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from textvae.errors import WorkError
+from textvae.files import writing
 from textvae.generate.codec import GREEDY
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import Trained
@@ -17,11 +20,14 @@ from textvae.text.store import spaced
 class Opened(Trained):
     """A trained model that keeps the scores of its splits and the sentences that it has sampled.
 
+    `saved` lists the files that `save` has written.
+
     Evaluations of one run share an object of this class, so that nothing is read, scored or decoded twice.
     """
 
     def __init__(self, run: Run, model: TextVAE) -> None:
         super().__init__(run, model)
+        self.saved: list[Path] = []
         self._scores: dict[tuple[str, int, int | None], Scores] = {}
         self._samples: dict[tuple[int, Decoding], list[str]] = {}
 
@@ -58,6 +64,18 @@ class Opened(Trained):
         if not 0 <= n <= len(kept):
             kept += super().sample(n if n < 0 else n - len(kept), seed, decoding, len(kept))
         return kept[:n]
+
+    def save(self, name: str, write: Callable[[Path], None]) -> None:
+        """Write results to a file of the run's folder; warn if that is impossible, as in a read-only folder."""
+        path = self.run.folder / name
+        try:
+            with writing(path.parent):
+                path.parent.mkdir(exist_ok=True)
+            write(path)
+        except WorkError as error:
+            warnings.warn(f"the results are complete, but could not be saved in the run: {error}", stacklevel=3)
+        else:
+            self.saved.append(path)
 
 
 def open_run(run: Path | str | Run | Opened) -> Opened:

@@ -25,7 +25,6 @@ from textvae.metrics.scoring import Given, How, TextScore, available, given, ove
 from textvae.metrics.signature import SOFTMAX, signature
 from textvae.metrics.truth import TrueDistance, true_distance
 from textvae.progress import PartProgress, of_part
-from textvae.run import keep
 from textvae.text import grammar
 from textvae.text.batches import TokenStore
 from textvae.text.corpus import Corpus
@@ -88,8 +87,7 @@ def evaluate_all(
     for name in document["true_distance"] or ():
         if document["true_distance"][name] is None:
             document["reasons"][f"true_distance.{name}"] = ALWAYS_THE_SAME
-    path = trained.run.folder / "evaluation" / f"{split}-all.json"
-    keep(path, lambda path: write_json(path, document))
+    trained.save(f"evaluation/{split}-all.json", lambda path: write_json(path, document))
     return document
 
 

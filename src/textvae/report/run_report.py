@@ -13,7 +13,7 @@ from textvae.generate.decoding import Decoding
 from textvae.inference import Scores
 from textvae.metrics.text import distinct
 from textvae.report.page import RunReport, write_report
-from textvae.run import Run, keep
+from textvae.run import Run
 from textvae.text import grammar
 from textvae.text.batches import TokenStore
 
@@ -24,10 +24,7 @@ COLOURS = 6
 def write_run_report(trained: Opened, split: str, document: dict[str, Any], seed: int) -> None:
     """Write the page of a run's evaluations to `report.html` in its folder; warn if that is impossible."""
     report = report_of(trained, split, document, seed)
-    keep(
-        trained.run.folder / "report.html",
-        lambda path: write_report(path, f"{report.name}: all evaluations", [report]),
-    )
+    trained.save("report.html", lambda path: write_report(path, f"{report.name}: all evaluations", [report]))
 
 
 def report_of(trained: Opened, split: str, document: dict[str, Any], seed: int) -> RunReport:

@@ -11,8 +11,7 @@ import platform
 import re
 import shutil
 import tomllib
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -185,16 +184,6 @@ def training_alone(folder: Path, new: bool = False) -> Iterator[None]:
         for place in (folder, folder / "checkpoint"):
             sweep(place)
         yield
-
-
-def keep(path: Path, write: Callable[[Path], None]) -> None:
-    """Write results to a file of a run; warn if that is impossible, as in a read-only folder."""
-    try:
-        with writing(path.parent):
-            path.parent.mkdir(exist_ok=True)
-        write(path)
-    except WorkError as error:
-        warnings.warn(f"the results are complete, but could not be saved in the run: {error}", stacklevel=3)
 
 
 def value_digest(path: Path) -> str | None:
