@@ -11,6 +11,7 @@ import pytest
 
 from textvae.errors import RequestError, WorkError
 from textvae.quickstart import _listen, quickstart, settings_of
+from textvae.report.page import RunReport
 from textvae.report.run_report import farthest_apart
 
 
@@ -51,7 +52,9 @@ def test_the_attribute_that_lies_farthest_apart_is_found():
 
 def test_progress_and_errors_of_the_processes_come_through():
     told = []
-    _listen([Worker(), Worker()], Messages([("training", 1, 2), None, None]), lambda *one: told.append(one))
+    reports = [RunReport(name, [], {}, None, None, None, None, [], [], "") for name in ("b", "a")]
+    sent = Messages([("training", 1, 2), *reports])
+    assert _listen([Worker(), Worker()], sent, lambda *one: told.append(one)) == {"b": reports[0], "a": reports[1]}
     assert told == [("training", 1, 2)]
     with pytest.raises(RequestError, match="runs/x: taken"):
         _listen([Worker()], Messages([RequestError("runs/x: taken")]), None)

@@ -3,6 +3,7 @@
 import multiprocessing
 import queue
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import torch
 from textvae.errors import RequestError, WorkError
 from textvae.evaluation.evaluate import evaluate
 from textvae.evaluation.opened import open_run
-from textvae.files import read_json
 from textvae.objective.presets import load_settings
 from textvae.objective.settings import Settings
 from textvae.progress import PartProgress, Progress
@@ -57,7 +57,7 @@ def quickstart(out: Path, seed: int = 0, progress: PartProgress | None = None) -
         worker.start()
     try:
         with interruptible() as interrupted:
-            _listen(workers, messages, progress, interrupted)
+            reports = _listen(workers, messages, progress, interrupted)
     except BaseException:
         for worker in workers:
             worker.terminate()  # SIGTERM: saves, then stops
@@ -65,28 +65,15 @@ def quickstart(out: Path, seed: int = 0, progress: PartProgress | None = None) -
     finally:
         for worker in workers:
             worker.join()
-    store = corpus.split("test")
-    models = [open_run(out / method) for method in METHODS]
-    scores = [trained.scores("test", seed) for trained in models]
-    attributes = attributes_of(models[0].run, store)
-    attribute = clearest_attribute(scores[-1], attributes)
-    reports = [
-        run_report(
-            trained,
-            read_json(trained.run.folder / "evaluation" / "test.json"),
-            split_scores,
-            attributes[attribute],
-            attribute,
-            seed,
-        )
-        for trained, split_scores in zip(models, scores, strict=True)
-    ]
-    write_report(out / "report.html", "textvae quickstart: does the code get used?", reports)
-    return reports
+    attributes = attributes_of(corpus.tokenizer, corpus.split("test"))
+    attribute = clearest_attribute(reports[METHODS[-1]].means, attributes)
+    labelled = [replace(reports[method], labels=attributes[attribute], label_name=attribute) for method in METHODS]
+    write_report(out / "report.html", "textvae quickstart: does the code get used?", labelled)
+    return labelled
 
 
 def _work(out: Path, method: str, seed: int, messages: Any) -> None:
-    """Train and evaluate one model; put progress, an error, or None at the end into the queue."""
+    """Train and evaluate one model; put progress, an error, or its report at the end into the queue."""
     end_with_parent()
     torch.set_num_threads(1)
 
@@ -95,8 +82,9 @@ def _work(out: Path, method: str, seed: int, messages: Any) -> None:
 
     try:
         run = _trained(out / method, settings_of(method, seed), report("training"))
-        evaluate(run.folder, "test", progress=report("evaluating"))
-        messages.put(None)
+        trained = open_run(run)
+        evaluation = evaluate(trained, "test", progress=report("evaluating"))
+        messages.put(run_report(trained, evaluation, trained.scores("test", seed=0), None, None, seed))
     except (RequestError, WorkError) as error:
         messages.put(error)
     except KeyboardInterrupt:  # the checkpoint is saved, and the parent reports the interruption
@@ -108,10 +96,14 @@ def _listen(
     messages: Any,
     progress: PartProgress | None,
     interrupted: Callable[[], bool] = lambda: False,
-) -> None:
-    """Forward progress until every worker has finished; raise the error of any worker."""
-    finished = 0
-    while finished < len(workers):
+) -> dict[str, RunReport]:
+    """Forward progress until every worker has sent its report; return the reports by name.
+
+    Raises:
+        RequestError, WorkError: The error of any worker.
+    """
+    reports = dict[str, RunReport]()
+    while len(reports) < len(workers):
         if interrupted():
             raise KeyboardInterrupt
         try:
@@ -122,12 +114,13 @@ def _listen(
                     "quickstart: a training process ended without an error message; try again"
                 ) from None
             continue
-        if message is None:
-            finished += 1
+        if isinstance(message, RunReport):
+            reports[message.name] = message
         elif isinstance(message, Exception):
             raise message
         elif progress is not None:
             progress(*message)
+    return reports
 
 
 def settings_of(method: str, seed: int) -> Settings:

@@ -13,9 +13,9 @@ from textvae.generate.decoding import Decoding
 from textvae.inference import Scores
 from textvae.metrics.text import distinct
 from textvae.report.page import RunReport, write_report
-from textvae.run import Run
 from textvae.text import grammar
 from textvae.text.batches import TokenStore
+from textvae.text.tokenizers import Tokenizer
 
 # Values that the map of the latent space can tell apart by colour.
 COLOURS = 6
@@ -33,8 +33,8 @@ def report_of(trained: Opened, split: str, document: dict[str, Any], seed: int) 
     rows = scores.kept.numpy()
     labels, name = None, None
     if trained.corpus.name == "grammar" and trained.window is None:
-        attributes = attributes_of(trained.run, store, rows)
-        name = clearest_attribute(scores, attributes)
+        attributes = attributes_of(trained.tokenizer, store, rows)
+        name = clearest_attribute(means_of(scores), attributes)
         labels = attributes[name]
     elif store.labels is not None:
         labels = [store.label_names[number] for number in store.labels[rows].tolist()]
@@ -80,17 +80,16 @@ def _verdict(trained: Opened, seed: int) -> str:
         return f"No diagnosis: {error}"
 
 
-def attributes_of(run: Run, store: TokenStore, rows: np.ndarray | None = None) -> dict[str, list[str]]:
+def attributes_of(tokenizer: Tokenizer, store: TokenStore, rows: np.ndarray | None = None) -> dict[str, list[str]]:
     """Return the true attributes of the grammar's sentences (all, or `rows`) that have few enough values."""
     language = grammar.reviews()
-    known = [language.attributes(text) or {} for text in run.tokenizer.decode_batch(store.sentences(rows))]
+    known = [language.attributes(text) or {} for text in tokenizer.decode_batch(store.sentences(rows))]
     few = [name for name, values in language.values.items() if len(values) <= COLOURS]
     return {name: [attributes.get(name, "?") for attributes in known] for name in few}
 
 
-def clearest_attribute(scores: Scores, attributes: dict[str, list[str]]) -> str:
+def clearest_attribute(means: Float[np.ndarray, "n latent"] | None, attributes: dict[str, list[str]]) -> str:
     """Return the attribute whose values lie farthest apart; the first one if there are no codes."""
-    means = means_of(scores)
     return next(iter(attributes)) if means is None else farthest_apart(means, attributes)
 
 

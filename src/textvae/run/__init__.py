@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 import textvae
-from textvae.errors import RequestError, WorkError, shown
+from textvae.errors import RequestError, shown
 from textvae.files import file_digest, locked, read_json, read_tensors, sweep, write_json, write_text, writing
 from textvae.model import TextVAE, build
 from textvae.objective.settings import Settings, parse
