@@ -165,7 +165,8 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
         ),
         (
             {"method": "batch-norm", "train": {"batch_size": 1}},
-            "train.batch_size = 1: a batch of one has no statistics for batch-norm; give 2 or more",
+            "train.batch_size = 1: a batch of one has no statistics for the batch normalisation of "
+            "model.posterior.name = 'batch-norm'; give 2 or more",
         ),
         (
             {"method": "capacity", "model": {"posterior": {"name": "delta", "rate": 6.0}}},
@@ -214,11 +215,11 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
         ),
         (
             {"model": {"decoder": {"name": "hybrid", "top": {"name": "gru", "norm": "layer"}}}},
-            "model.decoder.top.norm = 'layer': is made for the LSTM; set model.decoder.top.norm = 'none' or",
+            "model.decoder.top.norm = 'layer': is made for the LSTM; set norm = 'none' or name = 'lstm'",
         ),
         (
             {"model": {"encoder": {"name": "gru", "norm": "layer"}}},
-            "model.encoder.norm = 'layer': is made for the LSTM; set model.encoder.norm = 'none' or model.encoder",
+            "model.encoder.norm = 'layer': is made for the LSTM; set norm = 'none' or name = 'lstm' in this table",
         ),
         (
             {"model": {"decoder": {"name": "transformer", "heads": 3}}},
@@ -238,7 +239,7 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
         ),
         (
             {"model": {"tied": True, "decoder": {"name": "hybrid", "top": {"name": "feed-forward"}}}},
-            "model.decoder.top.name = 'feed-forward': has no embeddings to share or tie",
+            "model.tied = True: the decoder reads no words, so it has no embeddings to tie or share; set",
         ),
         (
             {"method": "pretrained", "model": {"shared_embedding": True}},
@@ -250,11 +251,13 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
         ),
         (
             {"method": "hybrid", "train": {"batch_size": 1}},
-            "train.batch_size = 1: convolutions are batch-normalised, and a batch of one has no statistics",
+            "train.batch_size = 1: a batch of one has no statistics for the batch normalisation of "
+            "model.encoder.name = 'convolutional' and model.decoder.name = 'hybrid'; give 2 or more",
         ),
         (
             {"model": {"decoder": {"name": "bytenet", "norm": "batch"}}, "train": {"batch_size": 1}},
-            "train.batch_size = 1: convolutions are batch-normalised, and a batch of one has no statistics",
+            "train.batch_size = 1: a batch of one has no statistics for the batch normalisation of "
+            "model.decoder.name = 'bytenet'; give 2 or more",
         ),
         (
             {"data": {"window": 20, "max_length": 30}},
@@ -262,7 +265,8 @@ def test_settings_of_terms_are_read_and_written_back(tmp_path):
         ),
         (
             {"objective": {"kl": {}, "auxiliary": {}}},
-            "objective.auxiliary: needs model.decoder.name = 'hybrid', whose features it reads; lstm has none",
+            "objective.auxiliary: needs features of every position, and the lstm decoder has none; "
+            "set model.decoder.name = 'hybrid'",
         ),
         (
             {"objective": {"mu-forcing": {}}},

@@ -295,7 +295,7 @@ def _bound_of_drawn(scores: Mapping[str, Any]) -> Any:
 def final_kl_weight(settings: Settings, training: Sequence[Mapping[str, Any]]) -> float | None:
     """Return the weight of the rate term at the end of the log; None where nothing pays for the KL."""
     terms = settings.phases()[-1].objective or settings.objective
-    rates = [name for name, term in terms.items() if term.is_rate and term.pays]
+    rates = [name for name, term in terms.items() if term.is_rate and term.penalises_kl]
     weights = next((record["weights"] for record in reversed(training) if "weights" in record), None)
     value = weights.get(rates[0]) if rates and isinstance(weights, Mapping) else None
     return float(value) if value is not None and is_number(value) else None

@@ -259,7 +259,7 @@ def remedies(settings: Settings, collapsed: bool, far: bool) -> Iterator[tuple[s
         yield f"--set model.posterior.{setting}={value:g}", word
     if collapsed and not settings.phase and any(name in terms for name in RESERVES):
         yield "--method mu-forcing", "mu-forcing"  # the KL is there and says nothing; `pretrained` collapsed again
-    if collapsed and any(term.is_rate and term.pays for term in terms.values()):
+    if collapsed and any(term.is_rate and term.penalises_kl for term in terms.values()):
         yield f"--set {where}.mu-forcing.margin=2", "mu-forcing"
     if collapsed:
         yield "--method mu-forcing", "mu-forcing"

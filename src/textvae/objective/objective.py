@@ -53,9 +53,9 @@ class Objective:
         It is 0 if the objective has no KL penalty, and 1 if the penalty is not linear in the KL, as with free bits.
         """
         name, term = next((name, term) for name, term in self.terms.items() if term.is_rate)
-        if not term.pays:
+        if not term.penalises_kl:
             return 0.0
-        return self.weights(step, multipliers)[name] if term.by_nat else 1.0
+        return self.weights(step, multipliers)[name] if term.linear_in_kl else 1.0
 
     def settled(self) -> float:
         """Return the first step after which all weights and targets are constant, so that losses are comparable."""
@@ -64,7 +64,7 @@ class Objective:
 
 def criterion(record: Mapping[str, Any], objective: Objective) -> float:
     """Return the criterion by which validations are compared: the bound, or reconstruction without a KL penalty."""
-    paid = any(term.is_rate and term.pays and term.weight.final for term in objective.terms.values())
+    paid = any(term.is_rate and term.penalises_kl and term.weight.final for term in objective.terms.values())
     bound = record.get("bound")
     return record["reconstruction"] if bound is None or not (paid or "kl" not in record) else bound
 

@@ -11,6 +11,7 @@ from textvae.objective.combinations import combination_problems
 from textvae.objective.settings import Settings, parse
 from textvae.objective.terms import TERMS
 from textvae.settings import fitted, merge, override, read_document, spelled_out
+from textvae.settings.problems import refuse
 
 # The method without a code.
 LANGUAGE_MODEL = "language-model"
@@ -52,7 +53,5 @@ def load_settings(
     if not settings.objective and settings.model.latent and not settings.phased():
         rate = "kl" if settings.model.posterior.has_rate else "autoencoder"
         settings = settings.model_copy(update={"objective": {rate: TERMS[rate]()}})
-    problems = combination_problems(settings)
-    if problems:
-        raise RequestError("\n".join(problems))
+    refuse(combination_problems(settings))
     return settings

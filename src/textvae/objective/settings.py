@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import tomli_w
 from pydantic import BaseModel, Field
 
-from textvae.errors import RequestError, did_you_mean
+from textvae.errors import did_you_mean
 from textvae.model import ModelSettings
 from textvae.settings.documents import parsed, spelled_out
+from textvae.settings.problems import Problem, refuse
 from textvae.settings.strict import Strict
 from textvae.settings.tables import Data, Phase, Train
 
@@ -65,31 +66,31 @@ def parse(document: Mapping[str, Any], terms: Mapping[str, type[BaseModel]]) -> 
     Raises:
         RequestError: Naming every wrong place, one a line.
     """
-    document, problems = spelled_out(document), list[str]()
+    document, problems = spelled_out(document), list[Problem]()
     settings = parsed(Settings, document, problems, default=Settings())
     assert settings is not None
-    objective = _terms(document.get("objective", {}), terms, "objective.", problems)
+    objective = _terms(document.get("objective", {}), terms, "objective", problems)
     phases = document.get("phase", ())
     built = []
     for number, table in enumerate(phases if isinstance(phases, (list, tuple)) else ()):
         given = table.get("objective", {}) if isinstance(table, Mapping) else {}
-        built.append(_terms(given, terms, f"phase[{number}].objective.", problems))
-    if problems:
-        raise RequestError("\n".join(problems))
+        built.append(_terms(given, terms, f"phase[{number}].objective", problems))
+    refuse(problems)
     phased = [phase.model_copy(update={"objective": own}) for phase, own in zip(settings.phase, built, strict=True)]
     return settings.model_copy(update={"objective": objective, "phase": tuple(phased)})
 
 
 def _terms(
-    tables: Any, terms: Mapping[str, type[BaseModel]], prefix: str, problems: list[str]
+    tables: Any, terms: Mapping[str, type[BaseModel]], place: str, problems: list[Problem]
 ) -> dict[str, BaseModel]:
-    """Return the terms of one objective, and append their problems to `problems`."""
+    """Return the terms of the objective at a place, and append their problems to `problems`."""
     built = {}
     for name, table in tables.items() if isinstance(tables, Mapping) else ():
         if name not in terms:
-            problems.append(f"{prefix}{name}: unknown term{did_you_mean(name, terms)}")
+            unknown = f"unknown term{did_you_mean(name, terms)}"
+            problems.append(Problem(f"{place}.{name}", unknown))
             continue
-        term = parsed(terms[name], table, problems, f"{prefix}{name}.")
+        term = parsed(terms[name], table, problems, f"{place}.{name}")
         if term is not None:
             built[name] = term
     return built

@@ -7,13 +7,13 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from textvae.errors import RequestError, did_you_mean, shown
-from textvae.settings.kinds import OneOf
+from textvae.errors import RequestError
+from textvae.settings.kinds import TAGS, field_kinds, field_names, member
+from textvae.settings.problems import Problem, problem_of
 
 Table = TypeVar("Table", bound=BaseModel)
 
@@ -36,8 +36,6 @@ NAMED = {
 }
 # Kinds with the same settings.
 ALIKE = {"gru": "lstm"}
-# Fields that name the kind of a table.
-TAGS = ("name", "schedule")
 KINDS = tuple(f".{tag}" for tag in TAGS)
 
 
@@ -125,7 +123,7 @@ def fitted(preset: Mapping[str, Any], below: Mapping[str, Any], model: type[Base
     own, decoder = table.get("decoder"), under.get("decoder")
     if not isinstance(own, Mapping) or not isinstance(decoder, Mapping) or "name" in own:
         return dict(preset)
-    known = _field_names(_member(_field(model, "decoder"), _kind("decoder", decoder)))
+    known = field_names(member(field_kinds(model, "decoder"), _kind("decoder", decoder)))
     kept = {name: value for name, value in own.items() if name in known}
     return {**preset, "model": {**table, "decoder": kept}}
 
@@ -179,112 +177,16 @@ def override(document: Mapping[str, Any], assignments: Iterable[str]) -> dict[st
 
 
 def parsed(
-    model: type[Table], document: Any, problems: list[str], prefix: str = "", default: Table | None = None
+    model: type[Table], document: Any, problems: list[Problem], place: str = "", default: Table | None = None
 ) -> Table | None:
-    """Return a table of settings made from a document, and append its problems to `problems`, one a line.
+    """Return a table of settings made from a document at a place, and append its problems to `problems`.
 
-    `default` is returned for a document with problems. `prefix` precedes every place.
+    `default` is returned for a document with problems.
     """
     try:
         return model.model_validate(document)
     except ValidationError as error:
         # A default that depends on an invalid setting is not reported as missing.
         wrong = [problem for problem in error.errors() if problem["type"] != "default_factory_not_called"]
-        problems += [_problem(model, problem, document, prefix) for problem in wrong]
+        problems += [problem_of(model, problem, document, place) for problem in wrong]
     return default
-
-
-def _problem(model: type[BaseModel], error: Any, document: Any, prefix: str = "") -> str:
-    """Return one line for one of pydantic's errors: place, problem, remedy."""
-    place: list[str] = []
-    here: Any = model
-    kinds: Any = None
-    value: Any = document
-    names: list[str] = []
-    for part in error["loc"]:
-        names = _field_names(here)
-        if isinstance(value, Mapping) and part in value:
-            place, value, here = [*place, str(part)], value[part], _field(here, part)
-        elif isinstance(value, (list, tuple)) and isinstance(part, int) and part < len(value):
-            place[-1:] = [f"{place[-1]}[{part}]"] if place else [f"[{part}]"]
-            value = value[part]
-        elif part in names:  # a required name that the document lacks
-            place = [*place, str(part)]
-        else:  # the tag of a union, which is not a key of the document
-            kinds, here = here, _member(here, part)
-    where = prefix + ".".join(place) if place else prefix.rstrip(".")
-    if error["type"] == "extra_forbidden":
-        elsewhere = _elsewhere(kinds, prefix + ".".join(place[:-1]), place[-1])
-        return f"{where}: {elsewhere or 'unknown setting' + did_you_mean(place[-1], names)}"
-    if error["type"] == "missing" and isinstance(error["loc"][-1], int):
-        return f"{where} = {shown(value)}: too few values"
-    if error["type"] == "missing":
-        return f"{where}: is required"
-    if error["type"] == "union_tag_invalid":
-        tag = error["ctx"]["discriminator"].strip("'")
-        expected = error["ctx"]["expected_tags"].replace("'", "")
-        known = [name.strip() for name in expected.split(",")]
-        return f"{where}.{tag}: unknown value {shown(value.get(tag))}{did_you_mean(str(value.get(tag)), known)}"
-    if error["type"] == "union_tag_not_found":
-        tag = error["ctx"]["discriminator"].strip("'")
-        return f"{where}.{tag}: is required: it names the kind"
-    if error["type"] == "literal_error":
-        known = [word.strip("' ") for word in error["ctx"]["expected"].replace(" or ", ", ").split(",")]
-        return f"{where}: unknown value {shown(value)}{did_you_mean(str(value), known)}"
-    if error["type"] in ("model_type", "model_attributes_type", "dict_type"):
-        known = [tag for member in _members(here) for tag in _tag(member)[1]]
-        return f"{where} = {shown(value)}: a table is expected" + (f"; set {where}.name" if value in known else "")
-    if error["type"] == "tuple_type":
-        return f"{where} = {shown(value)}: a list in square brackets is expected"
-    if error["type"] == "too_short":
-        return f"{where} = {shown(value)}: too few values; give {error['ctx']['min_length']} or more"
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{where} = {shown(value)}: {message}"
-
-
-def _elsewhere(kinds: Any, where: str, name: str) -> str:
-    """Return a hint for a setting that other kinds at this place have; empty if there are none."""
-    having = [_tag(member) for member in _members(kinds) if name in member.model_fields]
-    tags = [f"{tag!r}" for _, values in having for tag in values]
-    return f"only {where}.{having[0][0]} = {' or '.join(tags)} has it" if tags else ""
-
-
-def _tag(member: type[BaseModel]) -> tuple[str, tuple[str, ...]]:
-    """Return the field that names the kind of a table, and its values for this one."""
-    for field in TAGS:
-        if field in member.model_fields:
-            return field, get_args(member.model_fields[field].annotation)
-    return "", ()
-
-
-def _members(annotation: Any) -> list[type[BaseModel]]:
-    """Return the settings tables that an annotation can hold."""
-    if isinstance(annotation, OneOf):
-        return list(annotation.members)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if get_origin(annotation) in (Annotated, Union, UnionType):
-        return [member for argument in get_args(annotation) for member in _members(argument)]
-    return []
-
-
-def _member(here: Any, tag: Any) -> Any:
-    """Return the member of a union of tables that a tag names; the union itself if there is none."""
-    for member in _members(here):
-        if tag in _tag(member)[1] or member.__name__ == tag:
-            return member
-    return here
-
-
-def _field(here: Any, name: Any) -> Any:
-    """Return what a table's field can hold."""
-    for member in _members(here):
-        if name in member.model_fields:
-            field = member.model_fields[name]
-            return next((mark for mark in field.metadata if isinstance(mark, OneOf)), field.annotation)
-    return None
-
-
-def _field_names(here: Any) -> list[str]:
-    """Return the names that a table knows."""
-    return [name for member in _members(here) for name in member.model_fields]

@@ -2,13 +2,17 @@
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Annotated, Any, TypeVar, Union, get_args
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BeforeValidator, Field, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter
 from pydantic_core import core_schema
 
 from textvae.extensions import Registry, derived_from
 from textvae.settings.strict import Strict
+
+# Fields that name the kind of a table.
+TAGS = ("name", "schedule")
 
 
 class Kind(Strict):
@@ -59,3 +63,44 @@ def named(default: str) -> Any:
         return {"name": default, **value} if isinstance(value, Mapping) else value
 
     return BeforeValidator(name)
+
+
+def members(annotation: Any) -> list[type[BaseModel]]:
+    """Return the settings tables that an annotation can hold."""
+    if isinstance(annotation, OneOf):
+        return list(annotation.members)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        return [one for argument in get_args(annotation) for one in members(argument)]
+    return []
+
+
+def member(here: Any, tag: Any) -> Any:
+    """Return the member of a union of tables that a tag names; the union itself if there is none."""
+    for one in members(here):
+        if tag in tag_of(one)[1] or one.__name__ == tag:
+            return one
+    return here
+
+
+def tag_of(table: type[BaseModel]) -> tuple[str, tuple[str, ...]]:
+    """Return the field that names the kind of a table, and its values for this one."""
+    for field in TAGS:
+        if field in table.model_fields:
+            return field, get_args(table.model_fields[field].annotation)
+    return "", ()
+
+
+def field_kinds(here: Any, name: Any) -> Any:
+    """Return what a table's field can hold."""
+    for one in members(here):
+        if name in one.model_fields:
+            field = one.model_fields[name]
+            return next((mark for mark in field.metadata if isinstance(mark, OneOf)), field.annotation)
+    return None
+
+
+def field_names(here: Any) -> list[str]:
+    """Return the names that a table knows."""
+    return [name for one in members(here) for name in one.model_fields]

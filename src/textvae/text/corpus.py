@@ -11,6 +11,7 @@ from filelock import FileLock
 from textvae.errors import RequestError
 from textvae.files import writing
 from textvae.settings import Data
+from textvae.settings.problems import Problem, refuse
 from textvae.text import grammar, registry
 from textvae.text.batches import TokenStore, build
 from textvae.text.tokenizers import Tokenizer
@@ -56,8 +57,7 @@ def open_corpus(data: Data) -> Corpus:
             and settings that have no effect with a window.
         WorkError: If the cache cannot be written.
     """
-    if problems := window_problems(data) + vocabulary_problems(data):
-        raise RequestError("\n".join(problems))
+    refuse(window_problems(data) + vocabulary_problems(data))
     name, sources, columns = _sources(data)
     arguments = {
         "tokenizer": data.tokenizer.name,
@@ -95,23 +95,23 @@ def open_corpus(data: Data) -> Corpus:
     return Corpus(name, tokenizer, splits)
 
 
-def window_problems(data: Data) -> list[str]:
-    """Return a message for each setting that has no effect with a window."""
+def window_problems(data: Data) -> list[Problem]:
+    """Return the settings that have no effect with a window."""
     default = Data()
+    reason = "has no effect with data.window, which cuts running text"
     return [
-        f"data.{name} = {getattr(data, name)!r}: has no effect with data.window, which cuts running text; "
-        "remove one of the two"
+        Problem(f"data.{name}", reason, "remove one of the two", value=getattr(data, name))
         for name in ("max_length", "too_long", "label")
         if data.window is not None and getattr(data, name) != getattr(default, name)
     ]
 
 
-def vocabulary_problems(data: Data) -> list[str]:
-    """Return a message for each setting that has no effect with a given tokenizer."""
+def vocabulary_problems(data: Data) -> list[Problem]:
+    """Return the settings that have no effect with a given tokenizer."""
     default = type(data.tokenizer)()
+    reason = "has no effect with data.vocabulary_of, which gives the tokenizer"
     return [
-        f"data.tokenizer.{name} = {getattr(data.tokenizer, name)!r}: has no effect with data.vocabulary_of, which "
-        "gives the tokenizer; remove one of the two"
+        Problem(f"data.tokenizer.{name}", reason, "remove one of the two", value=getattr(data.tokenizer, name))
         for name in ("vocabulary", "min_count", "lowercase")
         if data.vocabulary_of is not None and getattr(data.tokenizer, name) != getattr(default, name)
     ]

@@ -24,7 +24,7 @@ def test_zero_is_of_the_precision_of_the_pass(passed):
 
 
 def test_it_is_a_rate_that_fits_the_point_posterior():
-    assert TERMS["autoencoder"] is Autoencoder and Autoencoder.is_rate and not Autoencoder.pays
+    assert TERMS["autoencoder"] is Autoencoder and Autoencoder.is_rate and not Autoencoder.penalises_kl
     settings = load_settings(objective={"autoencoder": {}}, model={"posterior": {"name": "point"}})
     assert settings.objective == {"autoencoder": Autoencoder()} and Autoencoder().problems(settings) == []
     assert Autoencoder().problems(Settings()) == []

@@ -146,6 +146,6 @@ def test_gradient_descent_on_the_capacity_alone_ends_at_it(passed):
 def test_defaults_and_registration():
     assert TERMS["capacity"] is Capacity and TERMS["capacity-max"] is CapacityMax
     for term in (Capacity, CapacityMax):
-        assert term.is_rate and term.pays and not term.learned
+        assert term.is_rate and term.penalises_kl and not term.learned
         assert (term().target, term().over, term().ramp_epochs) == (5.0, "batch", 2.0)
         assert term().problems(Settings()) == []

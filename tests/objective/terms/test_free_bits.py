@@ -12,6 +12,7 @@ from textvae.objective.terms.free_bits import FreeBits, FreeBitsTotal
 from textvae.objective.terms.kl import Kl
 from textvae.parts.posteriors.posterior import Rate
 from textvae.parts.priors import StandardNormal
+from textvae.settings.problems import Problem
 
 # Targets that settings take: none between 0 and the least normal number of float32.
 UP_TO_2 = st.floats(0, 2, width=32, allow_subnormal=False)
@@ -148,7 +149,7 @@ def test_what_is_not_a_number_is_not_hidden(passed, term, form, over):
 
 def test_defaults_and_registration():
     assert TERMS["free-bits"] is FreeBits and TERMS["free-bits-total"] is FreeBitsTotal
-    assert FreeBits.is_rate and FreeBits.pays and FreeBitsTotal.is_rate and FreeBitsTotal.pays
+    assert FreeBits.is_rate and FreeBits.penalises_kl and FreeBitsTotal.is_rate and FreeBitsTotal.penalises_kl
     assert (FreeBits().target, FreeBits().form, FreeBits().over) == (0.1, "clamp", "batch")
     assert (FreeBitsTotal().target, FreeBitsTotal().form, FreeBitsTotal().over) == (3.0, "clamp", "batch")
 
@@ -158,13 +159,19 @@ def test_free_bits_refuses_what_has_no_kl_per_dimension():
         assert FreeBits(target=1).problems(settled(name)) == []
     for name in ("gaussian-mixture", "semi-implicit", "iaf", "planar", "radial", "multi-step", "vmf"):
         assert FreeBits().problems(settled(name)) == [
-            f": the {name} posterior has no KL per dimension; use objective.free-bits-total, or "
-            "model.posterior.name = 'gaussian'"
+            Problem(
+                "",
+                f"the {name} posterior has no KL per dimension",
+                "use objective.free-bits-total, or model.posterior.name = 'gaussian'",
+            )
         ]
     for name in ("gaussian-mixture", "vamp"):
         assert FreeBits().problems(settled("gaussian", name)) == [
-            f": the {name} prior leaves no KL per dimension; use objective.free-bits-total, or "
-            "model.prior.name = 'standard-normal'"
+            Problem(
+                "",
+                f"the {name} prior leaves no KL per dimension",
+                "use objective.free-bits-total, or model.prior.name = 'standard-normal'",
+            )
         ]
 
 
@@ -172,8 +179,12 @@ def test_free_bits_total_works_with_any_kl_but_masks_only_one_of_dimensions():
     for name in ("gaussian-mixture", "semi-implicit", "iaf", "planar", "radial", "multi-step", "vmf"):
         assert FreeBitsTotal().problems(settled(name)) == []
         assert FreeBitsTotal(form="mask").problems(settled(name)) == [
-            f".form = 'mask': the {name} posterior has no KL per dimension to mask; use form = 'clamp', or "
-            "model.posterior.name = 'gaussian'"
+            Problem(
+                "form",
+                f"the {name} posterior has no KL per dimension to mask",
+                "use form = 'clamp', or model.posterior.name = 'gaussian'",
+                value="mask",
+            )
         ]
     for name in ("gaussian", "batch-norm", "delta"):
         assert FreeBitsTotal(form="mask", target=4.0).problems(settled(name)) == []

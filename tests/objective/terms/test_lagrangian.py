@@ -109,7 +109,7 @@ def test_what_cannot_be_reached_ends_at_a_bound():
 
 def test_defaults_registration_and_that_it_never_settles():
     term = Lagrangian()
-    assert TERMS["lagrangian"] is Lagrangian and term.is_rate and term.learned and term.pays
+    assert TERMS["lagrangian"] is Lagrangian and term.is_rate and term.learned and term.penalises_kl
     assert (term.constraint, term.target, term.rate, term.start) == ("rate", 5.0, 1e-3, 1.0)
     assert term.settled(1000, 10) == 1000 and term.problems(Settings()) == []
     for start in (0.0, 10.5):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from textvae.objective.settings import Settings
 from textvae.objective.terms import TERMS
 from textvae.objective.terms.mmd import Mmd, discrepancy
+from textvae.settings.problems import Problem
 from textvae.settings.schedules import Constant
 
 
@@ -122,10 +123,13 @@ def test_in_float32_and_within_autocast_it_is_as_in_float64(passed):
 
 
 def test_defaults_registration_and_what_it_refuses():
-    assert TERMS["mmd"] is Mmd and Mmd.is_rate and not Mmd.pays
+    assert TERMS["mmd"] is Mmd and Mmd.is_rate and not Mmd.penalises_kl
     assert Mmd().weight == Constant(value=100.0) and Mmd().bandwidth is None
     assert Mmd().problems(Settings()) == []
     assert Mmd().problems(Settings.model_validate({"model": {"prior": {"name": "vamp"}}})) == [
-        ": compares codes with the standard normal prior only, not with the vamp prior; set "
-        "model.prior.name = 'standard-normal', or use objective.kl"
+        Problem(
+            "",
+            "compares codes with the standard normal prior only, not with the vamp prior",
+            "set model.prior.name = 'standard-normal', or use objective.kl",
+        )
     ]

@@ -4,6 +4,7 @@ import torch
 from textvae.objective.settings import Settings
 from textvae.objective.terms import TERMS
 from textvae.objective.terms.term import Term
+from textvae.settings.problems import Problem
 
 RATES = {"kl", "free-bits", "free-bits-total", "capacity", "capacity-max", "mmd", "lagrangian", "autoencoder"}
 
@@ -33,7 +34,8 @@ def test_the_rate_terms_are_those_of_the_design():
 
 def test_terms_that_read_a_kl_refuse_a_point():
     settings = Settings.model_validate({"model": {"posterior": {"name": "point"}}})
-    refused = [": the point posterior has no KL; use objective.autoencoder, or another model.posterior.name"]
+    remedy = "use objective.autoencoder, or another model.posterior.name"
+    refused = [Problem("", "the point posterior has no KL", remedy)]
     for name, term in TERMS.items():
         if name != "auxiliary":
             assert term().problems(settings) == (refused if name in RATES - {"autoencoder", "mmd"} else [])
@@ -57,13 +59,12 @@ def test_a_target_below_the_least_kl_is_refused_but_for_none(name):
         ({"name": "batch-norm", "gamma": 1.5}, "gamma"),
     ):
         settings = Settings.model_validate({"model": {"latent": 4, "posterior": posterior}})  # 4 * 1.5^2 / 2 = 4.5
-        said = f"the KL of the {posterior['name']} posterior is at least 4.5; give that or more, or lower"
-        assert TERMS[name](target=4.4).problems(settings) == [f".target = 4.4: {said} model.posterior.{lower}"]
+        reason = f"the KL of the {posterior['name']} posterior is at least 4.5"
+        remedy = f"give that or more, or lower model.posterior.{lower}"
+        assert TERMS[name](target=4.4).problems(settings) == [Problem("target", reason, remedy, value=4.4)]
         assert TERMS[name](target=4.6).problems(settings) == []
         if name != "lagrangian":
             assert TERMS[name](target=0.0).problems(settings) == []  # the plain KL
-        by_dimension = TERMS["free-bits"](target=1.1).problems(settings)  # 4.5 / 4 each
-        assert by_dimension[0].startswith(
-            f".target = 1.1: the KL of the {posterior['name']} posterior is by dimension"
-        )
+        (by_dimension,) = TERMS["free-bits"](target=1.1).problems(settings)  # 4.5 / 4 each
+        assert by_dimension.message.startswith(f"the KL of the {posterior['name']} posterior is by dimension")
         assert TERMS["free-bits"](target=1.2).problems(settings) == []

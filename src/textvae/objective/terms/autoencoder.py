@@ -19,7 +19,7 @@ class Autoencoder(Term):
     """
 
     is_rate: ClassVar[bool] = True
-    pays: ClassVar[bool] = False
+    penalises_kl: ClassVar[bool] = False
 
     def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
         """Return zero, without a gradient."""

@@ -11,6 +11,7 @@ from textvae.objective.settings import Settings
 from textvae.objective.terms.term import Term
 from textvae.parts.gather import gathered
 from textvae.parts.heads import Historyless
+from textvae.settings.problems import Problem
 
 
 class Auxiliary(Term):
@@ -32,9 +33,10 @@ class Auxiliary(Term):
         """Return the softmax over the vocabulary."""
         return Historyless(sizes["code"], vocabulary)
 
-    def problems(self, settings: Settings) -> list[str]:
+    def problems(self, settings: Settings) -> list[Problem]:
         """Reject a decoder without features of every position."""
         decoder = settings.model.decoder
         if not decoder.fixed_length:
-            return [f": needs model.decoder.name = 'hybrid', whose features it reads; {decoder.name} has none"]
+            needs = f"needs features of every position, and the {decoder.name} decoder has none"
+            return [Problem("", needs, "set model.decoder.name = 'hybrid'")]
         return []

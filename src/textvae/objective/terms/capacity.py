@@ -10,12 +10,14 @@ from textvae.model import Pass
 from textvae.objective.settings import Settings
 from textvae.objective.terms.term import Term, below_least, rate, without_rate
 from textvae.parts.gather import gathered
+from textvae.settings.problems import Problem
 
 
 class _Ramped(Term):
     """Term on the KL with a capacity C_t that rises to `target`; settings as `Capacity` describes them."""
 
     is_rate: ClassVar[bool] = True
+    steers_kl: ClassVar[bool] = True
 
     target: NonNegativeFloat = 5.0
     over: Literal["batch", "sentence"] = "batch"
@@ -41,7 +43,7 @@ class _Ramped(Term):
         """Return the first step after which neither weight nor capacity changes."""
         return max(self.weight.settled(total, per_epoch), self.ramp_epochs * per_epoch)
 
-    def problems(self, settings: Settings) -> list[str]:
+    def problems(self, settings: Settings) -> list[Problem]:
         """Reject a posterior without a KL, and a target below the least KL that it can have."""
         return without_rate(settings) or below_least(settings, self.target)
 

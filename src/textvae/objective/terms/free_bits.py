@@ -10,6 +10,7 @@ from textvae.model import Pass
 from textvae.objective.settings import Settings
 from textvae.objective.terms.term import Term, below_least, rate, without_rate
 from textvae.parts.gather import gathered
+from textvae.settings.problems import Problem
 
 Form = Literal["clamp", "mask"]
 Over = Literal["batch", "sentence"]
@@ -31,6 +32,7 @@ class FreeBits(Term):
     """
 
     is_rate: ClassVar[bool] = True
+    steers_kl: ClassVar[bool] = True
 
     target: NonNegativeFloat = 0.1
     form: Form = "clamp"
@@ -46,16 +48,18 @@ class FreeBits(Term):
             return above(nats.mean(0), self.target, self.form).sum()
         return above(nats, self.target, self.form).sum(1).mean()
 
-    def problems(self, settings: Settings) -> list[str]:
+    def problems(self, settings: Settings) -> list[Problem]:
         """Reject posteriors and priors whose KL is not a sum over dimensions, or always exceeds the target."""
         posterior, prior = settings.model.posterior, settings.model.prior
         if problems := without_rate(settings):
             return problems
-        instead = "no KL per dimension; use objective.free-bits-total, or"
+        other = "use objective.free-bits-total, or model."
         if not posterior.rate_by_dimension:
-            return [f": the {posterior.name} posterior has {instead} model.posterior.name = 'gaussian'"]
+            none = f"the {posterior.name} posterior has no KL per dimension"
+            return [Problem("", none, f"{other}posterior.name = 'gaussian'")]
         if not prior.standard:
-            return [f": the {prior.name} prior leaves {instead} model.prior.name = 'standard-normal'"]
+            none = f"the {prior.name} prior leaves no KL per dimension"
+            return [Problem("", none, f"{other}prior.name = 'standard-normal'")]
         return below_least(settings, self.target, settings.model.latent)
 
 
@@ -72,6 +76,7 @@ class FreeBitsTotal(Term):
     """
 
     is_rate: ClassVar[bool] = True
+    steers_kl: ClassVar[bool] = True
 
     target: NonNegativeFloat = 3.0
     form: Form = "clamp"
@@ -82,16 +87,14 @@ class FreeBitsTotal(Term):
         nats = gathered(rate(out))
         return above(nats.mean() if self.over == "batch" else nats, self.target, self.form).mean()
 
-    def problems(self, settings: Settings) -> list[str]:
+    def problems(self, settings: Settings) -> list[Problem]:
         """Reject posteriors without a KL or always above the target, and the mask without a KL per dimension."""
         posterior = settings.model.posterior
         if problems := without_rate(settings):
             return problems
         if self.form == "mask" and not posterior.rate_by_dimension:
-            return [
-                f".form = 'mask': the {posterior.name} posterior has no KL per dimension to mask; "
-                "use form = 'clamp', or model.posterior.name = 'gaussian'"
-            ]
+            none = f"the {posterior.name} posterior has no KL per dimension to mask"
+            return [Problem("form", none, "use form = 'clamp', or model.posterior.name = 'gaussian'", value="mask")]
         return below_least(settings, self.target)
 
 

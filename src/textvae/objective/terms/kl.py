@@ -9,6 +9,7 @@ from textvae.model import Pass
 from textvae.objective.settings import Settings
 from textvae.objective.terms.term import Term, rate, without_rate
 from textvae.parts.gather import gathered
+from textvae.settings.problems import Problem
 
 
 class Kl(Term):
@@ -21,12 +22,12 @@ class Kl(Term):
     """
 
     is_rate: ClassVar[bool] = True
-    by_nat: ClassVar[bool] = True
+    linear_in_kl: ClassVar[bool] = True
 
     def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
         """Return the mean rate of the global batch."""
         return gathered(rate(out)).mean()
 
-    def problems(self, settings: Settings) -> list[str]:
+    def problems(self, settings: Settings) -> list[Problem]:
         """Reject a posterior without a KL."""
         return without_rate(settings)

@@ -12,6 +12,7 @@ from textvae.model import Pass
 from textvae.objective.settings import Settings
 from textvae.objective.terms.term import Term, below_least, rate, without_rate
 from textvae.parts.gather import gathered
+from textvae.settings.problems import Problem
 
 # Bounds of the multiplier. At -1 the KL is pushed up as hard as the plain bound pushes it down, enough to leave a
 # collapsed posterior; from 10 on no reconstruction outweighs the KL.
@@ -44,7 +45,8 @@ class Lagrangian(Term):
     """
 
     is_rate: ClassVar[bool] = True
-    by_nat: ClassVar[bool] = True
+    steers_kl: ClassVar[bool] = True
+    linear_in_kl: ClassVar[bool] = True
     learned: ClassVar[bool] = True
 
     constraint: Literal["rate", "distortion"] = "rate"
@@ -94,10 +96,10 @@ class Lagrangian(Term):
         """Return the constrained quantity and its target."""
         return ("kl" if self.constraint == "rate" else "reconstruction"), self.target
 
-    def problems(self, settings: Settings) -> list[str]:
+    def problems(self, settings: Settings) -> list[Problem]:
         """Reject a posterior without a KL or always above the target, and a distortion without a target."""
         if self.constraint == "rate":
             return without_rate(settings) or below_least(settings, self.target)
         if "target" not in self.model_fields_set:
-            return [".target: is required for a distortion: the target of reconstruction in nats"]
+            return [Problem("target", "is required for a distortion: the target of reconstruction in nats")]
         return without_rate(settings)

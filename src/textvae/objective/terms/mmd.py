@@ -13,6 +13,7 @@ from textvae.model import Pass
 from textvae.objective.settings import Settings
 from textvae.objective.terms.term import Term
 from textvae.parts.gather import gathered
+from textvae.settings.problems import Problem
 from textvae.settings.schedules import Constant, Schedule
 
 
@@ -33,7 +34,7 @@ class Mmd(Term):
     """
 
     is_rate: ClassVar[bool] = True
-    pays: ClassVar[bool] = False  # it penalises a distance of q(z), not the KL of a sentence
+    penalises_kl: ClassVar[bool] = False  # it penalises a distance of q(z), not the KL of a sentence
 
     weight: Schedule = Constant(value=100.0)
     bandwidth: Annotated[float, Field(ge=1e-3, le=1e6)] | None = None
@@ -44,17 +45,15 @@ class Mmd(Term):
         codes = gathered(out.z.transpose(0, 1).contiguous())
         return discrepancy(codes, self.bandwidth or math.sqrt(codes.shape[-1]))
 
-    def problems(self, settings: Settings) -> list[str]:
+    def problems(self, settings: Settings) -> list[Problem]:
         """Reject a prior other than the standard normal."""
         prior = settings.model.prior
         if not prior.standard:
             other = "set model.prior.name = 'standard-normal', or "
             if prior.on_sphere:  # the posterior has no other prior
                 other = ""
-            return [
-                f": compares codes with the standard normal prior only, not with the {prior.name} prior; {other}"
-                "use objective.kl"
-            ]
+            only = f"compares codes with the standard normal prior only, not with the {prior.name} prior"
+            return [Problem("", only, f"{other}use objective.kl")]
         return []
 
 

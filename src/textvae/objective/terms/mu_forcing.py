@@ -11,6 +11,7 @@ from textvae.model import Pass
 from textvae.objective.settings import Settings
 from textvae.objective.terms.term import Term
 from textvae.parts.gather import gathered
+from textvae.settings.problems import Problem
 
 
 class MuForcing(Term):
@@ -49,18 +50,18 @@ class MuForcing(Term):
         """Return the weight at which, below the margin, its pull on the means equals that of the KL."""
         return kl_weight * (1.0 if self.reading == "paper" else latent / 2)
 
-    def problems(self, settings: Settings) -> list[str]:
+    def problems(self, settings: Settings) -> list[Problem]:
         """Reject a batch of one, and a margin that the posterior's means cannot reach."""
         posterior, latent = settings.model.posterior, settings.model.latent
         problems = []
         if settings.train.batch_size == 1:
-            problems.append(": the means of a batch of one have no spread; give train.batch_size 2 or more")
+            problems.append(
+                Problem("", "the means of a batch of one have no spread", "give train.batch_size 2 or more")
+            )
         variance = posterior.most_variance(latent)
         if variance is not None:
             most = variance / 2 if self.reading == "paper" else variance / latent
             if self.margin > most:
-                problems.append(
-                    f".margin = {self.margin}: the means of the {posterior.name} posterior spread by at most "
-                    f"{most:.3g}; give that or less"
-                )
+                spread = f"the means of the {posterior.name} posterior spread by at most {most:.3g}"
+                problems.append(Problem("margin", spread, "give that or less", value=self.margin))
         return problems

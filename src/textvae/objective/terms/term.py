@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from textvae.model import Pass
 from textvae.objective.settings import Settings
+from textvae.settings.problems import Problem
 from textvae.settings.schedules import Constant, Schedule
 from textvae.settings.strict import Strict
 
@@ -21,10 +22,11 @@ class Term(Strict):
 
     is_rate: ClassVar[bool] = False
     needs_posterior: ClassVar[bool] = True
-    pays: ClassVar[bool] = True  # for a rate term: True if it penalises the KL
-    by_nat: ClassVar[bool] = (
-        False  # for a rate term: True if it is linear in the KL, so that its weight is the KL weight
-    )
+    # Of a rate term: True if it penalises the KL; if it is linear in it, so that its weight is the KL weight; if it
+    # leads the KL to a value of its own.
+    penalises_kl: ClassVar[bool] = True
+    linear_in_kl: ClassVar[bool] = False
+    steers_kl: ClassVar[bool] = False
     learned: ClassVar[bool] = False  # True if its weight has a learned factor
 
     weight: Schedule = Constant()
@@ -65,8 +67,8 @@ class Term(Strict):
         """Return the quantity that the term holds at a target from both sides and the target in nats, or None."""
         return None
 
-    def problems(self, settings: Settings) -> list[str]:
-        """Return the settings that the term cannot work with, each with its remedy."""
+    def problems(self, settings: Settings) -> list[Problem]:
+        """Return the settings that the term cannot work with; paths are relative to its own table."""
         return []
 
 
@@ -78,17 +80,16 @@ def rate(out: Pass) -> Float[Tensor, " batch"]:
     return kl.nats
 
 
-def without_rate(settings: Settings) -> list[str]:
+def without_rate(settings: Settings) -> list[Problem]:
     """Return the problem of a rate term with a posterior that has no rate, if so."""
     posterior = settings.model.posterior
     if posterior.has_rate:
         return []
-    return [
-        f": the {posterior.name} posterior has no KL; use objective.autoencoder, or another model.posterior.name"
-    ]
+    remedy = "use objective.autoencoder, or another model.posterior.name"
+    return [Problem("", f"the {posterior.name} posterior has no KL", remedy)]
 
 
-def below_least(settings: Settings, target: float, dimensions: int = 1) -> list[str]:
+def below_least(settings: Settings, target: float, dimensions: int = 1) -> list[Problem]:
     """Return the problem of a target above 0 that is below the least KL of the posterior, if so.
 
     For a target of each of `dimensions`, the least KL is that of one dimension.
@@ -103,4 +104,4 @@ def below_least(settings: Settings, target: float, dimensions: int = 1) -> list[
         return []
     each = "" if dimensions == 1 else "by dimension "
     has = f"the KL of the {posterior.name} posterior is {each}at least {least:.3g}"
-    return [f".target = {target}: {has}; give that or more, or lower model.posterior.{lower}"]
+    return [Problem("target", has, f"give that or more, or lower model.posterior.{lower}", value=target)]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from textvae.parts.kernels.convolutions import Expansion
 from textvae.parts.kernels.products import linear
 from textvae.settings.kinds import Kind
+from textvae.settings.problems import Problem
 
 
 class Decoder(nn.Module, ABC):
@@ -86,10 +87,9 @@ class DecoderSettings(Kind, ABC):
         """True if it is batch-normalised, so that in training a sentence's likelihood depends on its batch."""
         return False
 
-    def problems(self, place: str, positions: int) -> list[str]:
-        """Return what does not fit together, for texts of at most `positions` tokens; `place` is its path."""
-        return []
+    def problems(self, latent: int, positions: int) -> list[Problem]:
+        """Return what does not fit codes of `latent` dimensions or texts of at most `positions` tokens.
 
-    def code_problems(self, place: str) -> list[str]:
-        """Return why a code would not reach it; nothing if it does."""
+        Paths are relative to the decoder.
+        """
         return []

@@ -13,6 +13,7 @@ from textvae.parts.kernels.convolutions import Expansion, convolution_problems
 from textvae.parts.kernels.layers import norm_problems
 from textvae.settings.fields import Depth, EachOrAll, Fraction, Map, Maps, Norm, Size
 from textvae.settings.kinds import named
+from textvae.settings.problems import Problem
 
 
 class RecurrentTop(DecoderSettings):
@@ -41,9 +42,9 @@ class RecurrentTop(DecoderSettings):
         """The hidden size."""
         return self.hidden
 
-    def problems(self, place: str, positions: int) -> list[str]:
+    def problems(self, latent: int, positions: int) -> list[Problem]:
         """Refuse layer normalisation of a GRU."""
-        return norm_problems(place, self.name, self.norm)
+        return norm_problems(self.name, self.norm)
 
 
 class FeedForwardTop(DecoderSettings):
@@ -116,7 +117,7 @@ class HybridSettings(DecoderSettings):
         """True: transposed convolutions are batch-normalised."""
         return True
 
-    def problems(self, place: str, positions: int) -> list[str]:
+    def problems(self, latent: int, positions: int) -> list[Problem]:
         """Refuse kernels and strides that do not fit the maps, each other, or texts; and what the top refuses."""
-        own = convolution_problems(place, self.maps, self.kernel, self.stride, positions)
-        return own + self.top.problems(f"{place}.top", positions)
+        own = convolution_problems(self.maps, self.kernel, self.stride, positions)
+        return own + [problem.under("top") for problem in self.top.problems(self.maps[-1], positions)]

@@ -1,9 +1,12 @@
 """Inputs of decoders at each position: the previous word, and the code or the code's features there."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from textvae.settings.problems import Problem
 from textvae.text.tokenizers import BOS, UNK
 
 
@@ -37,3 +40,10 @@ def along(z: Float[Tensor, "sample batch *size"], time: int) -> Float[Tensor, "s
 def at(z: Float[Tensor, "row *size"], position: int) -> Float[Tensor, "row size"]:
     """Return what is seen of a code at one position."""
     return z[:, position] if z.dim() == 3 else z
+
+
+def unseen_code(latent: int, inject: Sequence[str], other: str) -> list[Problem]:
+    """Return the problem of a code that is injected nowhere; `other` is the place beside the inputs."""
+    if inject or not latent:
+        return []
+    return [Problem("inject", "the decoder would never see z", f"give '{other}', 'input' or both", value=[])]

@@ -10,9 +10,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from textvae.parts.decoders.decoder import Decoder, DecoderSettings
-from textvae.parts.decoders.inputs import along, at, dropped, previous
+from textvae.parts.decoders.inputs import along, at, dropped, previous, unseen_code
 from textvae.parts.kernels.layers import Cell, Recurrent, State, norm_problems, words_log_prob
 from textvae.settings.fields import Depth, Fraction, Norm, Size
+from textvae.settings.problems import Problem
 
 Inject = Literal["state", "input"]
 
@@ -142,12 +143,6 @@ class RecurrentDecoderSettings(DecoderSettings):
         """The hidden size."""
         return self.hidden
 
-    def code_problems(self, place: str) -> list[str]:
-        """Refuse a code that is injected nowhere."""
-        if self.inject:
-            return []
-        return [f"{place}.inject = []: the decoder would never see z; give 'state', 'input' or both"]
-
-    def problems(self, place: str, positions: int) -> list[str]:
-        """Refuse layer normalisation of a GRU."""
-        return norm_problems(place, self.name, self.norm)
+    def problems(self, latent: int, positions: int) -> list[Problem]:
+        """Refuse layer normalisation of a GRU, and a code that is injected nowhere."""
+        return norm_problems(self.name, self.norm) + unseen_code(latent, self.inject, "state")

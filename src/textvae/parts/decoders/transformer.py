@@ -10,10 +10,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from textvae.parts.decoders.decoder import Decoder, DecoderSettings
-from textvae.parts.decoders.inputs import along, at, dropped, previous
+from textvae.parts.decoders.inputs import along, at, dropped, previous, unseen_code
 from textvae.parts.kernels.attention import DEVIATION, Past, Transformer, causal, draw, head_problems
 from textvae.parts.kernels.layers import words_log_prob
 from textvae.settings.fields import Depth, Fraction, Size
+from textvae.settings.problems import Problem
 
 Inject = Literal["prefix", "input"]
 
@@ -151,12 +152,6 @@ class TransformerDecoderSettings(DecoderSettings):
         """The hidden size."""
         return self.hidden
 
-    def code_problems(self, place: str) -> list[str]:
-        """Refuse a code that is injected nowhere."""
-        if self.inject:
-            return []
-        return [f"{place}.inject = []: the decoder would never see z; give 'prefix', 'input' or both"]
-
-    def problems(self, place: str, positions: int) -> list[str]:
-        """Refuse heads that do not divide the hidden size."""
-        return head_problems(place, self.heads, self.hidden)
+    def problems(self, latent: int, positions: int) -> list[Problem]:
+        """Refuse heads that do not divide the hidden size, and a code that is injected nowhere."""
+        return head_problems(self.heads, self.hidden) + unseen_code(latent, self.inject, "prefix")

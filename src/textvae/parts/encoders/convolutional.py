@@ -12,6 +12,7 @@ from textvae.parts.encoders.encoder import Encoder, EncoderSettings
 from textvae.parts.kernels.convolutions import Convolution, convolution_problems, each, padded
 from textvae.parts.kernels.layers import within
 from textvae.settings.fields import EachOrAll, Fraction, Maps
+from textvae.settings.problems import Problem
 
 
 class ConvolutionalEncoder(Encoder):
@@ -77,6 +78,6 @@ class ConvolutionalEncoderSettings(EncoderSettings):
         options = self.model_dump(exclude={"name"})
         return ConvolutionalEncoder(vocabulary, embedding, **options, positions=positions)
 
-    def problems(self, place: str, positions: int) -> list[str]:
+    def problems(self, positions: int) -> list[Problem]:
         """Refuse kernels and strides that do not fit the maps, each other, or the length of texts."""
-        return convolution_problems(place, self.maps, self.kernel, self.stride, positions)
+        return convolution_problems(self.maps, self.kernel, self.stride, positions)

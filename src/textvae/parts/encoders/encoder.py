@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from textvae.settings.kinds import Kind
+from textvae.settings.problems import Problem
 
 
 class Encoder(nn.Module, ABC):
@@ -43,6 +44,9 @@ class EncoderSettings(Kind, ABC):
     def build(self, vocabulary: int, embedding: int, positions: int) -> Encoder:
         """Build it for texts of at most `positions` tokens, end mark included."""
 
-    def problems(self, place: str, positions: int) -> list[str]:
-        """Return what does not fit together, for texts of at most `positions` tokens; `place` is its path."""
+    def problems(self, positions: int) -> list[Problem]:
+        """Return what does not fit together, for texts of at most `positions` tokens.
+
+        Paths are relative to the encoder.
+        """
         return []

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from textvae.parts.encoders.encoder import Encoder, EncoderSettings
 from textvae.parts.kernels.layers import Cell, Recurrent, norm_problems, reversed_within
 from textvae.settings.fields import Depth, Fraction, Norm, Size
+from textvae.settings.problems import Problem
 
 
 class RecurrentEncoder(Encoder):
@@ -76,6 +77,6 @@ class RecurrentEncoderSettings(EncoderSettings):
         """Build it; texts may be of any length."""
         return RecurrentEncoder(vocabulary, embedding, self.name, **self.model_dump(exclude={"name"}))
 
-    def problems(self, place: str, positions: int) -> list[str]:
+    def problems(self, positions: int) -> list[Problem]:
         """Refuse layer normalisation of a GRU."""
-        return norm_problems(place, self.name, self.norm)
+        return norm_problems(self.name, self.norm)

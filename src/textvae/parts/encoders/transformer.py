@@ -10,6 +10,7 @@ from textvae.parts.encoders.encoder import Encoder, EncoderSettings
 from textvae.parts.kernels.attention import DEVIATION, Transformer, attending, draw, head_problems
 from textvae.parts.kernels.layers import within
 from textvae.settings.fields import Depth, Fraction, Size
+from textvae.settings.problems import Problem
 
 
 class TransformerEncoder(Encoder):
@@ -84,6 +85,6 @@ class TransformerEncoderSettings(EncoderSettings):
         """Build it; texts may be of any length."""
         return TransformerEncoder(vocabulary, embedding, **self.model_dump(exclude={"name"}))
 
-    def problems(self, place: str, positions: int) -> list[str]:
+    def problems(self, positions: int) -> list[Problem]:
         """Refuse heads that do not divide the hidden size."""
-        return head_problems(place, self.heads, self.hidden)
+        return head_problems(self.heads, self.hidden)

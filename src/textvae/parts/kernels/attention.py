@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from textvae.errors import RequestError
 from textvae.parts.kernels.products import linear
+from textvae.settings.problems import Problem
 
 # attend(layer, query, key, value) -> what each position takes from those it may see; all (row, head, time, size).
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
@@ -202,8 +203,8 @@ def draw(layer: nn.Linear | nn.Embedding, deviation: float) -> None:
         nn.init.zeros_(layer.bias)
 
 
-def head_problems(place: str, heads: int, hidden: int) -> list[str]:
-    """Return the problem of a hidden size that rotary heads do not divide; `place` is the path of the part."""
+def head_problems(heads: int, hidden: int) -> list[Problem]:
+    """Return the problem of a hidden size that rotary heads do not divide; paths are relative to the part."""
     if not hidden % (2 * heads):
         return []
-    return [f"{place}.heads = {heads}: hidden = {hidden} must be a multiple of twice that"]
+    return [Problem("heads", f"hidden = {hidden} must be a multiple of twice that", value=heads)]

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from textvae.parts.gather import gathered
+from textvae.settings.problems import Problem
 
 EPSILON, MOMENTUM = 1e-5, 0.1
 
@@ -172,13 +173,20 @@ class Expansion(nn.Module):
 
 
 def convolution_problems(
-    place: str, maps: Sequence[int], kernel: int | Sequence[int], stride: int | Sequence[int], positions: int
-) -> list[str]:
-    """Return what is wrong with kernels and strides: for the maps, each other, or texts of `positions` tokens."""
+    maps: Sequence[int], kernel: int | Sequence[int], stride: int | Sequence[int], positions: int
+) -> list[Problem]:
+    """Return what is wrong with kernels and strides: for the maps, each other, or texts of `positions` tokens.
+
+    Paths are relative to the part.
+    """
     layers = len(maps)
     problems = [
-        f"{place}.{name} = {list(given)}: {len(given)} for {layers} layers of maps; "
-        "give one number for all, or one for each"
+        Problem(
+            name,
+            f"{len(given)} for {layers} layers of maps",
+            "give one number for all, or one for each",
+            value=list(given),
+        )
         for name, given in (("kernel", kernel), ("stride", stride))
         if not isinstance(given, int) and len(given) != layers
     ]
@@ -186,14 +194,15 @@ def convolution_problems(
         return problems
     strides = each(stride, layers)
     for number, (width, step) in enumerate(zip(each(kernel, layers), strides, strict=True)):
-        at = f"{place}.kernel" if isinstance(kernel, int) else f"{place}.kernel[{number}]"
-        problem = f"{at} = {width}: leaves gaps at stride {step}; give a kernel of at least the stride"
+        at = "kernel" if isinstance(kernel, int) else f"kernel[{number}]"
+        remedy = "give a kernel of at least the stride"
+        problem = Problem(at, f"leaves gaps at stride {step}", remedy, value=width)
         if width < step and problem not in problems:
             problems.append(problem)
     if (every := math.prod(strides)) > positions:
         given = stride if isinstance(stride, int) else list(stride)
+        joined = f"{layers} layers bring {every:,} positions together, and the longest text has {positions:,}"
         problems.append(
-            f"{place}.stride = {given}: {layers} layers bring {every:,} positions together, and the longest text "
-            f"has {positions:,}; give smaller strides or fewer maps, or longer texts"
+            Problem("stride", joined, "give smaller strides or fewer maps, or longer texts", value=given)
         )
     return problems

@@ -11,6 +11,7 @@ from textvae.parts.kernels import lstm
 from textvae.parts.kernels.norm_lstm import NormLstm
 from textvae.parts.kernels.products import linear, product
 from textvae.settings.fields import Norm
+from textvae.settings.problems import Problem
 
 Cell = Literal["lstm", "gru"]
 # LSTM: (h, c); GRU: (h,). Each (layer, batch, hidden).
@@ -195,8 +196,8 @@ def _log_prob(logits: Tensor, ids: Tensor) -> Tensor:
     return -F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), ids, reduction="none")
 
 
-def norm_problems(place: str, cell: Cell, norm: Norm) -> list[str]:
-    """Return the problem of a layer norm in a GRU; `place` is the path of the part."""
+def norm_problems(cell: Cell, norm: Norm) -> list[Problem]:
+    """Return the problem of a layer norm in a GRU; paths are relative to the part."""
     if cell == "lstm" or norm == "none":
         return []
-    return [f"{place}.norm = {norm!r}: is made for the LSTM; set {place}.norm = 'none' or {place}.name = 'lstm'"]
+    return [Problem("norm", "is made for the LSTM", "set norm = 'none' or name = 'lstm' in this table", value=norm)]

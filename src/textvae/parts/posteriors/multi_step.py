@@ -13,6 +13,7 @@ from textvae.parts.posteriors.gaussian import gaussian_kl, positive
 from textvae.parts.posteriors.posterior import PosteriorNetwork, PosteriorSettings, Rate, gradients_with
 from textvae.parts.priors import Prior
 from textvae.settings.fields import Depth, Scale, Size
+from textvae.settings.problems import Problem
 
 # Pairs of a code and a posterior whose steps a mixture takes at once.
 PAIRS, PAIRS_GPU = 1 << 13, 1 << 18
@@ -210,11 +211,9 @@ class MultiStepSettings(PosteriorSettings):
         """Build its network."""
         return MultiStepPosterior(size, latent, self.steps, self.hidden, self.scale)
 
-    def problems(self, latent: int) -> list[str]:
+    def problems(self, latent: int) -> list[Problem]:
         """Refuse more steps than there are dimensions to draw."""
         if latent >= self.steps:
             return []
-        return [
-            f"model.posterior.steps = {self.steps}: each step draws a part of the code, which has only "
-            f"model.latent = {latent} dimensions; give {latent} or less"
-        ]
+        parts = f"each step draws a part of the code, which has only model.latent = {latent} dimensions"
+        return [Problem("steps", parts, f"give {latent} or less", value=self.steps)]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from textvae.parts.noise import Noise, sentence_noise
 from textvae.parts.priors import Prior
 from textvae.settings.kinds import Kind
+from textvae.settings.problems import Problem
 from textvae.settings.schedules import Schedule
 
 RateKind = Literal["exact", "monte-carlo", "upper"]
@@ -129,8 +130,8 @@ class PosteriorSettings(Kind, ABC):
     def build(self, size: int, latent: int) -> PosteriorNetwork:
         """Build it for encoder vectors of `size` and codes of `latent` dimensions."""
 
-    def problems(self, latent: int) -> list[str]:
-        """Return what does not fit codes of `latent` dimensions."""
+    def problems(self, latent: int) -> list[Problem]:
+        """Return what does not fit codes of `latent` dimensions; paths are relative to the posterior."""
         return []
 
     def codes(self) -> int:
