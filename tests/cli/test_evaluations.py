@@ -22,7 +22,7 @@ def labelled(reviews, tmp_path_factory):
 
 
 def test_everything_is_printed_and_written(labelled):
-    done = call("evaluate", labelled, "--all", *QUICK, "--decode", "greedy,nucleus", "--top-p", 0.7)
+    done = call("evaluate", labelled, "--all", *QUICK, "--decode", "greedy", "--decode", "nucleus:0.7")
     assert done.exit_code == 0, done.stderr
     lines = done.stdout.splitlines()
     (head,) = (line for line in lines if line.startswith("written from the prior"))
@@ -62,9 +62,11 @@ def test_requests_that_cannot_be(run):
 
 
 def test_options_that_would_do_nothing_are_refused(run):
-    for option, value in (("--samples", 50), ("--times", 2), ("--decode", "beam"), ("--top-k", 3), ("--beam", 2)):
+    for option, value in (("--samples", 1000), ("--times", 2), ("--decode", "beam:2"), ("--temperature", 0.7)):
         assert refused(call("evaluate", run, option, value), f"{option}: says how text is written", "--all")
-    assert refused(call("evaluate", run, "--all", "--top-p", 0.5), "--top-p: is for nucleus decoding")
+    assert refused(
+        call("evaluate", run, "--all", "--top-p", 0.5), "--top-p 0.5: is for --decode nucleus, and --decode is"
+    )
     assert refused(call("evaluate", run, "--all", "--split", "tset", *QUICK), "--split tset")
 
 

@@ -37,7 +37,7 @@ def test_a_row_for_each_run_and_for_human_text(run, language_model, tmp_path):
 
 def test_a_language_model_that_would_write_one_sentence_is_refused(run, language_model, tmp_path):
     out = ("--out", tmp_path / "fce")
-    told = (f"{language_model}: is a language model", "one sentence again and again", "--decode nucleus --top-p")
+    told = (f"{language_model}: is a language model", "one sentence again and again", "--decode nucleus:0.9")
     assert refused(call("fce", language_model, *SHORT, *out), *told)
     assert refused(call("fce", run, language_model, *SHORT, *out, "--decode", "beam", "--beam", 3), *told)
     assert refused(call("fce", language_model, *SHORT, *out, "--decode", "top-k", "--top-k", 1), *told)

@@ -50,12 +50,15 @@ def test_no_unknown_words_when_asked(run):
         (["--top-p", "0.9"], ["--top-p 0.9: is for --decode nucleus, and --decode is greedy"]),
         (["--top-k", "0"], ["--top-k 0: is for --decode top-k"]),
         (["--decode", "nucleus", "--top-p", "0.9", "--beam", "3"], ["--beam 3: is for --decode beam"]),
-        (["--decode", "top-k"], ["--decode top-k: give --top-k too, for example --top-k 40"]),
-        (["--decode", "nucleus"], ["--decode nucleus: give --top-p too, for example --top-p 0.9"]),
-        (["--decode", "beam"], ["--decode beam: give --beam too, for example --beam 5"]),
+        (["--decode", "top-k"], ["--decode top-k: give its number, for example top-k:15"]),
+        (["--decode", "nucleus"], ["--decode nucleus: give its number, for example nucleus:0.9"]),
+        (["--decode", "beam"], ["--decode beam: give its number, for example beam:5"]),
         (["--decode", "top-k", "--top-k", "0"], ["top_k = 0", "1 or more"]),
-        (["--temperature", "0.5"], ["temperature = 0.5: has no effect on greedy decoding"]),
-        (["--normalisation", "1"], ["normalisation = 1.0: has no effect on greedy decoding"]),
+        (
+            ["--temperature", "0.5"],
+            ["--temperature 0.5: is for --decode sample, top-k or nucleus, and --decode is greedy"],
+        ),
+        (["--normalisation", "1"], ["--normalisation 1: is for --decode beam, and --decode is greedy"]),
         (["--min-length", "200"], ["min_length = 200: no text has more than ", "give that or less"]),
         (["--min-length", "5", "--max-length", "3"], ["--min-length 5: is more than --max-length 3"]),
         (["--decode", "sample", "--temperature", "0"], ["temperature = 0"]),
@@ -114,7 +117,7 @@ def test_samples_of_a_language_model_that_must_be_one_sentence_are_told_on_stder
     for way in ([], ["--decode", "beam", "--beam", 2], ["--decode", "top-k", "--top-k", 1], ["--json"]):
         result = call("sample", language_model, "-n", 3, *way)
         assert result.exit_code == 0 and "all 3 samples" in result.stderr and "same sentence" in result.stderr
-        assert "--decode sample or nucleus" in result.stderr and len(result.stderr.splitlines()) == 1
+        assert "--decode sample or nucleus:0.9" in result.stderr and len(result.stderr.splitlines()) == 1
     same = call("sample", language_model, "-n", 3).stdout.splitlines()
     assert len(same) == 3 and len(set(same)) == 1
     for other in ([run, "-n", 3], [language_model, "-n", 1], [language_model, "-n", 3, "--decode", "sample"]):

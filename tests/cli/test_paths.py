@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 
 import textvae
-from textvae.cli.decoding import decoding_of
-from textvae.errors import RequestError
 from textvae.evaluation.sensitivity import sensitivity
 from textvae.generate.codes import save_codes
 from textvae.generate.decoding import Decoding
@@ -164,25 +162,6 @@ def test_the_same_path_by_shorter_texts_and_known_words(run):
     (cell,) = json.loads(short.stdout)["cells"]
     assert (cell["decoding"]["max_length"], cell["decoding"]["allow_unknown"]) == (2, False)
     assert all(len(text.split()) <= 2 for text in cell["paths"][0]["steps"])
-
-
-def test_decodings_in_a_word():
-    assert decoding_of("greedy") == Decoding()
-    assert decoding_of("top-k:15") == Decoding("top-k", top_k=15)
-    assert decoding_of("nucleus:0.9") == Decoding("nucleus", top_p=0.9)
-    assert decoding_of("sample:0.7") == Decoding("sample", temperature=0.7)
-    assert decoding_of("beam:5") == Decoding("beam", beam=5)
-    for text, message in (
-        ("nucleus", "--decode nucleus: give its number, for example nucleus:0.9"),
-        ("beam", "--decode beam: give its number, for example beam:5"),
-        ("top-k", "--decode top-k: give its number, for example top-k:40"),
-        ("greedy:3", "--decode greedy:3: greedy decoding takes no number"),
-        ("top-k:many", "--decode top-k:many: 'many' is no number; write for example top-k:15"),
-        ("beam:0.5", "--decode beam:0.5: '0.5' is no number"),
-        ("nukleus:0.9", "'nukleus': unknown; did you mean 'nucleus'"),
-    ):
-        with pytest.raises(RequestError, match=message):
-            decoding_of(text)
 
 
 def test_sensitivity_in_a_table_and_in_json(run):

@@ -71,7 +71,7 @@ def decode(
     \b
     Examples:
       textvae decode RUN --codes codes.npy
-      textvae decode RUN --codes codes.parquet --decode nucleus --top-p 0.9
+      textvae decode RUN --codes codes.parquet --decode nucleus:0.9
     """  # noqa: D301
     from textvae.generate.codes import read_codes
     from textvae.generate.trained import load

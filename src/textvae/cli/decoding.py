@@ -1,8 +1,10 @@
-"""The options of decoding, shared by all commands that decode."""
+"""The options of decoding, shared by all commands that decode: one grammar of `--decode`, and options beside it."""
 
 import inspect
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -11,54 +13,84 @@ from textvae.errors import RequestError
 if TYPE_CHECKING:
     from textvae.generate.decoding import Decoding
 
-MaxLength = Annotated[int, typer.Option(help="No text has more words; 0: the run's data.max_length.")]
-NoUnknown = Annotated[bool, typer.Option("--no-unknown", help="Never write the unknown word.")]
-# Every option with its type and default; a command that decodes has them in place of its argument `decoding`.
-OPTIONS: dict[str, tuple[Any, Any]] = {
-    "decode": (
-        Annotated[str, typer.Option("--decode", metavar="NAME", help="greedy, beam, sample, top-k or nucleus.")],
-        "greedy",
-    ),
-    "temperature": (Annotated[float, typer.Option(help="Divides the logits: below 1 is sharper.")], 1.0),
-    "top_k": (
-        Annotated[int | None, typer.Option(help="top-k: how many of the likeliest words to draw from.")],
-        None,
-    ),
-    "top_p": (
-        Annotated[float | None, typer.Option(help="nucleus: the mass of words to draw from.")],
-        None,
-    ),
-    "beam": (
-        Annotated[int | None, typer.Option("--beam", help="beam: how many texts are kept.")],
-        None,
-    ),
-    "normalisation": (
-        Annotated[float, typer.Option(help="beam: the power of the length that log p is divided by.")],
-        0.0,
-    ),
-    "min_length": (Annotated[int, typer.Option(help="No text ends before it has so many words.")], 0),
-    "max_length": (MaxLength, 0),
-    "no_unknown": (NoUnknown, False),
+WAYS = "greedy, beam:5, sample or sample:0.7, top-k:15, nucleus:0.9"
+# Options with a number of some ways of decoding; None where the option is not given.
+NUMBERS: dict[str, Any] = {
+    "temperature": Annotated[
+        float | None, typer.Option(help="sample, top-k, nucleus: divides the logits, below 1 is sharper; 1.")
+    ],
+    "top_k": Annotated[int | None, typer.Option(help="top-k: how many of the likeliest words to draw from.")],
+    "top_p": Annotated[float | None, typer.Option(help="nucleus: the mass of words to draw from.")],
+    "beam": Annotated[int | None, typer.Option(help="beam: how many texts are kept.")],
+    "normalisation": Annotated[
+        float | None, typer.Option(help="beam: the power of the length that log p is divided by; 0.")
+    ],
 }
-# What a way of decoding cannot do without, and a usual value.
-NEEDED = {"top-k": ("--top-k", "40"), "nucleus": ("--top-p", "0.9"), "beam": ("--beam", "5")}
+# Options of every way of decoding.
+COMMON: dict[str, tuple[Any, Any]] = {
+    "min_length": (Annotated[int, typer.Option(help="No text ends before it has so many words.")], 0),
+    "max_length": (Annotated[int, typer.Option(help="No text has more words; 0: the run's data.max_length.")], 0),
+    "no_unknown": (Annotated[bool, typer.Option("--no-unknown", help="Never write the unknown word.")], False),
+}
+OPTIONS = ("decode", *NUMBERS, *COMMON)
 NBest = Annotated[
     int, typer.Option("--n-best", min=0, help="beam: so many texts of each code, log p(text|z) before each.")
 ]
 
 
+class Own(NamedTuple):
+    """The number in `--decode NAME:NUMBER`: the option that it stands for, its type, and a usual value."""
+
+    option: str
+    kind: Callable[[str], float]
+    usual: str
+    needed: bool = True
+
+
+OWN = {
+    "beam": Own("beam", int, "5"),
+    "sample": Own("temperature", float, "0.7", needed=False),
+    "top-k": Own("top_k", int, "15"),
+    "nucleus": Own("top_p", float, "0.9"),
+}
+
+
 def decoding_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with `OPTIONS` in place of its keyword `decoding`, which it receives."""
+    """Return the command with the options of decoding in place of its keyword `decoding`, which it receives."""
+    decode = Annotated[str, typer.Option("--decode", metavar="NAME[:NUMBER]", help=f"{WAYS}.")]
+    return _with_options(command, "decoding", decode, "greedy", lambda text, given: decodings_of([text], given)[0])
+
+
+def decodings_options(*usual: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorate a command that decodes in several ways, `usual` ones by default, with its keyword `decodings`."""
+    told = f"{WAYS}; again for several ways."
+    decode = Annotated[list[str], typer.Option("--decode", metavar="NAME[:NUMBER]", help=told)]
+
+    def decodings(texts: list[str], given: Mapping[str, Any]) -> "list[Decoding]":
+        return decodings_of([one.strip() for text in texts for one in text.split(",")], given)
+
+    return lambda command: _with_options(command, "decodings", decode, list(usual), decodings)
+
+
+def _with_options(
+    command: Callable[..., None],
+    keyword: str,
+    decode: Any,
+    usual: str | list[str],
+    read: Callable[[Any, Mapping[str, Any]], Any],
+) -> Callable[..., None]:
+    """Return the command with `--decode` and the options beside it in place of a keyword."""
+    options = {"decode": (decode, usual), **{name: (kind, None) for name, kind in NUMBERS.items()}, **COMMON}
 
     def with_options(**given: Any) -> None:
-        decoding = _decoding(**{name: given.pop(name) for name in OPTIONS})
-        command(**given, decoding=decoding)
+        values = {name: given.pop(name) for name in options}
+        command(**given, **{keyword: read(values.pop("decode"), values)})
 
     own = [one.replace(kind=one.KEYWORD_ONLY) for one in inspect.signature(command).parameters.values()]
-    place = [one.name for one in own].index("decoding")
+    place = [one.name for one in own].index(keyword)
     own[place : place + 1] = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        for name, (annotation, default) in OPTIONS.items()
+        for name, (annotation, default) in options.items()
     ]
     shown: Any = with_options  # typer reads these four
     shown.__name__, shown.__doc__ = command.__name__, command.__doc__
@@ -67,59 +99,91 @@ def decoding_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def described(decoding: "Decoding") -> dict[str, Any]:
-    """Return a decoding for JSON."""
-    from dataclasses import asdict
+def decodings_of(texts: Sequence[str], given: Mapping[str, Any]) -> "list[Decoding]":
+    """Return the ways of decoding that `--decode` names, with the options beside it.
 
-    return asdict(decoding)
-
-
-def decoding_of(text: str) -> "Decoding":
-    """Return a decoding from one word: greedy, sample, sample:0.7 (temperature), top-k:15, nucleus:0.9, beam:5.
+    Args:
+        texts: Each NAME or NAME:NUMBER.
+        given: Values of the options in `NUMBERS` and `COMMON`. A number applies to every way that has a use for it.
 
     Raises:
-        RequestError: For an invalid one.
+        RequestError: For an unknown way, a wrong or missing number, and an option that no way has a use for.
     """
+    from textvae.generate.decoding import USED_BY, Decoding
+
+    ways = [_way(text) for text in texts]
+    numbers = {name: given[name] for name in NUMBERS if given[name] is not None}
+    for name, value in numbers.items():
+        users = USED_BY[name][1]
+        if not any(way in users for way, _ in ways):
+            wanted = " or ".join(filter(None, (", ".join(users[:-1]), users[-1])))
+            raise RequestError(
+                f"{_option(name)} {value:g}: is for --decode {wanted}, and --decode is {','.join(texts)}"
+            )
+    if 0 < given["max_length"] < given["min_length"]:
+        raise RequestError(f"--min-length {given['min_length']}: is more than --max-length {given['max_length']}")
+    common = {
+        "allow_unknown": not given["no_unknown"],
+        "min_length": given["min_length"],
+        "max_length": given["max_length"],
+    }
+    found = []
+    for text, (way, own) in zip(texts, ways, strict=True):
+        beside = {name: value for name, value in numbers.items() if way in USED_BY[name][1]}
+        for name, value in own.items():
+            if beside.get(name, value) != value:
+                raise RequestError(
+                    f"--decode {text}: {_option(name)} {beside[name]:g} says otherwise; leave out one of the two"
+                )
+        if way in OWN and OWN[way].needed and OWN[way].option not in own | beside:
+            raise RequestError(f"--decode {text}: give its number, for example {way}:{OWN[way].usual}")
+        found.append(Decoding(way, **own, **{name: beside[name] for name in beside if name not in own}, **common))
+    return found
+
+
+def _way(text: str) -> tuple[str, dict[str, Any]]:
+    """Return the name of NAME or NAME:NUMBER, and the number by the option that it stands for."""
     from textvae.generate.decoding import Decoding
 
-    name, _, value = text.partition(":")
-    options = {"sample": "temperature", "top-k": "top_k", "nucleus": "top_p", "beam": "beam"}
-    if name in NEEDED and not value:
-        raise RequestError(f"--decode {text}: give its number, for example {name}:{NEEDED[name][1]}")
-    if not value or name not in options:
-        plain = Decoding(name)  # refuses names that there are not
-        if not value:
-            return plain
-        raise RequestError(f"--decode {text}: {name} decoding takes no number")
+    name, colon, value = text.partition(":")
+    if not name:
+        raise RequestError(f"{f'--decode {text}'.rstrip()}: names no way of decoding; known: {WAYS}")
+    if "," in text:
+        raise RequestError(f"--decode {text}: names several ways of decoding; this command takes one")
+    if name not in OWN:
+        Decoding(name)  # refuses an unknown name
+        if colon:
+            raise RequestError(f"--decode {text}: {name} decoding takes no number")
+    if not colon:
+        return name, {}
+    own = OWN[name]
     try:
-        number = float(value) if name in ("sample", "nucleus") else int(value)
+        return name, {own.option: own.kind(value)}
     except ValueError:
-        raise RequestError(f"--decode {text}: {value!r} is no number; write for example top-k:15") from None
-    return Decoding(name, **{options[name]: number})  # type: ignore[arg-type]
+        kind = "whole number" if own.kind is int else "number"
+        raise RequestError(
+            f"--decode {text}: {value!r} is no {kind}; write for example {name}:{own.usual}"
+        ) from None
 
 
-def _decoding(
-    decode: str,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    beam: int | None,
-    normalisation: float,
-    min_length: int,
-    max_length: int,
-    no_unknown: bool,
-) -> "Decoding":
-    from textvae.generate.decoding import Decoding
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
-    given = {"top-k": top_k, "nucleus": top_p, "beam": beam}
-    if decode in NEEDED and given[decode] is None:
-        option, usual = NEEDED[decode]
-        raise RequestError(f"--decode {decode}: give {option} too, for example {option} {usual}")
-    for name, value in given.items():
-        if value is not None and name != decode and decode in (*NEEDED, "greedy", "sample"):
-            raise RequestError(f"{NEEDED[name][0]} {value}: is for --decode {name}, and --decode is {decode}")
-    if 0 < max_length < min_length:
-        raise RequestError(f"--min-length {min_length}: is more than --max-length {max_length}")
-    top_p = 1.0 if top_p is None else top_p
-    allow = not no_unknown
-    return Decoding(decode, temperature, top_k or 0, top_p, allow, beam or 0, normalisation, min_length, max_length)
+
+def spelled(decoding: "Decoding") -> str:
+    """Return a way of decoding as NAME or NAME:NUMBER."""
+    if decoding.name not in OWN or (decoding.name == "sample" and decoding.temperature == 1.0):
+        return decoding.name
+    return f"{decoding.name}:{getattr(decoding, OWN[decoding.name].option)}"
+
+
+def by_name(decodings: "Iterable[Decoding]") -> "dict[str, Decoding]":
+    """Return ways of decoding by their names, which have the number where two are of one name."""
+    ways = list(dict.fromkeys(decodings))
+    count = Counter(one.name for one in ways)
+    return {one.name if count[one.name] == 1 else spelled(one): one for one in ways}
+
+
+def described(decoding: "Decoding") -> dict[str, Any]:
+    """Return a decoding for JSON."""
+    return asdict(decoding)

@@ -8,29 +8,9 @@ from textvae.cli.output import DASH, columns, document, note, number, plain, res
 from textvae.cli.probing import probe_table
 from textvae.cli.progress import Bars
 from textvae.cli.tables import caveats, signatures, table
-from textvae.errors import RequestError
 
 if TYPE_CHECKING:
     from textvae.generate.decoding import Decoding
-
-
-def ways(names: str, top_k: int, top_p: float, beam: int) -> dict[str, "Decoding"]:
-    """Return the named ways of decoding with their parameters.
-
-    Raises:
-        RequestError: For an unknown name, none, and a number out of range.
-    """
-    from textvae.generate.decoding import Decoding
-
-    own: dict[str, dict[str, Any]] = {
-        "top-k": {"top_k": top_k},
-        "nucleus": {"top_p": top_p},
-        "beam": {"beam": beam},
-    }
-    found = {name.strip(): Decoding(name.strip(), **own.get(name.strip(), {})) for name in names.split(",") if name}
-    if not found:
-        raise RequestError("--decode: names no way of decoding; leave it out for greedy,sample")
-    return found
 
 
 def print_all(

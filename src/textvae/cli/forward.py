@@ -44,7 +44,7 @@ def fce(
 
     \b
     Examples:
-      textvae fce RUN -n 20000 --decode nucleus --top-p 0.9
+      textvae fce RUN -n 20000 --decode nucleus:0.9
       textvae fce runs/c3 runs/c15 runs/c100 --out runs/fce --json
     """  # noqa: D301
     from textvae.evaluation.forward import forward_cross_entropy

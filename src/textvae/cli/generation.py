@@ -47,9 +47,9 @@ def sample(
     \b
     Examples:
       textvae sample RUN
-      textvae sample RUN -n 1000 --decode nucleus --top-p 0.9 --seed 1 > samples.txt
+      textvae sample RUN -n 1000 --decode nucleus:0.9 --seed 1 > samples.txt
       textvae sample RUN --tail auto
-      textvae sample RUN -n 3 --decode beam --beam 5 --n-best 5
+      textvae sample RUN -n 3 --decode beam:5 --n-best 5
     """  # noqa: D301
     from textvae.generate.codes import ROWS
     from textvae.generate.sources import tail_draws, volume_preserving_bound
@@ -60,7 +60,7 @@ def sample(
     if trained.model.prior is None and decoding.certain and count > 1:
         note(
             f"note: a language model has no code, so all {count:,} samples by {decoding.name} decoding are the "
-            "same sentence; --decode sample or nucleus draws different ones"
+            "same sentence; --decode sample or nucleus:0.9 draws different ones"
         )
     told: dict[str, Any] = {"decoding": described(decoding), "seed": seed}
     if tail is not None:

@@ -1,28 +1,23 @@
 """`textvae evaluate` and `textvae diagnose`."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from textvae.cli.decoding import OPTIONS, by_name, decodings_options
 from textvae.cli.options import AsJson, IwSamples, IwSentences, RunFolder, Seed, sentences_of
 from textvae.cli.output import document, plain, result
 from textvae.cli.progress import Bar
 from textvae.cli.tables import caveats, signatures, table
 from textvae.errors import RequestError
 
-# What `evaluate --all` does without its options, and the way of decoding that some of them belong to.
-USUAL: dict[str, Any] = {
-    "samples": 1000,
-    "times": 3,
-    "decode": "greedy,sample",
-    "top_k": 5,
-    "top_p": 0.9,
-    "beam": 5,
-}
-WAYS = {"top_k": "top-k", "top_p": "nucleus", "beam": "beam"}
+if TYPE_CHECKING:
+    from textvae.generate.decoding import Decoding
 
 
+@decodings_options("greedy", "sample")
 def evaluate(
+    context: typer.Context,
     run: RunFolder,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     iw_samples: IwSamples = 500,
@@ -30,21 +25,12 @@ def evaluate(
     every: Annotated[
         bool, typer.Option("--all", help="Also samples, reconstructions, probes; writes RUN/report.html.")
     ] = False,
-    samples: Annotated[
-        int | None, typer.Option(min=2, help="With --all: sentences written from the prior; 1000.")
-    ] = None,
+    samples: Annotated[int, typer.Option(min=2, help="With --all: sentences written from the prior.")] = 1000,
     times: Annotated[
-        int | None, typer.Option(min=1, help="With --all: how often they are written, for mean ± deviation; 3.")
-    ] = None,
-    decode: Annotated[
-        str | None,
-        typer.Option(metavar="NAME,...", help="With --all: greedy, beam, sample, top-k, nucleus; greedy,sample."),
-    ] = None,
-    top_k: Annotated[int | None, typer.Option(help="Of top-k decoding: how many words to draw from; 5.")] = None,
-    top_p: Annotated[
-        float | None, typer.Option(help="Of nucleus decoding: the mass of words to draw from; 0.9.")
-    ] = None,
-    beam: Annotated[int | None, typer.Option(help="Of beam decoding: texts kept side by side; 5.")] = None,
+        int, typer.Option(min=1, help="With --all: how often they are written, for mean ± deviation.")
+    ] = 3,
+    *,
+    decodings: "list[Decoding]",
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -54,27 +40,28 @@ def evaluate(
     also written to RUN/evaluation/SPLIT.json; where RUN cannot be written, a warning says so. With --all the
     run is also scored by what it writes (BLEU, Self-BLEU, diversity, copies; on the corpus grammar the distance
     to the truth), by its reconstructions, and by what codes tell of labels; that goes to
-    RUN/evaluation/SPLIT-all.json and RUN/report.html.
-    """
+    RUN/evaluation/SPLIT-all.json and RUN/report.html. --samples, --times, --decode and the options of decoding
+    say how text is written, with --all.
+
+    \b
+    Examples:
+      textvae evaluate RUN --iw-sentences all
+      textvae evaluate RUN --all --decode greedy --decode sample --decode nucleus:0.9
+    """  # noqa: D301
     subset = sentences_of(iw_sentences)
 
     from textvae.evaluation.evaluate import evaluate as evaluated
 
-    given = {"samples": samples, "times": times, "decode": decode, "top_k": top_k, "top_p": top_p, "beam": beam}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    writing = USUAL | chosen
-    for name in chosen:
-        option = "--" + name.replace("_", "-")
-        if not every:
-            raise RequestError(f"{option}: says how text is written, which is done with --all; give --all too")
-        if name in WAYS and WAYS[name] not in map(str.strip, writing["decode"].split(",")):
-            raise RequestError(f"{option}: is for {WAYS[name]} decoding, and --decode is {writing['decode']}")
     if every:
-        from textvae.cli.evaluations import print_all, ways
+        from textvae.cli.evaluations import print_all
 
-        decodings = ways(writing["decode"], writing["top_k"], writing["top_p"], writing["beam"])
-        print_all(run, split, iw_samples, subset, writing["samples"], decodings, seed, as_json, writing["times"])
+        print_all(run, split, iw_samples, subset, samples, by_name(decodings), seed, as_json, times)
         return
+    for name in ("samples", "times", *OPTIONS):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = "--" + name.replace("_", "-")
+            raise RequestError(f"{option}: says how text is written, which is done with --all; give --all too")
     with Bar(f"evaluating {run}", "sentence") as bar:
         scores = evaluated(run, split, iw_samples, subset, seed, bar.update)
     if as_json:

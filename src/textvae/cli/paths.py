@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from textvae.cli.decoding import MaxLength, NoUnknown, decoding_of, decoding_options, described
+from textvae.cli.decoding import decoding_options, decodings_options, described, spelled
 from textvae.cli.options import AsJson, RunFolder, Seed
 from textvae.cli.output import DASH, columns, document, long_document, note, number, on_one_line, plain, result
 from textvae.cli.texts import LeftOut, Strict, broken, refuse_stdin, shown, tell_blank, tell_notes
@@ -108,20 +108,15 @@ def interpolate(
         note(f"{f'path {place}: ' if several else ''}{smooth(one)}")
 
 
+@decodings_options("greedy")
 def homotopy(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)],
-    decode: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--decode", metavar="NAME[:N]", help="greedy, sample:0.7, top-k:15, nucleus:0.9, beam:5; often."
-        ),
-    ] = None,
     count: Annotated[int, typer.Option("-n", min=1, help="How many paths.")] = 1,
     steps: Annotated[int, typer.Option(min=2, help="How many sentences of a path.")] = 7,
     kind: Kind = None,
-    max_length: MaxLength = 0,
-    no_unknown: NoUnknown = False,
     language_model: LanguageModel = None,
+    *,
+    decodings: "list[Decoding]",
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -135,17 +130,12 @@ def homotopy(
       textvae homotopy runs/c3 runs/c15 runs/c100
       textvae homotopy runs/* --decode greedy --decode top-k:15 --decode nucleus:0.9 --language-model runs/lm
     """  # noqa: D301
-    from dataclasses import replace
-
     from textvae.generate.paths import same_paths
     from textvae.generate.trained import load
 
-    names = decode or ["greedy"]
-    allow = not no_unknown
-    decodings = [replace(decoding_of(name), max_length=max_length, allow_unknown=allow) for name in names]
     scorer = None if language_model is None else load(language_model)
     cells = same_paths([load(run) for run in runs], decodings, count, steps, kind, seed, scorer)
-    labels = [(str(run), name) for run in runs for name in names]
+    labels = [(str(run), spelled(decoding)) for run in runs for decoding in decodings]
     if as_json:
         rows = [
             {"run": run, "decoding": described(cell.decoding), "paths": [one.document() for one in cell.homotopies]}

@@ -203,7 +203,7 @@ def _check(runs: Sequence[Run], decoding: Decoding) -> None:
         if settings.model.latent == 0 and decoding.certain:
             raise RequestError(
                 f"{run.folder}: is a language model, which by {decoding.name} decoding writes one sentence again "
-                "and again; let it draw, for example --decode nucleus --top-p 0.9, or --decode sample"
+                "and again; let it draw, for example --decode nucleus:0.9, or --decode sample"
             )
         if settings.data.window is not None:
             raise RequestError(f"{run.folder}: is a model of pieces of running text, not of sentences")
