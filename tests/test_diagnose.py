@@ -7,8 +7,8 @@ import torch
 
 from textvae.errors import WorkError
 from textvae.evaluation.diagnose import (
+    _information,
     _target,
-    _told,
     collapsed_since,
     diagnose,
     prior_moment_matched,
@@ -74,8 +74,8 @@ def test_a_healthy_run_is_called_healthy(healthy):
     found = diagnose(healthy.folder)
     assert found.collapsed is False and found.decoder_uses_code is True
     assert found.kl > 0.5 and found.shuffle_gap > 0.1
-    assert found.sentences[0].startswith("The posterior has not collapsed: the code costs")
-    assert f"It tells {found.mutual_information:.2f} nats" in found.sentences[1] and found.rate_kind == "exact"
+    assert found.sentences[0].startswith("The posterior has not collapsed: KL = ")
+    assert f"I(x; z) = {found.mutual_information:.2f} nats" in found.sentences[1] and found.rate_kind == "exact"
     assert 0 < found.mutual_information <= found.mutual_information_ceiling
     assert found.mutual_information_ceiling == pytest.approx(math.log(found.mutual_information_sentences))
     assert json.loads(json.dumps(found.document()))["run"] == str(healthy.folder)
@@ -89,7 +89,7 @@ def test_too_few_sentences_for_a_covariance_are_no_singular_one(healthy, monkeyp
     json.dumps(found.document(), allow_nan=False)
     few = "2 sentences are too few for a covariance of 2 dimensions"
     assert found.kl_moment_matched is None and found.reasons["kl_moment_matched"] == few
-    assert f"How far the aggregated posterior is from the prior is not known: {few}." in found.sentences
+    assert f"The distance of the aggregated posterior from the prior is unknown: {few}." in found.sentences
     assert "smaller" not in found.command
 
 
@@ -108,7 +108,7 @@ def test_a_posterior_that_is_the_prior_is_called_collapsed(healthy, tmp_path):
     found = diagnose(folder)
     assert found.collapsed is True
     assert (found.kl, found.dimensions_off, found.active_units) == (0.0, 2, 0)
-    assert found.sentences[0].startswith("The posterior has collapsed: the code costs 0.00 nats a sentence (KL)")
+    assert found.sentences[0].startswith("The posterior has collapsed: KL = 0.00 nats per sentence")
     words = shlex.split(found.command)
     assert words[:3] == ["textvae", "train", str(folder / "settings.toml")]
     assert "objective.mu-forcing.weight=4" in words  # the hinge is there, and was too weak
@@ -118,7 +118,7 @@ def test_a_posterior_that_is_the_prior_is_called_collapsed(healthy, tmp_path):
 def test_a_decoder_that_ignores_the_code_counts_as_collapsed(healthy, tmp_path):
     found = diagnose(with_weights(healthy, tmp_path / "run", deafen))
     assert found.collapsed is True and found.decoder_uses_code is False and found.kl > 0.5
-    assert "the decoder ignores it" in found.sentences[0]
+    assert "the decoder ignores the code" in found.sentences[0]
     assert found.shuffle_gap == pytest.approx(0.0, abs=1e-5)
     assert found.distinct_samples == 1
 
@@ -151,12 +151,12 @@ def test_a_language_model_cannot_collapse(tmp_path, text):
     assert "--method mu-forcing" in found.command
 
 
-def test_what_was_to_be_held_and_is_not_is_said(healthy, tmp_path):
+def test_a_missed_target_is_reported(healthy, tmp_path):
     cases = {
-        "objective.capacity.target=40": "objective.capacity was to hold the KL at 40 nats, and did not: it is 3.",
+        "objective.capacity.target=40": "objective.capacity misses its target: the KL is 3.",
         "objective.lagrangian.target=2.5": "",
-        "objective.lagrangian={constraint='distortion', target=9.0}": "objective.lagrangian was to hold "
-        "reconstruction at 9 nats, and did not: it is 7.",
+        "objective.lagrangian={constraint='distortion', target=9.0}": "objective.lagrangian misses its target: "
+        "the reconstruction loss is 7.00 nats, the target 9.",
     }
     for assignment, expected in cases.items():
         found = _target(load_settings(None, None, [assignment]), 3.0, 7.0)
@@ -164,24 +164,24 @@ def test_what_was_to_be_held_and_is_not_is_said(healthy, tmp_path):
     phased = load_settings(
         None, "pretrained", ["phase.1.objective.free-bits=false", "phase.1.objective.capacity={}"]
     )
-    assert "at 5 nats" in _target(phased, 20.0, 7.0) and _target(phased, 5.9, 7.0) == ""
-    assert not any("was to hold" in sentence for sentence in diagnose(healthy.folder).sentences)
+    assert "the target 5." in _target(phased, 20.0, 7.0) and _target(phased, 5.9, 7.0) == ""
+    assert not any("misses its target" in sentence for sentence in diagnose(healthy.folder).sentences)
 
 
 @pytest.mark.parametrize(
-    ("nats", "lowest", "told"),
+    ("nats", "lowest", "text"),
     [
-        (0.5, None, "0.50"),
-        (0.5, 0.25, "0.25 to 0.50"),
-        (0.5, -3.0, "0.00 to 0.50"),
-        (-0.02, -0.01, "0.00 to 0.00"),
-        (0.1, 0.2, "0.10 to 0.10"),
+        (0.5, None, "= 0.50"),
+        (0.5, 0.25, "between 0.25 and 0.50"),
+        (0.5, -3.0, "between 0.00 and 0.50"),
+        (-0.02, -0.01, "between 0.00 and 0.00"),
+        (0.1, 0.2, "between 0.10 and 0.10"),
     ],
 )
-def test_what_codes_tell_is_a_range_that_rises_from_zero(nats, lowest, told):
+def test_the_information_is_a_range_from_zero(nats, lowest, text):
     found = {"mutual_information": nats, "mutual_information_lower": lowest}
     found |= {"mutual_information_sentences": 20, "mutual_information_ceiling": 3.0}
-    assert _told(found).startswith(f"It tells {told} nats of which sentence it is (MI among 20, at most 3.00)")
+    assert _information(found) == f"Mutual information I(x; z) {text} nats (N = 20, ceiling ln N = 3.00)."
 
 
 def test_an_autoencoder_is_sent_from_a_sentence_to_another(tmp_path):

@@ -266,7 +266,7 @@ def test_every_kind_of_model_is_diagnosed_and_generates(runs, name):
     told = " ".join(found.sentences)
     if name == "semi-implicit":
         assert (
-            f"It tells {max(0, found.mutual_information_lower):.2f} to {found.mutual_information:.2f} nats" in told
+            f"between {max(0, found.mutual_information_lower):.2f} and {found.mutual_information:.2f} nats" in told
         )
     else:
         assert found.mutual_information_lower is None and not re.search(r"tells \S+ to", told)

@@ -125,16 +125,16 @@ def _diagnosis(trained: Opened, split: str, different: int, seed: int) -> Diagno
     far = moment is not None and moment > FAR + expected
     flat = codes.of_normal is None
     sentences = [
-        _verdict(collapsed, uses, _paid(scores), since),
+        _verdict(collapsed, uses, _kl_text(scores), since),
         _target(run.settings, kl, scores.reconstruction.mean().item()),
-        _told(found),
+        _information(found),
         ("" if off is None else f"{off} of {latent} dimensions are off (KL below {DIMENSION_OFF} nats); ")
         + f"{found['active_units']} of {latent} are active units (variance of their means above 0.01).",
-        f"Exchanging codes between sentences raises reconstruction by {round(gap, 2) + 0.0:.2f} nats a sentence: "
-        + ("the decoder uses the code." if uses else "the decoder does not use the code."),
+        f"Exchanging codes between sentences increases the reconstruction loss by {round(gap, 2) + 0.0:.2f} nats "
+        f"per sentence: the decoder {'uses' if uses else 'does not use'} the code.",
         _aggregate(moment, expected, too_few(len(rows), latent)) if flat else "",
-        f"{different} of {SAMPLES} greedy samples from the prior are different sentences"
-        + (": the same ones come again and again." if different < SAMPLES // 2 else "."),
+        f"{different} of {SAMPLES} greedy samples from the prior are distinct"
+        + (": most of them repeat the same few sentences." if different < SAMPLES // 2 else "."),
     ]
     low = f"the KL at the end of the log is {LITTLE_KL} nats or more"
     if not any("kl" in record for record in run.log()):
@@ -181,62 +181,65 @@ def prior_moment_matched(latent: int, sentences: int) -> float:
     return latent * (latent + 3) / (4 * sentences)
 
 
-def _paid(scores: Scores) -> tuple[float, str] | None:
-    """Return the KL, and how it reads: with its standard error where it is estimated from drawn codes."""
+def _kl_text(scores: Scores) -> tuple[float, str] | None:
+    """Return the KL and its text, with the standard error if it is estimated from codes; None without a KL."""
     if scores.rate is None:
         return None
     kl, exact = scores.rate.mean().item(), scores.rate_kind == "exact"
     error = "" if exact else f" ± {standard_error(scores.rate):.2f}"
-    said = "KL" if exact else f"KL, {scores.rate_kind}"
-    return kl, f"{round(kl, 2) + 0.0:.2f}{error} nats a sentence ({said})"  # never -0.00
+    kind = "" if exact else f" ({scores.rate_kind})"
+    return kl, f"KL = {round(kl, 2) + 0.0:.2f}{error} nats per sentence{kind}"  # never -0.00
 
 
 def _verdict(collapsed: bool, uses: bool, rate: tuple[float, str] | None, since: int | None) -> str:
+    """Return the sentence that says if the posterior has collapsed."""
     if rate is None:
-        return "This is an autoencoder: nothing is paid for the code, and a draw of the prior need not be a code."
-    kl, paid = rate
+        return "This is an autoencoder: the KL has no penalty, and prior draws need not resemble its codes."
+    kl, text = rate
     if not collapsed:
-        return f"The posterior has not collapsed: the code costs {paid}."
+        return f"The posterior has not collapsed: {text}."
     if kl >= LITTLE_KL:
-        return f"The code costs {paid}, but the decoder ignores it: in effect a collapse."
-    when = "" if since is None else f", less than {LITTLE_KL} since step {since} of the log"
-    return f"The posterior has collapsed: the code costs {paid}{when}."
+        return f"The posterior has in effect collapsed: {text}, but the decoder ignores the code."
+    when = "" if since is None else f", below {LITTLE_KL} since step {since:,} of the log"
+    return f"The posterior has collapsed: {text}{when}."
 
 
 def _target(settings: Settings, kl: float | None, reconstruction: float) -> str:
     """Return a sentence on a target of the objective that is missed by more than a nat and a tenth of it."""
-    found = {"kl": ("the KL", kl), "reconstruction": ("reconstruction", reconstruction)}
+    held_at = {"kl": ("the KL", kl), "reconstruction": ("the reconstruction loss", reconstruction)}
     terms = settings.phases()[-1].objective or settings.objective
     for name, term in terms.items():
         if (held := term.holds()) is not None:
-            what, value = found[held[0]]
+            what, value = held_at[held[0]]
             if value is not None and abs(value - held[1]) > max(1.0, held[1] / 10):
-                return f"objective.{name} was to hold {what} at {held[1]:g} nats, and did not: it is {value:.2f}."
+                return f"objective.{name} misses its target: {what} is {value:.2f} nats, the target {held[1]:g}."
     return ""
 
 
-def _told(found: dict[str, Any]) -> str:
+def _information(values: dict[str, Any]) -> str:
     """Return a sentence on the information in the codes, which may be less than their KL."""
-    nats, lowest = found["mutual_information"], found["mutual_information_lower"]
+    nats, lowest = values["mutual_information"], values["mutual_information_lower"]
     if nats is None:
         return ""
-    among = f"MI among {found['mutual_information_sentences']:,}, at most {found['mutual_information_ceiling']:.2f}"
-    least = "" if lowest is None else f"{min(max(0.0, lowest), max(0.0, nats)):.2f} to "
-    most = round(nats, 2) + 0.0 if lowest is None else max(0.0, nats)
-    return f"It tells {least}{most:.2f} nats of which sentence it is ({among})."
+    number, ceiling = values["mutual_information_sentences"], values["mutual_information_ceiling"]
+    if lowest is None:
+        estimate = f"= {round(nats, 2) + 0.0:.2f} nats"
+    else:
+        estimate = f"between {min(max(0.0, lowest), max(0.0, nats)):.2f} and {max(0.0, nats):.2f} nats"
+    return f"Mutual information I(x; z) {estimate} (N = {number:,}, ceiling ln N = {ceiling:.2f})."
 
 
 def _aggregate(moment: float | None, expected: float, few: str | None) -> str:
     """Return a sentence on the distance of the aggregated posterior from the prior; `few`: a reason for none."""
     if few is not None:
-        return f"How far the aggregated posterior is from the prior is not known: {few}."
+        return f"The distance of the aggregated posterior from the prior is unknown: {few}."
     if moment is None:
         return "The aggregated posterior has a singular covariance: some directions of the code are never used."
     far, near = moment > FAR + expected, moment <= NEAR + 2 * expected
     place = "far from" if far else "close to" if near else "somewhat apart from"
     return (
-        f"The aggregated posterior is {place} the prior: a Gaussian with its mean and "
-        f"covariance is {moment:.2f} nats away ({expected:.2f} would be sampling error)"
+        f"The aggregated posterior is {place} the prior: moment-matched KL = {moment:.2f} nats "
+        f"(sampling error alone: {expected:.2f})"
         + (", so codes from the prior fall where the decoder was not trained." if far else ".")
     )
 
