@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -45,14 +46,27 @@ COMMANDS = {
     "encode-stdin": "encode {run} --file - --out {out}.npy < {text}",
     "decode": "decode {run} --codes {codes}",
     "reconstruct": "reconstruct {run} --file {text}",
-    "impute": "impute {run} --file {text} --last 0.2 --rounds 1",
+    "reconstruct-samples": "reconstruct {run} --file {text} --samples 1 --json",
+    "impute": "impute {run} --file {text} --last 0.2 --rounds 1 --beam 1",
     "interpolate": "interpolate {run} --pairs {pairs} --steps 2",
+    "interpolate-codes": "interpolate {run} --codes {codes} --steps 2",
+    "interpolate-prior": "interpolate {run} --prior -n {lines} --steps 2",
+    "homotopy": "homotopy {run} -n {lines} --steps 2",
     "neighbours": "neighbours {run} --codes {codes} 'word1 word2'",
     "transfer": "transfer {run} --file {text} --labels {table} --label label --from a --to b",
     "probe": "probe {run} --file {table} --label label --labels 100",
     "score": "score {text}",
     "score-references": "score {text} --references {text}",
     "sample": "sample {run} -n {lines}",
+    "sample-n-best": "sample {run} -n {lines} --decode beam --beam 2 --n-best 2 --json",
+    "adversarial": "adversarial {run} --file {text} --language-model {lm} --rounds 1 --beam 1",
+    "syntax": "syntax {run} --pairs {contrasts}",
+    "transfer-curve": "transfer-curve {run} --file {table} --labels {head} --label label --from a --to b",
+    "transfer-curve-judge": "transfer-curve {run} --file {head} --labels {head} --label label --from a --to b "
+    "--judge {table}",
+    "fce": "fce {run} -n {lines} --draws 1 --epochs 1 --out {out}",
+    "data-make": "data make {out}.tsv -n {lines}",
+    "evaluate-all": "evaluate {own} --all --iw-samples 2 --iw-sentences 100 --samples 100 --decode greedy",
 }
 # Texts that a command reads, where it is not one: each has a line more.
 READ = {"score-references": 2}
@@ -66,14 +80,17 @@ def write(folder: Path, lines: int) -> None:
         (folder / "text.txt").open("w") as text,
         (folder / "table.tsv").open("w") as table,
         (folder / "pairs.tsv").open("w") as pairs,
+        (folder / "contrasts.tsv").open("w") as contrasts,
     ):
         table.write("text\tlabel\n")
+        contrasts.write("good\tbad\tcategory\n")
         for start in range(0, lines, 10_000):
             for row in words[random.integers(0, len(words), (min(10_000, lines - start), 8))]:
                 sentence = " ".join(row)
                 text.write(sentence + "\n")
                 table.write(f"{sentence}\t{'ab'[int(row[0][-1]) % 2]}\n")
                 pairs.write(f"{' '.join(row[:4])}\t{' '.join(row[4:])}\n")
+                contrasts.write(f"{sentence}\t{' '.join((*row[:6], row[7], row[6]))}\t{row[0][-1]}\n")
 
 
 def run(command: str, folder: Path) -> int:
@@ -100,16 +117,20 @@ def peaks(lines: int, names: list[str]) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write(folder, lines)
-        head = (folder / "text.txt").open().readlines()[:2000]
-        (folder / "train.txt").write_text("".join(head))
+        for short, long in (("train.txt", "text.txt"), ("head.tsv", "table.tsv")):
+            with (folder / long).open() as file:
+                (folder / short).write_text("".join(islice(file, 2000)))
         places = {
             "folder": folder,
             "text": folder / "text.txt",
             "table": folder / "table.tsv",
+            "head": folder / "head.tsv",
             "pairs": folder / "pairs.tsv",
+            "contrasts": folder / "contrasts.tsv",
             "codes": folder / "codes.npy",
             "settings": folder / "settings.toml",
             "run": folder / "run",
+            "lm": folder / "lm",
             "own": folder / "own",
             "other": folder / "other",
             "lines": lines,
@@ -117,6 +138,9 @@ def peaks(lines: int, names: list[str]) -> dict[str, int]:
         for kind, text in (("run", places["folder"] / "train.txt"), ("own", places["text"])):
             (folder / f"{kind}.toml").write_text(SETTINGS.format(folder=folder, text=text))
             run(f"train {folder / kind}.toml --out {folder / kind}", folder)
+        alone = (folder / "run.toml").read_text().replace("latent = 8\n", "latent = 0\n")
+        (folder / "lm.toml").write_text(alone.replace("encoder = { hidden = 8 }\n", ""))
+        run(f"train {folder / 'lm.toml'} --out {folder / 'lm'}", folder)
         (folder / "settings.toml").write_text(
             SETTINGS.format(folder=folder, text=folder / "train.txt").replace(
                 f'train = "{folder}/train.txt"', f'train = "{folder}/text.txt"'

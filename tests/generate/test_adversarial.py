@@ -103,8 +103,8 @@ def test_progress_and_examples(runs):
 def test_what_is_known_is_the_beginning(name, turned):
     tokenizer = Tokenizer.train(name, sentences(50, 1), 300 if name == "bpe" else None, 1, right_to_left=turned)
     texts = sentences(20, 5)
-    true, known, left_out = usable(tokenizer, [f" {text}\n" for text in texts], 1000, 0.3)
-    assert (true, left_out) == (texts, {})
+    true, known, left_out, given = usable(tokenizer, (f" {text}\n" for text in texts), 1000, 0.3)
+    assert (true, left_out, given) == (texts, {}, 20)
     for text, begin in zip(texts, known, strict=True):
         (ids,), (some,) = tokenizer.encode([text]), tokenizer.encode([begin])
         assert text.startswith(begin)

@@ -234,7 +234,8 @@ TEXTS = [
 def test_any_batching_gives_what_one_sentence_at_a_time_does(tmp_path, monkeypatch, rows, latent):
     model = load(made(tmp_path / "run", latent))
     monkeypatch.setattr(prefixes, "ROWS", rows)
-    read = syntax._read(model, TEXTS)
+    read = syntax._Read()
+    read.add(model, TEXTS, known_only=False)
     found = syntax.preferences(model, read)
 
     def nats(text, z):

@@ -8,8 +8,10 @@ import torch
 from textvae.errors import RequestError
 from textvae.metrics import adversarial
 from textvae.metrics.adversarial import Parts, Texts, coded, lstm_error, unigram_error
+from textvae.metrics.ngrams import Text
 from textvae.text.tokenizers import EOS, UNK
 
+NONE = Text.of([])
 WORDS = [f"w{number}" for number in range(30)]
 
 
@@ -30,9 +32,8 @@ def test_accuracy_error_and_standard_error_by_hand():
     """Pairs of which one text, both, and one are right: sums of deviations from 2/3 are -1/3, 2/3 and -1/3."""
     true = [["a", str(number)] for number in range(3)]
     texts = Texts(
-        ids=[[4]] * 6,
+        words=NONE,
         true=np.arange(6) < 3,
-        vocabulary=5,
         parts=Parts(np.arange(0), np.arange(0), np.arange(6)),
         groups=np.array([0, 1, 2, 0, 1, 2]),
     )
@@ -62,7 +63,7 @@ def test_the_standard_error_is_that_of_pairs_not_of_texts():
         """The same classifier on other pairs."""
         both = np.random.default_rng(draw).random(pairs) < 0.5
         parts = Parts(np.arange(0), np.arange(0), np.arange(2 * pairs))
-        sample = Texts([], np.arange(2 * pairs) < pairs, 0, parts, np.tile(np.arange(pairs), 2))
+        sample = Texts(NONE, np.arange(2 * pairs) < pairs, parts, np.tile(np.arange(pairs), 2))
         return sample.error(np.concatenate([both, np.ones(pairs, dtype=bool)]), 1)
 
     errors = [simulated(50, draw) for draw in range(800)]
@@ -118,8 +119,8 @@ def test_words_are_those_of_the_training_part():
     found = coded(true, [["a", "b", f"w{number // 4}"] for number in range(40)], seed=0)
     learned = {number // 4 for number in found.parts.train.tolist() if number < 40}
     known = {word: place for place, word in enumerate(sorted(["a", "b", *(f"w{one}" for one in learned)]), EOS + 1)}
-    assert found.vocabulary == EOS + 1 + len(known) and len(learned) < 10
-    for number, ids in enumerate(found.ids):
+    assert len(found.words.vocabulary) == EOS + 1 + len(known) and len(learned) < 10
+    for number, ids in enumerate(found.words.words.reshape(-1, 3).tolist()):
         assert ids == [known["a"], UNK if number < 40 else known["b"], known.get(f"w{number % 40 // 4}", UNK)]
 
 

@@ -8,7 +8,7 @@ import typer
 from textvae.cli.options import AsJson, Seed
 from textvae.cli.output import DASH, columns, document, number, plain, result
 from textvae.cli.progress import Bars
-from textvae.cli.texts import Column, File, given_texts
+from textvae.cli.texts import Column, File, streamed_texts
 
 if TYPE_CHECKING:
     from textvae.evaluation.adversarial import Adversarial
@@ -50,7 +50,7 @@ def adversarial(
     from textvae.evaluation.adversarial import adversarial as evaluated
     from textvae.generate.trained import load
 
-    given = given_texts(None, file, column)
+    given = streamed_texts(None, file, column)
     with Bars() as bars:
         models = [load(run) for run in runs]
         found = evaluated(

@@ -11,7 +11,9 @@ from textvae.cli.progress import Bar
 from textvae.cli.texts import LeftOut, Strict, refuse_stdin
 
 if TYPE_CHECKING:
-    from textvae.evaluation.syntax import Row, SyntacticTest
+    from collections.abc import Iterator
+
+    from textvae.evaluation.syntax import Pair, Row, SyntacticTest
 
 
 def syntax(
@@ -43,18 +45,24 @@ def syntax(
       textvae syntax RUN --pairs pairs_small.tsv
       textvae syntax RUN --pairs pairs_small.tsv --table-4 --known-only --json
     """  # noqa: D301
-    from textvae.evaluation.syntax import TABLE_4, read_pairs, syntactic_test
+    from textvae.evaluation.syntax import TABLE_4, each_pair, syntactic_test
     from textvae.generate.trained import load
 
     refuse_stdin(pairs)
-    reasons: list[str] = []
-    given = read_pairs(pairs, TABLE_4 if table_4 else None, None if strict else reasons)
     left_out = LeftOut(strict, str(pairs))
-    left_out.usable([*reasons, *given], dict(enumerate(reasons)))
-    left_out.tell()
+
+    def given() -> "Iterator[Pair]":
+        empty: list[str] = []
+        for pair in each_pair(pairs, TABLE_4 if table_4 else None, None if strict else empty.append):
+            left_out.usable([*empty, pair], dict(enumerate(empty)))
+            empty.clear()
+            yield pair
+        left_out.usable(empty, dict(enumerate(empty)))
+        left_out.tell()
+
     trained = load(run)
     with Bar(f"scoring {pairs}", "sentence") as bar:
-        found = syntactic_test(trained, given, known_only, bar.update)
+        found = syntactic_test(trained, given(), known_only, bar.update)
     if as_json:
         document({"run": str(run), "pairs": str(pairs), **found.document()})
     else:

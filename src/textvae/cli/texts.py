@@ -45,19 +45,13 @@ class Row(NamedTuple):
     place: str
 
 
-def given_texts(texts: list[str] | None, file: str | None, column: str | None) -> list[str]:
-    """Return the sentences given as arguments, in a file, or on stdin.
+def streamed_texts(texts: list[str] | None, file: str | None, column: str | None) -> Iterator[str]:
+    """Yield the sentences given as arguments, in a file, or on stdin, reading no more of a file than requested.
+
+    Errors that can be seen before the first sentence are raised at once.
 
     Raises:
         RequestError: If there are none, or they are given in two ways, or the file cannot be used.
-    """
-    return list(streamed_texts(texts, file, column))
-
-
-def streamed_texts(texts: list[str] | None, file: str | None, column: str | None) -> Iterator[str]:
-    """Yield the same, one at a time, reading no more of a file than requested.
-
-    Errors that can be seen before the first sentence are raised at once.
     """
     rows = given_rows(texts, file, column)
     return (row.text for row in rows)

@@ -1,22 +1,26 @@
 """Imputations of several models against the true texts: two classifiers, and the likelihood by another model."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import torch
 
 import textvae
 from textvae.errors import RequestError
+from textvae.generate.codes import in_pieces
 from textvae.generate.imputation import impute, missing, usual_beam
 from textvae.generate.trained import Trained
 from textvae.metrics.adversarial import AdversarialError, lstm_error, unigram_error
 from textvae.metrics.likelihood import standard_error
 from textvae.metrics.signature import SOFTMAX, digest, signature
+from textvae.metrics.splits import numbered
 from textvae.progress import PartProgress, Progress
-from textvae.text.readers import one_line, require_texts
+from textvae.text.packed import Packed
+from textvae.text.readers import each_text, one_line
 from textvae.text.tokenizers import UNK, Tokenizer
 
 # Texts that are shown with what each model made of them.
@@ -41,7 +45,7 @@ class Completed:
     nll_standard_error: float
     recovered: float
     endings: int
-    texts: list[str]
+    texts: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,8 @@ class Adversarial:
     """
 
     models: list[Completed]
-    texts: list[str]
-    known: list[str]
+    texts: Sequence[str]
+    known: Sequence[str]
     nll: float
     nll_standard_error: float
     endings: int
@@ -64,7 +68,7 @@ class Adversarial:
         """Everything but the texts, of which there are a few as examples, for JSON."""
         rows = []
         for model in self.models:
-            row = asdict(model)
+            row = asdict(replace(model, texts=()))
             del row["texts"]
             for name in ("unigram", "lstm"):
                 found: AdversarialError = getattr(model, name)
@@ -82,7 +86,7 @@ class Adversarial:
     def examples(self) -> list[dict[str, str]]:
         """Return what is known of the first texts, how they end, and how each model ends them."""
         found = []
-        for number, (known, true) in enumerate(zip(self.known[:EXAMPLES], self.texts, strict=False)):
+        for number, (known, true) in enumerate(zip(self.known[:EXAMPLES], self.texts[:EXAMPLES], strict=True)):
             ends = {model.run: model.texts[number].removeprefix(known).strip() for model in self.models}
             found.append({"known": known, "true": true.removeprefix(known).strip(), **ends})
         return found
@@ -90,7 +94,7 @@ class Adversarial:
 
 def adversarial(
     runs: Sequence[Trained],
-    texts: Sequence[str],
+    texts: Iterable[str],
     language_model: Trained,
     last: float = 0.2,
     beam: int | None = None,
@@ -121,17 +125,16 @@ def adversarial(
     tell = progress or (lambda what, done, total: None)
     tokenizer = runs[0].tokenizer
     longest = min(run.max_length for run in runs)
-    true, known, left_out = usable(tokenizer, texts, longest, last)
-    true, known = true[:sentences], known[:sentences]
+    true, known, left_out, given = usable(tokenizer, texts, longest, last, sentences)
     if len(true) < 10:
         raise RequestError(
-            f"adversarial evaluation: {len(true)} texts of {len(texts)} can be used{_reasons(left_out)}; "
+            f"adversarial evaluation: {len(true)} texts of {given} can be used{_reasons(left_out)}; "
             "it takes 10 or more, and thousands to say much"
         )
     models = []
     for run in runs:
         at = partial(tell, f"{run.run.folder}: imputing")
-        texts_of = [found.text for found in impute(run, true, beam, rounds, last, at)]
+        texts_of = Packed(_completed(run, true, beam, rounds, last, at))
         unigram, lstm = _errors(run, true, texts_of, seed, partial(tell, f"{run.run.folder}: classifiers"))
         nll, error = _nll(language_model, texts_of)
         models.append(
@@ -153,7 +156,20 @@ def adversarial(
     return Adversarial(models, true, known, nll, error, _endings(true, known), left_out, by)
 
 
-def _signature(tokenizer: Tokenizer, true: list[str], language_model: Trained, **asked: str | int | float) -> str:
+def _completed(
+    run: Trained, true: Sequence[str], beam: int | None, rounds: int, last: float, tell: Progress
+) -> Iterator[str]:
+    """Yield the texts as a model completes them."""
+    done = 0
+    for some in in_pieces(true):
+        at = lambda now, _, before=done: tell(before + now, len(true))  # noqa: E731
+        yield from (found.text for found in impute(run, some, beam, rounds, last, at))
+        done += len(some)
+
+
+def _signature(
+    tokenizer: Tokenizer, true: Sequence[str], language_model: Trained, **asked: str | int | float
+) -> str:
     return signature(
         "adversarial",
         **asked,
@@ -172,9 +188,12 @@ def _signature(tokenizer: Tokenizer, true: list[str], language_model: Trained, *
 
 
 def usable(
-    tokenizer: Tokenizer, texts: Sequence[str], longest: int, last: float
-) -> tuple[list[str], list[str], dict[str, int]]:
+    tokenizer: Tokenizer, texts: Iterable[str], longest: int, last: float, most: int | None = None
+) -> tuple[Packed, Packed, dict[str, int], int]:
     """Return the texts whose ends can be imputed, the known part of each, and why others were left out.
+
+    Of the texts that can be used the first `most` are kept; all are read, a piece at a time. The last value is the
+    number of all texts.
 
     Raises:
         RequestError: for what is no text, and a share that is none.
@@ -184,23 +203,25 @@ def usable(
     left_out = {"too short": 0, f"longer than {longest} tokens": 0, "with an unknown word at the end": 0}
     left_out["without a known word before it"] = 0
     short, long, unknown, nothing = left_out
-    lines = [tokenizer.normalise(one_line(text)) for text in require_texts(texts)]
-    kept, begun = [], []
-    for line, ids in zip(lines, tokenizer.encode(lines), strict=True):
-        ids = ids[::-1] if tokenizer.right_to_left else ids
-        begin = len(ids) - missing(len(ids), last)
-        if not begin:
-            left_out[short] += 1
-        elif len(ids) > longest:
-            left_out[long] += 1
-        elif UNK in ids[begin:]:
-            left_out[unknown] += 1
-        elif set(ids[:begin]) == {UNK}:
-            left_out[nothing] += 1
-        else:
-            kept.append(line)
-            begun.append(_known(tokenizer, line, ids, begin))
-    return kept, begun, {reason: count for reason, count in left_out.items() if count}
+    kept, begun, given = Packed(), Packed(), 0
+    for some in in_pieces(each_text(texts)):
+        given += len(some)
+        lines = [tokenizer.normalise(one_line(text)) for text in some]
+        for line, ids in zip(lines, tokenizer.encode(lines), strict=True):
+            ids = ids[::-1] if tokenizer.right_to_left else ids
+            begin = len(ids) - missing(len(ids), last)
+            if not begin:
+                left_out[short] += 1
+            elif len(ids) > longest:
+                left_out[long] += 1
+            elif UNK in ids[begin:]:
+                left_out[unknown] += 1
+            elif set(ids[:begin]) == {UNK}:
+                left_out[nothing] += 1
+            elif most is None or len(kept) < most:
+                kept.extend([line])
+                begun.extend([_known(tokenizer, line, ids, begin)])
+    return kept, begun, {reason: count for reason, count in left_out.items() if count}, given
 
 
 def _known(tokenizer: Tokenizer, line: str, ids: list[int], tokens: int) -> str:
@@ -217,11 +238,24 @@ def _words(tokenizer: Tokenizer, text: str) -> list[str]:
     return list(text) if tokenizer.name == "character" else text.split(" ")
 
 
+class _Words(Sequence[Sequence[str]]):
+    """What classifiers read of texts, split each time that it is read."""
+
+    def __init__(self, tokenizer: Tokenizer, texts: Sequence[str]) -> None:
+        self.tokenizer, self.texts = tokenizer, texts
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, row: Any) -> Any:
+        return _words(self.tokenizer, self.texts[row])
+
+
 def _errors(
-    run: Trained, true: list[str], made: list[str], seed: int, tell: Progress
+    run: Trained, true: Sequence[str], made: Sequence[str], seed: int, tell: Progress
 ) -> tuple[AdversarialError, AdversarialError]:
     """Return the errors of the unigrams' classifier and of the LSTM."""
-    whole, split = ([_words(run.tokenizer, text) for text in texts] for texts in (true, made))
+    whole, split = (_Words(run.tokenizer, texts) for texts in (true, made))
     tell(0, 2)
     unigram = unigram_error(whole, split, seed)
     tell(1, 2)
@@ -231,12 +265,13 @@ def _errors(
 
 
 def _endings(texts: Sequence[str], known: Sequence[str]) -> int:
-    return len({text.removeprefix(begin) for text, begin in zip(texts, known, strict=True)})
+    endings = (text.removeprefix(begin).encode() for text, begin in zip(texts, known, strict=True))
+    return len(np.unique(numbered(endings)))
 
 
 def _nll(language_model: Trained, texts: Sequence[str]) -> tuple[float, float]:
     """Return the mean over texts, and its standard error."""
-    nats = torch.from_numpy(language_model.nll(texts))
+    nats = torch.cat([torch.from_numpy(language_model.nll(some)) for some in in_pieces(texts)])
     return nats.mean().item(), standard_error(nats)
 
 

@@ -1,7 +1,8 @@
 """The syntactic test: which of two sentences that differ in grammar is likelier to a model, and by which code."""
 
 import math
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,13 +14,15 @@ from torch import Tensor
 
 import textvae
 from textvae.errors import RequestError
+from textvae.generate.codes import ROWS, in_pieces
 from textvae.generate.prefixes import log_ratios
 from textvae.generate.trained import Trained
 from textvae.inference import evaluating
 from textvae.metrics.likelihood import standard_error
 from textvae.metrics.signature import SOFTMAX, digest, signature
-from textvae.metrics.splits import groups_of
+from textvae.metrics.splits import groups_of, numbered
 from textvae.progress import Progress
+from textvae.text.packed import PackedIds
 from textvae.text.readers import one_line, read_table
 from textvae.text.tokenizers import EOS, UNK, Tokenizer
 
@@ -115,38 +118,96 @@ class SyntacticTest:
         return {**vars(self), "rows": [row.document() for row in self.rows]}
 
 
-class _Read(NamedTuple):
-    """A pair as tokens, end marks included, and whether an unknown word is in it, and tells the two apart."""
+class _Read:
+    """The pairs that a test uses, as tokens, end marks included: arrays, so that millions fit into memory.
 
-    pair: Pair
-    good: list[int]
-    bad: list[int]
-    unknown: bool
-    told_by_unknown: bool
+    `told` says of which an unknown word tells the two apart; `condition` is the place in `names` of each one's
+    category and condition. Of the `given` pairs those `alike` and `too_long` are not used, nor, if only known ones
+    are, the `left_out` told apart by an unknown word; `unknown` counts those with such a word anywhere.
+    """
+
+    def __init__(self) -> None:
+        self.good, self.bad, self.told, self.condition = PackedIds(), PackedIds(), bytearray(), array("i")
+        self.names: dict[tuple[str, str], int] = {}
+        self.given = self.alike = self.too_long = self.unknown = self.left_out = 0
+
+    def __len__(self) -> int:
+        return len(self.told)
+
+    def add(self, trained: Trained, pairs: Sequence[Pair], known_only: bool) -> None:
+        """Add the usable ones of some pairs."""
+        tokenizer = trained.tokenizer
+        different = [pair for pair in pairs if one_line(pair.good) != one_line(pair.bad)]
+        self.given, self.alike = self.given + len(pairs), self.alike + len(pairs) - len(different)
+        good = tokenizer.encode([one_line(pair.good) for pair in different])
+        bad = tokenizer.encode([one_line(pair.bad) for pair in different])
+        for pair, a, b in zip(different, good, bad, strict=True):
+            if not a or not b:
+                raise RequestError(f"pairs: {pair.good!r} and {pair.bad!r}: one is empty; give both sentences")
+            if max(len(a), len(b)) > trained.max_length:
+                self.too_long += 1
+                continue
+            unknown = UNK in a or UNK in b
+            told = unknown and _told_by_unknown(tokenizer, pair, a, b)
+            self.unknown += unknown
+            if known_only and told:
+                self.left_out += 1
+                continue
+            self.good.append([*a, EOS])
+            self.bad.append([*b, EOS])
+            self.told.append(told)
+            self.condition.append(self.names.setdefault(pair[2:], len(self.names)))
+
+    def require_some(self, trained: Trained) -> None:
+        """Refuse a test without pairs."""
+        if not self.given:
+            raise RequestError("pairs: 0 given; at least one is needed")
+        if self.alike == self.given:
+            raise RequestError("pairs: each is twice the same sentence; give two that differ")
+        if self.alike + self.too_long == self.given:
+            most = f"{trained.max_length} tokens (data.max_length)"
+            raise RequestError(
+                f"pairs: every one has a sentence of more than {most}, the most that the model knows"
+            )
+        if not len(self):
+            raise RequestError(
+                "pairs: in each an unknown word tells the two sentences apart; "
+                "train on text that has these words, or keep such pairs"
+            )
 
 
-def read_pairs(
-    path: Path | str, rename: Mapping[str, str] | None = None, left_out: list[str] | None = None
-) -> list[Pair]:
-    """Return the pairs of a TSV or CSV file with columns `good` and `bad`.
+def read_pairs(path: Path | str, rename: Mapping[str, str] | None = None) -> list[Pair]:
+    """Return the pairs of a file, as `each_pair` yields them.
+
+    Raises:
+        RequestError: as `each_pair`.
+    """
+    return list(each_pair(path, rename))
+
+
+def each_pair(
+    path: Path | str, rename: Mapping[str, str] | None = None, left_out: Callable[[str], None] | None = None
+) -> Iterator[Pair]:
+    """Yield the pairs of a TSV or CSV file with columns `good` and `bad`.
 
     The first of the other columns, or `category` if there is one, is the category; the rest together say which
     condition, the sub-category, a pair belongs to. `rename` gives categories other names, one name to several if
-    they are one (their own names are then part of the condition). Rows with an empty sentence are left out and
-    named in `left_out`, if it is given.
+    they are one (their own names are then part of the condition). Rows with an empty sentence are left out, and
+    `left_out` is given the reason, if it is there.
 
     Raises:
         RequestError: as `read_table`, for a file without a usable row, a category that `rename` lacks, and an empty
             sentence if `left_out` is None.
     """
-    pairs = []
+    pairs, empty, first = 0, 0, ""
     for cells, line in read_table(path, ("good", "bad")):
         good, bad = cells.pop("good"), cells.pop("bad")
         if not good or not bad:
             reason = f"{path}:{line}: {'bad' if good else 'good'} is empty; give both sentences"
             if left_out is None:
                 raise RequestError(reason)
-            left_out.append(reason)
+            left_out(reason)
+            empty, first = empty + 1, first or reason
             continue
         name = "category" if "category" in cells else next(iter(cells), None)
         category = ALL if name is None else cells.pop(name)
@@ -155,17 +216,17 @@ def read_pairs(
             if category not in rename:
                 raise RequestError(f"{path}:{line}: category {category!r} is in no row of that table")
             condition, category = [category, *condition], rename[category]
-        pairs.append(Pair(good, bad, category, " ".join(condition)))
-    if not pairs and left_out:
-        every = f"; none of the {len(left_out):,} rows can be used" if len(left_out) > 1 else ""
-        raise RequestError(left_out[0] + every)
+        pairs += 1
+        yield Pair(good, bad, category, " ".join(condition))
+    if not pairs and empty:
+        every = f"; none of the {empty:,} rows can be used" if empty > 1 else ""
+        raise RequestError(first + every)
     if not pairs:
         raise RequestError(f"{path}: no pair in it, only a header; give a file with pairs")
-    return pairs
 
 
 def syntactic_test(
-    trained: Trained, pairs: Sequence[Pair], known_only: bool = False, progress: Progress | None = None
+    trained: Trained, pairs: Iterable[Pair], known_only: bool = False, progress: Progress | None = None
 ) -> SyntacticTest:
     """Shares of pairs in which a model finds the good sentence likelier than the bad one.
 
@@ -182,29 +243,23 @@ def syntactic_test(
     """
     if trained.window is not None:
         raise RequestError(f"{trained.run.folder}: is a model of pieces of running text, not of sentences")
-    if not pairs:
-        raise RequestError("pairs: 0 given; at least one is needed")
-    different = [pair for pair in pairs if one_line(pair.good) != one_line(pair.bad)]
-    if not different:
-        raise RequestError("pairs: each is twice the same sentence; give two that differ")
-    read = _read(trained, different)
-    if not read:
-        most = f"{trained.max_length} tokens (data.max_length)"
-        raise RequestError(f"pairs: every one has a sentence of more than {most}, the most that the model knows")
-    used = [one for one in read if not (known_only and one.told_by_unknown)]
-    if not used:
-        raise RequestError(
-            "pairs: in each an unknown word tells the two sentences apart; "
-            "train on text that has these words, or keep such pairs"
-        )
-    found = preferences(trained, used, progress)
+    read = _Read()
+
+    def lines() -> Iterator[str]:
+        for some in in_pieces(pairs):
+            read.add(trained, some, known_only)
+            yield from map("\t".join, some)
+
+    against = digest(lines())
+    read.require_some(trained)
+    found = preferences(trained, read, progress)
     return SyntacticTest(
-        rows=_rows(used, found),
-        given=len(pairs),
-        alike=len(pairs) - len(different),
-        too_long=len(different) - len(read),
-        unknown=sum(one.unknown for one in read),
-        left_out=len(read) - len(used),
+        rows=_rows(read, found),
+        given=read.given,
+        alike=read.alike,
+        too_long=read.too_long,
+        unknown=read.unknown,
+        left_out=read.left_out,
         signature=signature(
             "syntax",
             unit="share",
@@ -212,65 +267,42 @@ def syntactic_test(
             vocabulary=len(trained.tokenizer),
             softmax=SOFTMAX,
             codes="posterior-means" if trained.model.prior is not None else "none",
-            pairs=len(used),
-            against=digest("\t".join(pair) for pair in pairs),
+            pairs=len(read),
+            against=against,
             ties="not-likelier",
             textvae=textvae.__version__,
         ),
     )
 
 
-def preferences(
-    trained: Trained, read: Sequence[_Read], progress: Progress | None = None
-) -> Float64[Tensor, "pair code"]:
+def preferences(trained: Trained, read: _Read, progress: Progress | None = None) -> Float64[Tensor, "pair code"]:
     """log p(x+|z) - log p(x-|z) of each pair in nats, for z+, z-, and both averaged over the pair's condition.
 
     Of a language model, which has no codes, one column. Every sentence is encoded once, and beginnings that
     sentences have in common under a code are read once.
     """
-    good, bad = [one.good for one in read], [one.bad for one in read]
-    codes, which = None, torch.zeros(len(read), 1, dtype=torch.long)
+    codes, which = None, torch.zeros(len(read), 1, dtype=torch.int32)
     if trained.model.prior is not None:
-        codes, which = _codes(trained, read, good + bad)
+        codes, which = _codes(trained, read)
     with evaluating(trained.model):
-        return log_ratios(trained.model, codes, which, good, bad, progress)
+        return log_ratios(trained.model, codes, which, read.good, read.bad, progress)
 
 
-def _codes(
-    trained: Trained, read: Sequence[_Read], sentences: list[list[int]]
-) -> tuple[Float[Tensor, "code latent"], Int[Tensor, "pair 4"]]:
+def _codes(trained: Trained, read: _Read) -> tuple[Float[Tensor, "code latent"], Int[Tensor, "pair 4"]]:
     """Return the codes that sentences are scored under, and those of each pair: z+, z-, and both averaged."""
-    pairs = len(read)
-    good, bad = trained.means_of(sentences).split(pairs)
-    places: dict[tuple[str, str], int] = {}
-    group = torch.tensor([places.setdefault(one.pair[2:], len(places)) for one in read])
-    own = torch.arange(pairs)
-    which = torch.stack([own, pairs + own, 2 * pairs + group, 2 * pairs + len(places) + group], dim=1)
-    return torch.cat([good, bad, _averaged(good, group), _averaged(bad, group)]), which
-
-
-def _averaged(codes: Float[Tensor, "pair latent"], group: Int[Tensor, " pair"]) -> Float[Tensor, "group latent"]:
-    """Return the mean code of each group."""
-    sums = torch.zeros(int(group.max()) + 1, codes.shape[1], dtype=torch.float64)
-    sums.index_add_(0, group, codes.double())
-    return (sums / group.bincount()[:, None]).to(codes.dtype)
-
-
-def _read(trained: Trained, pairs: Sequence[Pair]) -> list[_Read]:
-    """Return the pairs as tokens, without those that have a sentence which is too long for the model."""
-    tokenizer = trained.tokenizer
-    good = tokenizer.encode([one_line(pair.good) for pair in pairs])
-    bad = tokenizer.encode([one_line(pair.bad) for pair in pairs])
-    found = []
-    for pair, a, b in zip(pairs, good, bad, strict=True):
-        if not a or not b:
-            raise RequestError(f"pairs: {pair.good!r} and {pair.bad!r}: one is empty; give both sentences")
-        if max(len(a), len(b)) > trained.max_length:
-            continue
-        unknown = UNK in a or UNK in b
-        told = unknown and _told_by_unknown(tokenizer, pair, a, b)
-        found.append(_Read(pair, [*a, EOS], [*b, EOS], unknown, told))
-    return found
+    pairs, groups = len(read), len(read.names)
+    group = torch.tensor(read.condition, dtype=torch.int32)
+    codes = torch.empty(2 * (pairs + groups), trained.latent)
+    for place, side in enumerate((read.good, read.bad)):
+        sums = torch.zeros(groups, trained.latent, dtype=torch.float64)
+        for begin in range(0, pairs, ROWS):
+            means = trained.means_of(side[begin : begin + ROWS])
+            codes[place * pairs + begin :][: len(means)] = means
+            sums.index_add_(0, group[begin : begin + ROWS], means.double())
+        average = sums / group.bincount()[:, None]
+        codes[2 * pairs + place * groups :][:groups] = average.to(codes.dtype)
+    own = torch.arange(pairs, dtype=torch.int32)
+    return codes, torch.stack([own, pairs + own, 2 * pairs + group, 2 * pairs + groups + group], dim=1)
 
 
 def _told_by_unknown(tokenizer: Tokenizer, pair: Pair, good: list[int], bad: list[int]) -> bool:
@@ -292,18 +324,21 @@ def _common(a: Sequence[str], b: Sequence[str]) -> int:
     return min(len(a), len(b))
 
 
-def _rows(read: Sequence[_Read], found: Float64[Tensor, "pair code"]) -> list[Row]:
+def _rows(read: _Read, found: Float64[Tensor, "pair code"]) -> list[Row]:
     """Return a row for all pairs, then for each category and its conditions, in the order of the pairs."""
-    categories: dict[str, dict[str, list[int]]] = {}
-    for number, one in enumerate(read):
-        categories.setdefault(one.pair.category, {}).setdefault(one.pair.condition, []).append(number)
-    told = torch.tensor([one.told_by_unknown for one in read])
-    together = groups_of([tuple(one.good) for one in read], [tuple(one.bad) for one in read])
+    condition = np.array(read.condition)
+    order, ends = np.argsort(condition, kind="stable"), np.cumsum(np.bincount(condition))
+    categories: dict[str, dict[str, Int[np.ndarray, " pair"]]] = {}
+    for (category, name), at in zip(read.names, np.split(order, ends[:-1]), strict=True):
+        categories.setdefault(category, {})[name] = at
+    told = torch.frombuffer(read.told, dtype=torch.bool)
+    keys = (numbered(np.array(ids, np.int32).tobytes() for ids in side) for side in (read.good, read.bad))
+    together = groups_of(*keys)
     rows: list[Row] = []
     everything: list[Row] = []
     for category, conditions in categories.items():
         parts = [_row(category, name, found[at], told[at], together[at]) for name, at in conditions.items()]
-        pooled = [number for at in conditions.values() for number in at]
+        pooled = np.concatenate([*conditions.values()])
         whole = _row(category, None, found[pooled], told[pooled], together[pooled])
         rows.append(_whole(category, parts, whole))
         everything += parts

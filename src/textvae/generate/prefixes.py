@@ -1,7 +1,8 @@
 """Log-probability ratios of many pairs of sentences that share prefixes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from textvae.model import TextVAE
 from textvae.parts.decoders import Decoder
 from textvae.progress import Progress
+from textvae.text.packed import PackedIds
 from textvae.text.tokenizers import BOS, EOS, PAD
 
 # Sentences scored at once; with 10,000 words their logits take at most 80 MB.
@@ -28,30 +30,63 @@ def log_ratios(
 
     Without codes it is log p(x) - log p(y) of a language model. The prefixes of sentences under the same code form
     a tree, each node of which is one step of the decoder, so that sentences that differ in their last word take
-    little more time than one. The common prefix of a pair cancels and passes through no softmax; neither does the
-    first word that differs, since both words have the same normaliser. Put the model into evaluation mode first.
+    little more time than one; each column of `which` has codes of its own, or trees are built again. The common
+    prefix of a pair cancels and passes through no softmax; neither does the first word that differs, since both
+    words have the same normaliser. Put the model into evaluation mode first. Millions of pairs are best given as
+    `PackedIds`.
     """
-    sentences = [*first, *second]
-    rows = [torch.tensor(sentence) for sentence in sentences]
-    ids = pad_sequence(rows, batch_first=True, padding_value=PAD)
-    differ = torch.tensor([_difference(x, y) for x, y in zip(first, second, strict=True)]).repeat(2)
-    which = which.repeat(2, 1)
-    columns = which.shape[1]
-    # Sentences of one code are adjacent, and among them those with a common prefix.
-    rank = torch.tensor(sorted(range(len(rows)), key=sentences.__getitem__)).argsort()
-    order = (which * len(rows) + rank[:, None]).flatten().argsort()
-    log_probs = torch.empty(which.numel(), dtype=torch.float64)
+    pairs, columns = which.shape
+    ratios = torch.zeros(pairs, columns, dtype=torch.float64)
     done = 0
-    for part in order.split(ROWS):
-        used, node = which.flatten()[part].unique(return_inverse=True)
+    for rows, column in _parts(which, _ranks([first, second])):
+        pair, code = rows % pairs, which[rows % pairs, column]
+        used, node = code.unique(return_inverse=True)
         z = None if codes is None else model.code(codes[used].to(model.device))
-        given = [each[part // columns].to(model.device) for each in (ids, differ)]
-        log_probs[part] = _summed(model, z, node.to(model.device), *given).cpu()
-        done += len(part)
+        both = [(first[at], second[at]) for at in pair.tolist()]
+        sentences = [torch.tensor(two[row >= pairs]) for row, two in zip(rows.tolist(), both, strict=True)]
+        ids = pad_sequence(sentences, batch_first=True, padding_value=PAD).to(model.device)
+        differ = torch.tensor([_difference(*two) for two in both]).to(model.device)
+        nats = _summed(model, z, node.to(model.device), ids, differ).cpu()
+        ratios.index_put_((pair, column), torch.where(rows < pairs, nats, -nats), accumulate=True)
+        done += len(rows)
         if progress is not None:
-            progress(done, len(order))
-    better, worse = log_probs.view_as(which).split(len(first))
-    return better - worse
+            progress(done, 2 * which.numel())
+    return ratios
+
+
+def _parts(
+    which: Int[Tensor, "pair under"], rank: Int[Tensor, " sentence"]
+) -> Iterator[tuple[Int[Tensor, " row"], Int[Tensor, " row"]]]:
+    """Yield sentences, x of all pairs numbered before y of all, and columns of `which`, `ROWS` at a time.
+
+    Sentences of one code are adjacent, and among them those with a common prefix.
+    """
+    rows = columns = torch.zeros(0, dtype=torch.long)
+    for column, codes in enumerate(which.T):
+        order = (codes.long().repeat(2) * len(rank) + rank).argsort()
+        rows, columns = torch.cat([rows, order]), torch.cat([columns, torch.full_like(order, column)])
+        while len(rows) >= ROWS:
+            yield rows[:ROWS], columns[:ROWS]
+            rows, columns = rows[ROWS:], columns[ROWS:]
+    if len(rows):
+        yield rows, columns
+
+
+def _ranks(sides: Sequence[Sequence[list[int]]]) -> Int[Tensor, " sentence"]:
+    """Return the place of each sentence, those of both sides, in their lexical order; equal ones in that given."""
+    packed = [side if isinstance(side, PackedIds) else PackedIds(side) for side in sides]
+    ids = np.concatenate([side.ids for side in packed])
+    begin = np.concatenate(
+        [side.ends[:-1] + before for side, before in zip(packed, (0, len(packed[0].ids)), strict=True)]
+    )
+    size = np.concatenate([np.diff(side.ends) for side in packed])
+    order = np.arange(len(size))
+    for place in reversed(range(int(size.max(initial=0)))):
+        there = place < size
+        words = np.full(len(size), -1, np.int32)
+        words[there] = ids[begin[there] + place]
+        order = order[np.argsort(words[order], kind="stable")]
+    return torch.from_numpy(np.argsort(order))
 
 
 def _difference(x: Sequence[int], y: Sequence[int]) -> int:

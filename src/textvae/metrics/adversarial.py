@@ -2,8 +2,7 @@
 
 import copy
 import math
-from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -15,10 +14,11 @@ from torch import Tensor, nn
 
 from textvae.errors import RequestError
 from textvae.metrics.likelihood import standard_error
-from textvae.metrics.splits import bag, groups_of, held_out
+from textvae.metrics.ngrams import Text
+from textvae.metrics.splits import groups_of, held_out, numbered
 from textvae.parts.encoders.recurrent import RecurrentEncoder
 from textvae.text.batches import epoch_batches
-from textvae.text.tokenizers import EOS, PAD, UNK
+from textvae.text.tokenizers import EOS, PAD, SPECIALS, UNK
 
 # The input of a classifier: the words of a text.
 Words = Sequence[str]
@@ -33,6 +33,8 @@ STEP, SHRINKAGE, SWEEPS = 0.01, 1e-6, 200
 EMBEDDING, HIDDEN, DROPOUT, BATCH, RATE, EPOCHS = 128, 128, 0.3, 128, 2e-3, 50
 # Texts classified by the LSTM at once.
 ROWS = 2000
+# Pairs whose words are counted at once.
+PIECE = 2**15
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,14 @@ class Parts(NamedTuple):
 
 
 class Texts(NamedTuple):
-    """Texts of both kinds as ids, the true ones first, with their truth and their groups."""
+    """Texts of both kinds, the true ones first, with their truth and their groups.
 
-    ids: list[list[int]]
+    The numbers of the words are the ids that classifiers read: of the special tokens, and of the words in the
+    training part.
+    """
+
+    words: Text
     true: Bool[np.ndarray, " text"]
-    vocabulary: int
     parts: Parts
     groups: Int[np.ndarray, " text"]
 
@@ -108,10 +113,13 @@ def unigram_error(true: Sequence[Words], completed: Sequence[Words], seed: int =
     from sklearn.linear_model import SGDClassifier
 
     texts = coded(true, completed, seed)
-    ends = np.cumsum([0, *map(len, texts.ids)])
-    words = np.fromiter((word for row in texts.ids for word in row), np.int64, ends[-1])
-    counts = csr_matrix((np.ones(len(words)), words, ends), (len(texts.ids), texts.vocabulary))
-    train, valid, test = ((counts[part], texts.true[part]) for part in texts.parts)
+
+    def counted(part: np.ndarray) -> csr_matrix:
+        some = texts.words.chosen(part)
+        ends = np.concatenate([np.zeros(1, np.int64), some.ends])
+        return csr_matrix((np.ones(len(some.words)), some.words, ends), (len(part), len(some.vocabulary)))
+
+    train, valid, test = ((counted(part), texts.true[part]) for part in texts.parts)
     learner = SGDClassifier(
         loss="log_loss", alpha=SHRINKAGE, learning_rate="constant", eta0=STEP, random_state=seed % 2**32
     )
@@ -140,35 +148,29 @@ def lstm_error(
         Bowman et al. 2016, section 5.
     """
     device, texts = torch.device(device), coded(true, completed, seed)
-    lengths = np.array([len(row) + 1 for row in texts.ids])
-    ids = np.full((len(lengths), lengths.max()), PAD)
-    inside = np.arange(ids.shape[1]) < lengths[:, None]
-    ids[inside] = [word for row in texts.ids for word in (*row, EOS)]
-    data = torch.from_numpy(ids).to(device)
-    sizes = torch.from_numpy(lengths).to(device)
-    labels = torch.from_numpy(texts.true).to(device, torch.float32)
-    parts = texts.parts
+    parts, lengths = texts.parts, texts.words.sizes() + 1
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        model = _Reader(texts.vocabulary).to(device)
+        model = _Reader(len(texts.words.vocabulary)).to(device)
         optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
         best, kept, epochs = math.inf, copy.deepcopy(model.state_dict()), 0
         for epoch in range(1, EPOCHS + 1):
             model.train()
             for batch in epoch_batches(lengths[parts.train], BATCH, seed, epoch):
                 rows = parts.train[batch]
-                at, longest = torch.from_numpy(rows).to(device), lengths[rows].max()
-                loss = F.binary_cross_entropy_with_logits(model(data[at, :longest], sizes[at]), labels[at])
+                labels = torch.from_numpy(texts.true[rows]).to(device, torch.float32)
+                odds = model(*_padded(texts.words, rows, device))
+                loss = F.binary_cross_entropy_with_logits(odds, labels)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-            valid = _loss(_read(model, data, sizes, parts.valid), texts.true[parts.valid])
+            valid = _loss(_read(model, texts.words, parts.valid, device), texts.true[parts.valid])
             if valid < best:
                 best, kept, epochs = valid, copy.deepcopy(model.state_dict()), epoch
             elif epoch - epochs == PATIENCE:
                 break
     model.load_state_dict(kept)
-    right = (_read(model, data, sizes, parts.test) > 0).numpy() == texts.true[parts.test]
+    right = (_read(model, texts.words, parts.test, device) > 0).numpy() == texts.true[parts.test]
     return texts.error(right, epochs)
 
 
@@ -183,7 +185,8 @@ def coded(true: Sequence[Words], completed: Sequence[Words], seed: int) -> Texts
         raise RequestError(f"adversarial evaluation: {len(completed)} completed texts for {pairs} true ones")
     if pairs < 10:
         raise RequestError(f"adversarial evaluation: {pairs} texts; it takes 10 or more, and thousands to say much")
-    groups, tenth = groups_of(*_keys(true, completed)), pairs // 10
+    texts, tenth = Text.of(true, completed), pairs // 10
+    groups = groups_of(*_keys(texts))
     order = np.random.default_rng([seed, 4]).permutation(int(groups.max()) + 1)
     cut = [rows[::-1] for rows in held_out(groups, order[::-1], [tenth, tenth])[::-1]]
     if not all(map(len, cut)):
@@ -192,27 +195,38 @@ def coded(true: Sequence[Words], completed: Sequence[Words], seed: int) -> Texts
             f"{len(order):,} independent {'group' if len(order) == 1 else 'groups'}, too few to learn from some "
             "and test on others; give more different texts"
         )
-    known: Counter[str] = Counter()
-    for pair in cut[0].tolist():
-        known.update({*true[pair], *completed[pair]})
-    words = sorted(word for word, count in known.items() if count >= PAIRS_OF_A_WORD)
-    numbers = {word: number for number, word in enumerate(words, EOS + 1)}
-    ids = [[numbers.get(word, UNK) for word in text] for text in (*true, *completed)]
+    often = _pairs_of_words(texts, cut[0]) >= PAIRS_OF_A_WORD
+    known = sorted((word, number) for number, word in enumerate(texts.vocabulary) if often[number])
+    ids = np.full(len(often), UNK, np.int32)
+    ids[[number for _, number in known]] = np.arange(len(SPECIALS), len(SPECIALS) + len(known))
+    words = Text(ids[texts.words], texts.ends, [*SPECIALS, *(word for word, _ in known)])
     parts = Parts(*(np.concatenate([part, part + pairs]) for part in cut))
-    return Texts(ids, np.arange(2 * pairs) < pairs, len(words) + EOS + 1, parts, np.tile(groups, 2))
+    return Texts(words, np.arange(2 * pairs) < pairs, parts, np.tile(groups, 2))
 
 
-def _keys(true: Sequence[Words], completed: Sequence[Words]) -> tuple[list[Hashable], list[Hashable]]:
+def _keys(texts: Text) -> tuple[Int[np.ndarray, " pair"], Int[np.ndarray, " pair"]]:
     """Return keys of both kinds of texts, equal if a classifier cannot distinguish them by word counts.
 
     A word of fewer pairs than `PAIRS_OF_A_WORD` is the unknown word, whatever the parts.
     """
-    pairs = Counter(word for texts in zip(true, completed, strict=True) for word in {*texts[0], *texts[1]})
-    rare = {word for word, count in pairs.items() if count < PAIRS_OF_A_WORD}
-    one, other = (
-        [bag(UNK if word in rare else word for word in text) for text in texts] for texts in (true, completed)
-    )
-    return one, other
+    pairs = len(texts) // 2
+    often = _pairs_of_words(texts, np.arange(pairs)) >= PAIRS_OF_A_WORD
+    ids = np.where(often, np.arange(len(often), dtype=np.int32), np.int32(-1))
+    begins = texts.ends - texts.sizes()
+    bags = (np.sort(ids[texts.words[begin:end]]).tobytes() for begin, end in zip(begins, texts.ends, strict=True))
+    keys = numbered(bags)
+    return keys[:pairs], keys[pairs:]
+
+
+def _pairs_of_words(texts: Text, rows: Int[np.ndarray, " row"]) -> Int[np.ndarray, " word"]:
+    """Return in how many of some pairs each word is; text i and text i + n/2 are a pair."""
+    counts, words = np.zeros(len(texts.vocabulary), np.int64), max(len(texts.vocabulary), 1)
+    for begin in range(0, len(rows), PIECE):
+        some = rows[begin : begin + PIECE]
+        both = texts.chosen(np.concatenate([some, some + len(texts) // 2]))
+        pair = np.repeat(np.tile(np.arange(len(some)), 2), both.sizes())
+        counts += np.bincount(np.unique(pair * words + both.words) % words, minlength=len(counts))
+    return counts
 
 
 class _Reader(nn.Module):
@@ -228,12 +242,27 @@ class _Reader(nn.Module):
         return self.odds(seen)[:, 0]
 
 
+def _padded(
+    words: Text, rows: Int[np.ndarray, " row"], device: torch.device
+) -> tuple[Int[Tensor, "row time"], Int[Tensor, " row"]]:
+    """Return the ids of some texts, end marks included, and their lengths."""
+    some = words.chosen(rows)
+    lengths = some.sizes() + 1
+    ids = np.full((len(rows), lengths.max()), PAD)
+    places = np.arange(ids.shape[1])
+    ids[places < lengths[:, None] - 1] = some.words
+    ids[places == lengths[:, None] - 1] = EOS
+    return torch.from_numpy(ids).to(device), torch.from_numpy(lengths).to(device)
+
+
 @torch.no_grad()
-def _read(model: _Reader, data: Tensor, sizes: Tensor, rows: np.ndarray) -> Float[Tensor, " row"]:
+def _read(
+    model: _Reader, words: Text, rows: Int[np.ndarray, " row"], device: torch.device
+) -> Float[Tensor, " row"]:
     """Return the log odds of some texts, on the CPU."""
     model.eval()
-    at = torch.from_numpy(rows).to(data.device).split(ROWS)
-    return torch.cat([model(data[some], sizes[some]) for some in at]).cpu()
+    some = (rows[begin : begin + ROWS] for begin in range(0, len(rows), ROWS))
+    return torch.cat([model(*_padded(words, at, device)) for at in some]).cpu()
 
 
 def _loss(odds: Float[Tensor, " row"], true: Bool[np.ndarray, " row"]) -> float:

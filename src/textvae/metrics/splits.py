@@ -1,12 +1,18 @@
 """Splits that keep equal texts together, so that no test text was used for training."""
 
-from collections import Counter
+from array import array
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
+from hashlib import blake2b
+from itertools import count
 
 import numpy as np
 from jaxtyping import Int
 
 from textvae.errors import RequestError
+
+# Rows that are turned into Python's numbers at once.
+ROWS = 2**16
 
 
 def bag(tokens: Iterable[Hashable]) -> Hashable:
@@ -18,11 +24,22 @@ def bag(tokens: Iterable[Hashable]) -> Hashable:
     return frozenset(Counter(tokens).items())
 
 
-def groups_of(*columns: Sequence[Hashable]) -> Int[np.ndarray, " row"]:
+def numbered(keys: Iterable[bytes]) -> Int[np.ndarray, " key"]:
+    """Return 64 bits of a hash for each key: equal for equal keys, and for others all but never.
+
+    Among a million keys two different ones share a number with a probability of 3e-8. A number takes eight bytes,
+    the key itself may take hundreds.
+    """
+    hashes = b"".join(blake2b(key, digest_size=8).digest() for key in keys)
+    return np.frombuffer(hashes, np.int64)
+
+
+def groups_of(*columns: Sequence[Hashable] | Int[np.ndarray, " row"]) -> Int[np.ndarray, " row"]:
     """Return numbers of the groups of rows that must stay together: rows that share a value, in any column.
 
     Groups are the connected components: if rows 0 and 1 share one value and rows 1 and 2 another, all three are in
-    one group. They are numbered in the order of their first rows.
+    one group. They are numbered in the order of their first rows. Columns of millions of rows are best given as
+    arrays of integers, see `numbered`.
 
     Raises:
         RequestError: For columns of unequal lengths, and without a column.
@@ -32,7 +49,7 @@ def groups_of(*columns: Sequence[Hashable]) -> Int[np.ndarray, " row"]:
     """
     if len({len(column) for column in columns}) != 1:
         raise RequestError(f"groups_of: columns of {[len(column) for column in columns]} rows; give equally many")
-    above = list(range(len(columns[0])))
+    rows, above = len(columns[0]), array("q", range(len(columns[0])))
 
     def first(row: int) -> int:
         while above[row] != row:
@@ -40,13 +57,26 @@ def groups_of(*columns: Sequence[Hashable]) -> Int[np.ndarray, " row"]:
             row = above[row]
         return row
 
-    owners: dict[Hashable, int] = {}
-    for row, values in enumerate(zip(*columns, strict=True)):
-        for value in values:
-            one, other = first(owners.setdefault(value, row)), first(row)
-            above[max(one, other)] = min(one, other)
-    numbers: dict[int, int] = {}
-    return np.array([numbers.setdefault(first(row), len(numbers)) for row in range(len(above))], dtype=np.int64)
+    values = _values(columns)
+    owners = array("q", [-1]) * (int(values.max()) + 1 if rows else 0)
+    for column in values:
+        for begin in range(0, rows, ROWS):
+            for row, value in enumerate(column[begin : begin + ROWS].tolist(), begin):
+                if owners[value] < 0:
+                    owners[value] = row
+                one, other = first(owners[value]), first(row)
+                above[max(one, other)] = min(one, other)
+    roots = np.fromiter(map(first, range(rows)), np.int64, rows)
+    return (np.cumsum(roots == np.arange(rows)) - 1)[roots]
+
+
+def _values(columns: Sequence[Sequence[Hashable] | np.ndarray]) -> Int[np.ndarray, "column row"]:
+    """Return the values of columns as numbers from 0: equal numbers for equal values."""
+    if all(isinstance(column, np.ndarray) for column in columns):
+        found = np.unique(np.stack([np.asarray(column) for column in columns]), return_inverse=True)[1]
+        return found.reshape(len(columns), -1)
+    numbers: defaultdict[Hashable, int] = defaultdict(count().__next__)
+    return np.array([[numbers[value] for value in column] for column in columns], dtype=np.int64)
 
 
 def held_out(
@@ -63,19 +93,27 @@ def held_out(
         The row numbers of each part and then those of the rest, group by group.
     """
     rows = np.argsort(groups, kind="stable")
-    starts = np.searchsorted(groups[rows], np.arange(len(order) + 1))
-    members = {int(group): rows[starts[group] : starts[group + 1]] for group in order}
-    parts: list[list[int]] = [[] for _ in sizes]
-    room, rest = list(sizes), []
-    for group, own in members.items():
-        place = next((place for place, left in enumerate(room) if len(own) <= left), None)
+    ends = np.cumsum(np.bincount(groups, minlength=len(order)))
+    members = np.diff(ends, prepend=0)
+    parts = [array("q") for _ in sizes]
+    room, rest = list(sizes), array("q")
+    for group in map(int, order):
+        own = int(members[group])
+        place = next((place for place, left in enumerate(room) if own <= left), None)
         if place is None:
             rest.append(group)
         else:
             parts[place].append(group)
-            room[place] -= len(own)
+            room[place] -= own
     for part, size in zip(parts, sizes, strict=True):
         if size and not part and len(rest) > 1:
-            part.append(min(rest, key=lambda group: len(members[group])))
+            part.append(min(rest, key=lambda group: int(members[group])))
             rest.remove(part[0])
-    return [np.concatenate([members[group] for group in part] or [rows[:0]]) for part in (*parts, rest)]
+    return [_rows_of(np.array(part, dtype=np.int64), rows, ends, members) for part in (*parts, rest)]
+
+
+def _rows_of(groups: np.ndarray, rows: np.ndarray, ends: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Return the rows of some groups, group by group; `rows` has those of group g before `ends[g]`."""
+    sizes = members[groups]
+    begin = np.repeat(ends[groups] - np.cumsum(sizes), sizes)
+    return rows[begin + np.arange(len(begin))]
