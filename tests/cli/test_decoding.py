@@ -6,7 +6,7 @@ import pytest
 from typer.main import get_command
 
 from textvae.cli import app
-from textvae.cli.decoding import COMMON, NUMBERS, by_name, decodings_of, spelled
+from textvae.cli.decoding import COMMON, NUMBERS, WAYS, by_name, decodings_of, spelled
 from textvae.errors import RequestError
 from textvae.generate.decoding import Decoding
 
@@ -30,9 +30,8 @@ REFUSED = {
     ("top-k:many",): "--decode top-k:many: 'many' is no whole number; write for example top-k:15",
     ("beam:0.5",): "--decode beam:0.5: '0.5' is no whole number; write for example beam:5",
     ("nukleus:0.9",): "decoding 'nukleus': unknown; did you mean 'nucleus'?",
-    (
-        "",
-    ): "--decode : names no way of decoding; known: greedy, beam:5, sample or sample:0.7, top-k:15, nucleus:0.9",
+    ("",): f"--decode: names no way of decoding; known: {WAYS}",
+    (":5",): f"--decode :5: names no way of decoding; known: {WAYS}",
     ("nucleus:1.5",): "top_p = 1.5: must be in (0, 1]",
     ("sample:0",): "temperature = 0.0: must be 0.001 or more; the limit at 0 is greedy decoding",
     ("top-k:0",): "top_k = 0: top-k decoding needs 1 or more",

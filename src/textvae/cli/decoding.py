@@ -32,7 +32,6 @@ COMMON: dict[str, tuple[Any, Any]] = {
     "max_length": (Annotated[int, typer.Option(help="No text has more words; 0: the run's data.max_length.")], 0),
     "no_unknown": (Annotated[bool, typer.Option("--no-unknown", help="Never write the unknown word.")], False),
 }
-OPTIONS = ("decode", *NUMBERS, *COMMON)
 NBest = Annotated[
     int, typer.Option("--n-best", min=0, help="beam: so many texts of each code, log p(text|z) before each.")
 ]

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from textvae.cli.decoding import OPTIONS, by_name, decodings_options
+from textvae.cli.decoding import by_name, decodings_options
 from textvae.cli.options import AsJson, IwSamples, IwSentences, RunFolder, Seed, sentences_of
 from textvae.cli.output import document, plain, result
 from textvae.cli.progress import Bar
@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from textvae.generate.decoding import Decoding
 
 
+# What `evaluate --all` writes without its options.
+SAMPLES, TIMES = 1000, 3
+
+
 @decodings_options("greedy", "sample")
 def evaluate(
-    context: typer.Context,
     run: RunFolder,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     iw_samples: IwSamples = 500,
@@ -25,10 +28,10 @@ def evaluate(
     every: Annotated[
         bool, typer.Option("--all", help="Also samples, reconstructions, probes; writes RUN/report.html.")
     ] = False,
-    samples: Annotated[int, typer.Option(min=2, help="With --all: sentences written from the prior.")] = 1000,
+    samples: Annotated[int, typer.Option(min=2, help="With --all: sentences written from the prior.")] = SAMPLES,
     times: Annotated[
         int, typer.Option(min=1, help="With --all: how often they are written, for mean ± deviation.")
-    ] = 3,
+    ] = TIMES,
     *,
     decodings: "list[Decoding]",
     seed: Seed = 0,
@@ -51,16 +54,16 @@ def evaluate(
     subset = sentences_of(iw_sentences)
 
     from textvae.evaluation.evaluate import evaluate as evaluated
+    from textvae.evaluation.suite import DECODINGS
 
     if every:
         from textvae.cli.evaluations import print_all
 
         print_all(run, split, iw_samples, subset, samples, by_name(decodings), seed, as_json, times)
         return
-    for name in ("samples", "times", *OPTIONS):
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            option = "--" + name.replace("_", "-")
+    others = {"--samples": samples != SAMPLES, "--times": times != TIMES, "--decode": decodings != [*DECODINGS.values()]}
+    for option, given in others.items():
+        if given:
             raise RequestError(f"{option}: says how text is written, which is done with --all; give --all too")
     with Bar(f"evaluating {run}", "sentence") as bar:
         scores = evaluated(run, split, iw_samples, subset, seed, bar.update)
