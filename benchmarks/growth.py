@@ -54,7 +54,7 @@ COMMANDS = {
     "homotopy": "homotopy {run} -n {lines} --steps 2",
     "neighbours": "neighbours {run} --codes {codes} 'word1 word2'",
     "transfer": "transfer {run} --file {text} --labels {table} --label label --from a --to b",
-    "probe": "probe {run} --file {table} --label label --labels 100",
+    "probe": "probe {run} --file {table} --label label --label-counts 100",
     "score": "score {text}",
     "score-references": "score {text} --references {text}",
     "sample": "sample {run} -n {lines}",

@@ -120,7 +120,7 @@ def test_probes_are_those_of_the_true_attributes(folder, document):
     trained = load(folder)
     assert document["probes"] == probes(trained, own_labels(trained, None), draws=2)
     assert [sizes["code"]["labels"] for sizes in document["probes"]["tense"]["sizes"]] == [100, 200]
-    with pytest.raises(RequestError, match="^--labels 1000: there are only 200 labelled sentences"):
+    with pytest.raises(RequestError, match="^--label-counts 1000: there are only 200 labelled sentences"):
         probes(trained, own_labels(trained, "tense"), [1000])
 
 

@@ -41,7 +41,7 @@ def test_codes_that_hold_a_label_tell_it_and_others_tell_nothing(run, labelled, 
         return means
 
     monkeypatch.setattr(Trained, "means_of", perfect)
-    found = probed(run, "--file", labelled, "--label", "sentiment", "--labels", "50,all")["sentiment"]
+    found = probed(run, "--file", labelled, "--label", "sentiment", "--label-counts", "50,all")["sentiment"]
     assert [sizes["code"]["accuracy"] for sizes in found["sizes"]] == [1.0, 1.0]
     assert [sizes["code"]["labels"] for sizes in found["sizes"]] == [50, found["labelled"]]
     assert found["sizes"][1]["bag_of_words"]["accuracy"] == 1.0 > found["majority"]["accuracy"]
@@ -63,14 +63,14 @@ def test_copies_of_a_sentence_are_not_tested_on_once_they_were_learned_from(run,
             chosen.shuffle(text)
             lines.append(f"{label}\t{chosen.choice(['  ', ' ']).join(text)}")
     (tmp_path / "copies.tsv").write_text("\n".join(lines) + "\n")
-    found = probed(run, "--file", "copies.tsv", "--label", "0", "--labels", "all")["0"]
+    found = probed(run, "--file", "copies.tsv", "--label", "0", "--label-counts", "all")["0"]
     assert (found["tested"], found["labelled"], found["tested_in_training"]) == (240, 960, 0)
     for by in ("code", "bag_of_words"):
         one = found["sizes"][0][by]
         assert one["accuracy"] == pytest.approx(0.5, abs=3 * one["standard_error"])
         # Thirty different sentences, each right or wrong eight times: about sqrt(1/4 / 30), not sqrt(1/4 / 240).
         assert 0.05 < one["standard_error"] < 0.1
-    again = call("probe", run, "--file", "copies.tsv", "--label", "0", "--labels", "all")
+    again = call("probe", run, "--file", "copies.tsv", "--label", "0", "--label-counts", "all")
     assert again.stderr.count("same words") == 0 and "learned from" not in again.stdout
 
 
@@ -79,7 +79,7 @@ def test_a_test_file_with_sentences_that_were_learned_from_is_told(run, labelled
     known = lines[5].split("\t")
     moved = "\t".join([*known[:-1], "  ".join(reversed(known[-1].split()))])
     (tmp_path / "test.tsv").write_text("\n".join([lines[0], *lines[1:4], moved, "bad\tx\tone\t0\tfood"]) + "\n")
-    asked = (run, "--file", labelled, "--label", "sentiment", "--test-file", "test.tsv", "--labels", "all")
+    asked = (run, "--file", labelled, "--label", "sentiment", "--test-file", "test.tsv", "--label-counts", "all")
     assert probed(*asked)["sentiment"]["tested_in_training"] == 4
     shown = call("probe", *asked)
     assert "test.tsv: 4 of 5 sentences have the same words as one that was learned from" in shown.stderr
@@ -89,22 +89,22 @@ def test_a_test_file_with_sentences_that_were_learned_from_is_told(run, labelled
 def test_a_file_to_test_on(run, labelled, tmp_path):
     lines = labelled.read_text().splitlines()
     (tmp_path / "test.tsv").write_text("\n".join([*lines[:31], "\t\t\t\tthe food ."]) + "\n")
-    found = probed(run, "--file", labelled, "--label", "0", "--test-file", "test.tsv", "--labels", "all")["0"]
+    found = probed(run, "--file", labelled, "--label", "0", "--test-file", "test.tsv", "--label-counts", "all")["0"]
     assert (found["labelled"], found["tested"], found["unlabelled"]) == (len(lines) - 1, 30, 1)
     assert "|label:0|labelled:" in found["signature"] and "|sentences:30|" in found["signature"]
     (tmp_path / "one.tsv").write_text("\n".join(lines[:2]) + "\n")
-    asked = (run, "--file", labelled, "--label", "0", "--test-file", "one.tsv", "--labels", "all")
+    asked = (run, "--file", labelled, "--label", "0", "--test-file", "one.tsv", "--label-counts", "all")
     assert probed(*asked)["0"]["majority"]["standard_error"] is None  # and not nan, which JSON lacks
     assert "nan" not in call("probe", *asked).stdout
 
 
 def test_the_runs_own_labels(labelled, tmp_path):
     own = _trained(labelled, tmp_path / "own", "vanilla", [*SMALL, "data.column=text"])
-    found = probed(own, "--label", "sentiment", "--labels", "30,all", "--draws", 2)
+    found = probed(own, "--label", "sentiment", "--label-counts", "30,all", "--draws", 2)
     assert found["sentiment"]["values"] == 2 and found["sentiment"]["sizes"][0]["code"]["draws"] == 2
     again = _trained(labelled, tmp_path / "with", "vanilla", [*SMALL, "data.column=text", "data.label=sentiment"])
-    assert probed(again, "--labels", "all")["sentiment"]["majority"] == found["sentiment"]["majority"]
-    shown = call("probe", again, "--labels", "30,all").stdout.splitlines()
+    assert probed(again, "--label-counts", "all")["sentiment"]["majority"] == found["sentiment"]["majority"]
+    shown = call("probe", again, "--label-counts", "30,all").stdout.splitlines()
     assert shown[0].startswith("sentiment: 2 values, accuracy on ") and "the commonest label: 0." in shown[0]
     assert shown[1].split() == ["labels", "code", "bag", "of", "words"]
     assert shown[2].startswith("30 ") and "± deviation of 5 draws; standard error 0." in shown[2]
@@ -114,7 +114,7 @@ def test_the_runs_own_labels(labelled, tmp_path):
 
 def test_of_a_long_file_some_sentences_are_drawn_each_as_likely_as_another(run, labelled, monkeypatch):
     monkeypatch.setattr(probing, "MOST_LEARNED", 40)
-    found = probed(run, "--file", labelled, "--label", "coin", "--labels", "all")["coin"]
+    found = probed(run, "--file", labelled, "--label", "coin", "--label-counts", "all")["coin"]
     assert found["labelled"] + found["tested"] == 40
     sentences = [readers.Sentence(str(number), None, number) for number in range(10)]
     assert probing.drawn(sentences, 10, 0) == sentences
@@ -148,7 +148,7 @@ def test_the_attributes_of_the_grammar(tmp_path, monkeypatch):
     settings = [*SMALL[:-2], "train.device=cpu"]
     done = call("train", "--data", "grammar", "--out", run, *assigned(settings))
     assert done.exit_code == 0, done.stderr
-    found = probed(run, "--labels", "all")
+    found = probed(run, "--label-counts", "all")
     assert list(found) == ["product", "sentiment", "tense", "person", "intensity", "length"]
     truth = [grammar.reviews().attributes(text)["tense"] for text in texts]
     commonest = max(sorted(set(truth[:200])), key=truth[:200].count)
@@ -175,12 +175,23 @@ def test_requests_that_cannot_be(run, language_model, labelled, tmp_path):
     (tmp_path / "copies.tsv").write_text("x\tgood food .\ny\tfood  good .\n" * 5)
     copies = call("probe", run, "--file", "copies.tsv", "--label", "0")
     assert refused(copies, "copies.tsv: all 10 sentences have the same words, so none is left to test on")
+    coin = ("--file", labelled, "--label", "coin", "--label-counts")
     few = "there are only", "labelled sentences to learn from; ask for fewer, or `all`"
-    assert refused(asked("--file", labelled, "--label", "coin", "--labels", "5000"), "--labels 5000", *few)
-    assert refused(asked("--file", labelled, "--label", "coin", "--labels", "0"), "--labels 0: give numbers")
+    assert refused(asked(*coin, "5000"), "--label-counts 5000", *few)
+    assert refused(asked(*coin, "0"), "--label-counts 0: give numbers")
     assert refused(asked("--label", "x", "--split", "train"), "--split train: is what the probe learns from")
     assert refused(asked("--label", "x", "--test-file", labelled), "say more about --file FILE; give it too")
     (tmp_path / "blank.tsv").write_text("label\ttext\n\tgood food .\n\tbad food .\n")
     assert refused(
         asked("--file", "blank.tsv", "--label", "label"), "--label label: no labelled sentence to learn from"
     )
+
+
+def test_the_old_name_of_the_counts_is_accepted_with_a_note(run, labelled):
+    asked = ("probe", run, "--file", labelled, "--label", "coin", "--json")
+    done = call(*asked, "--labels", "30")
+    assert "--labels of probe is now called --label-counts" in done.stderr
+    assert done.stdout == call(*asked, "--label-counts", "30").stdout
+    both = call(*asked, "--labels", "30", "--label-counts", "30")
+    assert refused(both, "--labels 30: is an old name of --label-counts, which is given")
+    assert "--labels" not in call("probe", "--help").stdout

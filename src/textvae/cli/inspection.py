@@ -61,7 +61,11 @@ def evaluate(
 
         print_all(run, split, iw_samples, subset, samples, by_name(decodings), seed, as_json, times)
         return
-    others = {"--samples": samples != SAMPLES, "--times": times != TIMES, "--decode": decodings != [*DECODINGS.values()]}
+    others = {
+        "--samples": samples != SAMPLES,
+        "--times": times != TIMES,
+        "--decode": decodings != [*DECODINGS.values()],
+    }
     for option, given in others.items():
         if given:
             raise RequestError(f"{option}: says how text is written, which is done with --all; give --all too")

@@ -24,10 +24,11 @@ def probe(
         Path | None, typer.Option(metavar="FILE", help="Test on it; else on a fifth of FILE.", show_default=False)
     ] = None,
     column: Column = None,
-    labels: Annotated[
+    label_counts: Annotated[
         str | None,
         typer.Option(metavar="N,...", help="How many labels to learn from; 100,1000,all.", show_default=False),
     ] = None,
+    labels: Annotated[str | None, typer.Option(hidden=True)] = None,
     draws: Annotated[int, typer.Option(min=1, help="How often fewer labels than all are drawn.")] = 5,
     split: Annotated[str, typer.Option(help="Of the run's own text, to test on: valid or test.")] = "test",
     seed: Seed = 0,
@@ -43,11 +44,16 @@ def probe(
     \b
     Examples:
       textvae probe RUN --file labelled.tsv --label sentiment
-      textvae probe RUN --label topic --labels 100,all
+      textvae probe RUN --label topic --label-counts 100,all
     """  # noqa: D301
     refuse_stdin(file)
     refuse_stdin(test_file)
-    sizes = None if labels is None else [_size(part.strip()) for part in labels.split(",")]
+    if labels is not None:
+        if label_counts is not None:
+            raise RequestError(f"--labels {labels}: is an old name of --label-counts, which is given; leave it out")
+        note("--labels of probe is now called --label-counts; the old name will go")
+        label_counts = labels
+    sizes = None if label_counts is None else [_size(part.strip()) for part in label_counts.split(",")]
 
     from textvae.evaluation.probing import probe_run
 
@@ -95,5 +101,5 @@ def _size(text: str) -> int | None:
     if text == "all":
         return None
     if not (text.isascii() and text.isdigit() and int(text)):
-        raise RequestError(f"--labels {text}: give numbers, 1 or more, or `all`, with commas between them")
+        raise RequestError(f"--label-counts {text}: give numbers, 1 or more, or `all`, with commas between them")
     return int(text)

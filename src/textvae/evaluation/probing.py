@@ -300,7 +300,7 @@ def _sizes(sizes: Sequence[int | None] | None, labelled: int) -> list[int | None
     for size in sizes:
         if size is not None and size > labelled:
             raise RequestError(
-                f"--labels {size}: there are only {labelled:,} labelled sentences to learn from; "
+                f"--label-counts {size}: there are only {labelled:,} labelled sentences to learn from; "
                 "ask for fewer, or `all`"
             )
     return list(sizes)
