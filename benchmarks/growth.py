@@ -53,7 +53,7 @@ COMMANDS = {
     "interpolate-prior": "interpolate {run} --prior -n {lines} --steps 2",
     "homotopy": "homotopy {run} -n {lines} --steps 2",
     "neighbours": "neighbours {run} --codes {codes} 'word1 word2'",
-    "transfer": "transfer {run} --file {text} --labels {table} --label label --from a --to b",
+    "transfer": "transfer {run} --file {text} --labels {table} --label label --from-label a --to-label b",
     "probe": "probe {run} --file {table} --label label --label-counts 100",
     "score": "score {text}",
     "score-references": "score {text} --references {text}",
@@ -61,9 +61,10 @@ COMMANDS = {
     "sample-n-best": "sample {run} -n {lines} --decode beam --beam 2 --n-best 2 --json",
     "adversarial": "adversarial {run} --file {text} --language-model {lm} --rounds 1 --beam 1",
     "syntax": "syntax {run} --pairs {contrasts}",
-    "transfer-curve": "transfer-curve {run} --file {table} --labels {head} --label label --from a --to b",
-    "transfer-curve-judge": "transfer-curve {run} --file {head} --labels {head} --label label --from a --to b "
-    "--judge {table}",
+    "transfer-curve": "transfer-curve {run} --file {table} --labels {head} --label label "
+    "--from-label a --to-label b",
+    "transfer-curve-judge": "transfer-curve {run} --file {head} --labels {head} --label label "
+    "--from-label a --to-label b --judge {table}",
     "fce": "fce {run} -n {lines} --draws 1 --epochs 1 --out {out}",
     "data-make": "data make {out}.tsv -n {lines}",
     "evaluate-all": "evaluate {own} --all --iw-samples 2 --iw-sentences 100 --samples 100 --decode greedy",

@@ -98,7 +98,7 @@ def test_rows_without_a_path_or_a_gap_are_named_and_left_out(run, tmp_path):
     "command",
     [
         ("probe", "RUN", "--file", "-", "--label", "stars"),
-        ("transfer", "RUN", "it is bad .", "--labels", "-", "--label", "stars", "--from", "1", "--to", "2"),
+        ("transfer", "RUN", "a", "--labels", "-", "--label", "stars", "--from-label", "1", "--to-label", "2"),
         ("interpolate", "RUN", "--pairs", "-"),
         ("syntax", "RUN", "--pairs", "-"),
     ],

@@ -46,7 +46,7 @@ def test_labels_make_a_direction_that_is_saved_and_loaded(run, other_run, labell
     trained = textvae.load(run)
     sides = ([text for mark, text in rows if mark == wanted] for wanted in ("bad", "good"))
     expected = trained.transfer(["a phone"], trained.direction(*sides), 2.0)
-    by_label = ["--labels", path, "--label", "mood", "--from", "bad", "--to", "good", "--strength", 2]
+    by_label = ["--labels", path, "--label", "mood", "--from-label", "bad", "--to-label", "good", "--strength", 2]
     assert lines(call("transfer", run, "a phone", *by_label, "--save-direction", "way.npy")) == expected
     assert lines(call("transfer", run, "a phone", "--direction", "way.npy", "--strength", 2)) == expected
     assert refused(
@@ -56,7 +56,19 @@ def test_labels_make_a_direction_that_is_saved_and_loaded(run, other_run, labell
 
 def test_a_code_that_hardly_says_the_label_is_told(run, labelled, monkeypatch):
     path, _ = labelled
-    arguments = ["transfer", run, "a phone", "--labels", path, "--label", "mood", "--from", "bad", "--to", "good"]
+    arguments = [
+        "transfer",
+        run,
+        "a phone",
+        "--labels",
+        path,
+        "--label",
+        "mood",
+        "--from-label",
+        "bad",
+        "--to-label",
+        "good",
+    ]
     for apart, told in ((0.4, True), (0.6, False)):
         monkeypatch.setattr("textvae.generate.transfer.separation", lambda *_, apart=apart: apart)
         assert ("only 0.40 standard deviations apart" in call(*arguments).stderr) is told
@@ -65,24 +77,41 @@ def test_a_code_that_hardly_says_the_label_is_told(run, labelled, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "fragments"),
     [
-        ([], ["no direction", "--from", "--labels", "--direction"]),
+        ([], ["no direction", "--from-label", "--labels", "--direction"]),
         (["--from", "bad"], ["--from alone is no direction; give --to too"]),
         (["--to", "bad"], ["--to alone is no direction; give --from too"]),
-        (["--from", BAD, "--to", BAD], ["are the same"]),
-        (["--from", "bad", "--to", "good", "--labels", "labelled.tsv"], ["which column", "--label"]),
+        (["--labels", "labelled.tsv", "--label", "mood"], ["transfer: no direction"]),
         (
-            ["--from", "bad", "--to", "good", "--labels", "labelled.tsv", "--label", "modo"],
+            ["--from", "bad", "--to", "good", "--labels", "labelled.tsv", "--label", "mood"],
+            ["--from bad: is for a sentence; with --labels give --from-label and --to-label"],
+        ),
+        (
+            ["--from-label", "bad", "--to-label", "good", "--label", "mood"],
+            ["--from-label bad: is for a label of a file; give --labels FILE, or --from and --to"],
+        ),
+        (
+            ["--to-label", "good", "--labels", "labelled.tsv", "--label", "mood"],
+            ["--to-label alone is no direction; give --from-label too"],
+        ),
+        (["--direction", "way.npy", "--to-label", "a"], ["--direction way.npy: has no use for --to-label"]),
+        (["--from", BAD, "--to", BAD], ["are the same"]),
+        (["--from-label", "bad", "--to-label", "good", "--labels", "labelled.tsv"], ["which column", "--label"]),
+        (
+            ["--from-label", "bad", "--to-label", "good", "--labels", "labelled.tsv", "--label", "modo"],
             ["no label 'modo'", "did you mean 'mood'?"],
         ),
         (
-            ["--from", "bad", "--to", "fine", "--labels", "labelled.tsv", "--label", "mood"],
+            ["--from-label", "bad", "--to-label", "fine", "--labels", "labelled.tsv", "--label", "mood"],
             ["labelled.tsv", "'fine'", "'bad' (12), 'good' (12)"],
         ),
         (
-            ["--from", "a", "--to", "b", "--labels", "one.tsv", "--label", "0"],
+            ["--from-label", "a", "--to-label", "b", "--labels", "one.tsv", "--label", "0"],
             ["one.tsv: has one label only, 'x' (2)"],
         ),
-        (["--from", "a", "--to", "b", "--labels", "empty.tsv", "--label", "0"], ["empty.tsv: the file is empty"]),
+        (
+            ["--from-label", "a", "--to-label", "b", "--labels", "empty.tsv", "--label", "0"],
+            ["empty.tsv: the file is empty"],
+        ),
         (["--direction", "way.npy", "--from", "a"], ["--direction way.npy: has no use for --from"]),
         (["--direction", "none.npy"], ["none.npy: no such file"]),
         (["--direction", "wide.npy"], ["wide.npy: has shape (9,); the run's codes have 3 numbers"]),
@@ -115,7 +144,7 @@ def curve(run, labelled, tmp_path):
     judge = "".join(f"{mark}\t{text} w{n}\n" for n in range(4) for mark, text in rows)
     (tmp_path / "judge.tsv").write_text("mood\ttext\n" + judge + "bad\tthat the food is very bad .\n")
     files = ["--file", "moved.tsv", "--labels", path, "--judge", "judge.tsv", "--label", "mood"]
-    return ["transfer-curve", run, *files, "--from", "bad", "--to", "good", "--strength", "0,1"]
+    return ["transfer-curve", run, *files, "--from-label", "bad", "--to-label", "good", "--strength", "0,1"]
 
 
 def test_a_curve_is_scored_by_classifier_references_and_language_model(curve, run, labelled, language_model):
@@ -154,7 +183,7 @@ def test_sentences_that_are_known_are_told_whatever_their_spaces(curve, run, lab
     found = call(*curve, "--reference", "rewritten")
     assert beside_columns(found) == "judge.tsv: 3 sentences left out that are in the other files\n"
     path, _ = labelled
-    sides = ("--file", path, "--labels", path, "--label", "mood", "--from", "bad", "--to", "good")
+    sides = ("--file", path, "--labels", path, "--label", "mood", "--from-label", "bad", "--to-label", "good")
     note = f"{path}: 12 of 12 sentences are also in {path}, which makes the direction\n"
     assert beside_columns(call("transfer-curve", run, *sides, "--strength", "0")) == note
 
@@ -195,7 +224,7 @@ def test_made_up_reviews_have_their_attributes(tmp_path):
 def test_reviews_are_judged_by_their_grammar(run, tmp_path):
     call("data", "make", "made.tsv", "-n", 40)
     files = ["--file", "made.tsv", "--labels", "made.tsv", "--label", "sentiment"]
-    ends = ["--from", "positive", "--to", "negative", "--grammar", "sentiment"]
+    ends = ["--from-label", "positive", "--to-label", "negative", "--grammar", "sentiment"]
     told = json.loads(call("transfer-curve", run, *files, *ends, "--strength", "1", "--json").stdout)
     assert told["classifier"] is None and told["rows"][0]["grammar"]["in_language"] == 1.0
     assert told["rows"][0]["grammar"]["wanted"] == 0.0 and told["rows"][1].keys() >= {"grammar", "bleu_input"}
@@ -209,7 +238,7 @@ def test_labels_of_json_lines_may_be_null_missing_or_true(run, tmp_path):
     ]
     rows += [{"text": "this coffee .", "good": None}, {"text": "this ."}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    options = ["--labels", "a.jsonl", "--label", "good", "--from", "false", "--to", "true"]
+    options = ["--labels", "a.jsonl", "--label", "good", "--from-label", "false", "--to-label", "true"]
     result = call("transfer", run, "the food is bad .", *options)
     assert result.exit_code == 0, result.stderr
     assert "a.jsonl: 2 sentences without a label left out" in result.stderr
@@ -221,7 +250,19 @@ def test_references_belong_to_the_sentences_of_their_rows(run, tmp_path):
     rows += ["a food was bad .\t0\tthis food was good .", "\t0\ta phone is good .", "the coffee is bad .\t0\t"]
     (tmp_path / "a.tsv").write_text("\n".join(rows) + "\n")
     (tmp_path / "b.tsv").write_text("text\tlabel\nthe phone is bad .\t0\nthe phone is good .\t1\n")
-    options = ["--label", "label", "--from", 0, "--to", 1, "--reference", "other", "--strength", "0", "--json"]
+    options = [
+        "--label",
+        "label",
+        "--from-label",
+        0,
+        "--to-label",
+        1,
+        "--reference",
+        "other",
+        "--strength",
+        "0",
+        "--json",
+    ]
     found = call("transfer-curve", run, "--file", "a.tsv", "--labels", "b.tsv", *options)
     assert found.exit_code == 0, found.stderr
     assert json.loads(found.stdout)["sentences"] == 1

@@ -1,6 +1,6 @@
 """`textvae transfer`: texts moved along a latent direction."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 # Labels whose codes are nearer than this, in standard deviations, are hardly told by the code.
 NEAR = 0.5
 
-From = Annotated[
-    str | None, typer.Option("--from", metavar="TEXT|LABEL", help="What texts are: a sentence, or a label.")
-]
-To = Annotated[str | None, typer.Option("--to", metavar="TEXT|LABEL", help="What they are to become: likewise.")]
+From = Annotated[str | None, typer.Option("--from", metavar="TEXT", help="A sentence of the kind that texts are.")]
+To = Annotated[str | None, typer.Option("--to", metavar="TEXT", help="A sentence of the kind that they are to be.")]
 LabelsFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Labelled sentences: --from and --to are two of its labels.")
+    Path | None, typer.Option(metavar="FILE", help="Instead: labelled sentences, which make the direction.")
 ]
+FromLabel = Annotated[str | None, typer.Option(metavar="LABEL", help="Of --labels: the label that texts have.")]
+ToLabel = Annotated[str | None, typer.Option(metavar="LABEL", help="Of --labels: the label that they are to get.")]
 Label = Annotated[str | None, typer.Option(metavar="NAME|NUMBER", help="The column of the label.")]
 LabelText = Annotated[
     str | None, typer.Option(metavar="NAME|NUMBER", help="The column of the text beside the label.")
@@ -49,6 +49,8 @@ def transfer(
     source: From = None,
     target: To = None,
     labels: LabelsFile = None,
+    from_label: FromLabel = None,
+    to_label: ToLabel = None,
     label: Label = None,
     label_text: LabelText = None,
     direction: DirectionFile = None,
@@ -62,14 +64,14 @@ def transfer(
     """Change an attribute of sentences.
 
     Their codes are moved along a direction and decoded. The direction leads from one sentence to another
-    (--from, --to), or from the mean code of sentences with one label to that of another (--labels, --label and
-    --from, --to), or comes from a file. At strength 1 it is added to a sentence's code as it is; 0 is the plain
-    reconstruction.
+    (--from, --to), or from the mean code of sentences with one label to that of another (--labels, --label,
+    --from-label, --to-label), or comes from a file. At strength 1 it is added to a sentence's code as it is; 0 is
+    the plain reconstruction.
 
     \b
     Examples:
       textvae transfer RUN "the food was awful ." --from "it was bad ." --to "it was good ."
-      textvae transfer RUN --file new.txt --labels reviews.tsv --label stars --from 1 --to 5 --strength 1,1.5,2
+      textvae transfer RUN --file new.txt --labels reviews.tsv --label stars --from-label 1 --to-label 5
       textvae transfer RUN "the food was awful ." --direction better.npy
     """  # noqa: D301
     strengths = strengths_of(strength)
@@ -80,7 +82,16 @@ def transfer(
 
     rows_given = streamed_texts(texts, file, column)  # read once the direction is there
     trained = load(run)
-    moves = _direction(trained, direction, source, target, labels, label, label_text)
+    ends = {"--from": source, "--to": target}
+    label_ends = {"--from-label": from_label, "--to-label": to_label}
+    if direction is not None:
+        moves = _from_file(trained, direction, {**ends, "--labels": labels, **label_ends})
+    else:
+        first, last = _ends(ends, labels, label_ends)
+        if labels is None:
+            moves = trained.direction(*broken(trained, [first, last]))
+        else:
+            moves = _from_labels(trained, sides_of(labels, label, label_text, first, last))
     if save_direction is not None:
         save(save_direction, moves, trained.identity)
 
@@ -133,26 +144,27 @@ def _transferred(
         begin += len(codes)
 
 
-def _direction(
-    trained: "Trained",
-    direction: Path | None,
-    source: str | None,
-    target: str | None,
-    labels: Path | None,
-    label: str | None,
-    label_text: str | None,
-) -> "np.ndarray":
-    """Return the direction of transfer, from a file, two sentences or labelled ones."""
-    if direction is not None:
-        return _from_file(trained, direction, {"--from": source, "--to": target, "--labels": labels})
-    if (source is None) != (target is None):
-        given_one, missing = ("--from", "--to") if target is None else ("--to", "--from")
-        raise RequestError(f"transfer: {given_one} alone is no direction; give {missing} too")
-    if source is None or target is None:
-        raise RequestError("transfer: no direction; give --from and --to, with or without --labels, or --direction")
+def _ends(
+    texts: Mapping[str, str | None], labels: Path | None, of_labels: Mapping[str, str | None]
+) -> tuple[str, str]:
+    """Return both ends of a direction by option: two sentences, or two labels of a file."""
     if labels is None:
-        return trained.direction(*broken(trained, [source, target]))
-    return _from_labels(trained, sides_of(labels, label, label_text, source, target))
+        ends, others, remedy = texts, of_labels, "is for a label of a file; give --labels FILE, or --from and --to"
+    else:
+        ends, others, remedy = of_labels, texts, "is for a sentence; with --labels give --from-label and --to-label"
+    for name, value in others.items():
+        if value is not None:
+            raise RequestError(f"{name} {value}: {remedy}")
+    given = [value for value in ends.values() if value is not None]
+    if len(given) == 1:
+        one, other = sorted(ends, key=lambda name: ends[name] is None)
+        raise RequestError(f"transfer: {one} alone is no direction; give {other} too")
+    if not given:
+        raise RequestError(
+            "transfer: no direction; give --from and --to, or --labels with --from-label and --to-label, or "
+            "--direction"
+        )
+    return given[0], given[1]
 
 
 def _from_file(trained: "Trained", path: Path, beside: dict[str, Any]) -> "np.ndarray":

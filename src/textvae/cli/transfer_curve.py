@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from textvae.text.readers import Sentence
 
 FromLabel = Annotated[
-    str, typer.Option("--from", metavar="LABEL", help="The label that sentences have.", show_default=False)
+    str, typer.Option("--from-label", metavar="LABEL", help="The label that sentences have.", show_default=False)
 ]
 ToLabel = Annotated[
-    str, typer.Option("--to", metavar="LABEL", help="The label that they are to get.", show_default=False)
+    str, typer.Option("--to-label", metavar="LABEL", help="The label that they are to get.", show_default=False)
 ]
 MovedFile = Annotated[
     Path,
-    typer.Option(metavar="FILE", help="Labelled sentences: those labelled --from are moved.", show_default=False),
+    typer.Option(metavar="FILE", help="Labelled sentences: those of --from-label are moved.", show_default=False),
 ]
 DirectionLabels = Annotated[
     Path, typer.Option(metavar="FILE", help="Other ones, which make the direction.", show_default=False)
@@ -69,8 +69,8 @@ def transfer_curve(
 
     \b
     Examples:
-      textvae transfer-curve RUN --file test.tsv --labels train.tsv --label stars --from 1 --to 5 \\
-        --judge other.tsv --language-model LM
+      textvae transfer-curve RUN --file test.tsv --labels train.tsv --label stars \\
+        --from-label 1 --to-label 5 --judge other.tsv --language-model LM
     """  # noqa: D301
     strengths = strengths_of(strength)
 
