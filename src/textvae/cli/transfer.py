@@ -83,15 +83,13 @@ def transfer(
     rows_given = streamed_texts(texts, file, column)  # read once the direction is there
     trained = load(run)
     ends = {"--from": source, "--to": target}
-    label_ends = {"--from-label": from_label, "--to-label": to_label}
+    of_labels = {"--from-label": from_label, "--to-label": to_label}
     if direction is not None:
-        moves = _from_file(trained, direction, {**ends, "--labels": labels, **label_ends})
+        moves = _from_file(trained, direction, {**ends, "--labels": labels, **of_labels})
+    elif labels is None:
+        moves = trained.direction(*broken(trained, _ends(ends, labels, of_labels)))
     else:
-        first, last = _ends(ends, labels, label_ends)
-        if labels is None:
-            moves = trained.direction(*broken(trained, [first, last]))
-        else:
-            moves = _from_labels(trained, sides_of(labels, label, label_text, first, last))
+        moves = _from_labels(trained, sides_of(labels, label, label_text, *_ends(ends, labels, of_labels)))
     if save_direction is not None:
         save(save_direction, moves, trained.identity)
 
@@ -144,9 +142,7 @@ def _transferred(
         begin += len(codes)
 
 
-def _ends(
-    texts: Mapping[str, str | None], labels: Path | None, of_labels: Mapping[str, str | None]
-) -> tuple[str, str]:
+def _ends(texts: Mapping[str, str | None], labels: Path | None, of_labels: Mapping[str, str | None]) -> list[str]:
     """Return both ends of a direction by option: two sentences, or two labels of a file."""
     if labels is None:
         ends, others, remedy = texts, of_labels, "is for a label of a file; give --labels FILE, or --from and --to"
@@ -164,7 +160,7 @@ def _ends(
             "transfer: no direction; give --from and --to, or --labels with --from-label and --to-label, or "
             "--direction"
         )
-    return given[0], given[1]
+    return given
 
 
 def _from_file(trained: "Trained", path: Path, beside: dict[str, Any]) -> "np.ndarray":
