@@ -73,7 +73,7 @@ def set_to(field, value):
 
 
 WRONG = {
-    "format": [None, "x", -1, 3],
+    "format": [None, "x", -1, 4],
     "step": [None, "x", -1, 1e30, 10**30, 2.5, True, TOTAL, TOTAL + 1, [7]],
     "best": ["x", math.nan, math.inf, {}, True, None],
     "best_step": [None, -1, 0, 8, 10**30, "4"],
@@ -190,6 +190,13 @@ def test_a_checkpoint_of_the_first_format_is_resumed_exactly(stopped, tmp_path, 
     (mine, state), (other, same) = ending(old), ending(tmp_path / "new")
     assert state == same and state["step"] == TOTAL and state["finished"]
     assert mine.keys() == other.keys() and all(torch.equal(mine[key], other[key]) for key in mine)
+
+
+def test_a_best_of_an_earlier_format_is_judged_anew(stopped, tmp_path):
+    made = stopped("weighted", objective={"kl": {"weight": 0.5}})
+    run = altered(made, tmp_path / "run", lambda state: state.update(format=2, best=-1e6))
+    shutil.copytree(made, tmp_path / "never")
+    assert ending(run)[1] == ending(tmp_path / "never")[1]
 
 
 def test_a_damaged_record_of_the_log_is_refused_before_training(stopped, tmp_path):

@@ -177,6 +177,16 @@ class TestBest:
         assert criterion({"reconstruction": 3.0}, Objective({"autoencoder": TERMS["autoencoder"]()}, 10)) == 3.0
         assert criterion({"reconstruction": 3.0, "bound": 3.0}, Objective({}, 10)) == 3.0  # a language model
 
+    def test_another_final_weight_of_the_kl_decides_by_the_objective(self):
+        record = {"reconstruction": 3.0, "bound": 9.0, "kl": 6.0}
+        rising = {"schedule": "linear", "start": 0.0, "end": 0.3, "steps": 5}
+        for weight, expected in ((0.3, 3 + 0.3 * 6), (rising, 4.8), (2.0, 15.0), (1, 9.0)):
+            assert criterion(record, Objective({"kl": TERMS["kl"](weight=weight)}, 10)) == pytest.approx(expected)
+        for name in ("capacity", "free-bits", "lagrangian"):  # not linear in the KL, or without a weight of its own
+            assert criterion(record, Objective({name: TERMS[name](weight=0.5)}, 10)) == 9.0
+        bow = Objective({"kl": TERMS["kl"](weight=0.3), "bow": TERMS["bow"]()}, 10)
+        assert criterion(record, bow) == pytest.approx(4.8)
+
 
 class TestAggressive:
     def updates(self, losses, **settings):

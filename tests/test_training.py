@@ -261,6 +261,25 @@ class TestStopping:
         assert same(best, last_weights(shorter))
         assert not same(best, last_weights(run))
 
+    def test_the_best_by_the_objective_is_not_the_best_by_the_bound(self, trained, monkeypatch):
+        """Bounds 5, 6, 7, but at a KL weight of 0.25 values 4.25, 3, 4."""
+        for weight, best_step, best in ((0.25, 4, 3.0), (1.0, 2, 5.0)):
+            script = iter([(4.0, 1.0), (2.0, 4.0), (3.0, 4.0)])
+            found = ({"reconstruction": d, "kl": kl, "bound": d + kl} for d, kl in script)
+            monkeypatch.setattr(train_module, "validation", lambda *_, found=found: next(found))
+            run = trained("train.max_steps=6", "train.validate_every=2", f"objective.kl.weight={weight}")
+            state = read_tensors(run.folder / "checkpoint" / "last.safetensors")[1]
+            assert (state["best_step"], state["best"]) == (best_step, best)
+
+    def test_the_last_weights_are_kept_if_asked_for(self, trained, bounds):
+        bounds([3.0, 4.0, 5.0])
+        run = trained("train.patience=2", "train.validate_every=2", "train.keep=last")
+        state = read_tensors(run.folder / "checkpoint" / "last.safetensors")[1]
+        assert (state["best_step"], state["step"]) == (2, 6)  # patience counts as ever
+        assert same(
+            {f"model.{name}": tensor for name, tensor in run.model().state_dict().items()}, last_weights(run)
+        )
+
     def test_a_finished_run_stays_finished(self, trained, bounds):
         bounds([3.0, 4.0])
         run = trained("train.patience=1", "train.validate_every=2")

@@ -221,7 +221,8 @@ def _train(folder: Path, work: Callable[[TrainingProgress | None], "Run"], new: 
     if new:
         for line in _shortened(run):
             note(line)
-    result("\n".join([plain(str(folder)), *_validations(records, _checkpoint(folder).get("best_step", 0))]))
+    best = _checkpoint(folder).get("best_step", 0) if run.settings.train.keep == "best" else 0
+    result("\n".join([plain(str(folder)), *_validations(records, best)]))
     note(f"next: textvae diagnose {_quoted(folder)}")
 
 

@@ -20,7 +20,7 @@ from textvae.text.readers import require_texts
 
 
 def load(folder: Path | str) -> "Trained":
-    """Return the model of a run folder with its best weights, on the device of the run's settings.
+    """Return the model of a run folder with the weights that it keeps, on the device of the run's settings.
 
     Raises:
         RequestError: If the folder is missing, unfinished or damaged.

@@ -57,16 +57,30 @@ class Objective:
             return 0.0
         return self.weights(step, multipliers)[name] if term.linear_in_kl else 1.0
 
+    @property
+    def final_kl_weight(self) -> float:
+        """Final KL weight: 0 without a KL penalty, 1 if the penalty is learned or not linear in the KL."""
+        for term in self.terms.values():
+            if term.is_rate and not (term.penalises_kl and term.weight.final):
+                return 0.0
+            if term.is_rate and term.linear_in_kl and not term.learned:
+                return term.weight.final
+        return 1.0
+
     def settled(self) -> float:
         """Return the first step after which all weights and targets are constant, so that losses are comparable."""
         return max((term.settled(self.total, self.per_epoch) for term in self.terms.values()), default=0.0)
 
 
 def criterion(record: Mapping[str, Any], objective: Objective) -> float:
-    """Return the criterion by which validations are compared: the bound, or reconstruction without a KL penalty."""
-    paid = any(term.is_rate and term.penalises_kl and term.weight.final for term in objective.terms.values())
-    bound = record.get("bound")
-    return record["reconstruction"] if bound is None or not (paid or "kl" not in record) else bound
+    """Return the criterion by which validations are compared: reconstruction plus the KL at its final weight.
+
+    At weight 1 it is the bound, without a KL penalty reconstruction. Terms beside the rate do not count.
+    """
+    bound, weight = record.get("bound"), objective.final_kl_weight
+    if bound is None:
+        return record["reconstruction"]
+    return bound if weight == 1 or "kl" not in record else record["reconstruction"] + weight * record["kl"]
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """The run folder: all files of a run, portable, without pickles, each replaced atomically.
 
-`settings.toml` (resolved), `environment.json`, `tokenizer.json`, `model.safetensors` (best weights),
+`settings.toml` (resolved), `environment.json`, `tokenizer.json`, `model.safetensors` (the weights that are used),
 `checkpoint/last.safetensors` (exact resume), `log.jsonl`, `evaluation/SPLIT.json`, `report.html`.
 """
 
@@ -118,7 +118,7 @@ class Run:
         return cls(folder, settings, tokenizer, environment)
 
     def model(self) -> TextVAE:
-        """Return the model with the best weights, ready for evaluation.
+        """Return the model with the weights that are kept, ready for evaluation.
 
         Raises:
             RequestError: If there are none yet, or the file is damaged.
@@ -331,6 +331,6 @@ def check_same_data(run: Run, corpus: Corpus) -> None:
 
 
 def model_of(run: Run) -> TextVAE:
-    """Return the run's best model on the device of its settings, if that is available."""
+    """Return the run's model on the device of its settings, if that is available."""
     device = run.settings.train.device
     return run.model().to("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")

@@ -179,7 +179,7 @@ Update = Annotated[Joint | Aggressive, Field(discriminator="name")]
 
 
 class Plateau(Strict):
-    """Multiply the learning rate by `factor` after `patience` validations without a better bound."""
+    """Multiply the learning rate by `factor` after `patience` validations without a better one."""
 
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     patience: PositiveInt = 2
@@ -213,7 +213,8 @@ class Train(Strict):
 
     Clipping at 0 is off. Batches group similar lengths, or with `batches = "equal-length"` only equal ones, as in
     the programs that Fu et al. 2020 follow; a rare length then has a small batch. Gradients are clipped by their
-    norm unless only `clip_value` is given, which clips them element by element.
+    norm unless only `clip_value` is given, which clips them element by element. `keep` says which weights become
+    the model of the run: those of the best validation, or those of the last.
     """
 
     epochs: PositiveInt = 20
@@ -227,6 +228,7 @@ class Train(Strict):
     clip_value: NonNegativeFloat = 0.0
     clip_norm: NonNegativeFloat = Field(default_factory=lambda given: 0.0 if given.get("clip_value") else 5.0)
     patience: PositiveInt | None = None
+    keep: Literal["best", "last"] = "best"
     validate_every: PositiveInt | None = None
     log_every: PositiveInt = 50
     checkpoint_seconds: PositiveFloat = 60.0

@@ -15,8 +15,9 @@ from textvae.objective.settings import Settings
 from textvae.run.records import parse_log
 from textvae.settings import Update
 
-# Format 1 left out the optimizer slots of parameters that had had no gradient yet.
-FORMAT = 2
+# Format 1 left out the optimizer slots of parameters that had had no gradient yet. Up to format 2 `best` was the
+# bound, whatever the final KL weight.
+FORMAT = 3
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 

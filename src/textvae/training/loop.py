@@ -17,6 +17,7 @@ from textvae.parts.gather import summed
 from textvae.parts.refinement import frozen
 from textvae.progress import StepProgress
 from textvae.run import Run, corpus_of, load_weights
+from textvae.run.records import read_log
 from textvae.text.corpus import Corpus, open_corpus
 from textvae.training.checkpoint import (
     FORMAT,
@@ -196,7 +197,7 @@ class Loop:
         return self.log.write(state, record)
 
     def _validate(self) -> dict[str, Any]:
-        """Score the validation split; keep the weights if its bound is the best; decay lr on a plateau."""
+        """Score the validation split; keep the weights if they are to be kept; decay lr on a plateau."""
         state, stage, train = self.state, self.stage, self.settings.train
         began = time.monotonic()
         restate(self.model, self.epochs.store)
@@ -217,7 +218,7 @@ class Loop:
                 # References: He et al. 2019, section 4.2.
                 state.aggressive = state.information is None or mutual > state.information
             state.information = mutual
-        self._keep_best(record)
+        self._keep(record)
         if train.plateau and state.plateau >= train.plateau.patience:
             state.plateau = 0
             for group in stage.optimizer.param_groups:
@@ -226,25 +227,26 @@ class Loop:
         self.log.pause(time.monotonic() - began)  # validation does not count in tokens per second
         return self.log.write(state, record)
 
-    def _keep_best(self, record: dict[str, Any]) -> None:
+    def _keep(self, record: dict[str, Any]) -> None:
         """Keep the weights if this validation is the best since schedules have settled, or if they have not yet.
 
-        While a weight or a target still changes, a bound tells how far it has come, not how good the model is:
-        annealing starts with the lowest one.
+        With `train.keep = "last"` keep them in any case. While a weight or a target still changes, a validation
+        tells how far it has come, not how good the model is: annealing starts with the lowest bound.
         """
         state = self.state
         settled = state.step - state.phase_start >= self.stage.settled(self.settings)
         if settled and not state.settled:
             state.settled, state.best, state.worse, state.plateau = True, None, 0, 0
         value = criterion(record, self.stage.objective)
-        if not settled or state.best is None or value < state.best:
+        better = not settled or state.best is None or value < state.best
+        if better:
             state.best, state.best_step, state.worse, state.plateau = value, state.step, 0, 0
-            if self.job.leads:
-                weights = self.model.state_dict()
-                self._check_tensors(weights)
-                write_tensors(self.folder / "model.safetensors", weights)
         else:
             state.worse, state.plateau = state.worse + 1, state.plateau + 1
+        if self.job.leads and (better or self.settings.train.keep == "last"):
+            weights = self.model.state_dict()
+            self._check_tensors(weights)
+            write_tensors(self.folder / "model.safetensors", weights)
 
     def _save(self) -> None:
         """Replace the checkpoint, the log on the disk before it; never with anything that is not finite."""
@@ -273,6 +275,10 @@ class Loop:
         update = stage.settings.update or self.settings.train.update
         check_phase(path, self.state, stage.objective, update, stage.optimizer.param_groups[0]["lr"])
         restore_optimizer(path, stage.optimizer, slots, self.state)
+        if self.state.format < 3 and self.state.best_step:  # judged by the bound then, whatever the KL weight
+            best = (one for one in read_log(self.log.path) if one["split"] == "valid")
+            record = next((one for one in best if one["step"] == self.state.best_step), None)
+            self.state.best = self.state.best if record is None else criterion(record, stage.objective)
         self.state.format = FORMAT
         self.log.restore(self.state)
 
