@@ -6,6 +6,10 @@ import pytest
 
 from textvae.cli.output import document, long_document, note
 from textvae.errors import WorkError
+from textvae.evaluation.adversarial import usable
+from textvae.evaluation.syntax import Pair, syntactic_test
+from textvae.generate.trained import load
+from textvae.text.tokenizers import Tokenizer
 
 from .conftest import call
 
@@ -27,6 +31,9 @@ SAMPLED = ["--decode", "sample", "--seed", "4"]
         ["transfer", "--file", "texts.txt", "--from", "a bad phone", "--to", "a good phone", *SAMPLED],
         ["transfer", "--file", "texts.txt", "--from", "a bad phone", "--to", "a good phone", "--strength", "1,2"],
         ["interpolate", "--pairs", "pairs.tsv", "--steps", "3", *SAMPLED],
+        ["interpolate", "--prior", "-n", "5", "--steps", "3", *SAMPLED],
+        ["interpolate", "--codes", "six.npy", "--steps", "3", *SAMPLED],
+        ["homotopy", "-n", "5", "--steps", "3", "--decode", "sample", "--seed", "4"],
     ],
     ids=lambda arguments: " ".join(arguments[:1] + [part for part in arguments if part.startswith("--")]),
 )
@@ -38,17 +45,44 @@ def test_pieces_are_the_whole(run, reviews, tmp_path, monkeypatch, arguments, as
     (tmp_path / "pairs.tsv").write_text("\n".join([*pairs, "alone\t"]) + "\n")
     for suffix in ("npy", "parquet"):
         assert call("encode", run, "--file", "texts.txt", "--out", f"codes.{suffix}").exit_code == 0
+    (tmp_path / "six.txt").write_text("\n".join(texts[:6]) + "\n")
+    assert call("encode", run, "--file", "six.txt", "--out", "six.npy").exit_code == 0
     command, *rest = arguments
     whole = call(command, run, *rest, *as_json)
     monkeypatch.setattr("textvae.generate.codes.ROWS", 3)
     monkeypatch.setattr("textvae.generate.codes.read_codes.__defaults__", (3, None))
-    monkeypatch.setattr("textvae.cli.paths.PAIRS", 2)
+    monkeypatch.setattr("textvae.generate.paths.PAIRS", 2)
     monkeypatch.setattr("textvae.generate.codec.DRAWN", 2)
     pieces = call(command, run, *rest, *as_json)
     assert whole.exit_code == pieces.exit_code == 0
     assert pieces.stdout == whole.stdout and len(whole.stdout.splitlines()) >= 6
     if as_json:
         json.loads(pieces.stdout)
+
+
+def test_pairs_of_codes_are_counted_to_the_last(run, reviews, tmp_path, monkeypatch):
+    (tmp_path / "five.txt").write_text("\n".join(reviews.read_text().splitlines()[:5]) + "\n")
+    assert call("encode", run, "--file", "five.txt", "--out", "five.npy").exit_code == 0
+    monkeypatch.setattr("textvae.generate.paths.PAIRS", 2)
+    result = call("interpolate", run, "--codes", "five.npy")
+    assert result.exit_code == 2 and "5 codes: their number is odd" in result.stderr
+
+
+def test_syntax_and_adversarial_read_a_piece_at_a_time(run, monkeypatch):
+    """A long file is consumed as it is encoded: never more than a piece ahead."""
+    for name in ("adversarial", "syntax"):
+        monkeypatch.setattr(f"textvae.evaluation.{name}.ROWS", 3)
+    trained, taken = load(run), []
+    given = (taken.append(number) or f"a good phone {number}" for number in range(10))
+    encode = Tokenizer.encode
+    ahead = []
+    monkeypatch.setattr(Tokenizer, "encode", lambda self, texts: ahead.append(len(taken)) or encode(self, texts))
+    assert usable(trained.tokenizer, given, 20, 0.3)[3] == 10
+    assert ahead == [3, 6, 9, 10]
+    taken.clear(), ahead.clear()
+    pairs = (taken.append(number) or Pair("a good phone", "good a phone") for number in range(10))
+    assert syntactic_test(trained, pairs).given == 10
+    assert ahead == [3, 3, 6, 6, 9, 9, 10, 10]
 
 
 @pytest.mark.parametrize("rows", [[], ["a"], [{"x": [1, {"y": "ü\n"}], "z": None}, 2.5, "]\n}"]])

@@ -99,7 +99,7 @@ def make(
 
     They are drawn from the embedded grammar. The columns are its attributes, sentiment among them, and the text.
     """
-    from textvae.files import write_text
+    from textvae.files import replacing
     from textvae.text.grammar import reviews
 
     if file.suffix != ".tsv":
@@ -107,9 +107,10 @@ def make(
     if file.exists() and not force:
         raise RequestError(f"{file}: exists already; give another name, or --force to replace it")
     grammar = reviews()
-    rows = grammar.sample_with_attributes(count, seed)
-    lines = ["\t".join((*values.values(), text)) for text, values in rows]
-    write_text(file, "\n".join(["\t".join((*grammar.values, "text")), *lines]) + "\n")
+    with replacing(file) as table:
+        table.write(("\t".join((*grammar.values, "text")) + "\n").encode())
+        for text, values in grammar.each_sample(count, seed):
+            table.write(("\t".join((*values.values(), text)) + "\n").encode())
     result(f"{plain(str(file))}: {count:,} reviews")
 
 

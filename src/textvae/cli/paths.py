@@ -1,7 +1,7 @@
 """`textvae interpolate`, `homotopy` and `sensitivity`: ways through the space of codes."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from textvae.generate.paths import Ends, Homotopy
     from textvae.generate.trained import Trained
 
-# Paths between rows of a file that are decoded at once.
-PAIRS = 1000
 # Stands in a terminal before a text that came before on its path.
 REPEATED = "="
 
@@ -90,7 +88,7 @@ def interpolate(
         pieces = _ends_of_rows(trained, pairs, column_a, column_b, strict)
     else:
         sentences = (a, b) if a is not None and b is not None else None
-        pieces = iter([(0, *_ends(trained, sentences, count if prior else 0, codes, seed))])
+        pieces = _ends(trained, sentences, count if prior else 0, codes, seed)
     found = (
         pair
         for begin, ends, given in pieces
@@ -247,32 +245,44 @@ def _check_ends(
 
 def _ends(
     trained: "Trained", pair: tuple[str, str] | None, draws: int, codes: Path | None, seed: int
-) -> "tuple[Ends, list[tuple[str, str] | None]]":
-    """Return the ends of paths as codes, and the texts that were given, if any."""
-    from textvae.generate.codes import load_codes
-    from textvae.generate.paths import code_ends, prior_ends, text_ends
+) -> "Iterator[tuple[int, Ends, Sequence[tuple[str, str] | None]]]":
+    """Yield the ends of paths as codes, and the texts that were given, if any, some at a time.
+
+    Each piece comes with the number of paths before it.
+    """
+    from textvae.generate.codes import in_pieces, read_codes
+    from textvae.generate.paths import PAIRS, code_ends, prior_ends, text_ends
 
     if draws:
         if not trained.run.settings.model.posterior.has_rate:
             note("note: an autoencoder was trained without a prior; draws from N(0, I) are not where its codes lie")
-        return prior_ends(trained, draws, seed), [None] * draws
-    if codes is not None:
+        for begin in range(0, draws, PAIRS):
+            some = min(PAIRS, draws - begin)
+            yield begin, prior_ends(trained, some, seed, begin), [None] * some
+    elif codes is not None:
+        import numpy as np
+
         trained.draw(0)  # a language model is refused before its codes are
-        ends = code_ends(load_codes(codes, trained.latent, trained.identity).codes)
-        return ends, [None] * len(ends)
-    first, last = broken(trained, [*(pair or ())])
-    return text_ends(trained, [(first, last)]), [(first, last)]
+        rows = (code for piece in read_codes(codes, trained.latent, run=trained.identity) for code in piece.codes)
+        begin = 0
+        for piece in in_pieces(rows, 2 * PAIRS):
+            ends = code_ends(np.stack(piece), 2 * begin)
+            yield begin, ends, [None] * len(ends)
+            begin += len(ends)
+    else:
+        first, last = broken(trained, [*(pair or ())])
+        yield 0, text_ends(trained, [(first, last)]), [(first, last)]
 
 
 def _ends_of_rows(
     trained: "Trained", file: str, a: str | None, b: str | None, strict: bool
-) -> "Iterator[tuple[int, Ends, list[tuple[str, str] | None]]]":
+) -> "Iterator[tuple[int, Ends, Sequence[tuple[str, str] | None]]]":
     """Yield the ends of paths of the usable rows of a file, as codes and texts, some rows at a time.
 
     Each piece comes with the number of rows before it.
     """
     from textvae.generate.codes import in_pieces
-    from textvae.generate.paths import usable_ends
+    from textvae.generate.paths import PAIRS, usable_ends
     from textvae.text.readers import read_pairs
 
     refuse_stdin(file)
@@ -284,7 +294,7 @@ def _ends_of_rows(
         given = [(first, last) for first, last in (broken(trained, [one, other]) for one, other, _ in rows)]
         ends, reasons = usable_ends(trained, given)
         places = {row: f"{file}:{rows[row][2]}: {reason}" for row, reason in reasons.items()}
-        yield begin, ends, [*left_out.usable(given, places)]
+        yield begin, ends, left_out.usable(given, places)
         begin += len(ends)
     tell_blank(reading)
     left_out.tell()

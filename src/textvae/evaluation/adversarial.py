@@ -11,7 +11,7 @@ import torch
 
 import textvae
 from textvae.errors import RequestError
-from textvae.generate.codes import in_pieces
+from textvae.generate.codes import ROWS, in_pieces
 from textvae.generate.imputation import impute, missing, usual_beam
 from textvae.generate.trained import Trained
 from textvae.metrics.adversarial import AdversarialError, lstm_error, unigram_error
@@ -161,7 +161,7 @@ def _completed(
 ) -> Iterator[str]:
     """Yield the texts as a model completes them."""
     done = 0
-    for some in in_pieces(true):
+    for some in in_pieces(true, ROWS):
         at = lambda now, _, before=done: tell(before + now, len(true))  # noqa: E731
         yield from (found.text for found in impute(run, some, beam, rounds, last, at))
         done += len(some)
@@ -204,7 +204,7 @@ def usable(
     left_out["without a known word before it"] = 0
     short, long, unknown, nothing = left_out
     kept, begun, given = Packed(), Packed(), 0
-    for some in in_pieces(each_text(texts)):
+    for some in in_pieces(each_text(texts), ROWS):
         given += len(some)
         lines = [tokenizer.normalise(one_line(text)) for text in some]
         for line, ids in zip(lines, tokenizer.encode(lines), strict=True):
@@ -271,7 +271,7 @@ def _endings(texts: Sequence[str], known: Sequence[str]) -> int:
 
 def _nll(language_model: Trained, texts: Sequence[str]) -> tuple[float, float]:
     """Return the mean over texts, and its standard error."""
-    nats = torch.cat([torch.from_numpy(language_model.nll(some)) for some in in_pieces(texts)])
+    nats = torch.cat([torch.from_numpy(language_model.nll(some)) for some in in_pieces(texts, ROWS)])
     return nats.mean().item(), standard_error(nats)
 
 

@@ -246,7 +246,7 @@ def syntactic_test(
     read = _Read()
 
     def lines() -> Iterator[str]:
-        for some in in_pieces(pairs):
+        for some in in_pieces(pairs, ROWS):
             read.add(trained, some, known_only)
             yield from map("\t".join, some)
 

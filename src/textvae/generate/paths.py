@@ -16,6 +16,8 @@ from textvae.metrics.text import distinct
 
 EQUAL_ENDS = "both ends have the same code, so there is no path; give other ends"
 Ends = Float32[np.ndarray, "pair 2 latent"]
+# Paths that are decoded at once where there are many.
+PAIRS = 1000
 
 
 @dataclass(frozen=True)
@@ -125,13 +127,15 @@ def homotopies(
     return paths
 
 
-def prior_ends(trained: Trained, pairs: int, seed: int = 0) -> Ends:
+def prior_ends(trained: Trained, pairs: int, seed: int = 0, begin: int = 0) -> Ends:
     """Return pairs of draws from the prior: consecutive pairs of the codes that `Trained.sample` decodes.
+
+    The first pair is number `begin`.
 
     Raises:
         RequestError: As `Trained.draw`.
     """
-    return trained.draw(2 * pairs, seed).reshape(pairs, 2, trained.latent)
+    return trained.draw(2 * pairs, seed, 2 * begin).reshape(pairs, 2, trained.latent)
 
 
 def text_ends(trained: Trained, pairs: Sequence[tuple[str, str]]) -> Ends:
@@ -169,14 +173,14 @@ def usable_ends(trained: Trained, pairs: Sequence[tuple[str, str]]) -> tuple[End
     return ends[~equal], dict(sorted(reasons.items()))
 
 
-def code_ends(codes: Float32[np.ndarray, "n latent"]) -> Ends:
-    """Return codes as consecutive pairs.
+def code_ends(codes: Float32[np.ndarray, "n latent"], begin: int = 0) -> Ends:
+    """Return codes, after `begin` others, as consecutive pairs.
 
     Raises:
         RequestError: If their number is odd.
     """
     if len(codes) % 2:
-        raise RequestError(f"{len(codes)} codes: their number is odd; give two for each path, its ends")
+        raise RequestError(f"{begin + len(codes)} codes: their number is odd; give two for each path, its ends")
     return codes.reshape(-1, 2, codes.shape[1])
 
 
@@ -209,11 +213,18 @@ def same_paths(
                 f"{trained.run.folder}: has the prior {trained.run.settings.model.prior.name}; the same codes need "
                 "the standard normal one in every model"
             )
+    how = {"steps": steps, "kind": kind, "seed": seed, "language_model": language_model}
     return [
-        Cell(trained, decoding, homotopies(trained, ends, steps, kind, decoding, seed, language_model))
+        Cell(trained, decoding, _in_pieces(trained, ends, decoding=decoding, **how))
         for trained in models
         for decoding in decodings
     ]
+
+
+def _in_pieces(trained: Trained, ends: Ends, **how: Any) -> list[Homotopy]:
+    """Return `homotopies`, which decodes all that it is given at once, for any number of pairs."""
+    begins = range(0, len(ends), PAIRS)
+    return [one for begin in begins for one in homotopies(trained, ends[begin : begin + PAIRS], begin=begin, **how)]
 
 
 def smoothness(

@@ -254,11 +254,14 @@ class Grammar:
 
     def sample_with_attributes(self, n: int, seed: int) -> list[tuple[str, dict[str, str]]]:
         """Draw `n` independent sentences, each with the attribute values that generated it."""
+        return list(self.each_sample(n, seed))
+
+    def each_sample(self, n: int, seed: int) -> Iterator[tuple[str, dict[str, str]]]:
+        """Yield what `sample_with_attributes` returns, one sentence at a time."""
         if n < 0:
             raise RequestError(f"sample: n is {n}; give 0 or more")
         draw = random.Random(seed).random  # the one generator whose stream Python guarantees across versions
         priors = [(list(p), list(itertools.accumulate(p.values()))[:-1]) for p in self._prior.values()]
-        drawn = []
         for _ in range(n):
             chosen = [bits[bisect.bisect(cumulative, draw())] for bits, cumulative in priors]
             words: list[str] = []
@@ -269,12 +272,11 @@ class Grammar:
                     words.append(top)
                 else:
                     stack.extend(top.expansions[bisect.bisect(top.cumulative, draw())])
-            drawn.append((" ".join(words), dict(self._label[bit] for bit in chosen)))
-        return drawn
+            yield " ".join(words), dict(self._label[bit] for bit in chosen)
 
     def sample(self, n: int, seed: int) -> list[str]:
         """Draw `n` independent sentences, words separated by single spaces."""
-        return [sentence for sentence, _ in self.sample_with_attributes(n, seed)]
+        return [sentence for sentence, _ in self.each_sample(n, seed)]
 
     # parsing -----------------------------------------------------------------------------------------------
 
