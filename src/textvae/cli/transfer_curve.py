@@ -11,6 +11,8 @@ from textvae.cli.transfer import Label, LabelText, Strength, labelled, norm, sep
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from textvae.metrics.attributes import Classifier
     from textvae.text.readers import Sentence
 
@@ -184,11 +186,11 @@ def _note_overlap(file: Path, moved: list[str], labels: Path, sides: list[str], 
         note(f"{file}: {again:,} of {len(moved):,} sentences are also in {labels}, which makes the direction")
 
 
-def _keys(texts: list[str], tokenization: str) -> list[tuple[str, ...]]:
-    """Return the tokens of each text: separated by white space, or all characters but white space."""
+def _keys(texts: list[str], tokenization: str) -> "Iterator[tuple[str, ...]]":
+    """Yield the tokens of each text: separated by white space, or all characters but white space."""
     from textvae.metrics.words import tokenized
 
-    return list(map(tuple, tokenized(texts, tokenization)))
+    return map(tuple, tokenized(texts, tokenization))
 
 
 def _classifier(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from numpy.typing import ArrayLike
 import textvae
 from textvae.errors import RequestError
 from textvae.generate.codec import GREEDY
+from textvae.generate.codes import ROWS, encoded
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import Trained
 from textvae.generate.transfer import moved
 from textvae.metrics.attributes import Classifier, content_kept, grammar_scores
 from textvae.metrics.signature import SOFTMAX, digest, signature
 from textvae.metrics.words import tokenized
+from textvae.text.packed import Packed
 
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 
@@ -70,12 +73,15 @@ def transfer_curve(
         raise RequestError(f"references: {len(references)} for {len(texts)} texts; give one for each")
     if judges.classifier is not None and target not in judges.classifier.labels:
         raise RequestError(f"the classifier does not know {target!r}, only {', '.join(judges.classifier.labels)}")
-    z: Float32[np.ndarray, "n latent"] = trained.encode(texts)
+    z: Float32[np.ndarray, "n latent"] = np.concatenate([piece.codes for piece in encoded(trained, texts)])
     rows = [{"line": "input", "strength": None, **scores(texts, texts, target, judges, references)}]
     if references is not None:
         rows.append({"line": "reference", "strength": None, **scores(texts, references, target, judges, None)})
     for strength in strengths:
-        found = trained.decode(moved(trained, z, direction, strength), decoding, seed)
+        codes = moved(trained, z, direction, strength)
+        begins = range(0, len(codes), ROWS)
+        pieces = (trained.decode(codes[begin : begin + ROWS], decoding, seed, begin) for begin in begins)
+        found = Packed(chain.from_iterable(pieces))
         row = scores(texts, found, target, judges, references)
         rows.append({"line": "transfer", "strength": float(strength), **row})
     return rows
