@@ -6,17 +6,20 @@ import pytest
 import torch
 
 from textvae.errors import WorkError
-from textvae.evaluation.diagnose import (
-    _information,
-    _target,
-    collapsed_since,
-    diagnose,
-    prior_moment_matched,
-    remedies,
-    works,
-)
+from textvae.evaluation.advice import remedies, works
+from textvae.evaluation.content import Content, LabelAgreement
+from textvae.evaluation.diagnose import collapsed_since, diagnose, prior_moment_matched
 from textvae.evaluation.evaluate import evaluate
+from textvae.evaluation.verdict import (
+    Written,
+    keeps_content,
+    kept_content,
+    missed_target,
+    mutual_information,
+    verdict,
+)
 from textvae.files import write_tensors
+from textvae.metrics.content import ContentKept
 from textvae.metrics.latent import kl_moment_matched
 from textvae.objective.presets import load_settings
 from textvae.training.loop import train
@@ -75,11 +78,53 @@ def test_a_healthy_run_is_called_healthy(healthy):
     assert found.collapsed is False and found.decoder_uses_code is True
     assert found.kl > 0.5 and found.shuffle_gap > 0.1
     assert found.sentences[0].startswith("The posterior has not collapsed: KL = ")
-    assert f"I(x; z) = {found.mutual_information:.2f} nats" in found.sentences[1] and found.rate_kind == "exact"
+    assert f"I(x; z) = {found.mutual_information:.2f} nats" in found.sentences[2] and found.rate_kind == "exact"
     assert 0 < found.mutual_information <= found.mutual_information_ceiling
     assert found.mutual_information_ceiling == pytest.approx(math.log(found.mutual_information_sentences))
     assert json.loads(json.dumps(found.document()))["run"] == str(healthy.folder)
     assert found.command.startswith("textvae ") and str(healthy.folder) in shlex.split(found.command)[2]
+
+
+def content(kept, by_chance, error=0.001, words=1000, **labels):
+    return Content(ContentKept(kept, by_chance, error, words), labels, [], 0.0)
+
+
+def test_a_code_that_is_read_and_keeps_nothing_is_not_praised():
+    little, much = content(0.02, 0.01), content(0.12, 0.01, sentiment=LabelAgreement(0.78, 0.5))
+    assert not keeps_content(little) and keeps_content(much)
+    assert not keeps_content(content(0.12, 0.01, error=0.06))  # within two standard errors of chance
+    assert not keeps_content(content(float("nan"), float("nan"), words=0))
+    rate = (4.0, "KL = 4.00 nats per sentence")
+    said = verdict(False, True, False, rate, None)
+    assert said == f"The decoder reads the code, but the code keeps little of a sentence: {rate[1]}."
+    assert verdict(False, True, True, rate, None).startswith("The posterior has not collapsed")
+    assert verdict(False, True, None, rate, None).startswith("The posterior has not collapsed")
+    assert kept_content(little) == (
+        "The code keeps little: 2.0% of a sentence's content words return in its reconstruction (1.0% by chance)."
+    )
+    assert kept_content(much).endswith("; 78% of the nearest codes have its sentiment (50% by chance).")
+    settings = load_settings(None, "mu-forcing")
+    assert next(remedies(settings, False, True, empty=True))[0].startswith("--method bow-annealing --set ")
+
+
+def test_unknown_words_and_loops_are_mentioned_where_there_are_many():
+    assert list(Written(90, 0.01, 0.0, 0.02).sentences()) == [
+        "90 of 100 greedy samples from the prior are distinct."
+    ]
+    distinct, unknown = Written(40, 0.47, 0.2, 0.11).sentences()
+    assert distinct.endswith("are distinct: most of them repeat the same few sentences; 20% have a loop.")
+    assert unknown.startswith("Unknown words are 11.0% of the text and 47.0% of the samples: give the tokenizer a")
+
+
+def test_examples_are_held_out_sentences_with_what_codes_make_of_them(healthy):
+    found = diagnose(healthy.folder)
+    assert len(found.examples) == 5 and found.keeps_content in (True, False)
+    texts = {example.text for example in found.examples}
+    assert len(texts) == 5 and all(example.neighbour != example.text for example in found.examples)
+    assert 0 <= found.content_words_kept_by_chance <= found.content_words_kept <= 1
+    assert set(found.neighbour_label_agreement or {}) == set() or all(
+        0 <= own.agreement <= 1 for own in found.neighbour_label_agreement.values()
+    )
 
 
 def test_too_few_sentences_for_a_covariance_are_no_singular_one(healthy, monkeypatch):
@@ -147,7 +192,7 @@ def test_a_language_model_cannot_collapse(tmp_path, text):
     assert found.collapsed is None and found.kl is None and found.distinct_samples == 1
     assert "language model" in found.sentences[0]
     nulls = [name for name, value in found.document().items() if value is None]
-    assert found.reasons == dict.fromkeys(nulls, "a language model has no code") and len(nulls) == 15
+    assert found.reasons == dict.fromkeys(nulls, "a language model has no code") and len(nulls) == 21
     assert "--method mu-forcing" in found.command
 
 
@@ -159,12 +204,12 @@ def test_a_missed_target_is_reported(healthy, tmp_path):
         "the reconstruction loss is 7.00 nats, the target 9.",
     }
     for assignment, expected in cases.items():
-        found = _target(load_settings(None, None, [assignment]), 3.0, 7.0)
+        found = missed_target(load_settings(None, None, [assignment]), 3.0, 7.0)
         assert found.startswith(expected) and bool(found) == bool(expected)
     phased = load_settings(
         None, "pretrained", ["phase.1.objective.free-bits=false", "phase.1.objective.capacity={}"]
     )
-    assert "the target 5." in _target(phased, 20.0, 7.0) and _target(phased, 5.9, 7.0) == ""
+    assert "the target 5." in missed_target(phased, 20.0, 7.0) and missed_target(phased, 5.9, 7.0) == ""
     assert not any("misses its target" in sentence for sentence in diagnose(healthy.folder).sentences)
 
 
@@ -181,7 +226,7 @@ def test_a_missed_target_is_reported(healthy, tmp_path):
 def test_the_information_is_a_range_from_zero(nats, lowest, text):
     found = {"mutual_information": nats, "mutual_information_lower": lowest}
     found |= {"mutual_information_sentences": 20, "mutual_information_ceiling": 3.0}
-    assert _information(found) == f"Mutual information I(x; z) {text} nats (N = 20, ceiling ln N = 3.00)."
+    assert mutual_information(found) == f"Mutual information I(x; z) {text} nats (N = 20, ceiling ln N = 3.00)."
 
 
 def test_an_autoencoder_is_sent_from_a_sentence_to_another(tmp_path):

@@ -156,7 +156,11 @@ def test_run_folders_that_cannot_be_used(run, tmp_path, command):
 def test_diagnose_says_it_in_sentences_and_ends_with_a_command(run):
     found = json.loads(call("diagnose", run, "--json").stdout)
     lines = call("diagnose", run).stdout.splitlines()
-    assert lines == [*found["sentences"], f"next: {found['command']}"]
+    assert lines[: len(found["sentences"])] == found["sentences"] and lines[-1] == f"next: {found['command']}"
+    assert len(found["examples"]) == 5
+    for example in found["examples"]:
+        at = lines.index(f"  {example['text']}")
+        assert lines[at + 1 : at + 3] == [f"  > {example['reconstruction']}", f"  ~ {example['neighbour']}"]
     assert shlex.split(found["command"])[0] == "textvae"
     assert re.search("collapsed", lines[0])
 

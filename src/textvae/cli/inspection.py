@@ -83,9 +83,10 @@ def diagnose(
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "valid",
     as_json: AsJson = False,
 ) -> None:
-    """Say whether the posterior has collapsed and what to do.
+    """Say whether the posterior has collapsed, what its codes keep of a sentence, and what to do.
 
-    Reads the log and the codes of a split; the last line is the command to try next.
+    Reads the log and a split. Shows five held-out sentences, each with its reconstruction and the sentence with the
+    nearest code. The last line is the command to try next.
     """
     from textvae.evaluation.diagnose import diagnose as diagnosed
 
@@ -94,4 +95,9 @@ def diagnose(
         document(found.document())
         return
     lines = [plain(sentence) for sentence in found.sentences]
+    if found.examples:
+        lines += ["", "held-out sentences, their reconstructions (>) and the sentences with the nearest code (~):"]
+    for example in found.examples:
+        lines += [f"  {plain(example.text)}"]
+        lines += [f"  > {plain(example.reconstruction)}", f"  ~ {plain(example.neighbour)}", ""]
     result("\n".join([*lines, f"next: {plain(found.command)}"] if found.command else lines))

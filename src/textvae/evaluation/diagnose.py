@@ -1,37 +1,42 @@
 """Has the posterior collapsed, and what to try next: reads a run's log and codes and says so in sentences."""
 
 import shlex
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, get_args
 
 from textvae.errors import RequestError
+from textvae.evaluation.advice import ends, next_command, next_folder, remedies
+from textvae.evaluation.content import (
+    Content,
+    Example,
+    LabelAgreement,
+    content_of,
+    flaws,
+    tokenization,
+    unknown_tokens,
+)
 from textvae.evaluation.latent import Codes, too_few
 from textvae.evaluation.opened import Opened, check_finite, open_run
 from textvae.evaluation.values import Missing, follow, resolved
-from textvae.inference import Scores
-from textvae.metrics.likelihood import standard_error
+from textvae.evaluation.verdict import (
+    DIMENSION_OFF,
+    FAR,
+    LITTLE_GAP,
+    LITTLE_KL,
+    SAMPLES,
+    Written,
+    aggregated_posterior,
+    keeps_content,
+    kept_content,
+    kl_text,
+    missed_target,
+    mutual_information,
+    verdict,
+)
 from textvae.metrics.text import distinct
-from textvae.objective.presets import load_settings
-from textvae.objective.settings import Settings
-from textvae.objective.terms.mu_forcing import MuForcing
 from textvae.run import Run
-from textvae.text.batches import TokenStore
 
-# A posterior whose KL is below this on average, nats per sentence, says next to nothing.
-LITTLE_KL = 0.5
-# A decoder whose reconstruction rises by less than this when codes are exchanged, nats, does not use them.
-LITTLE_GAP = 0.1
-# A dimension whose mean KL is below this, nats, is off.
-DIMENSION_OFF = 0.01
-# Rate terms that leave the code a reserve of nats, used or not.
-RESERVES = ("free-bits", "free-bits-total", "capacity", "capacity-max")
-# Beyond sampling error, nats between the prior and a Gaussian like the aggregated posterior.
-FAR, NEAR = 1.0, 0.1
-SAMPLES = 100
 # Sentences that the diagnosis looks at.
 SENTENCES = 2000
 # Scores of the codes that it reports or reads, by their place in `Codes`.
@@ -52,7 +57,9 @@ OF_CODES = {
 class Diagnosis:
     """Diagnosis of a run. `collapsed` is None for a language model; numbers in nats unless the name says otherwise.
 
-    `reasons` say of each number that is None why it is.
+    `keeps_content` is True if the code is read and content words of held-out sentences return in reconstructions
+    more often than by chance. Content words, agreement, loops and unknown words are shares from 0 to 1. `reasons`
+    gives the reason of each number that is None.
     """
 
     run: str
@@ -72,9 +79,19 @@ class Diagnosis:
     collapsed_since_step: int | None
     kl_moment_matched: float | None
     kl_moment_matched_of_prior_codes: float | None
+    keeps_content: bool | None
+    content_words_kept: float | None
+    content_words_kept_by_chance: float | None
+    content_words_kept_standard_error: float | None
+    neighbour_label_agreement: dict[str, LabelAgreement] | None
+    looping_reconstructions: float | None
+    unknown_tokens: float
+    unknown_words_in_samples: float
+    looping_samples: float
     distinct_samples: int
     samples: int
     sentences: list[str]
+    examples: list[Example]
     command: str
     reasons: dict[str, str] = field(default_factory=dict)
 
@@ -91,13 +108,15 @@ def diagnose(folder: Path | str | Opened, split: str = "valid", seed: int = 0) -
         WorkError: when the likelihood of a sentence is not finite.
     """
     trained = open_run(folder)
-    different = distinct(trained.sample(SAMPLES, seed=seed))
+    samples = trained.sample(SAMPLES, seed=seed)
+    unknown_words, looping = flaws(samples, tokenization(trained, samples))
+    written = Written(distinct(samples), unknown_words, looping, unknown_tokens(trained.corpus.split(split)))
     if trained.model.prior is None:
-        return _language_model(trained.run, split, different)
-    return _diagnosis(trained, split, different, seed)
+        return _language_model(trained.run, split, written)
+    return _diagnosis(trained, split, written, seed)
 
 
-def _diagnosis(trained: Opened, split: str, different: int, seed: int) -> Diagnosis:
+def _diagnosis(trained: Opened, split: str, written: Written, seed: int) -> Diagnosis:
     """Diagnose a model with a code."""
     run, store, rows = trained.run, trained.corpus.split(split), trained.rows(split, SENTENCES)
     if len(rows) < 2:
@@ -120,21 +139,23 @@ def _diagnosis(trained: Opened, split: str, different: int, seed: int) -> Diagno
     kl, gap, off, moment = (found[name] for name in ("kl", "shuffle_gap", "dimensions_off", "kl_moment_matched"))
     uses = gap >= LITTLE_GAP
     collapsed = not uses or (kl is not None and kl < LITTLE_KL and off in (None, latent))
+    content = content_of(trained, split)
+    keeps = None if content is None else keeps_content(content) and not collapsed
     since = collapsed_since(run.log()) if collapsed else None
     expected = prior_moment_matched(latent, len(rows))
     far = moment is not None and moment > FAR + expected
     flat = codes.of_normal is None
     sentences = [
-        _verdict(collapsed, uses, _kl_text(scores), since),
-        _target(run.settings, kl, scores.reconstruction.mean().item()),
-        _information(found),
+        verdict(collapsed, uses, keeps, kl_text(scores), since),
+        kept_content(content),
+        missed_target(run.settings, kl, scores.reconstruction.mean().item()),
+        mutual_information(found),
         ("" if off is None else f"{off} of {latent} dimensions are off (KL below {DIMENSION_OFF} nats); ")
         + f"{found['active_units']} of {latent} are active units (variance of their means above 0.01).",
         f"Exchanging codes between sentences increases the reconstruction loss by {round(gap, 2) + 0.0:.2f} nats "
         f"per sentence: the decoder {'uses' if uses else 'does not use'} the code.",
-        _aggregate(moment, expected, too_few(len(rows), latent)) if flat else "",
-        f"{different} of {SAMPLES} greedy samples from the prior are distinct"
-        + (": most of them repeat the same few sentences." if different < SAMPLES // 2 else "."),
+        aggregated_posterior(moment, expected, too_few(len(rows), latent)) if flat else "",
+        *written.sentences(),
     ]
     low = f"the KL at the end of the log is {LITTLE_KL} nats or more"
     if not any("kl" in record for record in run.log()):
@@ -145,6 +166,7 @@ def _diagnosis(trained: Opened, split: str, different: int, seed: int) -> Diagno
             **values,
             "collapsed_since_step": Missing(why) if since is None else since,
             "kl_moment_matched_of_prior_codes": codes.of_normal or expected,
+            **_content_values(content, keeps),
         }
     )
     return Diagnosis(
@@ -153,10 +175,11 @@ def _diagnosis(trained: Opened, split: str, different: int, seed: int) -> Diagno
         split=split,
         collapsed=collapsed,
         decoder_uses_code=uses,
-        distinct_samples=different,
+        **asdict(written),
         samples=SAMPLES,
         sentences=[sentence for sentence in sentences if sentence],
-        command=_next_command(run, remedies(run.settings, collapsed, far), _ends(run, store, rows)),
+        examples=[] if content is None else content.examples,
+        command=next_command(run, remedies(run.settings, collapsed, far, keeps is False), ends(run, store, rows)),
         reasons=reasons,
     )
 
@@ -181,169 +204,42 @@ def prior_moment_matched(latent: int, sentences: int) -> float:
     return latent * (latent + 3) / (4 * sentences)
 
 
-def _kl_text(scores: Scores) -> tuple[float, str] | None:
-    """Return the KL and its text, with the standard error if it is estimated from codes; None without a KL."""
-    if scores.rate is None:
-        return None
-    kl, exact = scores.rate.mean().item(), scores.rate_kind == "exact"
-    error = "" if exact else f" ± {standard_error(scores.rate):.2f}"
-    kind = "" if exact else f" ({scores.rate_kind})"
-    return kl, f"KL = {round(kl, 2) + 0.0:.2f}{error} nats per sentence{kind}"  # never -0.00
+def _content_values(content: Content | None, keeps: bool | None) -> dict[str, Any]:
+    """Return the scores of content by their name in a diagnosis."""
+    names = ("content_words_kept", "content_words_kept_by_chance", "content_words_kept_standard_error")
+    if content is None:
+        none = Missing("a model of pieces of running text knows no sentences")
+        others = ("keeps_content", "neighbour_label_agreement", "looping_reconstructions")
+        return dict.fromkeys((*names, *others), none)
+    kept = content.content_words
+    numbers: dict[str, Any] = dict(zip(names, (kept.kept, kept.by_chance, kept.standard_error), strict=True))
+    if not kept.words:
+        numbers = dict.fromkeys(names, Missing("the split has no content words"))
+    labels = content.labels or Missing("the text has no labels")
+    return {
+        "keeps_content": keeps,
+        **numbers,
+        "neighbour_label_agreement": labels,
+        "looping_reconstructions": content.looping,
+    }
 
 
-def _verdict(collapsed: bool, uses: bool, rate: tuple[float, str] | None, since: int | None) -> str:
-    """Return the sentence that says if the posterior has collapsed."""
-    if rate is None:
-        return "This is an autoencoder: the KL has no penalty, and prior draws need not resemble its codes."
-    kl, text = rate
-    if not collapsed:
-        return f"The posterior has not collapsed: {text}."
-    if kl >= LITTLE_KL:
-        return f"The posterior has in effect collapsed: {text}, but the decoder ignores the code."
-    when = "" if since is None else f", below {LITTLE_KL} since step {since:,} of the log"
-    return f"The posterior has collapsed: {text}{when}."
-
-
-def _target(settings: Settings, kl: float | None, reconstruction: float) -> str:
-    """Return a sentence on a target of the objective that is missed by more than a nat and a tenth of it."""
-    held_at = {"kl": ("the KL", kl), "reconstruction": ("the reconstruction loss", reconstruction)}
-    terms = settings.phases()[-1].objective or settings.objective
-    for name, term in terms.items():
-        if (held := term.holds()) is not None:
-            what, value = held_at[held[0]]
-            if value is not None and abs(value - held[1]) > max(1.0, held[1] / 10):
-                return f"objective.{name} misses its target: {what} is {value:.2f} nats, the target {held[1]:g}."
-    return ""
-
-
-def _information(values: dict[str, Any]) -> str:
-    """Return a sentence on the information in the codes, which may be less than their KL."""
-    nats, lowest = values["mutual_information"], values["mutual_information_lower"]
-    if nats is None:
-        return ""
-    number, ceiling = values["mutual_information_sentences"], values["mutual_information_ceiling"]
-    if lowest is None:
-        estimate = f"= {round(nats, 2) + 0.0:.2f} nats"
-    else:
-        estimate = f"between {min(max(0.0, lowest), max(0.0, nats)):.2f} and {max(0.0, nats):.2f} nats"
-    return f"Mutual information I(x; z) {estimate} (N = {number:,}, ceiling ln N = {ceiling:.2f})."
-
-
-def _aggregate(moment: float | None, expected: float, few: str | None) -> str:
-    """Return a sentence on the distance of the aggregated posterior from the prior; `few`: a reason for none."""
-    if few is not None:
-        return f"The distance of the aggregated posterior from the prior is unknown: {few}."
-    if moment is None:
-        return "The aggregated posterior has a singular covariance: some directions of the code are never used."
-    far, near = moment > FAR + expected, moment <= NEAR + 2 * expected
-    place = "far from" if far else "close to" if near else "somewhat apart from"
-    return (
-        f"The aggregated posterior is {place} the prior: moment-matched KL = {moment:.2f} nats "
-        f"(sampling error alone: {expected:.2f})"
-        + (", so codes from the prior fall where the decoder was not trained." if far else ".")
-    )
-
-
-def remedies(settings: Settings, collapsed: bool, far: bool) -> Iterator[tuple[str, str]]:
-    """Yield what to change next, the best first: options of `textvae train`, and a name for the new run.
-
-    `far`: the aggregated posterior is far from the prior. A remedy that is there already is made stronger against a
-    collapse, weaker against distance; without one mu-forcing is added, and where that cannot be, another posterior.
-    """
-    own = settings.phase[-1].objective if settings.phase else {}
-    terms, where = (own, f"phase.{len(settings.phase) - 1}.objective") if own else (settings.objective, "objective")
-    forcing, posterior = terms.get("mu-forcing"), settings.model.posterior
-    if collapsed and isinstance(forcing, MuForcing):
-        # At its balance the hinge no more than cancels the pull of the KL; above it, it wins.
-        balance = forcing.balance(settings.model.latent, terms["kl"].weight.final if "kl" in terms else 1.0)
-        yield f"--set {where}.mu-forcing.weight={2 * max(balance, forcing.weight.final):g}", "heavier"
-    if collapsed and (stronger := posterior.stronger()) is not None:
-        setting, value, word = stronger
-        yield f"--set model.posterior.{setting}={value:g}", word
-    if collapsed and not settings.phase and any(name in terms for name in RESERVES):
-        yield "--method mu-forcing", "mu-forcing"  # the KL is there and says nothing; `pretrained` collapsed again
-    if collapsed and any(term.is_rate and term.penalises_kl for term in terms.values()):
-        yield f"--set {where}.mu-forcing.margin=2", "mu-forcing"
-    if collapsed:
-        yield "--method mu-forcing", "mu-forcing"
-        yield "--method mu-forcing --set model.posterior.name=gaussian", "mu-forcing"
-    if far and not collapsed:
-        for name, field in (("mu-forcing", "margin"), *((reserve, "target") for reserve in RESERVES)):
-            value = getattr(terms.get(name), field, 0.0)
-            if value:
-                yield f"--set {where}.{name}.{field}={value / 2:g}", f"smaller-{field}"
-
-
-def works(settings: Path, options: str) -> bool:
-    """Return True if `textvae train` accepts a settings file with these options."""
-    words = shlex.split(options)
-    given = list(zip(words[::2], words[1::2], strict=True))
-    method = next((value for option, value in given if option == "--method"), None)
-    try:
-        load_settings(settings, method, [value for option, value in given if option == "--set"])
-    except RequestError:
-        return False
-    return True
-
-
-def _ends(run: Run, store: TokenStore, rows: np.ndarray) -> str:
-    """Return the ends of an interpolation as arguments: `--prior`, or two sentences for an autoencoder."""
-    if run.settings.model.posterior.has_rate:
-        return "--prior"
-    texts = run.tokenizer.decode_batch(store.sentences(rows[[0, -1]]))
-    dashes = "-- " if any(text.startswith("-") for text in texts) else ""
-    return dashes + " ".join(map(shlex.quote, texts))
-
-
-def _next_command(run: Run, changes: Iterable[tuple[str, str]], ends: str) -> str:
-    """Return the command to try next, as it stands."""
-    path = run.folder / "settings.toml"
-    change = next((change for change in changes if works(path, change[0])), None)
-    if change is None:
-        return f"textvae interpolate {shlex.quote(str(run.folder))} {ends}"
-    options, suffix = change
-    return f"textvae train {shlex.quote(str(path))} {options} --out {_next_folder(run.folder, suffix)}"
-
-
-def _next_folder(folder: Path, suffix: str) -> str:
-    """Return a folder beside the run's that does not exist yet."""
-    number, path = 2, folder.with_name(f"{folder.name}-{suffix}")
-    while path.exists():
-        path = folder.with_name(f"{folder.name}-{suffix}-{number}")
-        number += 1
-    return shlex.quote(str(path))
-
-
-def _language_model(run: Run, split: str, different: int) -> Diagnosis:
+def _language_model(run: Run, split: str, written: Written) -> Diagnosis:
     """Return the diagnosis of a language model, which has no posterior that could collapse."""
-    none = dict.fromkeys(
-        (
-            "collapsed",
-            "decoder_uses_code",
-            "kl",
-            "rate_kind",
-            "mutual_information",
-            "mutual_information_lower",
-            "mutual_information_sentences",
-            "mutual_information_ceiling",
-            "shuffle_gap",
-            "dimensions",
-            "dimensions_off",
-            "active_units",
-            "collapsed_since_step",
-            "kl_moment_matched",
-            "kl_moment_matched_of_prior_codes",
-        )
-    )
+    none: dict[str, Any] = {one.name: None for one in fields(Diagnosis) if type(None) in get_args(one.type)}
     settings = shlex.quote(str(run.folder / "settings.toml"))
-    out = _next_folder(run.folder, "mu-forcing")
+    out = next_folder(run.folder, "mu-forcing")
     return Diagnosis(
         **none,
         reasons=dict.fromkeys(none, "a language model has no code"),
         run=str(run.folder),
         split=split,
-        distinct_samples=different,
+        **asdict(written),
         samples=SAMPLES,
-        sentences=["This is a language model: it has no latent code, so nothing can collapse."],
+        sentences=[
+            "This is a language model: it has no latent code, so nothing can collapse.",
+            *list(written.sentences())[1:],
+        ],
+        examples=[],
         command=f"textvae train {settings} --method mu-forcing --set model.latent=32 --out {out}",
     )

@@ -11,6 +11,7 @@ import torch
 
 import textvae
 from textvae.errors import RequestError
+from textvae.evaluation.content import tokenization
 from textvae.evaluation.evaluate import evaluate
 from textvae.evaluation.importance import importance_weights, subset
 from textvae.evaluation.opened import Opened, open_run
@@ -115,7 +116,7 @@ def _reconstructions(trained: Trained, store: TokenStore, seed: int, told: PartP
         return WINDOWS
     told("reconstructing", 0, 1)
     references, texts = reconstructions(trained, store, subset(len(store), RECONSTRUCTED, seed))
-    found = score_by_length(given(texts, references, how=_how(trained, references)))
+    found = score_by_length(given(texts, references, how=How(tokenization(trained, references))))
     told("reconstructing", 1, 1)
     return {bucket: _documents(scores) for bucket, scores in found.items()}
 
@@ -137,7 +138,7 @@ def _generated(
     references, training = (
         trained.tokenizer.decode_batch(corpus.split(name).sentences()) for name in (split, "train")
     )
-    how = _how(trained, references)
+    how = How(tokenization(trained, references))
     base = given(["-"], references, training, how)
     found: dict[str, Any] = {}
     for name, written in texts.items():
@@ -247,12 +248,6 @@ def _probes(trained: Trained, split: str, draws: int, seed: int, told: PartProgr
 
 def _documents(scores: Mapping[str, TextScore]) -> dict[str, Any]:
     return {name: one.document() for name, one in scores.items()}
-
-
-def _how(trained: Trained, texts: list[str]) -> How:
-    """Words at white space; characters where a model of characters has text without any."""
-    spaced = trained.tokenizer.name != "character" or any(" " in text for text in texts)
-    return How("words" if spaced else "characters")
 
 
 def _store(ids: list[list[int]]) -> TokenStore:

@@ -6,8 +6,9 @@ import numpy as np
 from jaxtyping import Float
 
 from textvae.errors import RequestError
-from textvae.evaluation.diagnose import SAMPLES, diagnose
+from textvae.evaluation.diagnose import diagnose
 from textvae.evaluation.opened import Opened
+from textvae.evaluation.verdict import SAMPLES
 from textvae.generate.codec import GREEDY
 from textvae.generate.decoding import Decoding
 from textvae.inference import Scores

@@ -1,0 +1,94 @@
+"""What to try next after a diagnosis, as a command that works."""
+
+import shlex
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from textvae.errors import RequestError
+from textvae.objective.presets import load_settings
+from textvae.objective.settings import Settings
+from textvae.objective.terms.mu_forcing import MuForcing
+from textvae.run import Run
+from textvae.text.batches import TokenStore
+
+# Rate terms that leave the code a number of nats without a penalty, used or not.
+RESERVES = ("free-bits", "free-bits-total", "capacity", "capacity-max")
+# A KL weight that ends where a nat of KL must bring 0.3 nats of reconstruction.
+LOW_WEIGHT = "{schedule='linear', start=0.0, end=0.3, steps=0.5, unit='run'}"
+
+
+def remedies(settings: Settings, collapsed: bool, far: bool, empty: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield what to change next, the best first: options of `textvae train`, and a name for the new run.
+
+    `far`: the aggregated posterior is far from the prior. `empty`: the code is read but keeps little of a sentence.
+    A remedy that is there already is made stronger against a collapse, weaker against distance; without one
+    mu-forcing is added, and where that cannot be, another posterior. A code that keeps little gets a bag of words
+    and a KL weight that ends below 1.
+    """
+    own = settings.phase[-1].objective if settings.phase else {}
+    terms, where = (own, f"phase.{len(settings.phase) - 1}.objective") if own else (settings.objective, "objective")
+    forcing, posterior = terms.get("mu-forcing"), settings.model.posterior
+    if collapsed and isinstance(forcing, MuForcing):
+        # At its balance the hinge no more than cancels the pull of the KL; above it, it wins.
+        balance = forcing.balance(settings.model.latent, terms["kl"].weight.final if "kl" in terms else 1.0)
+        yield f"--set {where}.mu-forcing.weight={2 * max(balance, forcing.weight.final):g}", "heavier"
+    if collapsed and (stronger := posterior.stronger()) is not None:
+        setting, value, word = stronger
+        yield f"--set model.posterior.{setting}={value:g}", word
+    if collapsed and not settings.phase and any(name in terms for name in RESERVES):
+        yield "--method mu-forcing", "mu-forcing"  # the KL is there and says nothing; `pretrained` collapsed again
+    if collapsed and any(term.is_rate and term.penalises_kl for term in terms.values()):
+        yield f"--set {where}.mu-forcing.margin=2", "mu-forcing"
+    if empty and not collapsed:
+        yield f"--method bow-annealing --set {shlex.quote(f'objective.kl.weight={LOW_WEIGHT}')}", "bow"
+        yield f"--set {shlex.quote(f'{where}.kl.weight={LOW_WEIGHT}')}", "lower-weight"
+    if collapsed:
+        yield "--method mu-forcing", "mu-forcing"
+        yield "--method mu-forcing --set model.posterior.name=gaussian", "mu-forcing"
+    if far and not collapsed and not empty:
+        for name, field in (("mu-forcing", "margin"), *((reserve, "target") for reserve in RESERVES)):
+            value = getattr(terms.get(name), field, 0.0)
+            if value:
+                yield f"--set {where}.{name}.{field}={value / 2:g}", f"smaller-{field}"
+
+
+def works(settings: Path, options: str) -> bool:
+    """Return True if `textvae train` accepts a settings file with these options."""
+    words = shlex.split(options)
+    given = list(zip(words[::2], words[1::2], strict=True))
+    method = next((value for option, value in given if option == "--method"), None)
+    try:
+        load_settings(settings, method, [value for option, value in given if option == "--set"])
+    except RequestError:
+        return False
+    return True
+
+
+def ends(run: Run, store: TokenStore, rows: np.ndarray) -> str:
+    """Return the ends of an interpolation as arguments: `--prior`, or two sentences for an autoencoder."""
+    if run.settings.model.posterior.has_rate:
+        return "--prior"
+    texts = run.tokenizer.decode_batch(store.sentences(rows[[0, -1]]))
+    dashes = "-- " if any(text.startswith("-") for text in texts) else ""
+    return dashes + " ".join(map(shlex.quote, texts))
+
+
+def next_command(run: Run, changes: Iterable[tuple[str, str]], ends: str) -> str:
+    """Return the command to try next, as it stands."""
+    path = run.folder / "settings.toml"
+    change = next((change for change in changes if works(path, change[0])), None)
+    if change is None:
+        return f"textvae interpolate {shlex.quote(str(run.folder))} {ends}"
+    options, suffix = change
+    return f"textvae train {shlex.quote(str(path))} {options} --out {next_folder(run.folder, suffix)}"
+
+
+def next_folder(folder: Path, suffix: str) -> str:
+    """Return a folder beside the run's that does not exist yet."""
+    number, path = 2, folder.with_name(f"{folder.name}-{suffix}")
+    while path.exists():
+        path = folder.with_name(f"{folder.name}-{suffix}-{number}")
+        number += 1
+    return shlex.quote(str(path))

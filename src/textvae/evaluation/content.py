@@ -1,0 +1,153 @@
+"""What codes keep of held-out sentences: content words of reconstructions, labels of neighbours, words, loops."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+from textvae.evaluation.opened import Opened
+from textvae.generate.trained import Trained
+from textvae.metrics.content import (
+    ContentKept,
+    common_words,
+    content_words_kept,
+    label_agreement,
+    loops,
+)
+from textvae.metrics.words import tokenized, unknown
+from textvae.text import grammar
+from textvae.text.batches import TokenStore
+from textvae.text.store import spaced
+from textvae.text.tokenizers import EOS, UNK
+
+# Sentences that are encoded, those of them that are reconstructed, those that are shown.
+ENCODED, RECONSTRUCTED, SHOWN = 2000, 500, 5
+# Training sentences in which the common words are counted.
+COUNTED = 20_000
+
+
+@dataclass(frozen=True)
+class Example:
+    """A held-out sentence, its greedy reconstruction, and the other held-out sentence with the nearest code."""
+
+    text: str
+    reconstruction: str
+    neighbour: str
+
+
+@dataclass(frozen=True)
+class LabelAgreement:
+    """Share of the five nearest codes with the label of a sentence, and the share by chance; from 0 to 1."""
+
+    agreement: float
+    by_chance: float
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the codes of a split keep.
+
+    Attributes:
+        content_words: Content words in greedy reconstructions from posterior means.
+        labels: Agreement of nearest neighbours for each label that the text has.
+        examples: Evenly spaced sentences.
+        looping: Share of the reconstructions with a loop.
+    """
+
+    content_words: ContentKept
+    labels: dict[str, LabelAgreement]
+    examples: list[Example]
+    looping: float
+
+
+def content_of(trained: Opened, split: str) -> Content | None:
+    """Examine what the codes of a split keep.
+
+    Returns:
+        None for a model without codes, one of windows, and a split of one sentence.
+
+    Raises:
+        RequestError: If the run's text is missing or has changed, or has no such split.
+    """
+    store, rows = trained.corpus.split(split), trained.rows(split, ENCODED)
+    if trained.model.prior is None or trained.window is not None or len(rows) < 2:
+        return None
+    ids = store.sentences(rows)
+    texts, codes = trained.tokenizer.decode_batch(ids), trained.means_of(ids)
+    some = spaced(len(rows), RECONSTRUCTED)
+    references, written = [texts[at] for at in some], trained.decode(codes[some])
+    way = tokenization(trained, references)
+    training = trained.corpus.split("train")
+    counted = trained.tokenizer.decode_batch(training.sentences(spaced(len(training), COUNTED)))
+    tokens = list(tokenized(written, way))
+    shown = spaced(len(some), SHOWN)
+    return Content(
+        content_words=content_words_kept(
+            tokens, list(tokenized(references, way)), common_words(tokenized(counted, way))
+        ),
+        labels=_agreements(store, rows, texts, codes.numpy(), trained),
+        examples=_examples(shown, some, texts, written, codes.numpy()),
+        looping=float(np.mean([loops(own) for own in tokens])),
+    )
+
+
+def tokenization(trained: Trained, texts: Iterable[str]) -> str:
+    """Return "words", or "characters" for a model of characters whose texts have no spaces."""
+    spaced_out = trained.tokenizer.name != "character" or any(" " in text for text in texts)
+    return "words" if spaced_out else "characters"
+
+
+def unknown_tokens(store: TokenStore) -> float:
+    """Return the share of a split's tokens, end marks left out, that are unknown to the tokenizer."""
+    words = np.count_nonzero(store.ids != EOS)
+    return float(np.count_nonzero(store.ids == UNK) / words) if words else 0.0
+
+
+def flaws(texts: Sequence[str], way: str = "words") -> tuple[float, float]:
+    """Return the share of the tokens of texts that are unknown words, and the share of texts with a loop."""
+    tokens = list(tokenized(texts, way))
+    words = sum(map(len, tokens))
+    unknowns = sum(unknown(word) for text in tokens for word in text)
+    return (unknowns / words if words else 0.0, sum(map(loops, tokens)) / len(tokens) if tokens else 0.0)
+
+
+def _examples(
+    shown: np.ndarray,
+    some: np.ndarray,
+    texts: Sequence[str],
+    written: Sequence[str],
+    codes: Float32[np.ndarray, "n latent"],
+) -> list[Example]:
+    """Return some of the reconstructed sentences beside the sentence with the nearest code."""
+    lengths = np.linalg.norm(codes, axis=1)
+    examples = []
+    for number in shown:
+        at = int(some[number])
+        products = codes @ codes[at]
+        cosine = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+        # Another sentence, not the same one once more.
+        cosine[[other == texts[at] for other in texts]] = -np.inf
+        examples.append(Example(texts[at], written[number], texts[int(cosine.argmax())]))
+    return examples
+
+
+def _agreements(
+    store: TokenStore, rows: np.ndarray, texts: Sequence[str], codes: np.ndarray, trained: Opened
+) -> dict[str, LabelAgreement]:
+    """Return the agreement of neighbours for the text's own label, or each attribute of the embedded grammar."""
+    data = trained.run.settings.data
+    if store.labels is not None and data.label is not None:
+        labels = {data.label: [store.label_names[number] for number in store.labels[rows]]}
+    elif data.corpus == "grammar" and data.train is None:
+        language = grammar.reviews()
+        attributes = [language.attributes(text) or {} for text in texts]
+        labels = {name: [own.get(name, "") for own in attributes] for name in language.values}
+    else:
+        return {}
+    found = {}
+    for name, values in labels.items():
+        known = [at for at, value in enumerate(values) if value]
+        if len(known) > 1:
+            found[name] = LabelAgreement(*label_agreement(codes[known], [values[at] for at in known]))
+    return found
