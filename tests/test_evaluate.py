@@ -25,7 +25,7 @@ from textvae.objective.presets import load_settings
 from textvae.parts.decoders import RecurrentDecoderSettings
 from textvae.parts.encoders import RecurrentEncoderSettings
 from textvae.parts.noise import mixed, sentence_noise
-from textvae.run import corpus_of
+from textvae.run.data import corpus_of
 from textvae.text import grammar
 from textvae.text.batches import TokenStore, build, collate
 from textvae.text.tokenizers import Tokenizer

@@ -26,7 +26,7 @@ from textvae.model import build as build_model
 from textvae.objective.presets import load_settings
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors.vmf import mean_length
-from textvae.run import corpus_of
+from textvae.run.data import corpus_of
 from textvae.text.batches import TokenStore, build, collate
 from textvae.text.tokenizers import Tokenizer
 from textvae.training.loop import train

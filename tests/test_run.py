@@ -10,7 +10,8 @@ from textvae.errors import RequestError, WorkError
 from textvae.files import write_tensors
 from textvae.model import build
 from textvae.objective.presets import load_settings
-from textvae.run import FIXED, FORMAT, Run, check_same_data, check_vacant, load_weights, training_alone
+from textvae.run import FIXED, FORMAT, Run, check_vacant, load_weights, training_alone
+from textvae.run.data import check_same_data
 from textvae.text.corpus import Corpus, open_corpus
 from textvae.text.tokenizers import Tokenizer
 from textvae.training.loop import resume, train

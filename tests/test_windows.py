@@ -23,7 +23,8 @@ from textvae.generate.decoding import Decoding
 from textvae.inference import score
 from textvae.objective.presets import load_settings
 from textvae.objective.settings import Settings
-from textvae.run import Run, check_same_data
+from textvae.run import Run
+from textvae.run.data import check_same_data
 from textvae.settings import Data, TokenizerSettings
 from textvae.text import grammar
 from textvae.text.batches import Batch, TokenStore, build, collate, epoch_batches

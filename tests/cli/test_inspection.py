@@ -170,7 +170,7 @@ def test_diagnose_of_a_language_model(language_model):
     assert result.exit_code == 0 and "language model" in result.stdout
 
 
-def test_a_file_that_shrank_since_training_is_told_and_not_the_empty_split(reviews, tmp_path):
+def test_a_file_that_shrank_since_training_is_told_and_not_the_empty_split(reviews, tmp_path, monkeypatch):
     (tmp_path / "mine.txt").write_text(reviews.read_text())
     made = call("train", "--data", "mine.txt", "--method", "vanilla", "--out", "mine", *assigned(SMALL))
     assert made.exit_code == 0, made.stderr
@@ -180,4 +180,5 @@ def test_a_file_that_shrank_since_training_is_told_and_not_the_empty_split(revie
             call(command[0], "mine", *command[1:]), "mine.txt: has changed since mine was made", "train again"
         )
     (tmp_path / "mine.txt").unlink()
+    monkeypatch.setenv("TEXTVAE_CACHE", str(tmp_path / "empty"))  # else the tokens would come from the cache
     assert refused(call("evaluate", "mine"), "mine.txt", "no such file")

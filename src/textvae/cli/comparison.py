@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from textvae.cli.options import AsJson, IwSamples, IwSentences, Seed, sentences_of
+from textvae.cli.options import AsJson, DataPlace, IwSamples, IwSentences, Seed, sentences_of
 from textvae.cli.output import columns, document, note, plain, result
 from textvae.cli.progress import Bars
 from textvae.errors import RequestError, WorkError
@@ -34,6 +34,7 @@ def compare(
         str | None,
         typer.Option(metavar="NAME,...", help="Show these numbers of the evaluations.", show_default=False),
     ] = None,
+    data: DataPlace = None,
     again: Annotated[bool, typer.Option("--again", help="Evaluate runs again that have been evaluated.")] = False,
     as_json: AsJson = False,
     csv: Annotated[
@@ -67,6 +68,7 @@ def compare(
             seed=seed,
             again=again,
             scores=names,
+            text=data,
             progress=bars.update,
         )
     written, failure = list[Path](), None

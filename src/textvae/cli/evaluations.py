@@ -1,7 +1,6 @@
 """Output of `textvae evaluate --all`."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textvae.cli.output import DASH, columns, document, note, number, plain, result
@@ -11,10 +10,11 @@ from textvae.cli.tables import caveats, signatures, table
 
 if TYPE_CHECKING:
     from textvae.generate.decoding import Decoding
+    from textvae.run import Run
 
 
 def print_all(
-    run: Path,
+    run: "Run",
     split: str,
     iw_samples: int,
     iw_sentences: int | None,
@@ -46,14 +46,14 @@ def print_all(
     if as_json:
         document(found)
         return
-    head = f"{run}, {found['split']}: {found['sentences']:,} sentences, {found['tokens']:,} tokens"
+    head = f"{run.folder}, {found['split']}: {found['sentences']:,} sentences, {found['tokens']:,} tokens"
     draw = {
         "reconstruction_by_length": _reconstructions,
         "generated": _generated,
         "true_distance": _true_distances,
         "probes": _probes,
     }
-    blocks = ["\n".join([plain(head), table({str(run): found}), *caveats(found), *signatures(found)])]
+    blocks = ["\n".join([plain(head), table({str(run.folder): found}), *caveats(found), *signatures(found)])]
     for name, drawn in draw.items():
         title = name.replace("_", " ")
         blocks.append(drawn(found[name]) if found[name] else f"no {title}: {plain(found['reasons'][name])}")

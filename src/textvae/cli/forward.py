@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from textvae.cli.decoding import decoding_options
-from textvae.cli.options import AsJson, Seed
+from textvae.cli.options import AsJson, DataPlace, Seed
 from textvae.cli.output import DASH, columns, document, number, plain, result
 from textvae.cli.progress import Bars
 
@@ -31,6 +31,7 @@ def fce(
         Path | None,
         typer.Option(metavar="FOLDER", help="Keeps texts and language models; default: fce in the first RUN."),
     ] = None,
+    data: DataPlace = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -49,10 +50,12 @@ def fce(
     """  # noqa: D301
     from textvae.evaluation.forward import forward_cross_entropy
     from textvae.evaluation.synthetic import Plan
+    from textvae.run import Run
 
     plan = Plan(decoding, count, draws, vocabulary, seed, epochs, batch_size)
     with Bars() as bars:
-        found = forward_cross_entropy(runs, out or runs[0] / "fce", plan, bars.update)
+        opened = [Run.open(run, data) for run in runs]
+        found = forward_cross_entropy(opened, out or runs[0] / "fce", plan, bars.update)
     if as_json:
         document(found.document())
     else:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from textvae.cli.decoding import by_name, decodings_options
-from textvae.cli.options import AsJson, IwSamples, IwSentences, RunFolder, Seed, sentences_of
+from textvae.cli.options import AsJson, DataPlace, IwSamples, IwSentences, RunFolder, Seed, sentences_of
 from textvae.cli.output import document, plain, result
 from textvae.cli.progress import Bar
 from textvae.cli.tables import caveats, signatures, table
@@ -23,6 +23,7 @@ SAMPLES, TIMES = 1000, 3
 def evaluate(
     run: RunFolder,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
+    data: DataPlace = None,
     iw_samples: IwSamples = 500,
     iw_sentences: IwSentences = "500",
     every: Annotated[
@@ -55,11 +56,12 @@ def evaluate(
 
     from textvae.evaluation.evaluate import evaluate as evaluated
     from textvae.evaluation.suite import DECODINGS
+    from textvae.run import Run
 
     if every:
         from textvae.cli.evaluations import print_all
 
-        print_all(run, split, iw_samples, subset, samples, by_name(decodings), seed, as_json, times)
+        print_all(Run.open(run, data), split, iw_samples, subset, samples, by_name(decodings), seed, as_json, times)
         return
     others = {
         "--samples": samples != SAMPLES,
@@ -70,7 +72,7 @@ def evaluate(
         if given:
             raise RequestError(f"{option}: says how text is written, which is done with --all; give --all too")
     with Bar(f"evaluating {run}", "sentence") as bar:
-        scores = evaluated(run, split, iw_samples, subset, seed, bar.update)
+        scores = evaluated(Run.open(run, data), split, iw_samples, subset, seed, bar.update)
     if as_json:
         document(scores)
         return
@@ -81,6 +83,7 @@ def evaluate(
 def diagnose(
     run: RunFolder,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "valid",
+    data: DataPlace = None,
     as_json: AsJson = False,
 ) -> None:
     """Say whether the posterior has collapsed, what its codes keep of a sentence, and what to do.
@@ -89,8 +92,9 @@ def diagnose(
     nearest code. The last line is the command to try next.
     """
     from textvae.evaluation.diagnose import diagnose as diagnosed
+    from textvae.run import Run
 
-    found = diagnosed(run, split)
+    found = diagnosed(Run.open(run, data), split)
     if as_json:
         document(found.document())
         return

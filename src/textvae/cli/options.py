@@ -8,6 +8,15 @@ import typer
 from textvae.errors import RequestError
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)]
+DataPlace = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Where the run's text is now: its file, or the folder of its files.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine output.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The seed of everything random.")]
 IwSamples = Annotated[int, typer.Option(min=1, help="Importance samples a sentence.")]

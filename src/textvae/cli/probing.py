@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from textvae.cli.options import AsJson, RunFolder, Seed
+from textvae.cli.options import AsJson, DataPlace, RunFolder, Seed
 from textvae.cli.output import columns, document, note, number, plain, result
 from textvae.cli.progress import Bar
 from textvae.cli.texts import Column, refuse_stdin, tell_notes
@@ -24,6 +24,7 @@ def probe(
         Path | None, typer.Option(metavar="FILE", help="Test on it; else on a fifth of FILE.", show_default=False)
     ] = None,
     column: Column = None,
+    data: DataPlace = None,
     label_counts: Annotated[
         str | None,
         typer.Option(metavar="N,...", help="How many labels to learn from; 100,1000,all.", show_default=False),
@@ -56,9 +57,12 @@ def probe(
     sizes = None if label_counts is None else [_size(part.strip()) for part in label_counts.split(",")]
 
     from textvae.evaluation.probing import probe_run
+    from textvae.run import Run
 
     with Bar(f"probing {run}", "fit") as bar:
-        found = probe_run(run, label, file, test_file, column, sizes, draws, seed, split, bar.update, tell_notes)
+        found = probe_run(
+            Run.open(run, data), label, file, test_file, column, sizes, draws, seed, split, bar.update, tell_notes
+        )
     if test_file is not None and (again := max(one["tested_in_training"] for one in found["probes"].values())):
         tested = next(iter(found["probes"].values()))["tested"]
         note(f"{test_file}: {again:,} of {tested:,} sentences have the same words as one that was learned from")

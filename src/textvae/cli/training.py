@@ -44,7 +44,9 @@ def _first_sentence(preset: Path) -> str:
 # Endings of a file of sentences that say nothing about which sentences they are.
 _ENDINGS = (".gz", ".txt", ".tsv", ".csv", ".jsonl", ".ndjson", ".json")
 
-Source = Annotated[str | None, typer.Option("--data", metavar="FILE|CORPUS", help="The text to train on.")]
+Source = Annotated[
+    str | None, typer.Option("--data", metavar="FILE|CORPUS", help="The text; with --resume, where it is now.")
+]
 Methods = Annotated[
     list[str] | None,
     typer.Option("--method", metavar="NAME", help="A preset, see below; vanilla without settings."),
@@ -70,9 +72,7 @@ def train(
     out: Annotated[
         Path | None, typer.Option(metavar="RUN", help="The new run folder; runs/CORPUS-METHOD if not given.")
     ] = None,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped; takes nothing else.")
-    ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the settings that it comes to, and stop.")
     ] = False,
@@ -100,9 +100,12 @@ def train(
     sources = {"corpus": data, "train": train_file, "valid": valid, "test": test, "column": column, "label": label}
     given: dict[str, str | None] = {name: value for name, value in sources.items() if value is not None}
     if resume is not None:
-        if settings or methods or assignments or out or given or dry_run:
-            raise RequestError("--resume: a run goes on with its own settings and data; give nothing beside it")
-        _train(resume, lambda progress: _resumed(resume, progress))
+        if settings or methods or assignments or out or given.keys() - {"corpus"} or dry_run:
+            raise RequestError(
+                "--resume: a run goes on with its own settings and data; give nothing beside it but --data, where "
+                "its text is now"
+            )
+        _train(resume, lambda progress: _resumed(resume, data, progress))
         return
     if data is not None:  # another text altogether, so files that the settings name do not belong to it
         given = {"train": None, "valid": None, "test": None, **given}
@@ -189,10 +192,11 @@ def _started(settings: "Settings", folder: Path, progress: TrainingProgress | No
     return train(settings, folder, progress)
 
 
-def _resumed(folder: Path, progress: TrainingProgress | None) -> "Run":
+def _resumed(folder: Path, data: str | None, progress: TrainingProgress | None) -> "Run":
+    from textvae.run import Run
     from textvae.training.loop import resume
 
-    return resume(folder, progress)
+    return resume(Run.open(folder, data), progress)
 
 
 def _train(folder: Path, work: Callable[[TrainingProgress | None], "Run"], new: bool = False) -> None:

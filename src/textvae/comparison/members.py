@@ -51,8 +51,8 @@ class Member:
         }
 
 
-def open_runs(folders: Sequence[Path], split: str) -> list[Run]:
-    """Open finished runs of the same data.
+def open_runs(folders: Sequence[Path], split: str, text: Path | str | None = None) -> list[Run]:
+    """Open finished runs of the same data, whose text is at `text` if that is given.
 
     Raises:
         RequestError: when a folder is no finished run or comes twice, or the runs' data differ.
@@ -62,7 +62,7 @@ def open_runs(folders: Sequence[Path], split: str) -> list[Run]:
             if same_folder(folder, earlier):
                 same = "" if str(folder) == str(earlier) else f", as {earlier}"
                 raise RequestError(f"{folder}: given twice{same}; give each run once")
-    runs = [Run.open(folder) for folder in folders]
+    runs = [Run.open(folder, text) for folder in folders]
     for run in runs:  # before any is evaluated, which takes minutes
         if not (run.folder / "model.safetensors").is_file():
             raise RequestError(

@@ -100,7 +100,7 @@ class Diagnosis:
         return asdict(self)
 
 
-def diagnose(folder: Path | str | Opened, split: str = "valid", seed: int = 0) -> Diagnosis:
+def diagnose(folder: Path | str | Run | Opened, split: str = "valid", seed: int = 0) -> Diagnosis:
     """Diagnose a run on a split.
 
     Raises:

@@ -11,10 +11,11 @@ from textvae.evaluation.opened import Opened, check_finite, open_run
 from textvae.evaluation.values import resolved
 from textvae.files import write_json
 from textvae.progress import Progress
+from textvae.run import Run
 
 
 def evaluate(
-    folder: Path | str | Opened,
+    folder: Path | str | Run | Opened,
     split: str = "test",
     iw_samples: int = 500,
     iw_sentences: int | None = 500,

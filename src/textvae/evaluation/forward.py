@@ -28,7 +28,8 @@ from textvae.metrics.signature import SOFTMAX, signature
 from textvae.objective.presets import load_settings
 from textvae.objective.settings import Settings
 from textvae.progress import PartProgress, StepProgress
-from textvae.run import Run, corpus_of, model_of
+from textvae.run import Run, model_of
+from textvae.run.data import corpus_of
 from textvae.text.batches import TokenStore
 from textvae.text.corpus import open_corpus
 from textvae.text.readers import read
@@ -129,7 +130,10 @@ class ForwardCrossEntropy:
 
 
 def forward_cross_entropy(
-    folders: Sequence[Path | str], out: Path | str, plan: Plan = USUAL, progress: PartProgress | None = None
+    folders: Sequence[Path | str | Run],
+    out: Path | str,
+    plan: Plan = USUAL,
+    progress: PartProgress | None = None,
 ) -> ForwardCrossEntropy:
     """Return the cross entropy of the human test text by language models that were trained on the runs' own text.
 

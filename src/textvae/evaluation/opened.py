@@ -86,9 +86,8 @@ def open_run(run: Path | str | Run | Opened) -> Opened:
     """
     if isinstance(run, Opened):
         return run
-    if not isinstance(run, Run):
-        run = Run.open(run)
-    return Opened(run, model_of(run))
+    opened = Run.open(run)
+    return Opened(opened, model_of(opened))
 
 
 def check_finite(run: Run, split: str, scores: Scores) -> None:

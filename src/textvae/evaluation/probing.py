@@ -15,9 +15,9 @@ from textvae.metrics import probe as metric
 from textvae.metrics.signature import signature
 from textvae.metrics.splits import bag, groups_of, held_out
 from textvae.progress import Progress
-from textvae.run import check_same_data
+from textvae.run import Run
+from textvae.run.data import OtherText, corpus_of
 from textvae.text import grammar, readers
-from textvae.text.corpus import open_corpus
 from textvae.text.readers import Sentence
 from textvae.text.store import spaced
 
@@ -48,7 +48,7 @@ class Labelled(NamedTuple):
 
 
 def probe_run(
-    folder: Path | str,
+    folder: Path | str | Run,
     label: str | None = None,
     file: Path | str | None = None,
     test_file: Path | str | None = None,
@@ -72,7 +72,7 @@ def probe_run(
 
     Raises:
         RequestError: by a language model or a model of windows; where the label is not there, has one value only,
-            or more than 200; for more labels than there are; as `open_corpus` and `readers.read`.
+            or more than 200; for more labels than there are; as `corpus_of` and `readers.read`.
     """
     for name, number in (("draws", draws), *(("labels", size) for size in sizes or () if size is not None)):
         if number < 1:
@@ -86,7 +86,7 @@ def probe_run(
         if file is None
         else file_labels(trained, label, file, test_file, column, seed, tell)
     )
-    return {"run": str(folder), "probes": probes(trained, given, sizes, draws, seed, progress)}
+    return {"run": str(trained.run.folder), "probes": probes(trained, given, sizes, draws, seed, progress)}
 
 
 def require_codes(trained: Trained) -> None:
@@ -121,10 +121,9 @@ def own_labels(trained: Trained, label: str | None, split: str = "test") -> Labe
         )
     corpus = trained.corpus
     if label != data.label:
-        corpus = open_corpus(data.model_copy(update={"label": label}))
         try:
-            check_same_data(trained.run, corpus)
-        except RequestError:
+            corpus = corpus_of(trained.run, label)
+        except OtherText:
             raise RequestError(
                 f"{place} {label}: the labelled text of {corpus.name} is not, word for word, what the run was "
                 "trained on; `textvae probe` takes other labelled text with --file FILE"

@@ -14,12 +14,13 @@ from textvae.generate.decoding import Decoding
 from textvae.generate.imputation import impute
 from textvae.generate.sources import posterior_draws
 from textvae.generate.transfer import direction, moved
-from textvae.run import Run, corpus_of, model_of
+from textvae.run import Run, model_of
+from textvae.run.data import corpus_of
 from textvae.text.corpus import Corpus
 from textvae.text.readers import require_texts
 
 
-def load(folder: Path | str) -> "Trained":
+def load(folder: Path | str | Run) -> "Trained":
     """Return the model of a run folder with the weights that it keeps, on the device of the run's settings.
 
     Raises:

@@ -27,7 +27,7 @@ from textvae.objective.settings import Settings, parse
 from textvae.objective.terms import TERMS
 from textvae.run.records import Environment, problem, read_log
 from textvae.settings import read_document
-from textvae.text.corpus import Corpus, open_corpus
+from textvae.text.corpus import FilePlaces, file_places
 from textvae.text.tokenizers import Tokenizer
 
 FORMAT = 1
@@ -38,11 +38,21 @@ LOCK = ".lock"
 
 
 class Run:
-    """An existing run folder: its settings, tokenizer and files."""
+    """An existing run folder: its settings, tokenizer and files.
 
-    def __init__(self, folder: Path, settings: Settings, tokenizer: Tokenizer, environment: dict[str, Any]):
+    `text` is where its text is to be looked for, if that was given: a file, or a folder of its files.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: Settings,
+        tokenizer: Tokenizer,
+        environment: dict[str, Any],
+        text: Path | None = None,
+    ):
         self.folder, self.settings, self.tokenizer = folder, settings, tokenizer
-        self.environment = environment
+        self.environment, self.text = environment, text
 
     @classmethod
     def create(cls, folder: Path, settings: Settings, tokenizer: Tokenizer, data: Mapping[str, Any]) -> "Run":
@@ -60,6 +70,7 @@ class Run:
             **machine(settings.train.device),
             "seed": settings.train.seed,
             "data": dict(data),
+            "text": file_places(settings.data, folder),
         }
         try:
             with writing(folder):
@@ -78,12 +89,18 @@ class Run:
         return cls(folder, settings, tokenizer, environment)
 
     @classmethod
-    def open(cls, folder: Path | str) -> "Run":
-        """Open an existing run folder.
+    def open(cls, folder: "Path | str | Run", text: Path | str | None = None) -> "Run":
+        """Open an existing run folder; a run that is open stays as it is.
+
+        Args:
+            folder: The run folder.
+            text: The file of its text, or the folder of its files, if they are no longer where they were.
 
         Raises:
             RequestError: If it is missing, incomplete, damaged or of a newer format.
         """
+        if isinstance(folder, Run):
+            return folder
         folder = Path(folder)
         check_named(folder)
         if not folder.is_dir():
@@ -115,7 +132,12 @@ class Run:
                 )
         settings = parse(read_document(folder / "settings.toml"), TERMS)
         tokenizer = Tokenizer.load(folder / "tokenizer.json", settings.data.right_to_left)
-        return cls(folder, settings, tokenizer, environment)
+        return cls(folder, settings, tokenizer, environment, None if text is None else Path(text))
+
+    @property
+    def places(self) -> dict[str, FilePlaces]:
+        """Recorded places of the files that `[data]` names, by setting; empty in runs of earlier versions."""
+        return self.environment.get("text") or {}
 
     def model(self) -> TextVAE:
         """Return the model with the weights that are kept, ready for evaluation.
@@ -283,51 +305,6 @@ def _first(names: list[str]) -> str:
     """Return the first names of a list on one line, and the number of the others."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(name if name.isprintable() else shown(name) for name in names[:3]) + more
-
-
-def corpus_of(run: Run) -> Corpus:
-    """Return the corpus that a run was trained on, as `open_corpus` does.
-
-    Raises:
-        RequestError: If it is missing, or has changed since the run was made.
-    """
-    data = run.settings.data
-    try:
-        corpus = open_corpus(data)
-    except RequestError as error:
-        own = [data.train, data.valid, data.test, data.vocabulary_of] if data.train else [data.corpus]
-        if not all(os.access(file, os.R_OK) for file in own if file is not None):
-            raise  # the error already names the missing or unreadable file
-        name = Path(data.train or data.corpus or "").name
-        reason = str(error).partition(";")[0]  # its remedy does not apply here
-        raise RequestError(
-            f"{name}: has changed since {run.folder} was made with it, and cannot be used as it is now ({reason}); "
-            "restore the old file, or train again"
-        ) from None
-    check_same_data(run, corpus)
-    return corpus
-
-
-def check_same_data(run: Run, corpus: Corpus) -> None:
-    """Refuse to resume or evaluate a run with text other than it was trained on.
-
-    Raises:
-        RequestError: Naming the first difference.
-    """
-    try:
-        recorded = {name: split["fingerprint"] for name, split in run.environment["data"]["splits"].items()}
-    except (KeyError, TypeError, AttributeError):
-        path = run.folder / "environment.json"
-        raise RequestError(f"{path}: damaged: it has no record of the data; restore an intact copy") from None
-    fingerprints = {name: store.fingerprint for name, store in corpus.splits.items()}
-    different = [f"its {name} split" for name in recorded if recorded[name] != fingerprints.get(name)]
-    if run.tokenizer.tokens != corpus.tokenizer.tokens:  # counts of words may agree where words do not
-        different.append("its vocabulary")
-    if different:
-        raise RequestError(
-            f"{corpus.name}: {different[0]} is not the one that {run.folder} was made with: the text has changed; "
-            "restore the old file, or train again"
-        )
 
 
 def model_of(run: Run) -> TextVAE:

@@ -37,11 +37,19 @@ class SplitData(Stored):
     """Data of one split that a run was made with."""
 
     fingerprint: str
+    labels: str | None = None
     sentences: Count = 0
     tokens: Count = 0
     dropped: Count = 0
     cut: Count = 0
     blank: Count = 0
+
+
+class Places(Stored):
+    """Places of a file that a run was made with; `relative` is from the run's folder."""
+
+    absolute: str | None = None
+    relative: str | None = None
 
 
 class RunData(Stored):
@@ -69,6 +77,7 @@ class Environment(Stored):
     threads: Count | None = None
     seed: Count | None = None
     data: RunData | None = None
+    text: dict[str, Places] | None = None
 
 
 class Record(Stored):

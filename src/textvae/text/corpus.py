@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from filelock import FileLock
 
@@ -14,7 +15,15 @@ from textvae.settings import Data
 from textvae.settings.problems import Problem, refuse
 from textvae.text import grammar, registry
 from textvae.text.batches import TokenStore, build
+from textvae.text.store import fingerprint_of_pieces, fingerprints, finished
 from textvae.text.tokenizers import Tokenizer
+
+
+class FilePlaces(TypedDict, total=False):
+    """Places of a file: its absolute path, and its path relative to a run."""
+
+    absolute: str
+    relative: str
 
 
 class Corpus(NamedTuple):
@@ -35,8 +44,15 @@ class Corpus(NamedTuple):
         return self.splits[name]
 
     def description(self) -> dict[str, object]:
-        """Return the description that identifies the data of a run: counts and token fingerprint of each split."""
-        splits = {name: {**store.counts, "fingerprint": store.fingerprint} for name, store in self.splits.items()}
+        """Return the description that identifies the data of a run: counts and fingerprints of each split."""
+        splits = {
+            name: {
+                **store.counts,
+                "fingerprint": store.fingerprint,
+                **({} if store.label_hash is None else {"labels": store.label_hash}),
+            }
+            for name, store in self.splits.items()
+        }
         return {"corpus": self.name, "vocabulary": len(self.tokenizer), "splits": splits}
 
 
@@ -46,19 +62,19 @@ def cache() -> Path:
     return Path(place).expanduser()
 
 
-def open_corpus(data: Data) -> Corpus:
+def open_corpus(data: Data, mirror: Path | None = None) -> Corpus:
     """Return the corpus that settings name, tokenized: from the cache if it is there and up to date, else built.
 
     With `data.window` every split is divided into pieces of its running text; one cached store serves all windows.
+    A registered corpus is read from the folder `mirror`, by default that of TEXTVAE_DATA.
 
     Raises:
         RequestError: For an unknown corpus, an unusable file, an empty split, a training text shorter than a
-        window,
-            and settings that have no effect with a window.
+            window, and settings that have no effect with a window.
         WorkError: If the cache cannot be written.
     """
     refuse(window_problems(data) + vocabulary_problems(data))
-    name, sources, columns = _sources(data)
+    name, sources, columns = _sources(data, mirror)
     arguments = {
         "tokenizer": data.tokenizer.name,
         "vocabulary": data.tokenizer.vocabulary or None,
@@ -93,6 +109,57 @@ def open_corpus(data: Data) -> Corpus:
             )
         splits = {split: store.pieces(data.window) for split, store in splits.items()}
     return Corpus(name, tokenizer, splits)
+
+
+def cached_corpora(data: Data, recorded: Mapping[str, Mapping[str, Any]]) -> Iterator[Corpus]:
+    """Yield corpora of the cache whose splits have the recorded fingerprints, for text that is gone.
+
+    Args:
+        data: Settings of the text.
+        recorded: Of each split its `fingerprint`, and that of its `labels` if `data` names a label.
+    """
+    name, window = Path(data.train or data.corpus or "").name, data.window
+    wanted = {split: own["fingerprint"] for split, own in recorded.items()}
+    for folder in sorted((cache() / "stores").glob("*")):
+        own = fingerprints(folder)
+        if window is not None:
+            own = {split: fingerprint_of_pieces(whole, window) for split, whole in own.items()}
+        if own != wanted or (splits := finished(folder)) is None:
+            continue
+        if window is not None:
+            splits = {split: store.pieces(window) for split, store in splits.items()}
+        for store in splits.values() if data.label is None else ():  # those of another run of this text
+            store.labels, store.label_names, store.label_hash = None, [], None
+        if data.label is None or all(
+            store.label_hash is not None and store.label_hash == recorded[split].get("labels")
+            for split, store in splits.items()
+        ):
+            yield Corpus(name, Tokenizer.load(folder / "tokenizer.json", data.right_to_left), splits)
+
+
+def registered(data: Data) -> bool:
+    """Return True if settings name a corpus of the registry, not files."""
+    return data.train is None and data.corpus in registry.CORPORA
+
+
+def named_files(data: Data) -> dict[str, str]:
+    """Return the files that settings name by path, and the run whose tokenizer they take, by setting."""
+    names = ["train", "valid", "test", "vocabulary_of"]
+    if data.train is None and not registered(data):
+        names.insert(0, "corpus")
+    return {name: value for name in names if (value := getattr(data, name)) is not None}
+
+
+def file_places(data: Data, folder: Path) -> dict[str, FilePlaces]:
+    """Return the places of `named_files`: absolute, and relative to a folder."""
+    places = {}
+    for name, value in named_files(data).items():
+        path = os.path.abspath(value)
+        own = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+        places[name] = FilePlaces(absolute=path)
+        if os.path.splitdrive(own)[0] == os.path.splitdrive(os.path.realpath(folder))[0]:
+            places[name]["relative"] = Path(os.path.relpath(own, os.path.realpath(folder))).as_posix()
+    return places
 
 
 def window_problems(data: Data) -> list[Problem]:
@@ -147,7 +214,7 @@ def own_files(data: Data) -> dict[str, Path]:
     return {"train": path}
 
 
-def _sources(data: Data) -> tuple[str, dict[str, Any], dict[str, Any]]:
+def _sources(data: Data, mirror: Path | None) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Return the corpus's name, the source of each split, and the columns of text and label."""
     columns: dict[str, Any] = {"column": data.column, "label": data.label}
     if data.train is not None:
@@ -157,7 +224,7 @@ def _sources(data: Data) -> tuple[str, dict[str, Any], dict[str, Any]]:
     if data.corpus == "grammar":
         return "grammar", dict(grammar.splits()), {"column": None, "label": None}
     if data.corpus in registry.CORPORA:
-        files = registry.files(data.corpus, label=data.label)
+        files = registry.files(data.corpus, mirror, data.label)
         column = None if data.label is None else registry.find(data.corpus).label_column(data.label)
         return data.corpus, dict(files), {"column": None, "label": column}
     return Path(data.corpus).name, dict(own_files(data)), columns

@@ -39,6 +39,7 @@ class TokenStore:
         lengths: Tokens of each sentence, end mark included.
         labels: Indices into `label_names`, or None.
         fingerprint: SHA-256 of all ids and sentence boundaries.
+        label_hash: SHA-256 of the labels, or None.
         counts: Numbers of sentences and tokens, and of sentences that were dropped, cut or blank.
         window: Length of a piece, or None. In a store of `pieces` a piece takes the place of a sentence.
     """
@@ -59,6 +60,7 @@ class TokenStore:
         self.labels = labels
         self.label_names = label_names
         self.fingerprint: str = counts["fingerprint"]
+        self.label_hash: str | None = counts.get("label_hash")
         self.counts = {name: counts[name] for name in _COUNTS}
 
     @classmethod
@@ -107,8 +109,8 @@ class TokenStore:
         pieces.window = window
         pieces.starts = np.arange(0, len(self.ids), window)
         pieces.lengths = np.minimum(window, len(self.ids) - pieces.starts)
-        pieces.labels, pieces.label_names = None, []
-        pieces.fingerprint = hashlib.sha256(f"{self.fingerprint} {window}".encode()).hexdigest()
+        pieces.labels, pieces.label_names, pieces.label_hash = None, [], None
+        pieces.fingerprint = fingerprint_of_pieces(self.fingerprint, window)
         pieces.counts = {**self.counts, "sentences": len(pieces.starts)}
         return pieces
 
@@ -201,20 +203,33 @@ def write_store(
     return {split: TokenStore.open(folder, split) for split in splits}
 
 
-def finished(folder: Path | str, key: str) -> dict[str, TokenStore] | None:
-    """Return the splits of an intact, finished store that was written with this key, or None.
+def finished(folder: Path | str, key: str | None = None) -> dict[str, TokenStore] | None:
+    """Return the splits of an intact, finished store, and with a key only if it was written with it; else None.
 
     A store is intact if its files have the digests recorded when they were written; a damaged one is built again.
     """
     folder = Path(folder)
     try:
         meta = _meta(folder)
-        if meta["key"] != key or meta["tokenizer"] != file_digest(folder / "tokenizer.json"):
+        if key not in (None, meta["key"]) or meta["tokenizer"] != file_digest(folder / "tokenizer.json"):
             return None
         stores = {split: TokenStore.open(folder, split) for split in meta["splits"]}
         return stores if all(_intact(folder / split, meta["splits"][split]) for split in stores) else None
     except RequestError:
         return None
+
+
+def fingerprints(folder: Path) -> dict[str, str]:
+    """Return the fingerprints of the splits of a finished store; none if there is no such store."""
+    try:
+        return {split: counts["fingerprint"] for split, counts in _meta(folder)["splits"].items()}
+    except RequestError:
+        return {}
+
+
+def fingerprint_of_pieces(fingerprint: str, window: int) -> str:
+    """Return the fingerprint of the pieces of a running text with a fingerprint."""
+    return hashlib.sha256(f"{fingerprint} {window}".encode()).hexdigest()
 
 
 def _intact(path: Path, counts: dict[str, Any]) -> bool:

@@ -16,7 +16,8 @@ from textvae.objective.settings import Settings
 from textvae.parts.gather import summed
 from textvae.parts.refinement import frozen
 from textvae.progress import StepProgress
-from textvae.run import Run, corpus_of, load_weights
+from textvae.run import Run, load_weights
+from textvae.run.data import corpus_of
 from textvae.run.records import read_log
 from textvae.text.corpus import Corpus, open_corpus
 from textvae.training.checkpoint import (
@@ -60,7 +61,7 @@ def train(settings: Settings, out: Path | str, progress: StepProgress | None = N
     return run
 
 
-def resume(folder: Path | str, progress: StepProgress | None = None) -> Run:
+def resume(folder: Path | str | Run, progress: StepProgress | None = None) -> Run:
     """Continue a run from its last checkpoint; it ends as it would have without the interruption.
 
     Raises:
