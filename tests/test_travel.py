@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from textvae.files import file_digest
 from textvae.objective.presets import load_settings
 from textvae.run import Run
 from textvae.run.data import corpus_of
+from textvae.run.pack import TIME, pack
 from textvae.text.corpus import file_places
 from textvae.training.loop import resume, train
 
@@ -265,3 +267,77 @@ def test_every_file_of_a_run_has_the_permissions_of_the_umask(made, tmp_path, ma
     } < modes.keys()
     assert {name for name in modes if modes[name] != (folder if name in folders else file)} == set()
     assert run.stat().st_mode & 0o7777 == folder
+
+
+class TestPacked:
+    @pytest.fixture
+    def archive(self, made, tmp_path, monkeypatch):
+        """`one.tar.gz`, packed without a name in the working directory."""
+        run = made / "runs" / "one"
+        evaluate(run, "test", 2, 2)
+        (run / "link").symlink_to("/etc/passwd")
+        monkeypatch.chdir(tmp_path)
+        try:
+            done = call("pack", run)
+        finally:
+            (run / "link").unlink()
+        assert done.exit_code == 0, done.stderr
+        assert "left out: checkpoint, " in done.stderr and "left out: the text (all.tsv)" in done.stderr
+        assert "model.safetensors" in done.stdout
+        return tmp_path / "one.tar.gz"
+
+    def test_it_has_what_its_use_needs_and_no_path_of_this_machine(self, made, archive, tmp_path):
+        with tarfile.open(archive) as tar:
+            assert [entry.name for entry in tar] == [
+                f"one/{name}"
+                for name in (
+                    "environment.json",
+                    "evaluation/test.json",
+                    "log.jsonl",
+                    "model.safetensors",
+                    "settings.toml",
+                    "tokenizer.json",
+                )
+            ]
+            assert {(entry.uid, entry.uname, entry.mtime, entry.mode) for entry in tar} == {(0, "", TIME, 0o644)}
+            tar.extractall(tmp_path / "there", filter="data")
+        run = tmp_path / "there" / "one"
+        for path in run.rglob("*"):
+            assert not path.is_file() or str(made).encode() not in path.read_bytes(), path
+        assert Run.open(run).settings.data.corpus == "all.tsv"
+        assert Run.open(run).places == {"corpus": {"relative": "../../text/all.tsv"}}
+
+    def test_it_is_used_like_the_run_itself(self, made, archive, tmp_path, empty_cache):
+        shutil.unpack_archive(archive, tmp_path / "a" / "b", filter="data")
+        shutil.copytree(made / "text", tmp_path / "text")
+        run, original = tmp_path / "a" / "b" / "one", made / "runs" / "one"
+        assert call("sample", run, "-n", 3).stdout == call("sample", original, "-n", 3).stdout
+        found = evaluate(Run.open(run, tmp_path / "text"), "test", 2, 2)
+        assert found == json.loads((original / "evaluation" / "test.json").read_text())
+        assert call("compare", run, "--json").exit_code == 0
+        refused = call("train", "--resume", run)
+        assert refused.exit_code == 2 and "is a packed run, which leaves out the checkpoint" in refused.stderr
+
+    def test_equal_runs_make_equal_archives(self, made, archive, tmp_path):
+        copy = tmp_path / "copy" / "one"
+        shutil.copytree(made / "runs" / "one", copy)
+        environment = json.loads((copy / "environment.json").read_text())
+        (copy / "environment.json").write_text(json.dumps(environment))
+        assert pack(copy, tmp_path / "again.tar.gz").out.read_bytes() == archive.read_bytes()
+        folder = pack(copy, tmp_path / "folder").out
+        again = pack(folder, tmp_path / "third.tgz")
+        assert list(again.files) == sorted(
+            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+        )
+
+    def test_what_cannot_be_packed_is_refused(self, made, archive, tmp_path):
+        run = made / "runs" / "one"
+        shutil.copytree(run, tmp_path / "new", ignore=shutil.ignore_patterns("model.safetensors"))
+        for arguments, message in (
+            (["pack", tmp_path / "new"], "model.safetensors: not written yet"),
+            (["pack", run, "--out", run / "mine.tar.gz"], "is in the run itself"),
+            (["pack", run, "--out", tmp_path], "exists already"),
+            (["sample", archive], "is an archive; unpack it with `tar -xzf"),
+        ):
+            done = call(*arguments)
+            assert done.exit_code == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr

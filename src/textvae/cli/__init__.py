@@ -15,6 +15,7 @@ from textvae.cli import (
     forward,
     generation,
     inspection,
+    packing,
     paths,
     probing,
     scoring,
@@ -53,6 +54,7 @@ for command in (
     probing.probe,
     syntax.syntax,
     forward.fce,
+    packing.pack,
 ):
     app.command(cls=Command)(command)
 data.command("list", cls=Command)(corpora.list_corpora)

@@ -103,6 +103,10 @@ class Run:
             return folder
         folder = Path(folder)
         check_named(folder)
+        if folder.name.endswith((".tar.gz", ".tgz")) and folder.is_file():
+            raise RequestError(
+                f"{folder}: is an archive; unpack it with `tar -xzf {folder}`, and give the run folder"
+            )
         if not folder.is_dir():
             raise RequestError(f"{folder}: no such run folder; `textvae train` makes one")
         path = folder / "environment.json"
@@ -211,9 +215,17 @@ def training_alone(folder: Path, new: bool = False) -> Iterator[None]:
 def value_digest(path: Path) -> str | None:
     """Return the SHA-256 of the value of a TOML or JSON file, whatever its layout; None if it cannot be read."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        value = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (OSError, ValueError, RecursionError):
+        return value_digest_of(path.read_bytes(), path.suffix == ".toml")
+    except OSError:
+        return None
+
+
+def value_digest_of(data: bytes, toml: bool) -> str | None:
+    """Return the SHA-256 of the value of a TOML or JSON document, whatever its layout; None if it is neither."""
+    try:
+        text = data.decode("utf-8-sig")
+        value = tomllib.loads(text) if toml else json.loads(text)
+    except (ValueError, RecursionError):
         return None
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -78,6 +78,7 @@ class Environment(Stored):
     seed: Count | None = None
     data: RunData | None = None
     text: dict[str, Places] | None = None
+    packed: bool = False
 
 
 class Record(Stored):

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from textvae.errors import WorkError
+from textvae.errors import RequestError, WorkError
 from textvae.files import write_tensors
 from textvae.inference import restate, validation
 from textvae.model import TextVAE, build
@@ -69,6 +69,11 @@ def resume(folder: Path | str | Run, progress: StepProgress | None = None) -> Ru
         WorkError: as `train`.
     """
     run = Run.open(folder)
+    if run.environment.get("packed"):
+        raise RequestError(
+            f"{run.folder}: is a packed run, which leaves out the checkpoint that training resumes from; resume "
+            "the run that it was packed from"
+        )
     corpus = corpus_of(run)
     job = join(run.settings)
     check_trainable(run.settings, corpus, job.world_size, job.device)
