@@ -56,11 +56,20 @@ Assignments = Annotated[
     typer.Option("--set", metavar="PATH=VALUE", help="Override a setting; may be given many times."),
 ]
 
+SettingsFile = Annotated[
+    Path | None, typer.Argument(metavar="SETTINGS.toml", show_default=False, help="Settings as TOML.")
+]
+NewRun = Annotated[
+    Path | None, typer.Option(metavar="RUN", help="The new run folder; runs/CORPUS-METHOD if not given.")
+]
+Start = Annotated[
+    Path | None, typer.Option("--from", metavar="RUN", help="Start with the weights and settings of this run.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the settings that it comes to, and stop.")]
+
 
 def train(
-    settings: Annotated[
-        Path | None, typer.Argument(metavar="SETTINGS.toml", show_default=False, help="Settings as TOML.")
-    ] = None,
+    settings: SettingsFile = None,
     data: Source = None,
     train_file: Annotated[str | None, typer.Option("--train", metavar="FILE", help="Text to train on.")] = None,
     valid: Annotated[str | None, typer.Option("--valid", metavar="FILE", help="Text to validate on.")] = None,
@@ -69,13 +78,10 @@ def train(
     label: Annotated[str | None, typer.Option(metavar="NAME|NUMBER", help="The column of a label.")] = None,
     methods: Methods = None,
     assignments: Assignments = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="The new run folder; runs/CORPUS-METHOD if not given.")
-    ] = None,
+    out: NewRun = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the settings that it comes to, and stop.")
-    ] = False,
+    start: Start = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Train a model on your sentences or a known corpus.
 
@@ -90,6 +96,10 @@ def train(
       textvae train --data reviews.txt --set 'objective.kl.weight={schedule="linear", steps=5000}'
       textvae train settings.toml --out runs/mine
       textvae train --resume runs/mine
+      textvae train --from runs/mine --data other.txt --set train.epochs=3
+
+    --from takes the settings of a run (or those of SETTINGS.toml), its tokenizer and its weights. What is given
+    beside it is changed: text, method, rate, epochs; the model stays. The optimizer starts afresh.
 
     \b
     Settings often set: data.max_length, data.tokenizer.name (word, character, bpe),
@@ -100,33 +110,45 @@ def train(
     sources = {"corpus": data, "train": train_file, "valid": valid, "test": test, "column": column, "label": label}
     given: dict[str, str | None] = {name: value for name, value in sources.items() if value is not None}
     if resume is not None:
-        if settings or methods or assignments or out or given.keys() - {"corpus"} or dry_run:
+        if settings or methods or assignments or out or start or given.keys() - {"corpus"} or dry_run:
             raise RequestError(
                 "--resume: a run goes on with its own settings and data; give nothing beside it but --data, where "
                 "its text is now"
             )
         _train(resume, lambda progress: _resumed(resume, data, progress))
         return
-    if data is not None:  # another text altogether, so files that the settings name do not belong to it
-        given = {"train": None, "valid": None, "test": None, **given}
-    elif train_file is not None:
-        given = {"corpus": None, **given}
+    given = _in_place_of_others(given, start is not None and settings is None)
     method = _one(methods)
-    if settings is None and method is None:
+    if settings is None and method is None and start is None:
         method = "vanilla"
 
     from textvae.objective.presets import load_settings
 
-    loaded = load_settings(settings, method, assignments or (), **({"data": given} if given else {}))
+    below = settings if start is None or settings is not None else _settings_of(start)
+    loaded = load_settings(below, method, assignments or (), **({"data": given} if given else {}))
     if dry_run:
         result(loaded.toml().rstrip())
         return
     _tell_columns(loaded)
     if out is None:
-        name = method or (settings.stem if settings else "vanilla")
+        name = method or (settings.stem if settings else start.resolve().name if start else "vanilla")
         out = _new_folder(loaded.data.train or loaded.data.corpus or "text", name)
     folder = out
-    _train(folder, lambda progress: _started(loaded, folder, progress), new=True)
+    _train(folder, lambda progress: _started(loaded, folder, progress, start), new=True)
+
+
+def _in_place_of_others(given: dict[str, str | None], of_a_run: bool) -> dict[str, str | None]:
+    """Return the text that was given, with None for settings of other text, which do not belong to it.
+
+    The columns of a settings file stay, those of a run's own text do not.
+    """
+    if "corpus" in given:
+        given = {"train": None, "valid": None, "test": None, **given}
+    elif "train" in given:
+        given = {"corpus": None, **given}
+    if of_a_run and ("corpus" in given or "train" in given):
+        given = {"valid": None, "test": None, "column": None, "label": None, **given}
+    return given
 
 
 def _tell_columns(settings: "Settings") -> None:
@@ -186,10 +208,18 @@ def quickstart(
     result("\n\n".join([*blocks, f"report: {plain(str(out / 'report.html'))}"]))
 
 
-def _started(settings: "Settings", folder: Path, progress: TrainingProgress | None) -> "Run":
+def _settings_of(start: Path) -> dict[str, Any]:
+    """Return the settings of a run to start from."""
+    from textvae.run import Run
+    from textvae.training.start import start_document
+
+    return start_document(Run.open(start))
+
+
+def _started(settings: "Settings", folder: Path, progress: TrainingProgress | None, start: Path | None) -> "Run":
     from textvae.training.loop import train
 
-    return train(settings, folder, progress)
+    return train(settings, folder, progress, start)
 
 
 def _resumed(folder: Path, data: str | None, progress: TrainingProgress | None) -> "Run":

@@ -1,6 +1,6 @@
 """Method presets, and settings from a file, a preset and assignments."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,12 @@ def methods() -> dict[str, Path]:
 
 
 def load_settings(
-    path: Path | str | None = None, method: str | None = None, assignments: Iterable[str] = (), **tables: Any
+    path: Path | str | Mapping[str, Any] | None = None,
+    method: str | None = None,
+    assignments: Iterable[str] = (),
+    **tables: Any,
 ) -> Settings:
-    """Return settings from a file, then a method preset, then `tables`, then `path=value` assignments.
+    """Return settings from a file or document, then a method preset, then `tables`, then `path=value` assignments.
 
     Later sources override earlier ones. A method's objective replaces that of the file; its decoder settings apply
     as far as the file's decoder has them. Without an objective, a model with a latent code gets the plain KL at
@@ -35,7 +38,10 @@ def load_settings(
     Raises:
         RequestError: Naming every wrong place, unknown method and impossible combination.
     """
-    document = {} if path is None else read_document(Path(path))
+    if path is None or isinstance(path, Mapping):
+        document = dict(path or {})
+    else:
+        document = read_document(Path(path))
     if method is not None:
         presets = methods()
         if method not in presets:

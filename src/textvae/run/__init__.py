@@ -55,10 +55,18 @@ class Run:
         self.environment, self.text = environment, text
 
     @classmethod
-    def create(cls, folder: Path, settings: Settings, tokenizer: Tokenizer, data: Mapping[str, Any]) -> "Run":
+    def create(
+        cls,
+        folder: Path,
+        settings: Settings,
+        tokenizer: Tokenizer,
+        data: Mapping[str, Any],
+        start: Mapping[str, Any] | None = None,
+    ) -> "Run":
         """Create a run folder; `environment.json`, written last, marks it as complete.
 
-        The remains of a run whose creation was interrupted are replaced.
+        The remains of a run whose creation was interrupted are replaced. `start` records the weights that the run
+        starts from, if it starts from those of another run.
 
         Raises:
             RequestError: If the folder holds something else.
@@ -71,6 +79,7 @@ class Run:
             "seed": settings.train.seed,
             "data": dict(data),
             "text": file_places(settings.data, folder),
+            **({} if start is None else {"start": dict(start)}),
         }
         try:
             with writing(folder):

@@ -54,6 +54,11 @@ def corpus_of(run: Run, label: str | None = None) -> Corpus:
     raise errors[0]
 
 
+def located(run: Run) -> Data:
+    """Return the run's `[data]` with its files where they are now, as far as they are found."""
+    return next(_candidates(run))
+
+
 def check_same_data(run: Run, corpus: Corpus) -> None:
     """Refuse to resume or evaluate a run with text other than it was trained on.
 

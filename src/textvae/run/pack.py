@@ -98,6 +98,8 @@ def _content(run: Run) -> tuple[dict[str, bytes | Path], dict[str, int]]:
     environment["text"] = {
         setting: {"relative": own["relative"]} for setting, own in places.items() if "relative" in own
     }
+    if "start" in environment:
+        environment["start"] = {"weights": environment["start"]["weights"]}
     environment["files"] = {name: hashlib.sha256(fixed[name]).hexdigest() for name in FIXED}
     environment["values"] = {name: value_digest_of(fixed[name], name.endswith(".toml")) for name in FIXED}
     environment["packed"] = True

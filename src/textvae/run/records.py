@@ -52,6 +52,12 @@ class Places(Stored):
     relative: str | None = None
 
 
+class Start(Places):
+    """The weights that a run started from: their file and its SHA-256."""
+
+    weights: str
+
+
 class RunData(Stored):
     """Data that a run was made with."""
 
@@ -79,6 +85,7 @@ class Environment(Stored):
     data: RunData | None = None
     text: dict[str, Places] | None = None
     packed: bool = False
+    start: Start | None = None
 
 
 class Record(Stored):

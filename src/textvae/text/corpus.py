@@ -152,14 +152,24 @@ def named_files(data: Data) -> dict[str, str]:
 
 def file_places(data: Data, folder: Path) -> dict[str, FilePlaces]:
     """Return the places of `named_files`: absolute, and relative to a folder."""
-    places = {}
-    for name, value in named_files(data).items():
-        path = os.path.abspath(value)
-        own = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
-        places[name] = FilePlaces(absolute=path)
-        if os.path.splitdrive(own)[0] == os.path.splitdrive(os.path.realpath(folder))[0]:
-            places[name]["relative"] = Path(os.path.relpath(own, os.path.realpath(folder))).as_posix()
+    return {name: file_place(value, folder) for name, value in named_files(data).items()}
+
+
+def file_place(file: Path | str, folder: Path) -> FilePlaces:
+    """Return the places of a file: absolute, and relative to a folder."""
+    path = os.path.abspath(file)
+    own = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+    places = FilePlaces(absolute=path)
+    if os.path.splitdrive(own)[0] == os.path.splitdrive(os.path.realpath(folder))[0]:
+        places["relative"] = Path(os.path.relpath(own, os.path.realpath(folder))).as_posix()
     return places
+
+
+def places_of(places: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Return the paths at which a file may be that was recorded by `file_place` for a folder."""
+    absolute, relative = places.get("absolute"), places.get("relative")
+    paths = [] if absolute is None else [Path(absolute)]
+    return paths if relative is None else [*paths, Path(os.path.normpath(folder.absolute() / relative))]
 
 
 def window_problems(data: Data) -> list[Problem]:

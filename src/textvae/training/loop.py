@@ -34,19 +34,27 @@ from textvae.training.job import Job, join
 from textvae.training.launch import check_trainable, interruptible, planned_steps, precision_for
 from textvae.training.log import Log
 from textvae.training.phase import Stage, begin_next, enter, reset
+from textvae.training.start import check_start, load_start, with_tokenizer_of
 from textvae.training.updates import StepInput, encoder_updates
 
 
-def train(settings: Settings, out: Path | str, progress: StepProgress | None = None) -> Run:
-    """Train a model from settings into a new run folder.
+def train(
+    settings: Settings, out: Path | str, progress: StepProgress | None = None, start: Path | str | Run | None = None
+) -> Run:
+    """Train a model from settings into a new run folder, from the weights of the run `start` if that is given.
 
-    Under `torchrun` every process calls this; together they take the steps that one process would.
+    The tokenizer is then that of `start`, whose model must be that of the settings. Under `torchrun` every process
+    calls this; together they take the steps that one process would.
 
     Raises:
         RequestError: when data or settings cannot be used, or the folder exists or is in use.
         WorkError: when training diverges or the disk fails; the last good checkpoint stays.
         KeyboardInterrupt: after Ctrl-C, with a checkpoint saved.
     """
+    source = None if start is None else Run.open(start)
+    if source is not None:
+        settings = with_tokenizer_of(settings, source)
+    record = None if source is None else check_start(settings, source, Path(out))
     corpus = open_corpus(settings.data)
     precision = precision_for(settings, len(corpus.tokenizer))
     settings = settings.model_copy(update={"train": settings.train.model_copy(update={"precision": precision})})
@@ -54,7 +62,7 @@ def train(settings: Settings, out: Path | str, progress: StepProgress | None = N
     check_trainable(settings, corpus, job.world_size, job.device)
     with job.training(Path(out), new=True):
         if job.leads:
-            Run.create(Path(out), settings, corpus.tokenizer, corpus.description())
+            Run.create(Path(out), settings, corpus.tokenizer, corpus.description(), record)
         job.barrier()
         run = Run.open(out)
         Loop(run, corpus, job).run(progress)
@@ -72,7 +80,7 @@ def resume(folder: Path | str | Run, progress: StepProgress | None = None) -> Ru
     if run.environment.get("packed"):
         raise RequestError(
             f"{run.folder}: is a packed run, which leaves out the checkpoint that training resumes from; resume "
-            "the run that it was packed from"
+            f"the run that it was packed from, or start a new one from its weights with --from {run.folder}"
         )
     corpus = corpus_of(run)
     job = join(run.settings)
@@ -102,6 +110,7 @@ class Loop:
         if self.checkpoint.exists():
             self._load()
         else:
+            load_start(self.model, run)
             self._enter()
 
     def run(self, progress: StepProgress | None = None) -> None:
