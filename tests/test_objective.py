@@ -9,6 +9,7 @@ from textvae.objective.settings import Settings
 from textvae.objective.terms import TERMS
 from textvae.objective.terms.kl import Kl
 from textvae.objective.terms.mu_forcing import MuForcing
+from textvae.objective.terms.term import Term
 from textvae.settings.schedules import Constant, Linear
 
 # Two samples of three sentences: sums over time -3, -1, -2 and -5, -3, -2; means over samples -4, -2, -2.
@@ -36,6 +37,20 @@ def test_the_loss_is_the_sum_of_weighted_terms_and_the_parts_are_raw(passed):
             {"reconstruction": reconstruction, "kl": kl, "mu-forcing": hinge}, rel=1e-6
         )
         assert objective.weights(step) == pytest.approx({"kl": weight, "mu-forcing": 0.25})
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [(torch.zeros(3), "shape (3,)"), (torch.zeros(1), "shape (1,)"), (0.5, "a float")]
+)
+def test_a_term_that_is_not_a_scalar_tensor_is_refused(passed, value, kind):
+    class Bad(Term):
+        def __call__(self, out, step):
+            return value
+
+    with pytest.raises(RequestError) as caught:
+        Objective({"bad": Bad()}, 10)(passed(MEAN), 0)
+    needs = "a scalar tensor is needed, as gathered(values).mean()"
+    assert str(caught.value) == f"objective.bad: returned {kind}; {needs}"
 
 
 def test_weights_know_the_planned_total():

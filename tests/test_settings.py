@@ -284,7 +284,7 @@ def test_the_optimizer_is_adam_unless_named():
         ),
         ("model", 3, "model = 3: a table is expected"),
         ("objective", 3, "objective = 3: a table is expected"),
-        ("objective.kl", 3, "objective.kl = 3: a table is expected"),
+        ("objective.kl", 3, "objective.kl = 3: a table is expected; set objective.kl.weight"),
         ("model.decoder.inject", "state", "model.decoder.inject = 'state': a list in square brackets is expected"),
         (
             "objective.kl.weight",

@@ -80,7 +80,7 @@ def test_a_metric_of_a_package_scores_text(tmp_path):
 
 def test_what_is_broken_is_left_out_with_a_warning(trained):
     gone, other = sorted(text for text in trained["warnings"] if "textvae.terms" in text)
-    assert "textvae_example:NOT_A_TERM is left out: it is of another kind" in gone
+    assert "textvae_example:NOT_A_TERM is left out: it is not a subclass of Term" in gone
     assert "textvae_missing:Term is left out: No module named" in other
 
 
@@ -114,4 +114,9 @@ def test_a_run_whose_package_is_gone_says_which_part_is_unknown(trained, folder)
         text=True,
         timeout=300,
     )
-    assert done.returncode == 2 and "'small'" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    lines = done.stderr.splitlines()
+    path, remedy = folder / "settings.toml", "; if an installed package provided it, install that"
+    assert all(line.startswith(f"error: {path}: ") for line in lines)
+    assert all(line.endswith(remedy) for line in lines)
+    assert "'small'" in done.stderr and "objective.norm: unknown term; " in done.stderr

@@ -188,10 +188,12 @@ def test_what_cannot_be_scored(call, message):
 
 
 def test_an_unknown_metric_is_told_its_neighbour():
-    with pytest.raises(
-        RequestError, match="^metrics: 'self-blue-4' is not one of bleu-2, .*; did you mean 'self-bleu-4'"
-    ):
-        score(given(["a"]), ["self-blue-4"])
+    for name, near in (("self-blue-4", "self-bleu-4"), ("lenght", "length")):
+        with pytest.raises(RequestError) as caught:
+            score(given(["a"]), [name])
+        assert str(caught.value) == f"metrics: unknown metric {name!r}; did you mean {near!r}?"
+    with pytest.raises(RequestError, match="^metrics: unknown metric 'zzz'; known: bleu-2, "):
+        score(given(["a"]), ["zzz"])
 
 
 def test_several_texts_of_a_model_have_a_mean_and_a_deviation():

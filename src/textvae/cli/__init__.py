@@ -84,6 +84,10 @@ def _root(
     """
 
 
+def _check(command: object) -> str | None:
+    return None if callable(command) else "it is not a function"
+
+
 def main() -> None:
     """Run the command `textvae`; exit with its code."""
     open_streams()
@@ -93,7 +97,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     warnings.formatwarning = lambda message, *_, **__: f"warning: {plain(str(message))}\n"
     own = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    for name, command in installed("textvae.commands", callable):
+    for name, command in installed("textvae.commands", _check):
         if name in own | {"data"}:
             warnings.warn(f"textvae.commands: {name} is left out: its name is taken", stacklevel=1)
         else:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 import textvae
-from textvae.errors import RequestError, did_you_mean
+from textvae.errors import RequestError
 from textvae.extensions import Registry
 from textvae.metrics import diversity
 from textvae.metrics.bleu import (
@@ -240,8 +240,7 @@ def require_metrics(names: Sequence[str], references: bool, training: bool) -> N
     """
     for name in names:
         if name not in METRICS:
-            hint = did_you_mean(name, METRICS, "")
-            raise RequestError(f"metrics: {name!r} is not one of {', '.join(METRICS)}{hint}")
+            raise RequestError(f"metrics: unknown metric {name!r}{METRICS.why_unknown(name)}")
         needs = METRICS[name].needs
         if needs == "references" and not references:
             raise RequestError(f"{name}: needs references; give --references FILE")
@@ -380,4 +379,6 @@ _OWN: dict[str, Metric] = {
     "vocabulary": Metric("nothing", "tokens", partial(_alone, diversity.vocabulary), {"unk": "left-out"}),
     "length": Metric("nothing", "tokens", partial(_alone, diversity.mean_length)),
 }
-METRICS = Registry("textvae.metrics", _OWN, lambda entry: isinstance(entry, Metric))
+METRICS = Registry(
+    "textvae.metrics", _OWN, lambda entry: None if isinstance(entry, Metric) else "it is not a Metric"
+)

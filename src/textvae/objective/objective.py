@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from textvae.errors import RequestError
 from textvae.model import Pass
 from textvae.objective.terms.term import Term
 from textvae.parts.gather import gathered
@@ -33,7 +34,7 @@ class Objective:
         loss = raw["reconstruction"]
         weights = self.weights(step, multipliers)
         for name, term in self.terms.items():
-            raw[name] = term(out, step)
+            raw[name] = _scalar(term(out, step), name)
             loss = loss + term.loss(raw, name, weights[name])
         if "kl" not in raw and (rate := _rate(out)) is not None:
             raw["kl"] = rate  # the log has the KL itself, whatever the rate term
@@ -81,6 +82,18 @@ def criterion(record: Mapping[str, Any], objective: Objective) -> float:
     if bound is None:
         return record["reconstruction"]
     return bound if weight == 1 or "kl" not in record else record["reconstruction"] + weight * record["kl"]
+
+
+def _scalar(value: Any, name: str) -> Tensor:
+    """Return the value of a term.
+
+    Raises:
+        RequestError: If it is not a scalar tensor.
+    """
+    if isinstance(value, Tensor) and not value.shape:
+        return value
+    kind = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    raise RequestError(f"objective.{name}: returned {kind}; a scalar tensor is needed, as gathered(values).mean()")
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import tomli_w
 from pydantic import BaseModel, Field
 
-from textvae.errors import did_you_mean
+from textvae.extensions import Registry
 from textvae.model import ModelSettings
 from textvae.settings.documents import parsed, spelled_out
 from textvae.settings.problems import Problem, refuse
@@ -60,7 +60,7 @@ def _dumped(objective: Mapping[str, Any]) -> dict[str, Any]:
     return {name: term.model_dump(mode="json", exclude_none=True) for name, term in objective.items()}
 
 
-def parse(document: Mapping[str, Any], terms: Mapping[str, type[BaseModel]]) -> Settings:
+def parse(document: Mapping[str, Any], terms: Registry[Any]) -> Settings:
     """Return settings from a document; each table of an objective is read by the term that it names.
 
     Raises:
@@ -80,15 +80,12 @@ def parse(document: Mapping[str, Any], terms: Mapping[str, type[BaseModel]]) -> 
     return settings.model_copy(update={"objective": objective, "phase": tuple(phased)})
 
 
-def _terms(
-    tables: Any, terms: Mapping[str, type[BaseModel]], place: str, problems: list[Problem]
-) -> dict[str, BaseModel]:
+def _terms(tables: Any, terms: Registry[Any], place: str, problems: list[Problem]) -> dict[str, BaseModel]:
     """Return the terms of the objective at a place, and append their problems to `problems`."""
     built = {}
     for name, table in tables.items() if isinstance(tables, Mapping) else ():
         if name not in terms:
-            unknown = f"unknown term{did_you_mean(name, terms)}"
-            problems.append(Problem(f"{place}.{name}", unknown))
+            problems.append(Problem(f"{place}.{name}", f"unknown term{terms.why_unknown(name)}"))
             continue
         term = parsed(terms[name], table, problems, f"{place}.{name}")
         if term is not None:

@@ -143,7 +143,7 @@ class Run:
                     f"{folder / name}: differs from the file the run was made with ({reason}): damaged or edited; "
                     "restore an intact copy, or train again"
                 )
-        settings = parse(read_document(folder / "settings.toml"), TERMS)
+        settings = _read_settings(folder / "settings.toml")
         tokenizer = Tokenizer.load(folder / "tokenizer.json", settings.data.right_to_left)
         return cls(folder, settings, tokenizer, environment, None if text is None else Path(text))
 
@@ -237,6 +237,23 @@ def value_digest_of(data: bytes, toml: bool) -> str | None:
     except (ValueError, RecursionError):
         return None
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _read_settings(path: Path) -> Settings:
+    """Return the settings of a run.
+
+    They were valid when they were written, so what is unknown now may be a part of a package.
+
+    Raises:
+        RequestError: Naming the file, every wrong place and the remedy.
+    """
+    document = read_document(path)
+    try:
+        return parse(document, TERMS)
+    except RequestError as error:
+        remedy = "if an installed package provided it, install that"
+        lines = [f"{path}: {line}; {remedy}" for line in str(error).split("\n")]
+        raise RequestError("\n".join(lines)) from None
 
 
 def difference(path: Path, digest: object, value: object) -> str | None:

@@ -88,7 +88,8 @@ def problem_of(model: type[BaseModel], error: Any, document: Any, place: str = "
             return Problem(where, *_unknown(value, error["ctx"]["expected"]))
         case "model_type" | "model_attributes_type" | "dict_type":
             known = [tag for one in members(here) for tag in tag_of(one)[1]]
-            remedy = f"set {where}.name" if value in known else ""
+            field = "name" if value in known else "weight" if "weight" in field_names(here) else ""
+            remedy = f"set {where}.{field}" if field else ""
             return Problem(where, "a table is expected", remedy, value=value)
         case "tuple_type":
             return Problem(where, "a list in square brackets is expected", value=value)

@@ -1,5 +1,7 @@
 """The terms of the objective; `TERMS` names them as settings do."""
 
+from typing import Any
+
 from textvae.extensions import Registry, derived_from
 from textvae.objective.terms.autoencoder import Autoencoder
 from textvae.objective.terms.auxiliary import Auxiliary
@@ -11,6 +13,13 @@ from textvae.objective.terms.lagrangian import Lagrangian
 from textvae.objective.terms.mmd import Mmd
 from textvae.objective.terms.mu_forcing import MuForcing
 from textvae.objective.terms.term import Term
+
+
+def _check(entry: Any) -> str | None:
+    """Return why an object cannot be a term, or None."""
+    reason = derived_from(Term)(entry)
+    return "it does not define __call__" if reason is None and entry.__call__ is Term.__call__ else reason
+
 
 TERMS: Registry[type[Term]] = Registry(
     "textvae.terms",
@@ -27,5 +36,5 @@ TERMS: Registry[type[Term]] = Registry(
         "bow": Bow,
         "auxiliary": Auxiliary,
     },
-    derived_from(Term),
+    _check,
 )
