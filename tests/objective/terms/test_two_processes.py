@@ -101,9 +101,7 @@ def test_two_processes_equal_one(name, monkeypatch):
         assert [float(one) for one in (value, *(share for share, _ in shares))] == [0.0] * 3
         return
     steepest = max(float(gradient.abs().max()) for gradient in gradients.values())
-    assert float(value) and steepest, (
-        f"{name} is 0 or has no gradient here: add settings to ACTIVE at which it does"
-    )
+    assert float(value) and steepest, f"{name} or its gradient is 0 here: add settings to ACTIVE at which it is not"
     for share, _ in shares:
         torch.testing.assert_close(share, value, rtol=1e-9, atol=0)
     for parameter, gradient in gradients.items():

@@ -1,7 +1,6 @@
 """Auxiliary reconstruction of hybrid models: z alone must predict every word."""
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -22,8 +21,6 @@ class Auxiliary(Term):
     References:
         Semeniuta et al. 2017, eq. 2 to 4.
     """
-
-    needs_posterior: ClassVar[bool] = True
 
     def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
         """Return minus the mean log-probability computed by the model's head `auxiliary`."""

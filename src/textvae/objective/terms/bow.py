@@ -1,7 +1,6 @@
 """Bag-of-words loss: z must predict the words of the sentence."""
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -25,7 +24,6 @@ class Bow(Term):
     """
 
     hidden: SizeOrNone = 400
-    needs_posterior: ClassVar[bool] = True
 
     def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
         """Return minus the mean log-probability computed by the model's head `bow`."""

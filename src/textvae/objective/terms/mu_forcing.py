@@ -1,6 +1,6 @@
 """mu-forcing: a hinge on the spread of the posterior means of a batch."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from jaxtyping import Float
 from pydantic import NonNegativeFloat
@@ -35,7 +35,6 @@ class MuForcing(Term):
 
     margin: NonNegativeFloat = 2.0
     reading: Literal["paper", "per-dimension"] = "paper"
-    needs_posterior: ClassVar[bool] = True
 
     def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
         """Return the hinge of the global batch."""

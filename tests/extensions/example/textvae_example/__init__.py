@@ -10,6 +10,7 @@ from textvae.metrics.scoring import Metric
 from textvae.objective.terms.term import Term
 from textvae.parts.decoders import DecoderSettings, RecurrentDecoder
 from textvae.parts.encoders import Encoder, EncoderSettings
+from textvae.parts.gather import gathered
 from textvae.parts.posteriors import DiagonalGaussian, PosteriorNetwork, PosteriorSettings
 from textvae.parts.priors import PriorSettings, StandardNormal
 
@@ -97,7 +98,7 @@ class Norm(Term):
     size: float = 0.1
 
     def __call__(self, out, step):
-        return self.size * out.z.square().sum(-1).mean()
+        return self.size * gathered(out.z.square().sum(-1).mean(0)).mean()
 
 
 NOT_A_TERM = 3
