@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import textvae
 from textvae.cli.scoring import _read
 from textvae.cli.texts import opened
 from textvae.evaluation.reconstruction import reconstruction_scores
-from textvae.metrics.scoring import given, score, score_by_length
+from textvae.metrics.scoring import METRICS, given, score, score_by_length
 from textvae.text.corpus import open_corpus
 
 from .conftest import call, refused
@@ -32,6 +33,13 @@ def test_every_score_is_printed_with_its_number_of_sentences_and_signature(files
         assert f"{name} " in line and " 3 sentences " in line and line.endswith(one.signature)
     assert {"bleu-4", "self-bleu-4", "distinct-2", "copied", "overlap-1", "vocabulary"} <= found.keys()
     assert "copied             0.6667" in result.stdout
+
+
+def test_the_help_lists_every_metric_once():
+    shown = call("score", "--help").stdout.split("Metrics, ")[1]
+    words = re.findall(r"[\w-]+", shown)
+    assert [words.count(name) for name in METRICS] == [1] * len(METRICS)
+    assert "length (tokens)" in shown and shown.index("with --train:") < shown.index("copied")
 
 
 def test_the_machine_output_has_them_too(files):

@@ -56,7 +56,7 @@ for command in (
     forward.fce,
     packing.pack,
 ):
-    app.command(cls=Command)(command)
+    app.command(cls=scoring.ScoreCommand if command is scoring.score else Command)(command)
 data.command("list", cls=Command)(corpora.list_corpora)
 data.command("describe", cls=Command)(corpora.describe)
 data.command("verify", cls=Command)(corpora.verify)

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from textvae.cli.options import AsJson, Seed
-from textvae.cli.output import DASH, columns, document, note, number, plain, result
+from textvae.cli.output import DASH, Command, columns, document, note, number, plain, result
 from textvae.cli.texts import STDIN, opened, tell_notes
 from textvae.errors import RequestError
 
@@ -17,6 +18,33 @@ if TYPE_CHECKING:
     from textvae.text.readers import Reading
 
 Metrics = Annotated[str | None, typer.Option(metavar="NAME,...", help="Which scores; default: all that can be.")]
+
+
+class ScoreCommand(Command):
+    """`score`, whose help ends with all metrics, those of installed packages included."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the metrics, which are not imported before."""
+        self.epilog = metrics_help()
+        super().format_epilog(ctx, formatter)
+
+
+def metrics_help() -> str:
+    """Return every metric, by what it needs beside the text, for the end of `textvae score --help`."""
+    from textvae.metrics.scoring import METRICS
+
+    needs = {
+        "nothing": "of the text alone",
+        "references": "with --references",
+        "pairs": "with --references, line by line",
+        "training": "with --train",
+    }
+    lines = ["\b", "Metrics, from 0 to 1 unless a unit follows (formulas: docs/metrics.md):"]
+    for need, heading in needs.items():
+        units = {name: metric.unit for name, metric in METRICS.items() if metric.needs == need}
+        names = [name if unit == "share" else f"{name} ({unit})" for name, unit in units.items()]
+        lines += [f"  {heading}:", *(f"    {line}" for line in wrap(", ".join(names), 72, break_on_hyphens=False))]
+    return "\n".join(lines)
 
 
 def score(
@@ -52,10 +80,8 @@ def score(
 ) -> None:
     """Score any text: BLEU, Self-BLEU, ROUGE, diversity, copies.
 
-    bleu-N is the mean over sentences, each against all references, self-bleu-N against all others (N from 2 to 5).
-    Line by line, if named or with --by-length: corpus-bleu-N, rouge-N, rouge-set-N. Also distinct-N,
-    distinct-within-N, repeated, unknown, vocabulary, length, and with --train copied and overlap-N. A blank line is
-    an empty sentence. All but vocabulary and length are from 0 to 1.
+    bleu-N is the mean over sentences, each against all references, self-bleu-N against all others. Metrics that
+    compare line by line are computed if they are named, or with --by-length. A blank line is an empty sentence.
 
     \b
     Examples:
