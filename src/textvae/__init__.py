@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from textvae.comparison import compare
     from textvae.generate.trained import load
     from textvae.objective.presets import load_settings
+    from textvae.run.fitting import fit_prior
     from textvae.training.loop import resume, train
 
 __version__ = "0.1.0"
-__all__ = ["compare", "load", "load_settings", "resume", "train"]
+__all__ = ["compare", "fit_prior", "load", "load_settings", "resume", "train"]
 
 
 def __dir__() -> list[str]:
@@ -28,6 +29,7 @@ def __getattr__(name: str) -> Any:
 
     homes = {
         "compare": "textvae.comparison",
+        "fit_prior": "textvae.run.fitting",
         "load": "textvae.generate.trained",
         "load_settings": "textvae.objective.presets",
         "resume": "textvae.training.loop",

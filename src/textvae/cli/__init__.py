@@ -12,6 +12,7 @@ from textvae.cli import (
     codes,
     comparison,
     corpora,
+    fitting,
     forward,
     generation,
     inspection,
@@ -37,6 +38,7 @@ app.command(cls=Command, epilog=training.methods_help())(training.train)
 for command in (
     inspection.diagnose,
     inspection.evaluate,
+    fitting.fit_prior,
     comparison.compare,
     generation.sample,
     generation.reconstruct,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from textvae.cli.options import AsJson, DataPlace, IwSamples, IwSentences, Seed, sentences_of
+from textvae.cli.options import AsJson, DataPlace, IwSamples, IwSentences, Prior, Seed, sentences_of
 from textvae.cli.output import columns, document, note, plain, result
 from textvae.cli.progress import Bars
 from textvae.errors import RequestError, WorkError
@@ -35,6 +35,7 @@ def compare(
         typer.Option(metavar="NAME,...", help="Show these numbers of the evaluations.", show_default=False),
     ] = None,
     data: DataPlace = None,
+    prior: Prior = "own",
     again: Annotated[bool, typer.Option("--again", help="Evaluate runs again that have been evaluated.")] = False,
     as_json: AsJson = False,
     csv: Annotated[
@@ -45,12 +46,9 @@ def compare(
 
     Uses RUN/evaluation/SPLIT.json as it is; evaluates the runs that have none. FOLDER gets comparison.json, .csv,
     .md, curves.png and rate-distortion.png. --scores shows any number of the evaluations, those of evaluate --all
-    too: kl_moment_matched, generated.greedy.scores.self-bleu-4, probes.sentiment.majority.
+    too: kl_moment_matched, generated.greedy.scores.self-bleu-4. --prior fitted: RUN/fitted/evaluation/SPLIT.json.
     """
-    if out is not None and out.exists() and not out.is_dir():
-        raise RequestError(f"--out {out}: is a file; give a folder")
-    if csv is not None and csv.is_dir():
-        raise RequestError(f"--csv {csv}: is a folder; give a file")
+    _check_places(out, csv)
     subset = sentences_of(iw_sentences)
     names = [] if scores is None else _names(scores)
 
@@ -69,6 +67,7 @@ def compare(
             again=again,
             scores=names,
             text=data,
+            prior=prior,
             progress=bars.update,
         )
     written, failure = list[Path](), None
@@ -84,6 +83,14 @@ def compare(
         note(f"written: {', '.join(map(str, written))}")
     if failure is not None:
         raise failure
+
+
+def _check_places(out: Path | None, csv: Path | None) -> None:
+    """Refuse a file for --out, and a folder for --csv."""
+    if out is not None and out.exists() and not out.is_dir():
+        raise RequestError(f"--out {out}: is a file; give a folder")
+    if csv is not None and csv.is_dir():
+        raise RequestError(f"--csv {csv}: is a folder; give a file")
 
 
 def _show(found: "Comparison", as_json: bool) -> None:

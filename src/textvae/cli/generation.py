@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from textvae.cli.decoding import NBest, decoding_options, described
-from textvae.cli.options import AsJson, RunFolder, Seed
+from textvae.cli.options import AsJson, Prior, RunFolder, Seed
 from textvae.cli.output import blocks, long_document, note, plain, sentences
 from textvae.cli.progress import Bar
 from textvae.cli.texts import Column, File, LeftOut, Strict, Texts, broken, given_rows, shown, streamed_texts
@@ -34,6 +34,7 @@ def sample(
         ),
     ] = None,
     n_best: NBest = 0,
+    prior: Prior = "own",
     *,
     decoding: "Decoding",
     seed: Seed = 0,
@@ -49,6 +50,7 @@ def sample(
       textvae sample RUN
       textvae sample RUN -n 1000 --decode nucleus:0.9 --seed 1 > samples.txt
       textvae sample RUN --tail auto
+      textvae sample RUN --prior fitted
       textvae sample RUN -n 3 --decode beam:5 --n-best 5
     """  # noqa: D301
     from textvae.generate.codes import ROWS
@@ -56,13 +58,15 @@ def sample(
     from textvae.generate.trained import load
 
     bound = _bound(tail)
-    trained = load(run)
+    trained = load(run, prior)
     if trained.model.prior is None and decoding.certain and count > 1:
         note(
             f"note: a language model has no code, so all {count:,} samples by {decoding.name} decoding are the "
             "same sentence; --decode sample or nucleus:0.9 draws different ones"
         )
     told: dict[str, Any] = {"decoding": described(decoding), "seed": seed}
+    if prior != "own":
+        told["prior"] = trained.run.fitted.name if trained.run.fitted else prior
     if tail is not None:
         told["tail"] = volume_preserving_bound(trained.latent) if bound is None else bound
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from textvae.cli.decoding import by_name, decodings_options
-from textvae.cli.options import AsJson, DataPlace, IwSamples, IwSentences, RunFolder, Seed, sentences_of
+from textvae.cli.options import AsJson, DataPlace, IwSamples, IwSentences, Prior, RunFolder, Seed, sentences_of
 from textvae.cli.output import document, plain, result
 from textvae.cli.progress import Bar
 from textvae.cli.tables import caveats, signatures, table
@@ -33,6 +33,7 @@ def evaluate(
     times: Annotated[
         int, typer.Option(min=1, help="With --all: how often they are written, for mean ± deviation.")
     ] = TIMES,
+    prior: Prior = "own",
     *,
     decodings: "list[Decoding]",
     seed: Seed = 0,
@@ -45,7 +46,8 @@ def evaluate(
     run is also scored by what it writes (BLEU, Self-BLEU, diversity, copies; on the corpus grammar the distance
     to the truth), by its reconstructions, and by what codes tell of labels; that goes to
     RUN/evaluation/SPLIT-all.json and RUN/report.html. --samples, --times, --decode and the options of decoding
-    say how text is written, with --all.
+    say how text is written, with --all. Under --prior fitted, KL, bound and NLL are those under the prior of
+    fit-prior, and all files go to RUN/fitted.
 
     \b
     Examples:
@@ -61,7 +63,8 @@ def evaluate(
     if every:
         from textvae.cli.evaluations import print_all
 
-        print_all(Run.open(run, data), split, iw_samples, subset, samples, by_name(decodings), seed, as_json, times)
+        opened = Run.open(run, data).under(prior)
+        print_all(opened, split, iw_samples, subset, samples, by_name(decodings), seed, as_json, times)
         return
     others = {
         "--samples": samples != SAMPLES,
@@ -72,7 +75,7 @@ def evaluate(
         if given:
             raise RequestError(f"{option}: says how text is written, which is done with --all; give --all too")
     with Bar(f"evaluating {run}", "sentence") as bar:
-        scores = evaluated(Run.open(run, data), split, iw_samples, subset, seed, bar.update)
+        scores = evaluated(Run.open(run, data).under(prior), split, iw_samples, subset, seed, bar.update)
     if as_json:
         document(scores)
         return
@@ -84,6 +87,7 @@ def diagnose(
     run: RunFolder,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "valid",
     data: DataPlace = None,
+    prior: Prior = "own",
     as_json: AsJson = False,
 ) -> None:
     """Say whether the posterior has collapsed, what its codes keep of a sentence, and what to do.
@@ -94,7 +98,7 @@ def diagnose(
     from textvae.evaluation.diagnose import diagnose as diagnosed
     from textvae.run import Run
 
-    found = diagnosed(Run.open(run, data), split)
+    found = diagnosed(Run.open(run, data).under(prior), split)
     if as_json:
         document(found.document())
         return

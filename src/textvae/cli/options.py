@@ -17,6 +17,9 @@ DataPlace = Annotated[
         show_default=False,
     ),
 ]
+Prior = Annotated[
+    str, typer.Option("--prior", metavar="own|fitted", help="The run's own prior, or the one of fit-prior.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine output.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The seed of everything random.")]
 IwSamples = Annotated[int, typer.Option(min=1, help="Importance samples a sentence.")]

@@ -39,7 +39,8 @@ def interpolate(
     a: Annotated[str | None, typer.Argument(metavar="A", help="The first sentence.", show_default=False)] = None,
     b: Annotated[str | None, typer.Argument(metavar="B", help="The last sentence.", show_default=False)] = None,
     prior: Annotated[bool, typer.Option("--prior", help="Between draws from the prior instead.")] = False,
-    count: Annotated[int, typer.Option("-n", min=1, help="With --prior: how many paths.")] = 1,
+    fitted_prior: Annotated[bool, typer.Option("--fitted-prior", help="Or from the one of fit-prior.")] = False,
+    count: Annotated[int, typer.Option("-n", min=1, help="Between draws: how many paths.")] = 1,
     pairs: Annotated[
         str | None,
         typer.Option("--pairs", metavar="FILE", help="Between two sentences of each row: TSV, CSV or JSONL."),
@@ -68,8 +69,7 @@ def interpolate(
     The columns of --pairs are a and b, first and second, or source and target of a header, else the first two. Rows
     between which there is no path (one sentence, equal ones or codes) are named, left out and counted.
     On a terminal = stands before a sentence that came before on the path. How smooth each path is goes to stderr:
-    how many sentences are different, how many words change at a step, and with a language model the NLL of the
-    sentences between the ends against that of the ends.
+    how many sentences differ, how many words change at a step, with a language model the NLL of ends and others.
 
     \b
     Examples:
@@ -77,18 +77,18 @@ def interpolate(
       textvae interpolate RUN --prior -n 3 --steps 12 --seed 3 --path spherical
       textvae interpolate RUN --pairs pairs.tsv --language-model runs/lm --json
     """  # noqa: D301
-    _check_ends(a, b, prior, count, pairs, {"--column-a": column_a, "--column-b": column_b}, codes)
+    draws = {"--prior": prior, "--fitted-prior": fitted_prior}
+    _check_ends(a, b, draws, count, pairs, {"--column-a": column_a, "--column-b": column_b}, codes)
 
     from textvae.generate.paths import homotopies
     from textvae.generate.trained import load
 
-    trained = load(run)
+    trained = load(run, "fitted" if fitted_prior else "own")
     scorer = None if language_model is None else load(language_model)
     if pairs is not None:
         pieces = _ends_of_rows(trained, pairs, column_a, column_b, strict)
     else:
-        sentences = (a, b) if a is not None and b is not None else None
-        pieces = _ends(trained, sentences, count if prior else 0, codes, seed)
+        pieces = _ends(trained, (a, b), count * any(draws.values()), codes, seed)
     found = (
         pair
         for begin, ends, given in pieces
@@ -223,28 +223,34 @@ def smooth(one: "Homotopy") -> str:
 def _check_ends(
     a: str | None,
     b: str | None,
-    prior: bool,
+    draws: dict[str, bool],
     count: int,
     pairs: str | None,
     named: dict[str, str | None],
     codes: Path | None,
 ) -> None:
     """Refuse ends of paths that are given in no way, or in two."""
-    ways = {"sentences": a, "--prior": prior or None, "--pairs": pairs, "--codes": codes}
+    if draws["--prior"] and a == "fitted" and b is None:
+        raise RequestError(
+            "--prior fitted: it takes no value here; give --fitted-prior for draws of a fitted prior"
+        )
+    drawn = {way: given or None for way, given in draws.items()}
+    ways = {"sentences": a, **drawn, "--pairs": pairs, "--codes": codes}
     chosen = [name for name, given in ways.items() if given is not None]
     if len(chosen) > 1:
         raise RequestError(f"interpolate: {' and '.join(chosen)} are given; ends of paths come from one of them")
     if not chosen or (a is None) != (b is None):
-        raise RequestError("interpolate: give two sentences, A and B, or --prior, or --pairs FILE, or --codes FILE")
+        others = "--prior, or --fitted-prior, or --pairs FILE, or --codes FILE"
+        raise RequestError(f"interpolate: give two sentences, A and B, or {others}")
     for name, column in named.items():
         if column is not None and pairs is None:
             raise RequestError(f"{name} {column}: only a file of pairs has columns; give --pairs FILE")
-    if count > 1 and not prior:
+    if count > 1 and not any(draws.values()):
         raise RequestError(f"-n {count}: so many paths are only between draws of the prior; give --prior")
 
 
 def _ends(
-    trained: "Trained", pair: tuple[str, str] | None, draws: int, codes: Path | None, seed: int
+    trained: "Trained", pair: tuple[str | None, str | None], draws: int, codes: Path | None, seed: int
 ) -> "Iterator[tuple[int, Ends, Sequence[tuple[str, str] | None]]]":
     """Yield the ends of paths as codes, and the texts that were given, if any, some at a time.
 
@@ -254,7 +260,7 @@ def _ends(
     from textvae.generate.paths import PAIRS, code_ends, prior_ends, text_ends
 
     if draws:
-        if not trained.run.settings.model.posterior.has_rate:
+        if not (trained.run.settings.model.posterior.has_rate or trained.run.fitted):
             note("note: an autoencoder was trained without a prior; draws from N(0, I) are not where its codes lie")
         for begin in range(0, draws, PAIRS):
             some = min(PAIRS, draws - begin)
@@ -270,7 +276,7 @@ def _ends(
             yield begin, ends, [None] * len(ends)
             begin += len(ends)
     else:
-        first, last = broken(trained, [*(pair or ())])
+        first, last = broken(trained, [text for text in pair if text is not None])
         yield 0, text_ends(trained, [(first, last)]), [(first, last)]
 
 

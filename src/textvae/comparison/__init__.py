@@ -116,6 +116,7 @@ def compare(
     again: bool = False,
     scores: Sequence[str] = (),
     text: Path | str | None = None,
+    prior: str = "own",
     progress: PartProgress | None = None,
 ) -> Comparison:
     """Compare finished runs on a split of the data that they share.
@@ -126,11 +127,14 @@ def compare(
     plain KL at weight 1 with a Gaussian posterior, else to the first of all. With `by_seed`, runs whose settings
     differ in `train.seed` alone make one row: mean and standard deviation. `scores` are numbers of the evaluations
     that the table shows instead of its own, by their path, those of `evaluate --all` too: `kl_moment_matched`,
-    `generated.greedy.scores.self-bleu-4`. `text` is where the runs' text is, as in `Run.open`.
+    `generated.greedy.scores.self-bleu-4`. `text` is where the runs' text is, as in `Run.open`. With `prior` =
+    "fitted" every run with a code is scored under the prior that `fit_prior` has kept in it, and
+    `fitted/evaluation/SPLIT.json` is used.
 
     Raises:
         RequestError: when there is no run, a folder is no finished run or comes twice, an evaluation is damaged,
-            no run has one of the scores, or the runs are of different data.
+            a run has no fitted prior where that is asked for, no run has one of the scores, or the runs are of
+            different data.
         WorkError: when an evaluation cannot be written.
     """
     if isinstance(folders, (str, Path)) or not folders:
@@ -139,7 +143,7 @@ def compare(
     if baseline is not None and not any(same_folder(Path(baseline), folder) for folder in asked):
         asked.append(Path(baseline))
     numbers = {"iw_samples": iw_samples, "iw_sentences": iw_sentences, "seed": seed}
-    runs = open_runs(asked, split, text)
+    runs = open_runs(asked, split, text, prior)
     check_names(runs, split, scores, again)  # before any is evaluated, which takes minutes
     found = members(asked, runs, split, numbers, again, progress)
     chosen = None if baseline is None else next(m for m in found if same_folder(m.run.folder, Path(baseline)))

@@ -51,11 +51,13 @@ class Member:
         }
 
 
-def open_runs(folders: Sequence[Path], split: str, text: Path | str | None = None) -> list[Run]:
+def open_runs(folders: Sequence[Path], split: str, text: Path | str | None = None, prior: str = "own") -> list[Run]:
     """Open finished runs of the same data, whose text is at `text` if that is given.
 
+    Runs with a code are under their `own` prior or the `fitted` one.
+
     Raises:
-        RequestError: when a folder is no finished run or comes twice, or the runs' data differ.
+        RequestError: when a folder is no finished run or comes twice, the runs' data differ, and as `Run.under`.
     """
     for place, folder in enumerate(folders):
         for earlier in folders[:place]:
@@ -70,7 +72,7 @@ def open_runs(folders: Sequence[Path], split: str, text: Path | str | None = Non
                 f"validation: go on with `textvae train --resume {run.folder}`"
             )
     check_same_text(runs, split)
-    return runs
+    return [run.under(prior if run.settings.model.latent else "own") for run in runs]
 
 
 def members(
@@ -81,7 +83,7 @@ def members(
     again: bool,
     progress: PartProgress | None,
 ) -> list[Member]:
-    """Return the runs of `open_runs`, those evaluated with these numbers that have not been yet.
+    """Return the runs of `open_runs`, those evaluated with these numbers that have not been yet under their prior.
 
     Raises:
         RequestError: when an evaluation is damaged.
@@ -89,16 +91,21 @@ def members(
     """
     found = []
     for name, run in zip(unique_names(folders), runs, strict=True):
-        path = run.folder / "evaluation" / f"{split}.json"
-        if again or not path.exists():
+        path = run.result(f"evaluation/{split}.json")
+        scores = None if again or not path.exists() else read_scores(path, run, split)
+        if scores is None or not same_prior(scores, run):
             told = of_part(progress, f"evaluating {name}")
             scores = json.loads(json.dumps(evaluate(open_run(run), split, progress=told, **numbers)))
-        else:
-            scores = read_scores(path, run, split)
         every = path.with_name(f"{split}-all.json")
         more = read_scores(every, run, split) if every.exists() else {}
+        more = more if same_prior(more, run) else {}
         found.append(Member(name, run, scores, more, run.log(), _finished(run)))
     return found
+
+
+def same_prior(scores: Mapping[str, Any], run: Run) -> bool:
+    """Return True if an evaluation is under the run's prior, which may have been fitted again since."""
+    return scores.get("prior") == (None if run.fitted is None else run.fitted.name)
 
 
 def same_folder(one: Path, other: Path) -> bool:

@@ -176,7 +176,7 @@ def check_names(runs: Sequence[Run], split: str, names: Sequence[str], again: bo
     known: set[str] = set()
     more = False
     for run in runs:
-        path = run.folder / "evaluation" / f"{split}.json"
+        path = run.result(f"evaluation/{split}.json")
         every = path.with_name(f"{split}-all.json")
         more = more or every.exists()
         for file in [every, *([] if again else [path])]:

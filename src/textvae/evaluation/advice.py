@@ -67,7 +67,9 @@ def works(settings: Path, options: str) -> bool:
 
 
 def ends(run: Run, store: TokenStore, rows: np.ndarray) -> str:
-    """Return the ends of an interpolation as arguments: `--prior`, or two sentences for an autoencoder."""
+    """Return the ends of an interpolation as arguments: draws of the prior, or two sentences for an autoencoder."""
+    if run.fitted is not None:
+        return "--fitted-prior"
     if run.settings.model.posterior.has_rate:
         return "--prior"
     texts = run.tokenizer.decode_batch(store.sentences(rows[[0, -1]]))

@@ -59,7 +59,7 @@ class Diagnosis:
 
     `keeps_content` is True if the code is read and content words of held-out sentences return in reconstructions
     more often than by chance. Content words, agreement, loops and unknown words are shares from 0 to 1. `reasons`
-    gives the reason of each number that is None.
+    gives the reason of each number that is None. `prior` names a fitted prior.
     """
 
     run: str
@@ -94,10 +94,11 @@ class Diagnosis:
     examples: list[Example]
     command: str
     reasons: dict[str, str] = field(default_factory=dict)
+    prior: str = ""
 
     def document(self) -> dict[str, Any]:
-        """Return the diagnosis as plain values for JSON."""
-        return asdict(self)
+        """Return the diagnosis as plain values for JSON, `prior` only where one was fitted."""
+        return {name: value for name, value in asdict(self).items() if name != "prior" or value}
 
 
 def diagnose(folder: Path | str | Run | Opened, split: str = "valid", seed: int = 0) -> Diagnosis:
@@ -144,11 +145,11 @@ def _diagnosis(trained: Opened, split: str, written: Written, seed: int) -> Diag
     since = collapsed_since(run.log()) if collapsed else None
     expected = prior_moment_matched(latent, len(rows))
     far = moment is not None and moment > FAR + expected
-    flat = codes.of_normal is None
+    flat, prior = codes.of_normal is None, run.fitted.name if run.fitted else ""
     sentences = [
-        verdict(collapsed, uses, keeps, kl_text(scores), since),
+        verdict(collapsed, uses, keeps, kl_text(scores, prior), since, prior),
         kept_content(content),
-        missed_target(run.settings, kl, scores.reconstruction.mean().item()),
+        missed_target(run.settings, None if prior else kl, scores.reconstruction.mean().item()),
         mutual_information(found),
         ("" if off is None else f"{off} of {latent} dimensions are off (KL below {DIMENSION_OFF} nats); ")
         + f"{found['active_units']} of {latent} are active units (variance of their means above 0.01).",
@@ -181,6 +182,7 @@ def _diagnosis(trained: Opened, split: str, written: Written, seed: int) -> Diag
         examples=[] if content is None else content.examples,
         command=next_command(run, remedies(run.settings, collapsed, far, keeps is False), ends(run, store, rows)),
         reasons=reasons,
+        prior=prior,
     )
 
 

@@ -24,7 +24,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Compute all scores of a run on a split, as `schema.SCORES` declares them; write `evaluation/SPLIT.json`.
 
-    If the run's folder cannot be written, that is a warning. `iw_sentences` is the size of the seeded subset that
+    Of a run under a fitted prior the document has the name of that prior, and lies in `fitted/evaluation`. If the
+    run's folder cannot be written, that is a warning. `iw_sentences` is the size of the seeded subset that
     importance weighting is done on, None for all sentences. Scores that are undefined are None in the document, and
     its `reasons` have the reason of each.
 
@@ -42,6 +43,8 @@ def evaluate(
     weighted = importance_weights(trained.model, store, rows, iw_samples, seed, progress)
     measured = Measured(trained, split, seed, iw_samples, rows, weighted)
     values: dict[str, Any] = {"split": split}
+    if trained.run.fitted is not None:
+        values["prior"] = trained.run.fitted.name
     for score in schema.SCORES:
         values |= score.measure(measured)
     report, reasons = resolved(values)

@@ -111,7 +111,7 @@ class Codes:
         if self.scores.rate is None:
             return self.no_density
         if self.scores.rate_per_dimension is None:
-            posterior, prior = self.settings.posterior.name, self.settings.prior.name
+            posterior, prior = self.settings.posterior.name, self.settings.prior.label
             return Missing(f"the rate of {posterior} under {prior} has no closed form by dimension")
         return self.scores.rate_per_dimension.tolist()
 
@@ -174,7 +174,7 @@ class Codes:
             return Missing(NO_CODE)
         if self.settings.prior.standard:
             return None
-        return Missing(f"it is the distance to a standard normal, and the prior is {self.settings.prior.name}")
+        return Missing(f"it is the distance to a standard normal, and the prior is {self.settings.prior.label}")
 
     @cached_property
     def off_sphere(self) -> Missing | None:

@@ -94,6 +94,12 @@ class Measured:
         return self.codes.no_density if self.scores.rate is None else mean_of(self.scores.rate)
 
     @property
+    def prior(self) -> str | None:
+        """Name of the prior that was fitted to the codes; None under the run's own."""
+        fitted = self.trained.run.fitted
+        return None if fitted is None else fitted.name
+
+    @property
     def rate_kind(self) -> str | Missing:
         """Kind of the rate: exact, an estimate, or an upper bound."""
         return self.scores.rate_kind or self.codes.no_density
@@ -253,6 +259,8 @@ class Measured:
         if self.scores.posterior is not None:
             parts["posterior"] = run.settings.model.posterior.name
             parts["rate"] = self.scores.rate_kind or "none"
+            if self.prior is not None:
+                parts["prior"] = self.prior
             if components is not None:
                 parts["k"] = components
         if self.store.window is not None:

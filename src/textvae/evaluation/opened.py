@@ -66,11 +66,11 @@ class Opened(Trained):
         return kept[:n]
 
     def save(self, name: str, write: Callable[[Path], None]) -> None:
-        """Write results to a file of the run's folder; warn if that is impossible, as in a read-only folder."""
-        path = self.run.folder / name
+        """Write results to `Run.result`; warn if that is impossible, as in a read-only folder."""
+        path = self.run.result(name)
         try:
             with writing(path.parent):
-                path.parent.mkdir(exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
             write(path)
         except WorkError as error:
             warnings.warn(f"the results are complete, but could not be saved in the run: {error}", stacklevel=3)
@@ -78,15 +78,15 @@ class Opened(Trained):
             self.saved.append(path)
 
 
-def open_run(run: Path | str | Run | Opened) -> Opened:
-    """Open a run folder for evaluation; a run that is open stays as it is.
+def open_run(run: Path | str | Run | Opened, prior: str = "own") -> Opened:
+    """Open a run folder for evaluation under its `own` prior or the `fitted` one; an open run stays as it is.
 
     Raises:
-        RequestError: if the folder is missing, unfinished or damaged.
+        RequestError: if the folder is missing, unfinished or damaged, and as `Run.under`.
     """
     if isinstance(run, Opened):
         return run
-    opened = Run.open(run)
+    opened = Run.open(run).under(prior)
     return Opened(opened, model_of(opened))
 
 

@@ -15,6 +15,7 @@ class _Evaluation(Stored):
     """Fields of every evaluation of a split."""
 
     split: str
+    prior: str | None = None
     reasons: dict[str, Any] | None = None
     reconstruction: float
 

@@ -31,7 +31,8 @@ def show_rate(scores: Values, number: Number) -> Shown | None:
     """Show the KL, with its standard error unless it is exact, and how it was computed."""
     kind = scores.get("rate_kind")
     value = with_error(scores, "kl", None if kind == "exact" else "kl_standard_error", number)
-    return None if value is None else Shown(value, str(kind) if kind else "")
+    under = f"under {scores['prior']}" if scores.get("prior") else ""
+    return None if value is None else Shown(value, ", ".join(filter(None, (str(kind or ""), under))))
 
 
 def show_nll(scores: Values, number: Number) -> Shown | None:

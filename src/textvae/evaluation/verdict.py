@@ -47,20 +47,31 @@ class Written:
             )
 
 
-def kl_text(scores: Scores) -> tuple[float, str] | None:
-    """Return the KL and its text, with the standard error if it is estimated from codes; None without a KL."""
+def kl_text(scores: Scores, prior: str = "") -> tuple[float, str] | None:
+    """Return the KL and its text, with the standard error if it is estimated from codes; None without a KL.
+
+    `prior` is the name of a fitted prior.
+    """
     if scores.rate is None:
         return None
     kl, exact = scores.rate.mean().item(), scores.rate_kind == "exact"
     error = "" if exact else f" ± {standard_error(scores.rate):.2f}"
-    kind = "" if exact else f" ({scores.rate_kind})"
+    told = ", ".join(filter(None, ("" if exact else scores.rate_kind, f"under {prior}" if prior else "")))
+    kind = f" ({told})" if told else ""
     return kl, f"KL = {round(kl, 2) + 0.0:.2f}{error} nats per sentence{kind}"  # never -0.00
 
 
 def verdict(
-    collapsed: bool, uses: bool, keeps: bool | None, rate: tuple[float, str] | None, since: int | None
+    collapsed: bool,
+    uses: bool,
+    keeps: bool | None,
+    rate: tuple[float, str] | None,
+    since: int | None,
+    prior: str = "",
 ) -> str:
     """Return the sentence that says if the posterior has collapsed; a code that keeps little is not praised."""
+    if rate is None and prior:
+        return "This is an autoencoder: the KL has no penalty. Its prior was fitted to its codes afterwards."
     if rate is None:
         return "This is an autoencoder: the KL has no penalty, and prior draws need not resemble its codes."
     kl, text = rate

@@ -62,7 +62,7 @@ def tail_draws(
     prior = trained.run.settings.model.prior
     if not prior.standard:
         raise RequestError(
-            f"{trained.run.folder}: tail draws are of a standard normal prior, and this one is {prior.name}"
+            f"{trained.run.folder}: tail draws are of a standard normal prior, and this one is {prior.label}"
         )
     return codes @ tail_map(trained.latent, seed, bound).numpy().T
 

@@ -20,13 +20,17 @@ from textvae.text.corpus import Corpus
 from textvae.text.readers import require_texts
 
 
-def load(folder: Path | str | Run) -> "Trained":
+def load(folder: Path | str | Run, prior: str = "own") -> "Trained":
     """Return the model of a run folder with the weights that it keeps, on the device of the run's settings.
 
+    Args:
+        folder: The run.
+        prior: `own`, or `fitted` for the prior that `textvae.fit_prior` has fitted to the codes.
+
     Raises:
-        RequestError: If the folder is missing, unfinished or damaged.
+        RequestError: If the folder is missing, unfinished or damaged, and as `Run.under`.
     """
-    run = Run.open(folder)
+    run = Run.open(folder).under(prior)
     return Trained(run, model_of(run))
 
 

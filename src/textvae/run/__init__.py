@@ -1,7 +1,8 @@
 """The run folder: all files of a run, portable, without pickles, each replaced atomically.
 
 `settings.toml` (resolved), `environment.json`, `tokenizer.json`, `model.safetensors` (the weights that are used),
-`checkpoint/last.safetensors` (exact resume), `log.jsonl`, `evaluation/SPLIT.json`, `report.html`.
+`checkpoint/last.safetensors` (exact resume), `log.jsonl`, `evaluation/SPLIT.json`, `report.html`,
+`fitted/` (a prior fitted afterwards, and results under it).
 """
 
 import hashlib
@@ -20,11 +21,12 @@ import torch
 from torch import Tensor
 
 import textvae
-from textvae.errors import RequestError, shown
+from textvae.errors import RequestError, did_you_mean, shown
 from textvae.files import file_digest, locked, read_json, read_tensors, sweep, write_json, write_text, writing
 from textvae.model import TextVAE, build
 from textvae.objective.settings import Settings, parse
 from textvae.objective.terms import TERMS
+from textvae.run.fitted import FOLDER, Fitted, read_fitted
 from textvae.run.records import Environment, problem, read_log
 from textvae.settings import read_document
 from textvae.text.corpus import FilePlaces, file_places
@@ -33,6 +35,7 @@ from textvae.text.tokenizers import Tokenizer
 FORMAT = 1
 # Written once; `environment.json` holds their digests, so that an incomplete file is always detected.
 FIXED = ("settings.toml", "tokenizer.json")
+PRIORS_OF_A_RUN = ("own", "fitted")
 # Held by the process that trains the run; other processes may read the run meanwhile.
 LOCK = ".lock"
 
@@ -40,7 +43,8 @@ LOCK = ".lock"
 class Run:
     """An existing run folder: its settings, tokenizer and files.
 
-    `text` is where its text is to be looked for, if that was given: a file, or a folder of its files.
+    `text` is where its text is to be looked for, if that was given: a file, or a folder of its files. `fitted` is
+    the prior in place of its own, if any.
     """
 
     def __init__(
@@ -50,9 +54,10 @@ class Run:
         tokenizer: Tokenizer,
         environment: dict[str, Any],
         text: Path | None = None,
-    ):
+        fitted: Fitted | None = None,
+    ) -> None:
         self.folder, self.settings, self.tokenizer = folder, settings, tokenizer
-        self.environment, self.text = environment, text
+        self.environment, self.text, self.fitted = environment, text, fitted
 
     @classmethod
     def create(
@@ -152,6 +157,26 @@ class Run:
         """Recorded places of the files that `[data]` names, by setting; empty in runs of earlier versions."""
         return self.environment.get("text") or {}
 
+    def under(self, prior: str = "own") -> "Run":
+        """Return the run under its `own` prior or the `fitted` one, which its settings then have.
+
+        Raises:
+            RequestError: For another name, for a fitted prior of a language model, and as `read_fitted`.
+        """
+        if prior not in PRIORS_OF_A_RUN:
+            raise RequestError(f"prior = {prior!r}: unknown{did_you_mean(prior, PRIORS_OF_A_RUN)}")
+        if prior == "own":
+            return self
+        require_code(self)
+        fitted = read_fitted(self.folder)
+        model = self.settings.model.model_copy(update={"prior": fitted.settings})
+        settings = self.settings.model_copy(update={"model": model})
+        return Run(self.folder, settings, self.tokenizer, self.environment, self.text, fitted)
+
+    def result(self, name: str) -> Path:
+        """Return the path of a file of results; those under a fitted prior have a folder of their own."""
+        return self.folder / name if self.fitted is None else self.folder / FOLDER / name
+
     def model(self) -> TextVAE:
         """Return the model with the weights that are kept, ready for evaluation.
 
@@ -162,6 +187,8 @@ class Run:
         if not path.exists():
             raise RequestError(f"{path}: not written yet; the run has not finished its first validation")
         tensors, _ = read_tensors(path)
+        if self.fitted is not None:
+            tensors = self.fitted.put_into(tensors)
         settings = self.settings
         model = build(settings.model, len(self.tokenizer), settings.terms(), settings.data.positions)
         load_weights(model, tensors, path)
@@ -170,6 +197,16 @@ class Run:
     def log(self) -> list[dict[str, Any]]:
         """Return the records of `log.jsonl`; a last line cut short by a crash is left out."""
         return read_log(self.folder / "log.jsonl")
+
+
+def require_code(run: Run) -> None:
+    """Refuse a language model.
+
+    Raises:
+        RequestError: For such a run.
+    """
+    if not run.settings.model.latent:
+        raise RequestError(f"{run.folder}: is a language model: it has no code, and so no prior to fit")
 
 
 def half_made(folder: Path) -> bool:

@@ -126,7 +126,7 @@ def _write_folder(out: Path, content: Mapping[str, bytes | Path]) -> None:
             out.mkdir(parents=True)
         for name, one in content.items():
             with writing(out / name):
-                (out / name).parent.mkdir(exist_ok=True)
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
             with replacing(out / name) as file:
                 file.write(one if isinstance(one, bytes) else one.read_bytes())
     except BaseException:

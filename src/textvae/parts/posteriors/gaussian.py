@@ -50,9 +50,11 @@ class DiagonalGaussian:
         return gaussian_kl(self.mean, self.std) if prior.standard else None
 
     def rate(self, z: Float[Tensor, "sample batch latent"], prior: Prior) -> Rate:
-        """KL(q || prior): in closed form for the standard normal prior, else averaged over the codes `z`."""
+        """KL(q || prior): in closed form if the prior has one, else averaged over the codes `z`."""
         if prior.standard:
             return Rate(gaussian_kl(self.mean, self.std).sum(-1), "exact")
+        if (kl := prior.kl_of_gaussian(self.mean, self.std)) is not None:
+            return Rate(kl, "exact")
         return Rate((self.log_prob(z) - prior.log_prob(z)).mean(0), "monte-carlo")
 
     def mixture_log_prob(

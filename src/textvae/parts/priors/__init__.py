@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+from textvae.parts.priors.fitted import FittedMixture, FittedSettings, Gaussians
 from textvae.parts.priors.mixture import MixtureOfGaussians, MixtureOfGaussiansSettings
 from textvae.parts.priors.prior import Prior, PriorNetwork, PriorSettings, arc, chosen, line
 from textvae.parts.priors.sphere import UniformSphere, UniformSphereSettings, log_area
@@ -13,6 +14,9 @@ __all__ = [
     "PRIORS",
     "AnyPrior",
     "Component",
+    "FittedMixture",
+    "FittedSettings",
+    "Gaussians",
     "MeanOfPosteriors",
     "MixtureOfGaussians",
     "Prior",

@@ -27,6 +27,12 @@ class Prior(ABC):
     def log_prob(self, z: Float[Tensor, "*any latent"]) -> Float[Tensor, "*any"]:
         """Return log p(z) in nats."""
 
+    def kl_of_gaussian(
+        self, mean: Float[Tensor, "batch latent"], std: Float[Tensor, "batch latent"]
+    ) -> Float[Tensor, " batch"] | None:
+        """Return KL(N(mean, diag std^2) || p) of each row in nats; None if it has no closed form."""
+        return None
+
     def path(
         self, a: Float[Tensor, " latent"], b: Float[Tensor, " latent"], steps: int
     ) -> Float[Tensor, "steps latent"]:
@@ -51,6 +57,12 @@ class PriorSettings(Kind, ABC):
     standard: ClassVar[bool] = Prior.standard
     on_sphere: ClassVar[bool] = Prior.on_sphere
     of_posteriors: ClassVar[bool] = False  # a mixture of posteriors, which must have a density for any code
+    fitted: ClassVar[bool] = False  # to codes, after training: the objective did not know it
+
+    @property
+    def label(self) -> str:
+        """Name in signatures and tables."""
+        return self.name
 
     @abstractmethod
     def build(self, latent: int, embedding: int) -> PriorNetwork:

@@ -1,0 +1,95 @@
+"""The folder `fitted` of a run: a prior that was fitted to its codes, by `fitting.fit_prior`.
+
+`prior.safetensors` holds the prior and `prior.json` its record: what it was fitted to, and what it changes. Results
+under it lie beside them, named as in the run's own folder.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from textvae.errors import RequestError
+from textvae.files import file_digest, read_json, read_tensors, write_json, write_tensors, writing
+from textvae.parts.priors import FittedSettings
+from textvae.run.records import Count, Stored, problem
+
+FOLDER = "fitted"
+
+
+class Record(Stored):
+    """What `prior.json` must say: the kind of the prior, and the files that it belongs to, by SHA-256."""
+
+    kind: Literal["gaussian", "mixture"]
+    components: Count
+    covariance: Literal["full", "diagonal"]
+    weights: str
+    tensors: str
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A fitted prior as a run keeps it: settings, tensors by name, and the digest of their file."""
+
+    settings: FittedSettings
+    tensors: Mapping[str, Tensor]
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """Name in signatures: its kind, and six digits that tell it from other fits of that kind."""
+        return f"{self.settings.label}-{self.digest[:6]}"
+
+    def put_into(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights of a model with this prior in place of its own."""
+        prior = "prior_network."
+        others = {name: tensor for name, tensor in weights.items() if not name.startswith(prior)}
+        return others | {f"{prior}{name}": tensor for name, tensor in self.tensors.items()}
+
+
+def settings_of(kind: str, components: int, covariance: str) -> FittedSettings:
+    """Return the settings of a fitted prior by the kind that its record has."""
+    values: dict[str, Any] = {"name": f"fitted-{kind}", "components": components, "covariance": covariance}
+    return FittedSettings(**values)
+
+
+def read_fitted(folder: Path) -> Fitted:
+    """Return the fitted prior of a run folder.
+
+    Raises:
+        RequestError: If there is none, it is damaged, or the run's weights are not those that it was fitted to.
+    """
+    path, tensors = folder / FOLDER / "prior.json", folder / FOLDER / "prior.safetensors"
+    again = f"fit it again with `textvae fit-prior {folder}`"
+    if not path.exists():
+        raise RequestError(f"{folder}: has no fitted prior; fit one with `textvae fit-prior {folder}`")
+    try:
+        record = read_json(path)
+    except RequestError:
+        raise RequestError(f"{path}: damaged: not JSON; {again}") from None
+    if (wrong := problem(Record, record)) is not None:
+        raise RequestError(f"{path}: damaged: {wrong}; {again}")
+    weights = folder / "model.safetensors"
+    if record["weights"] != file_digest(weights):
+        raise RequestError(
+            f"{path}: was fitted to other weights than {weights.name} has now, as after more training; {again}"
+        )
+    if not tensors.exists() or (digest := file_digest(tensors)) != record["tensors"]:
+        raise RequestError(f"{tensors}: missing, or not the file that prior.json is of; {again}")
+    settings = settings_of(record["kind"], record["components"], record["covariance"])
+    return Fitted(settings, read_tensors(tensors)[0], digest)
+
+
+def write_fitted(folder: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
+    """Write a fitted prior into a run folder, in place of an earlier one; the record last.
+
+    Raises:
+        WorkError: If the folder cannot be written.
+    """
+    place = folder / FOLDER
+    with writing(place):
+        place.mkdir(exist_ok=True)
+    write_tensors(place / "prior.safetensors", tensors)
+    write_json(place / "prior.json", {**record, "tensors": file_digest(place / "prior.safetensors")})
