@@ -10,6 +10,11 @@ import typer
 
 from textvae.cli import app
 from textvae.objective.presets import methods
+from textvae.objective.terms import TERMS
+from textvae.parts.decoders import DECODERS
+from textvae.parts.encoders import ENCODERS
+from textvae.parts.posteriors import POSTERIORS
+from textvae.parts.priors import PRIORS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])
@@ -78,6 +83,38 @@ def test_the_readme_lists_every_command():
 def test_the_readme_counts_the_presets():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"(\d+) \[presets\]", readme) == [str(len(methods()))]
+
+
+def named_in_rows(page: str, header: str) -> list[str]:
+    """Return the names in the first column of the table of a page whose first header is `header`.
+
+    >>> named_in_rows("| term | x |\\n|---|---|\\n| `a` (rate) | |\\n| `b`, `c` | `d` |\\n\\n| `e` |", "term")
+    ['a', 'b', 'c']
+    """
+    table = page.split(f"| {header} |", 1)[1].split("\n\n", 1)[0]
+    firsts = [row.split("|")[1] for row in table.splitlines()[2:]]
+    return [name for first in firsts for name in re.findall(r"`([\w-]+)`", first)]
+
+
+@pytest.mark.parametrize(
+    ("header", "registry"),
+    [
+        ("term", TERMS),
+        ("`encoder.name`", ENCODERS),
+        ("`decoder.name`", DECODERS),
+        ("`posterior.name`", POSTERIORS),
+        ("`prior.name`", PRIORS),
+    ],
+)
+def test_settings_has_a_row_for_every_kind(header, registry):
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert sorted(named_in_rows(page, header)) == sorted(registry.own)
+
+
+def test_rate_terms_are_marked_in_their_rows():
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    marked = re.findall(r"(?m)^\| `([\w-]+)` \(rate\)", page)
+    assert sorted(marked) == sorted(name for name, term in TERMS.own.items() if term.is_rate)
 
 
 def test_every_claim_with_a_verdict_is_in_the_glossary():

@@ -18,6 +18,11 @@ from textvae.generate.decoding import Decoding
 from textvae.generate.trained import load
 from textvae.objective.combinations import combination_problems
 from textvae.objective.presets import load_settings
+from textvae.objective.terms import TERMS
+from textvae.parts.decoders import DECODERS
+from textvae.parts.encoders import ENCODERS
+from textvae.parts.posteriors import POSTERIORS
+from textvae.parts.priors import PRIORS
 from textvae.training.loop import train
 
 SEED = int(os.environ.get("TEXTVAE_PRODUCT_SEED", "0"))
@@ -117,6 +122,27 @@ FACTORS = {
 }
 NAMES = tuple(FACTORS)
 Cell = tuple[str, ...]
+
+
+# Tables of these factors' choices, and the registry whose every kind they must have.
+TABLES = {
+    "encoder": ([{"encoder": table} for table in FACTORS["encoder"].values()], ENCODERS),
+    "decoder": ([{"decoder": table} for table in FACTORS["decoder"].values()], DECODERS),
+    "posterior": (list(FACTORS["posterior"].values()), POSTERIORS),
+    "prior": ([{"prior": {"name": "standard-normal"}}, *FACTORS["posterior"].values()], PRIORS),
+}
+
+
+@pytest.mark.parametrize("part", TABLES)
+def test_every_kind_of_a_part_is_a_factor(part):
+    tables, registry = TABLES[part]
+    missing = set(registry.own) - {table[part]["name"] for table in tables if part in table}
+    assert not missing, f"add them to FACTORS: {missing}"
+
+
+def test_every_term_is_a_factor():
+    missing = set(TERMS.own) - {name for terms in FACTORS["objective"].values() for name in terms}
+    assert not missing, f"add them to FACTORS['objective']: {missing}"
 
 
 def settings_of(cell: Cell, **data):
