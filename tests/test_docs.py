@@ -2,6 +2,8 @@
 
 import json
 import re
+import sys
+import types
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -9,6 +11,7 @@ import pytest
 import typer
 
 from textvae.cli import app
+from textvae.metrics.scoring import METRICS
 from textvae.objective.presets import methods
 from textvae.objective.terms import TERMS
 from textvae.parts.decoders import DECODERS
@@ -141,3 +144,20 @@ def test_the_readme_shows_the_recorded_quickstart():
         (line,) = re.findall(rf"(?m)^{words}  (.*)$", readme)
         values = [float(value) for value in re.findall(r"\d+(?:\.\d+)?", re.sub(r"[±/] \S+", "", line))[:2]]
         assert values == pytest.approx([row[score] for row in rows], abs=0.005), words
+
+
+def test_the_examples_of_extending_run(monkeypatch):
+    blocks = re.findall(
+        r"(?ms)^```python\n(.*?)^```$", (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    )
+    package = types.ModuleType("mypackage")
+    monkeypatch.setitem(sys.modules, "mypackage", package)
+    for block in blocks:
+        exec(block, package.__dict__)
+    package.test_code_norm_by_hand()
+    assert (
+        TERMS.check(package.CodeNorm)
+        is POSTERIORS.check(package.UnitSettings)
+        is METRICS.check(package.UPPERCASE)
+        is None
+    )
