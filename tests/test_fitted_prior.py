@@ -223,6 +223,7 @@ def test_a_diagnosis_under_the_fitted_prior(displaced):
     assert "prior" not in own.document() and under.document()["prior"].startswith("fitted-gaussian-")
     assert f"under {under.prior})" in under.sentences[0] and "under" not in own.sentences[0]
     assert own.kl - under.kl > 8 and own.shuffle_gap == under.shuffle_gap
+    assert any("`textvae fit-prior` fits one" in sentence for sentence in own.sentences)
     assert not any("aggregated posterior" in sentence for sentence in under.sentences)
     trained = open_run(folder, "fitted")
     assert ends(trained.run, trained.corpus.split("valid"), trained.rows("valid")) == "--fitted-prior"

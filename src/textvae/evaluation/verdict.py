@@ -118,10 +118,11 @@ def aggregated_posterior(moment: float | None, expected: float, few: str | None)
         return "The aggregated posterior has a singular covariance: some directions of the code are never used."
     far, near = moment > FAR + expected, moment <= NEAR + 2 * expected
     place = "far from" if far else "close to" if near else "somewhat apart from"
+    untrained = ", so codes from the prior fall where the decoder was not trained"
+    outside = f"{untrained}; `textvae fit-prior` fits one to the codes" if far else ""
     return (
         f"The aggregated posterior is {place} the prior: moment-matched KL = {moment:.2f} nats "
-        f"(sampling error alone: {expected:.2f})"
-        + (", so codes from the prior fall where the decoder was not trained." if far else ".")
+        f"(sampling error alone: {expected:.2f}){outside}."
     )
 
 
