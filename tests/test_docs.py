@@ -147,17 +147,12 @@ def test_the_readme_shows_the_recorded_quickstart():
 
 
 def test_the_examples_of_extending_run(monkeypatch):
-    blocks = re.findall(
-        r"(?ms)^```python\n(.*?)^```$", (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-    )
+    page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"(?ms)^```python\n(.*?)^```$", page)
     package = types.ModuleType("mypackage")
     monkeypatch.setitem(sys.modules, "mypackage", package)
     for block in blocks:
         exec(block, package.__dict__)
     package.test_code_norm_by_hand()
-    assert (
-        TERMS.check(package.CodeNorm)
-        is POSTERIORS.check(package.UnitSettings)
-        is METRICS.check(package.UPPERCASE)
-        is None
-    )
+    entries = ((TERMS, package.CodeNorm), (POSTERIORS, package.UnitSettings), (METRICS, package.UPPERCASE))
+    assert [registry.check(entry) for registry, entry in entries] == [None] * 3

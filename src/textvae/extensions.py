@@ -77,10 +77,10 @@ class Registry(Mapping[str, Entry]):
     def __len__(self) -> int:
         return len(self._all)
 
-    def why_unknown(self, name: str) -> str:
-        """Return the end of a message about an unknown name: why it was left out, or else the nearest known one."""
-        hint = did_you_mean(name, self)
-        return f"; {self._left_out[name]}" if name in self._left_out else hint
+    def why_not(self, name: str, kind: str) -> str:
+        """Return why there is no `kind` of a name: the reason it was left out, or unknown and the nearest name."""
+        unknown = f"unknown {kind}{did_you_mean(name, self)}"  # reads the entry points, if nothing has yet
+        return self._left_out.get(name, unknown)
 
     @cached_property
     def _all(self) -> dict[str, Entry]:

@@ -42,6 +42,6 @@ def test_a_term_that_is_left_out_is_not_unknown_but_has_a_reason(name, tmp_path,
     with pytest.raises(RequestError) as caught:
         parse({"objective": {"bad": {}, "kll": {}}}, registry)
     assert str(caught.value).splitlines() == [
-        f"objective.bad: unknown term; {reason}",
+        f"objective.bad: {reason}",
         "objective.kll: unknown term; did you mean 'kl'?",
     ]

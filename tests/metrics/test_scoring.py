@@ -191,8 +191,8 @@ def test_an_unknown_metric_is_told_its_neighbour():
     for name, near in (("self-blue-4", "self-bleu-4"), ("lenght", "length")):
         with pytest.raises(RequestError) as caught:
             score(given(["a"]), [name])
-        assert str(caught.value) == f"metrics: unknown metric {name!r}; did you mean {near!r}?"
-    with pytest.raises(RequestError, match="^metrics: unknown metric 'zzz'; known: bleu-2, "):
+        assert str(caught.value) == f"metrics = {name!r}: unknown metric; did you mean {near!r}?"
+    with pytest.raises(RequestError, match="^metrics = 'zzz': unknown metric; known: bleu-2, "):
         score(given(["a"]), ["zzz"])
 
 

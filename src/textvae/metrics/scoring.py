@@ -240,7 +240,7 @@ def require_metrics(names: Sequence[str], references: bool, training: bool) -> N
     """
     for name in names:
         if name not in METRICS:
-            raise RequestError(f"metrics: unknown metric {name!r}{METRICS.why_unknown(name)}")
+            raise RequestError(f"metrics = {name!r}: {METRICS.why_not(name, 'metric')}")
         needs = METRICS[name].needs
         if needs == "references" and not references:
             raise RequestError(f"{name}: needs references; give --references FILE")

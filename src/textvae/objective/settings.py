@@ -85,7 +85,7 @@ def _terms(tables: Any, terms: Registry[Any], place: str, problems: list[Problem
     built = {}
     for name, table in tables.items() if isinstance(tables, Mapping) else ():
         if name not in terms:
-            problems.append(Problem(f"{place}.{name}", f"unknown term{terms.why_unknown(name)}"))
+            problems.append(Problem(f"{place}.{name}", terms.why_not(name, "term")))
             continue
         term = parsed(terms[name], table, problems, f"{place}.{name}")
         if term is not None:

@@ -14,8 +14,9 @@ from textvae.settings.strict import Strict
 
 
 class Term(Strict):
-    """A scalar of the whole global batch in nats per sentence, weighted by a schedule in the sum.
+    """A scalar of the whole global batch, weighted by a schedule in the sum.
 
+    The unit is nats per sentence where it is one; otherwise the docstring says so.
     A term has no parameters and logs nothing; its fields are its settings. `is_rate` marks rate terms, the ways of
     penalising the KL; a run has exactly one.
     """
