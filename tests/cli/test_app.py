@@ -20,6 +20,7 @@ COMMANDS = [
     "train",
     "diagnose",
     "evaluate",
+    "fit-prior",
     "compare",
     "sample",
     "reconstruct",
@@ -37,6 +38,7 @@ COMMANDS = [
     "probe",
     "syntax",
     "fce",
+    "pack",
     "data",
 ]
 PROGRAM = [sys.executable, "-m", "textvae"]

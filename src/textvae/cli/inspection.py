@@ -90,10 +90,10 @@ def diagnose(
     prior: Prior = "own",
     as_json: AsJson = False,
 ) -> None:
-    """Say whether the posterior has collapsed, what its codes keep of a sentence, and what to do.
+    """Say whether the posterior has collapsed, and what to do.
 
-    Reads the log and a split. Shows five held-out sentences, each with its reconstruction and the sentence with the
-    nearest code. The last line is the command to try next.
+    Reads the log and a split, and says what codes keep of a sentence. Shows five held-out sentences, each with its
+    reconstruction and the sentence with the nearest code. The last line is the command to try next.
     """
     from textvae.evaluation.diagnose import diagnose as diagnosed
     from textvae.run import Run
