@@ -296,7 +296,7 @@ def main() -> int:
     rows = by_processes(ready, asked.processes)
 
     from textvae.files import write_json, write_text
-    from textvae.run import machine
+    from textvae.run.hardware import machine
 
     asked.out.mkdir(parents=True, exist_ok=True)
     for name in asked.tables:

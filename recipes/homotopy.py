@@ -56,7 +56,7 @@ def main() -> int:
 
     import textvae
     from textvae.files import read_json, write_json, write_text
-    from textvae.run import machine
+    from textvae.run.hardware import machine
 
     models = {name: textvae.load(folder / f"{name}-{asked.seed}") for name in plan["models"]}
     numbers = {

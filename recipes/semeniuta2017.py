@@ -181,7 +181,7 @@ def main() -> int:
     rows = [measured(cell) for cell in planned if cell.job.folder.name not in wrong]
     if rows:
         from textvae.files import write_json
-        from textvae.run import machine
+        from textvae.run.hardware import machine
 
         asked.out.mkdir(parents=True, exist_ok=True)
         drawn(asked.figure, plan, rows, asked.out / f"figure{asked.figure}.png")

@@ -79,7 +79,7 @@ def main() -> int:
         measured = pool.map(measure, tasks, chunksize=1)
 
     from textvae.files import write_json, write_text
-    from textvae.run import machine
+    from textvae.run.hardware import machine
 
     asked.out.mkdir(parents=True, exist_ok=True)
     about = {"scale": asked.scale, "seconds": round(time.monotonic() - begun, 1), "machine": machine()}

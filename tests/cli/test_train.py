@@ -285,9 +285,10 @@ def test_an_out_that_exists_is_left_alone(reviews, run, tmp_path):
     assert (tmp_path / "file").read_text() == "precious"
 
 
-def test_resume_takes_nothing_else(run):
-    assert refused(call("train", "--resume", run, "--set", "train.epochs=3"), "--resume", "own settings")
-    assert refused(call("train", "--resume", run, "--data", "grammar"), "--resume")
+def test_resume_takes_no_other_settings(run):
+    assert refused(call("train", "--resume", run, "--method", "bow"), "--resume", "own settings")
+    assert refused(call("train", "--resume", run, "--set", "train.lr=3"), "train.optimizer.lr: cannot change")
+    assert refused(call("train", "--resume", run, "--data", "grammar"), "--data grammar: no such file")
 
 
 def test_a_folder_that_cannot_be_made(reviews, tmp_path):

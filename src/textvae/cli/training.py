@@ -96,6 +96,7 @@ def train(
       textvae train --data reviews.txt --set 'objective.kl.weight={schedule="linear", steps=5000}'
       textvae train settings.toml --out runs/mine
       textvae train --resume runs/mine
+      textvae train --resume runs/mine --set train.epochs=40
       textvae train --from runs/mine --data other.txt --set train.epochs=3
 
     --from takes the settings of a run (or those of SETTINGS.toml), its tokenizer and its weights. What is given
@@ -110,12 +111,11 @@ def train(
     sources = {"corpus": data, "train": train_file, "valid": valid, "test": test, "column": column, "label": label}
     given: dict[str, str | None] = {name: value for name, value in sources.items() if value is not None}
     if resume is not None:
-        if settings or methods or assignments or out or start or given.keys() - {"corpus"} or dry_run:
+        if settings or methods or out or start or given.keys() - {"corpus"} or dry_run:
             raise RequestError(
-                "--resume: a run goes on with its own settings and data; give nothing beside it but --data, where "
-                "its text is now"
+                "--resume: a run goes on with its own settings and data; give nothing beside it but --set, --data"
             )
-        _train(resume, lambda progress: _resumed(resume, data, progress))
+        _train(resume, lambda progress: _resumed(resume, data, assignments or [], progress))
         return
     given = _in_place_of_others(given, start is not None and settings is None)
     method = _one(methods)
@@ -222,11 +222,11 @@ def _started(settings: "Settings", folder: Path, progress: TrainingProgress | No
     return train(settings, folder, progress, start)
 
 
-def _resumed(folder: Path, data: str | None, progress: TrainingProgress | None) -> "Run":
+def _resumed(folder: Path, data: str | None, assignments: list[str], progress: TrainingProgress | None) -> "Run":
     from textvae.run import Run
     from textvae.training.loop import resume
 
-    return resume(Run.open(folder, data), progress)
+    return resume(Run.open(folder, data), progress, assignments)
 
 
 def _train(folder: Path, work: Callable[[TrainingProgress | None], "Run"], new: bool = False) -> None:

@@ -7,8 +7,6 @@
 
 import hashlib
 import json
-import os
-import platform
 import re
 import shutil
 import tomllib
@@ -20,14 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import textvae
 from textvae.errors import RequestError, did_you_mean, shown
 from textvae.files import file_digest, locked, read_json, read_tensors, sweep, write_json, write_text, writing
 from textvae.model import TextVAE, build
 from textvae.objective.settings import Settings, parse
 from textvae.objective.terms import TERMS
 from textvae.run.fitted import FOLDER, Fitted, read_fitted
-from textvae.run.records import Environment, problem, read_log
+from textvae.run.hardware import machine
+from textvae.run.records import Environment, problem, read_log, with_changes
 from textvae.settings import read_document
 from textvae.text.corpus import FilePlaces, file_places
 from textvae.text.tokenizers import Tokenizer
@@ -43,8 +41,9 @@ LOCK = ".lock"
 class Run:
     """An existing run folder: its settings, tokenizer and files.
 
-    `text` is where its text is to be looked for, if that was given: a file, or a folder of its files. `fitted` is
-    the prior in place of its own, if any.
+    `text` is where its text is to be looked for, if that was given: a file, or a folder of its files. `made` are
+    the settings that it was made with, `settings` those of today, with what has changed when it was resumed.
+    `fitted` is the prior in place of its own, if any.
     """
 
     def __init__(
@@ -58,6 +57,8 @@ class Run:
     ) -> None:
         self.folder, self.settings, self.tokenizer = folder, settings, tokenizer
         self.environment, self.text, self.fitted = environment, text, fitted
+        self.made = settings
+        self.settings = self.settings_at(None)
 
     @classmethod
     def create(
@@ -151,6 +152,17 @@ class Run:
         settings = _read_settings(folder / "settings.toml")
         tokenizer = Tokenizer.load(folder / "tokenizer.json", settings.data.right_to_left)
         return cls(folder, settings, tokenizer, environment, None if text is None else Path(text))
+
+    def settings_at(self, step: int | None) -> Settings:
+        """Return the settings by which the run came to a step; of None, those by which it goes on."""
+        changes = self.environment.get("changes") or ()
+        return with_changes(self.made, [one["train"] for one in changes if step is None or one["step"] < step])
+
+    def change(self, step: int, train: Mapping[str, Any]) -> None:
+        """Record settings of `[train]` that change at a step; they hold from then on."""
+        changes = [*(self.environment.get("changes") or ()), {"step": step, "train": dict(train)}]
+        self.environment["changes"] = changes
+        write_json(self.folder / "environment.json", self.environment)
 
     @property
     def places(self) -> dict[str, FilePlaces]:
@@ -319,31 +331,6 @@ def difference(path: Path, digest: object, value: object) -> str | None:
             return "it holds other settings"
         return None if hashlib.sha256(text.encode()).hexdigest() == digest else "it holds other settings"
     return "it holds other settings" if toml else "it holds another vocabulary"
-
-
-def machine(device: str = "auto") -> dict[str, Any]:
-    """Return the versions and the hardware with which numbers are measured, for the `device` of the settings."""
-    import numpy
-
-    cuda = device != "cpu" and torch.cuda.is_available()
-    return {
-        "textvae": textvae.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "system": platform.platform(),
-        "device": torch.cuda.get_device_name() if cuda else processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def processor() -> str:
-    """Return the name of the CPU, as far as the system reports it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(errors="replace").splitlines() if info.exists() else []
-    named = next((line for line in lines if line.startswith("model name")), "")
-    return named.partition(":")[2].strip() or platform.processor() or platform.machine() or "cpu"
 
 
 def load_weights(model: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -88,7 +88,7 @@ def _content(run: Run) -> tuple[dict[str, bytes | Path], dict[str, int]]:
             content[name.as_posix()] = path
     data = run.settings.data
     named = {setting: os.path.basename(os.path.abspath(file)) for setting, file in named_files(data).items()}
-    settings = run.settings.model_copy(update={"data": data.model_copy(update=named)})
+    settings = run.made.model_copy(update={"data": data.model_copy(update=named)})
     fixed = {
         "settings.toml": settings.toml().encode(),
         "tokenizer.json": (run.folder / "tokenizer.json").read_bytes(),

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from textvae.errors import RequestError
 from textvae.files import numbers_of
+from textvae.objective.settings import Settings
+from textvae.settings import Train
+from textvae.settings.documents import parsed
+from textvae.settings.problems import Problem, refuse
 
 # Most characters of a wrong value in a message.
 SHOWN = 60
@@ -58,6 +63,13 @@ class Start(Places):
     weights: str
 
 
+class Change(Stored):
+    """Settings of `[train]` that changed when a run was resumed at a step."""
+
+    step: Count
+    train: dict[str, Any]
+
+
 class RunData(Stored):
     """Data that a run was made with."""
 
@@ -86,6 +98,7 @@ class Environment(Stored):
     text: dict[str, Places] | None = None
     packed: bool = False
     start: Start | None = None
+    changes: list[Change] | None = None
 
 
 class Record(Stored):
@@ -98,6 +111,20 @@ class Record(Stored):
     epoch: Error | None = None
     rate_kind: str | None = None
     weights: dict[str, float] | None = None
+
+
+def with_changes(settings: Settings, changes: Iterable[Mapping[str, Any]]) -> Settings:
+    """Return settings with changes of `[train]`, one after the other.
+
+    Raises:
+        RequestError: For a change that is none.
+    """
+    table, problems = settings.train.model_dump(mode="json", exclude_none=True), list[Problem]()
+    for change in changes:
+        table |= change
+    train = parsed(Train, table, problems, "train", settings.train)
+    refuse(problems)
+    return settings.model_copy(update={"train": train})
 
 
 def problem(kind: type[Stored], document: Any) -> str | None:

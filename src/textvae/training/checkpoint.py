@@ -76,13 +76,15 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], S
     return parts[0], parts[1], state
 
 
-def check_progress(path: Path, state: State, settings: Settings, total: int, log: Path) -> None:
+def check_progress(path: Path, state: State, settings: Settings, total: int, log: Path, changed: int = 0) -> None:
     """Refuse a state that a run of these settings, of `total` planned steps and with this log, cannot have come to.
+
+    `changed` is the step at which its settings changed last.
 
     Raises:
         RequestError: names the first field that contradicts the settings, the log or the other fields.
     """
-    for field, reason in _contradictions(state, settings, total):
+    for field, reason in _contradictions(state, settings, total, changed):
         raise damaged(path, f"{field} = {shown(getattr(state, field))}", reason)
     records = log.read_bytes() if log.is_file() else b""
     if len(records) < state.log_bytes:
@@ -92,7 +94,7 @@ def check_progress(path: Path, state: State, settings: Settings, total: int, log
     parse_log(log, records[: state.log_bytes])
 
 
-def _contradictions(state: State, settings: Settings, total: int) -> Iterator[tuple[str, str]]:
+def _contradictions(state: State, settings: Settings, total: int, changed: int) -> Iterator[tuple[str, str]]:
     """Fields that contradict the settings or each other, each with the reason."""
     train, phases = settings.train, len(settings.phases())
     if state.phase >= phases:
@@ -114,13 +116,13 @@ def _contradictions(state: State, settings: Settings, total: int) -> Iterator[tu
         yield "worse", f"more validations than steps since step {state.best_step:,}"
     if state.plateau > state.worse:
         yield "plateau", f"more than worse = {state.worse}"
-    logged = max(state.phase_start, state.step // train.log_every * train.log_every)
+    logged = max(changed, state.phase_start, state.step // train.log_every * train.log_every)
     steps = 0 if state.step == total else state.step - logged
     if not steps <= state.sentences <= steps * train.batch_size:
         yield "sentences", f"impossible {steps} steps after the last record of the log"
     if not state.sentences <= state.tokens <= state.sentences * settings.data.positions:
         yield "tokens", f"impossible for {state.sentences:,} sentences"
-    if not state.log_bytes and (state.step >= train.log_every or state.best is not None):
+    if not state.log_bytes and (state.step - changed >= train.log_every or state.best is not None):
         yield "log_bytes", f"step {state.step:,} has records in the log"
     if len(state.lr) != 1:
         yield "lr", "the learning rate of one optimizer is expected"

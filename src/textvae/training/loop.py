@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from textvae.parts.refinement import frozen
 from textvae.progress import StepProgress
 from textvae.run import Run, load_weights
 from textvae.run.data import corpus_of
-from textvae.run.records import read_log
+from textvae.run.records import read_log, with_changes
 from textvae.text.corpus import Corpus, open_corpus
+from textvae.training.changes import changes_of, check_changes, ends
 from textvae.training.checkpoint import (
     FORMAT,
     State,
@@ -69,8 +71,10 @@ def train(
     return run
 
 
-def resume(folder: Path | str | Run, progress: StepProgress | None = None) -> Run:
+def resume(folder: Path | str | Run, progress: StepProgress | None = None, assignments: Iterable[str] = ()) -> Run:
     """Continue a run from its last checkpoint; it ends as it would have without the interruption.
+
+    `assignments`, as `train.epochs=40`, change settings from this step on, those of `changes.MAY`.
 
     Raises:
         RequestError: when there is no such run, another process trains it, or its data has changed.
@@ -82,10 +86,20 @@ def resume(folder: Path | str | Run, progress: StepProgress | None = None) -> Ru
             f"{run.folder}: is a packed run, which leaves out the checkpoint that training resumes from; resume "
             f"the run that it was packed from, or start a new one from its weights with --from {run.folder}"
         )
+    changes = changes_of(run, assignments)
+    settings = with_changes(run.settings, [changes])
     corpus = corpus_of(run)
-    job = join(run.settings)
-    check_trainable(run.settings, corpus, job.world_size, job.device)
+    job = join(settings)
+    check_trainable(settings, corpus, job.world_size, job.device)
     with job.training(run.folder):
+        if changes:
+            checkpoint = run.folder / "checkpoint" / "last.safetensors"
+            state = read_checkpoint(checkpoint)[2] if checkpoint.exists() else State()
+            check_changes(run, settings, state, Epochs(corpus.split("train"), settings, job).per_epoch)
+            if job.leads:
+                run.change(state.step, changes)
+            job.barrier()
+            run = Run.open(run.folder, run.text)
         Loop(run, corpus, job).run(progress)
     return run
 
@@ -104,11 +118,13 @@ class Loop:
         self.model.to(job.device)  # now, because a checkpoint's optimizer slots are put where the weights are
         self.epochs = Epochs(corpus.split("train"), settings, job)
         self.total = planned_steps(settings, self.epochs.per_epoch)
+        self.made_for = planned_steps(run.made, self.epochs.per_epoch)  # shares of the run stay shares of this
+        self.before = settings  # as the checkpoint was saved by
         self.log = Log(run.folder / "log.jsonl", job.leads, bool(settings.phase))
         self.checkpoint = run.folder / "checkpoint" / "last.safetensors"
         self.state, self.saved = State(), 0.0
         if self.checkpoint.exists():
-            self._load()
+            self._load(run)
         else:
             load_start(self.model, run)
             self._enter()
@@ -119,6 +135,8 @@ class Loop:
         validate_every = train.validate_every or self.epochs.per_epoch
         self.saved = time.monotonic()
         with self.log.opened(state), self.job.undisturbed(), interruptible() as interrupted:
+            if self.before != self.settings:
+                self._adopt()
             while not state.finished:
                 self._step()
                 record = None
@@ -146,7 +164,8 @@ class Loop:
     def _enter(self) -> None:
         """Set up the phase that the state is in."""
         per_epoch = self.epochs.per_epoch
-        self.stage: Stage = enter(self.settings, self.state, self.model, self.job, self.total, per_epoch)
+        total = self.made_for if self.made_for > self.state.phase_start else self.total
+        self.stage: Stage = enter(self.settings, self.state, self.model, self.job, total, per_epoch)
         self.epochs.keep = self.stage.encoder_first is not None
 
     def _step(self) -> None:
@@ -249,7 +268,7 @@ class Loop:
         tells how far it has come, not how good the model is: annealing starts with the lowest bound.
         """
         state = self.state
-        settled = state.step - state.phase_start >= self.stage.settled(self.settings)
+        settled = self._settled()
         if settled and not state.settled:
             state.settled, state.best, state.worse, state.plateau = True, None, 0, 0
         value = criterion(record, self.stage.objective)
@@ -258,10 +277,32 @@ class Loop:
             state.best, state.best_step, state.worse, state.plateau = value, state.step, 0, 0
         else:
             state.worse, state.plateau = state.worse + 1, state.plateau + 1
-        if self.job.leads and (better or self.settings.train.keep == "last"):
+        if better or self.settings.train.keep == "last":
+            self._write_weights()
+
+    def _settled(self) -> bool:
+        """Return True once all schedules are constant, so that validations can be compared."""
+        if self.stage.last and any(term.learned for term in self.stage.objective.terms.values()):
+            return self.state.step >= self.total
+        return self.state.step - self.state.phase_start >= self.stage.settled(self.settings)
+
+    def _write_weights(self) -> None:
+        """Make the present weights the model of the run."""
+        if self.job.leads:
             weights = self.model.state_dict()
             self._check_tensors(weights)
             write_tensors(self.folder / "model.safetensors", weights)
+
+    def _adopt(self) -> None:
+        """Go on by settings that have changed since the checkpoint: a new interval of the log, and a new end."""
+        state, keep = self.state, self.settings.train.keep
+        if state.sentences:
+            self._log_training()
+        state.settled = state.settled and self._settled()
+        if keep != self.before.train.keep and keep == "last" and state.best_step:
+            self._write_weights()
+        elif keep != self.before.train.keep and not state.finished:  # the weights of the best so far are gone
+            state.best, state.best_step, state.worse, state.plateau, state.settled = None, 0, 0, 0, False
 
     def _save(self) -> None:
         """Replace the checkpoint, the log on the disk before it; never with anything that is not finite."""
@@ -277,12 +318,17 @@ class Loop:
         self._check_tensors(tensors)
         write_tensors(self.checkpoint, tensors, state.model_dump())
 
-    def _load(self) -> None:
+    def _load(self, run: Run) -> None:
         """Restore weights, optimizer and state from the checkpoint."""
         path = self.checkpoint
         weights, slots, self.state = read_checkpoint(path)
         load_weights(self.model, weights, path)
-        check_progress(path, self.state, self.settings, self.total, self.log.path)
+        self.before = run.settings_at(self.state.step)
+        total = planned_steps(self.before, self.epochs.per_epoch)
+        changed = [one["step"] for one in run.environment.get("changes") or () if one["step"] < self.state.step]
+        check_progress(path, self.state, self.before, total, self.log.path, max(changed, default=0))
+        if self.before != self.settings:
+            self.state.finished = ends(self.settings, self.state, self.total)
         multipliers = dict(self.state.multipliers)
         self._enter()
         self.state.multipliers = multipliers  # those that a phase begins with do not stand in for missing ones
