@@ -65,7 +65,7 @@ def check_changes(run: Run, settings: Settings, state: State, per_epoch: int) ->
     length = f"train.epochs = {train.epochs}{most}"
     problems = []
     if total <= state.step and total != planned_steps(run.settings, per_epoch):
-        remedy = f"give {least} epochs or more, and steps above that"
+        remedy = f"give {least} epochs or more{'' if train.max_steps is None else ', and more steps than that'}"
         problems.append(Problem(length, f"{total:,} steps, and the run is at step {state.step:,}", remedy))
     if settings.phase and total < planned:
         problems.append(Problem(length, f"shorter than the {planned:,} steps that its phases share", "give more"))
