@@ -540,7 +540,7 @@ def test_short_forms_are_known_in_files_too(tmp_path):
     file.write_text("[train]\nlr = 3e-3\nepochs = 2\n")
     assert read_document(file) == {"train": {"optimizer": {"lr": 3e-3}, "epochs": 2}}
     file.write_text('[train]\nlr = 3e-3\noptimizer = { name = "sgd", momentum = 0.5 }\n')
-    optimizer = parse(read_document(file), {}).train.optimizer
+    optimizer = parse(read_document(file), TERMS).train.optimizer
     assert (optimizer.name, optimizer.lr, optimizer.momentum) == ("sgd", 3e-3, 0.5)
 
 
@@ -548,7 +548,9 @@ def test_the_order_of_assignments_does_not_matter_to_the_kind_of_a_table():
     below = {"model": {"posterior": {"scale": "softplus"}}}
     found = override(below, ["model.posterior.gamma=2.0", "model.posterior.name=batch-norm"])
     assert found["model"]["posterior"] == {"name": "batch-norm", "gamma": 2.0}
-    decoder = parse(override({}, ["model.decoder.hidden=64", "model.decoder.name=transformer"]), {}).model.decoder
+    decoder = parse(
+        override({}, ["model.decoder.hidden=64", "model.decoder.name=transformer"]), TERMS
+    ).model.decoder
     assert (decoder.name, decoder.hidden) == ("transformer", 64)
 
 
@@ -600,7 +602,7 @@ def test_a_wrong_list_of_layers_has_one_problem(table, message):
 
 def test_the_default_norm_of_a_hybrids_top_is_one_that_its_cell_has():
     def top(*assignments: str) -> tuple[str, str]:
-        decoder = parse(override({}, ["model.decoder.name=hybrid", *assignments]), {}).model.decoder
+        decoder = parse(override({}, ["model.decoder.name=hybrid", *assignments]), TERMS).model.decoder
         return decoder.top.name, decoder.top.norm
 
     assert top() == ("lstm", "layer")
@@ -617,11 +619,13 @@ def test_the_default_norm_of_a_hybrids_top_is_one_that_its_cell_has():
     ],
 )
 def test_word_dropout_is_every_decoders(given):
-    assert parse(given, {}).model.word_keep == 0.5
+    assert parse(given, TERMS).model.word_keep == 0.5
     for name in ("lstm", "gru", "hybrid", "transformer", "bytenet", "gated-convolutional"):
-        assert parse(override(given, [f"model.decoder.name={name}"]), {}).model.word_keep == 0.5
-    assert parse(override(given, ["model.decoder.word_keep=0.25"]), {}).model.word_keep == 0.25
-    assert parse(override({}, ['model.decoder={name="hybrid", top={word_keep=0.25}}']), {}).model.word_keep == 0.25
+        assert parse(override(given, [f"model.decoder.name={name}"]), TERMS).model.word_keep == 0.5
+    assert parse(override(given, ["model.decoder.word_keep=0.25"]), TERMS).model.word_keep == 0.25
+    assert (
+        parse(override({}, ['model.decoder={name="hybrid", top={word_keep=0.25}}']), TERMS).model.word_keep == 0.25
+    )
 
 
 def test_words_that_no_decoder_reads_cannot_be_dropped():

@@ -173,8 +173,9 @@ def test_everything_is_read_scored_and_decoded_once(folder, monkeypatch):
     counted(Codec, "_texts", lambda _, texts: len(texts))
     evaluate_and_report(folder, times=2)
     assert (counts["model"], counts["build"], counts["forward"]) == (1, 1, 60 + 40)  # test, and valid to diagnose
-    # Reconstructions, two texts each greedily and by sampling, 40 more to tell how many differ, and a path.
-    assert counts["_texts"] == 60 + 4 * 60 + 40 + 7
+    # Reconstructions of the test split and, for the diagnosis, of the valid split; two texts each greedily and by
+    # sampling, 40 more to tell how many differ, and a path.
+    assert counts["_texts"] == 60 + 40 + 4 * 60 + 40 + 7
 
 
 def test_a_language_model_has_samples_alone(language_model):

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from textvae.objective.settings import Settings, parse
+from textvae.objective.terms import TERMS
 from textvae.settings import override
 from textvae.text.tokenizers import PAD
 
@@ -26,7 +27,7 @@ ways = pytest.mark.parametrize("way", WAYS)
 def settings(way: str, **rates: float) -> Settings:
     at = "model.decoder.top." if way.startswith("hybrid") else "model.decoder."
     given = [f"model.decoder.{setting}" for setting in WAYS[way]]
-    return parse(override({}, [*given, *(f"{at}{name}={rate}" for name, rate in rates.items())]), {})
+    return parse(override({}, [*given, *(f"{at}{name}={rate}" for name, rate in rates.items())]), TERMS)
 
 
 def scored(way: str, embeddings: float = 1.0, seed: int = 1, **rates: float) -> tuple[Tensor, Tensor]:
