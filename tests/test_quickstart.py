@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from textvae.errors import RequestError, WorkError
-from textvae.quickstart import _listen, quickstart, settings_of
+from textvae.quickstart import _listen, _trained, quickstart, settings_of
 from textvae.report.page import RunReport
 from textvae.report.run_report import farthest_apart
 
@@ -76,10 +76,11 @@ def test_the_quickstart_tells_collapse_from_use(tmp_path):
         assert len(report.samples) == 5 and len(report.interpolation) == 7
     page = (out / "report.html").read_text()
     assert len(page) < 2_000_000 and not re.search(r'(?:src|href)="http', page)
-    again = quickstart(out)  # finished runs are used again
-    assert [report.log for report in again] == [vanilla.log, forced.log]
+    steps = []  # a finished run is used again
+    again = _trained(out / "vanilla", settings_of("vanilla", 0), lambda now, total: steps.append(now))
+    assert not steps and again.log() == vanilla.log
     with pytest.raises(RequestError, match="holds a run with other settings"):
-        quickstart(out, seed=1)
+        _trained(out / "vanilla", settings_of("vanilla", 1), print)
 
 
 def gone(pid: int) -> bool:

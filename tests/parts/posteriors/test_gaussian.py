@@ -151,9 +151,9 @@ def test_the_mixture_is_torchs_for_any_chunking(seed, sentences, latent, entries
 
 
 def test_chunking_changes_the_mixture_by_less_than_1e_12():
-    z, posterior = drawn(0, 500, 8)
+    z, posterior = drawn(0, 60, 8)
     whole = posterior.mixture_log_prob(z).mean()
-    for entries in (1, 500, 7 * 500 + 3, 499 * 500):
+    for entries in (1, 60, 7 * 60 + 3, 59 * 60):
         assert abs(float(posterior.mixture_log_prob(z, entries).mean() - whole)) < 1e-12
 
 
