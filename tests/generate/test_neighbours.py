@@ -3,7 +3,7 @@ import pytest
 
 from textvae.errors import RequestError
 from textvae.generate.codes import Piece
-from textvae.generate.neighbours import Neighbour, distances, neighbours
+from textvae.generate.neighbours import METRICS, ROWS, Neighbour, distances, nearest_others, neighbours
 
 
 def pieces(codes, size, texts=None):
@@ -53,3 +53,16 @@ def test_what_cannot_be_asked():
         neighbours(query, [], 3, "manhattan")
     with pytest.raises(RequestError, match="n = 0: must be 1 or more"):
         neighbours(query, [], 0)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_nearest_others_are_the_neighbours_but_itself(metric):
+    codes = np.random.default_rng(0).normal(size=(ROWS + 90, 3)).astype(np.float32)
+    near = nearest_others(codes, 4, metric)
+    found = neighbours(codes, [Piece(codes, None)], 5, metric)
+    assert near.tolist() == [[one.row for one in own if one.row != at] for at, own in enumerate(found)]
+
+
+def test_there_are_no_more_others_than_there_are():
+    codes = np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]], np.float32)
+    assert nearest_others(codes, 5).tolist() == [[1, 2], [0, 2], [1, 0]]

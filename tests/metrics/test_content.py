@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from textvae.errors import RequestError
+from textvae.generate.neighbours import nearest_others
 from textvae.metrics.content import common_words, content_words_kept, label_agreement, loops
 
 
@@ -74,19 +75,17 @@ def test_a_loop_is_a_block_three_times_in_succession(text, looping):
     assert loops(text.split()) == looping
 
 
-def test_neighbours_agree_where_labels_are_clusters_and_by_chance_elsewhere():
+def test_labels_agree_where_they_are_clusters_and_by_chance_elsewhere():
     random = np.random.default_rng(0)
     labels = [str(number % 2) for number in range(600)]
     clusters = np.array([[1.0, 0.0], [-1.0, 0.3]])[[int(label) for label in labels]]
-    codes = clusters + 0.05 * random.normal(size=(600, 2))
-    agreement, chance = label_agreement(codes, labels)
+    codes = (clusters + 0.05 * random.normal(size=(600, 2))).astype(np.float32)
+    agreement, chance = label_agreement(nearest_others(codes, 5), labels)
     assert agreement == 1.0 and chance == pytest.approx(299 / 599)
-    apart, _ = label_agreement(random.normal(size=(600, 8)), labels)
+    apart, _ = label_agreement(nearest_others(random.normal(size=(600, 8)).astype(np.float32), 5), labels)
     assert apart == pytest.approx(chance, abs=0.05)
 
 
-def test_a_sentence_is_no_neighbour_of_itself():
-    agreement, chance = label_agreement(np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]), ["a", "b", "c"])
-    assert agreement == 0.0 and chance == 0.0
+def test_one_code_has_no_neighbours_to_agree_with():
     with pytest.raises(RequestError, match="1 codes with 1 labels; give 2 or more"):
-        label_agreement(np.ones((1, 2)), ["a"])
+        label_agreement(np.zeros((1, 0), np.int64), ["a"])

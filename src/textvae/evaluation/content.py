@@ -1,4 +1,4 @@
-"""What codes keep of held-out sentences: content words of reconstructions, labels of neighbours, words, loops."""
+"""Content kept by the codes of held-out sentences: words of reconstructions, labels of neighbours; and loops."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from textvae.evaluation.opened import Opened
+from textvae.generate.neighbours import distances, nearest_others
 from textvae.generate.trained import Trained
 from textvae.metrics.content import (
     ContentKept,
@@ -23,6 +24,8 @@ from textvae.text.tokenizers import EOS, UNK
 
 # Sentences that are encoded, those of them that are reconstructed, those that are shown.
 ENCODED, RECONSTRUCTED, SHOWN = 2000, 500, 5
+# Nearest codes whose labels are compared.
+NEAREST = 5
 # Training sentences in which the common words are counted.
 COUNTED = 20_000
 
@@ -38,7 +41,7 @@ class Example:
 
 @dataclass(frozen=True)
 class LabelAgreement:
-    """Share of the five nearest codes with the label of a sentence, and the share by chance; from 0 to 1."""
+    """Share of the `NEAREST` codes with the label of a sentence, and the share by chance; from 0 to 1."""
 
     agreement: float
     by_chance: float
@@ -46,7 +49,7 @@ class LabelAgreement:
 
 @dataclass(frozen=True)
 class Content:
-    """What the codes of a split keep.
+    """Content that the codes of a split keep.
 
     Attributes:
         content_words: Content words in greedy reconstructions from posterior means.
@@ -74,7 +77,7 @@ def content_of(trained: Opened, split: str) -> Content | None:
     if trained.model.prior is None or trained.window is not None or len(rows) < 2:
         return None
     ids = store.sentences(rows)
-    texts, codes = trained.tokenizer.decode_batch(ids), trained.means_of(ids)
+    texts, codes = trained.tokenizer.decode_batch(ids), trained.means_of(ids).numpy()
     some = spaced(len(rows), RECONSTRUCTED)
     references, written = [texts[at] for at in some], trained.decode(codes[some])
     way = tokenization(trained, references)
@@ -86,8 +89,8 @@ def content_of(trained: Opened, split: str) -> Content | None:
         content_words=content_words_kept(
             tokens, list(tokenized(references, way)), common_words(tokenized(counted, way))
         ),
-        labels=_agreements(store, rows, texts, codes.numpy(), trained),
-        examples=_examples(shown, some, texts, written, codes.numpy()),
+        labels=_agreements(_labels(trained, store, rows, texts), codes),
+        examples=_examples(shown, some, texts, written, codes),
         looping=float(np.mean([loops(own) for own in tokens])),
     )
 
@@ -120,34 +123,33 @@ def _examples(
     codes: Float32[np.ndarray, "n latent"],
 ) -> list[Example]:
     """Return some of the reconstructed sentences beside the sentence with the nearest code."""
-    lengths = np.linalg.norm(codes, axis=1)
     examples = []
     for number in shown:
         at = int(some[number])
-        products = codes @ codes[at]
-        cosine = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
-        # Another sentence, not the same one once more.
-        cosine[[other == texts[at] for other in texts]] = -np.inf
-        examples.append(Example(texts[at], written[number], texts[int(cosine.argmax())]))
+        away = distances(codes[[at]], codes, "cosine")[0]
+        away[[other == texts[at] for other in texts]] = np.inf  # another sentence, not the same one once more
+        examples.append(Example(texts[at], written[number], texts[int(away.argmin())]))
     return examples
 
 
-def _agreements(
-    store: TokenStore, rows: np.ndarray, texts: Sequence[str], codes: np.ndarray, trained: Opened
-) -> dict[str, LabelAgreement]:
-    """Return the agreement of neighbours for the text's own label, or each attribute of the embedded grammar."""
+def _labels(trained: Opened, store: TokenStore, rows: np.ndarray, texts: Sequence[str]) -> dict[str, list[str]]:
+    """Return the labels of sentences by name: the text's own, or each attribute of the embedded grammar."""
     data = trained.run.settings.data
     if store.labels is not None and data.label is not None:
-        labels = {data.label: [store.label_names[number] for number in store.labels[rows]]}
-    elif data.corpus == "grammar" and data.train is None:
-        language = grammar.reviews()
-        attributes = [language.attributes(text) or {} for text in texts]
-        labels = {name: [own.get(name, "") for own in attributes] for name in language.values}
-    else:
+        return {data.label: [store.label_names[number] for number in store.labels[rows]]}
+    if data.corpus != "grammar" or data.train is not None:
         return {}
-    found = {}
-    for name, values in labels.items():
-        known = [at for at, value in enumerate(values) if value]
-        if len(known) > 1:
-            found[name] = LabelAgreement(*label_agreement(codes[known], [values[at] for at in known]))
-    return found
+    language = grammar.reviews()
+    attributes = [language.attributes(text) or {} for text in texts]
+    return {name: [own.get(name, "") for own in attributes] for name in language.values}
+
+
+def _agreements(labels: dict[str, list[str]], codes: Float32[np.ndarray, "n latent"]) -> dict[str, LabelAgreement]:
+    """Return the agreement of nearest neighbours for each label, among the sentences that have all of them."""
+    known = np.flatnonzero(np.array([[bool(value) for value in own] for own in labels.values()]).all(axis=0))
+    if not labels or len(known) < 2:
+        return {}
+    nearest = nearest_others(codes[known], NEAREST)
+    return {
+        name: LabelAgreement(*label_agreement(nearest, [own[at] for at in known])) for name, own in labels.items()
+    }

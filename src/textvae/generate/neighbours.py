@@ -4,12 +4,14 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, Int
 
 from textvae.errors import RequestError
 from textvae.generate.codes import Piece
 
 METRICS = ("cosine", "euclidean")
+# Codes whose distances to all others are held at once.
+ROWS = 512
 
 
 class Neighbour(NamedTuple):
@@ -49,6 +51,22 @@ def neighbours(
             nearest[query] = sorted(nearest[query] + nearby, key=lambda one: (one.distance, one.row))[:n]
         first += len(piece.codes)
     return nearest
+
+
+def nearest_others(
+    codes: Float32[np.ndarray, "code latent"], n: int, metric: str = "cosine"
+) -> Int[np.ndarray, "code near"]:
+    """Return the positions of the `n` codes nearest to each code, nearest first, itself left out; ties by position.
+
+    There are fewer if there are no more other codes.
+    """
+    near = np.empty((len(codes), min(n, len(codes) - 1)), dtype=np.int64)
+    for first in range(0, len(codes), ROWS):
+        rows = np.arange(first, min(first + ROWS, len(codes)))
+        away = distances(codes[rows], codes, metric)
+        away[np.arange(len(rows)), rows] = np.inf
+        near[rows] = np.argsort(away, axis=1, kind="stable")[:, : near.shape[1]]
+    return near
 
 
 def distances(

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
 from textvae.errors import RequestError
 from textvae.metrics.ngrams import Tokens
@@ -105,33 +106,26 @@ def loops(tokens: Tokens) -> bool:
     return False
 
 
-def label_agreement(codes: np.ndarray, labels: Sequence[str], neighbours: int = 5) -> tuple[float, float]:
+def label_agreement(nearest: Int[np.ndarray, "code near"], labels: Sequence[str]) -> tuple[float, float]:
     """Return the share of a code's nearest neighbours that have its label, and the share by chance.
 
     Args:
-        codes: One code a row, shape (n, latent).
+        nearest: Positions of the nearest other codes of each code.
         labels: Label of each code.
-        neighbours: Nearest other codes by cosine distance; all others if there are fewer.
 
     Returns:
         The mean share over codes, and the share of ordered pairs of different codes with the same label.
 
     Raises:
         RequestError: For fewer than two codes, and another number of labels.
+
+    >>> label_agreement(np.array([[1], [0], [1]]), ["a", "a", "b"])
+    (0.6666666666666666, 0.3333333333333333)
     """
-    if len(codes) != len(labels) or len(codes) < 2:
-        raise RequestError(f"label agreement: {len(codes):,} codes with {len(labels):,} labels; give 2 or more")
+    if len(nearest) != len(labels) or len(labels) < 2:
+        raise RequestError(f"label agreement: {len(nearest):,} codes with {len(labels):,} labels; give 2 or more")
     numbers = np.unique(np.asarray(labels, dtype=str), return_inverse=True)[1]
-    lengths = np.linalg.norm(codes, axis=1, keepdims=True)
-    unit = np.divide(codes, lengths, out=np.zeros(codes.shape, np.float64), where=lengths > 0)
-    nearest = min(neighbours, len(codes) - 1)
-    agree = 0
-    for first in range(0, len(unit), 512):
-        rows = np.arange(first, min(first + 512, len(unit)))
-        similarity = unit[rows] @ unit.T
-        similarity[np.arange(len(rows)), rows] = -np.inf
-        near = np.argsort(-similarity, axis=1, kind="stable")[:, :nearest]
-        agree += int((numbers[near] == numbers[rows, None]).sum())
-    sizes = np.bincount(numbers).astype(np.float64)
-    chance = (sizes * (sizes - 1)).sum() / (len(codes) * (len(codes) - 1))
-    return agree / (len(codes) * nearest), float(chance)
+    sizes = np.bincount(numbers)
+    same = int((sizes * (sizes - 1)).sum())
+    agreement = (numbers[nearest] == numbers[:, None]).mean()
+    return float(agreement), same / (len(labels) * (len(labels) - 1))
