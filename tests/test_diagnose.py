@@ -8,8 +8,9 @@ import torch
 from textvae.errors import WorkError
 from textvae.evaluation.advice import remedies, works
 from textvae.evaluation.content import Content, LabelAgreement
-from textvae.evaluation.diagnose import collapsed_since, diagnose, prior_moment_matched
+from textvae.evaluation.diagnose import _content_values, collapsed_since, diagnose, prior_moment_matched
 from textvae.evaluation.evaluate import evaluate
+from textvae.evaluation.values import Missing
 from textvae.evaluation.verdict import (
     Written,
     keeps_content,
@@ -93,7 +94,9 @@ def test_a_code_that_is_read_and_keeps_nothing_is_not_praised():
     little, much = content(0.02, 0.01), content(0.12, 0.01, sentiment=LabelAgreement(0.78, 0.5))
     assert not keeps_content(little) and keeps_content(much)
     assert not keeps_content(content(0.12, 0.01, error=0.06))  # within two standard errors of chance
-    assert not keeps_content(content(float("nan"), float("nan"), words=0))
+    nothing = content(float("nan"), float("nan"), words=0)
+    assert keeps_content(nothing) is keeps_content(None) is None and kept_content(nothing) == ""
+    assert _content_values(nothing, None)["keeps_content"] == Missing("the split has no content words")
     rate = (4.0, "KL = 4.00 nats per sentence")
     said = verdict(False, True, False, rate, None)
     assert said == f"The decoder reads the code, but the code keeps little of a sentence: {rate[1]}."
@@ -108,12 +111,13 @@ def test_a_code_that_is_read_and_keeps_nothing_is_not_praised():
 
 
 def test_unknown_words_and_loops_are_mentioned_where_there_are_many():
-    assert list(Written(90, 0.01, 0.0, 0.02).sentences()) == [
-        "90 of 100 greedy samples from the prior are distinct."
-    ]
-    distinct, unknown = Written(40, 0.47, 0.2, 0.11).sentences()
-    assert distinct.endswith("are distinct: most of them repeat the same few sentences; 20% have a loop.")
-    assert unknown.startswith("Unknown words are 11.0% of the text and 47.0% of the samples: give the tokenizer a")
+    few, many = Written(90, 0.01, 0.0, 0.02), Written(40, 0.47, 0.2, 0.11)
+    assert few.on_samples() == "90 of 100 greedy samples from the prior are distinct."
+    assert few.on_unknown_words() == ""
+    assert many.on_samples().endswith("are distinct: most of them repeat the same few sentences; 20% have a loop.")
+    assert many.on_unknown_words().startswith(
+        "Unknown words are 11.0% of the text and 47.0% of the samples: give the tokenizer a"
+    )
 
 
 def test_examples_are_held_out_sentences_with_what_codes_make_of_them(healthy):

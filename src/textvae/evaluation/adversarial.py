@@ -239,7 +239,7 @@ def _words(tokenizer: Tokenizer, text: str) -> list[str]:
 
 
 class _Words(Sequence[Sequence[str]]):
-    """What classifiers read of texts, split each time that it is read."""
+    """Words of texts as classifiers read them, split anew at every access."""
 
     def __init__(self, tokenizer: Tokenizer, texts: Sequence[str]) -> None:
         self.tokenizer, self.texts = tokenizer, texts

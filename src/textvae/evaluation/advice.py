@@ -1,4 +1,4 @@
-"""What to try next after a diagnosis, as a command that works."""
+"""Advice after a diagnosis: the command to try next, one that works."""
 
 import shlex
 from collections.abc import Iterable, Iterator

@@ -20,10 +20,8 @@ from textvae.evaluation.latent import Codes, too_few
 from textvae.evaluation.opened import Opened, check_finite, open_run
 from textvae.evaluation.values import Missing, follow, resolved
 from textvae.evaluation.verdict import (
-    DIMENSION_OFF,
     FAR,
     LITTLE_GAP,
-    LITTLE_KL,
     SAMPLES,
     Written,
     aggregated_posterior,
@@ -34,6 +32,7 @@ from textvae.evaluation.verdict import (
     mutual_information,
     verdict,
 )
+from textvae.metrics.latent import DIMENSION_OFF, LITTLE_KL
 from textvae.metrics.text import distinct
 from textvae.run import Run
 
@@ -141,7 +140,7 @@ def _diagnosis(trained: Opened, split: str, written: Written, seed: int) -> Diag
     uses = gap >= LITTLE_GAP
     collapsed = not uses or (kl is not None and kl < LITTLE_KL and off in (None, latent))
     content = content_of(trained, split)
-    keeps = None if content is None else keeps_content(content) and not collapsed
+    keeps = keeps_content(content) and not collapsed  # None where content is not known
     since = collapsed_since(run.log()) if collapsed else None
     expected = prior_moment_matched(latent, len(rows))
     far = moment is not None and moment > FAR + expected
@@ -156,7 +155,8 @@ def _diagnosis(trained: Opened, split: str, written: Written, seed: int) -> Diag
         f"Exchanging codes between sentences increases the reconstruction loss by {round(gap, 2) + 0.0:.2f} nats "
         f"per sentence: the decoder {'uses' if uses else 'does not use'} the code.",
         aggregated_posterior(moment, expected, too_few(len(rows), latent)) if flat else "",
-        *written.sentences(),
+        written.on_samples(),
+        written.on_unknown_words(),
     ]
     low = f"the KL at the end of the log is {LITTLE_KL} nats or more"
     if not any("kl" in record for record in run.log()):
@@ -215,11 +215,12 @@ def _content_values(content: Content | None, keeps: bool | None) -> dict[str, An
         return dict.fromkeys((*names, *others), none)
     kept = content.content_words
     numbers: dict[str, Any] = dict(zip(names, (kept.kept, kept.by_chance, kept.standard_error), strict=True))
+    nothing = Missing("the split has no content words")
     if not kept.words:
-        numbers = dict.fromkeys(names, Missing("the split has no content words"))
+        numbers = dict.fromkeys(names, nothing)
     labels = content.labels or Missing("the text has no labels")
     return {
-        "keeps_content": keeps,
+        "keeps_content": nothing if keeps is None else keeps,
         **numbers,
         "neighbour_label_agreement": labels,
         "looping_reconstructions": content.looping,
@@ -229,6 +230,7 @@ def _content_values(content: Content | None, keeps: bool | None) -> dict[str, An
 def _language_model(run: Run, split: str, written: Written) -> Diagnosis:
     """Return the diagnosis of a language model, which has no posterior that could collapse."""
     none: dict[str, Any] = {one.name: None for one in fields(Diagnosis) if type(None) in get_args(one.type)}
+    no_code = "This is a language model: it has no latent code, so nothing can collapse."
     settings = shlex.quote(str(run.folder / "settings.toml"))
     out = next_folder(run.folder, "mu-forcing")
     return Diagnosis(
@@ -238,10 +240,7 @@ def _language_model(run: Run, split: str, written: Written) -> Diagnosis:
         split=split,
         **asdict(written),
         samples=SAMPLES,
-        sentences=[
-            "This is a language model: it has no latent code, so nothing can collapse.",
-            *list(written.sentences())[1:],
-        ],
+        sentences=[sentence for sentence in (no_code, written.on_unknown_words()) if sentence],
         examples=[],
         command=f"textvae train {settings} --method mu-forcing --set model.latent=32 --out {out}",
     )

@@ -1,20 +1,16 @@
 """Sentences of a diagnosis: what its numbers mean."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from textvae.evaluation.content import Content
 from textvae.inference import Scores
+from textvae.metrics.latent import LITTLE_KL
 from textvae.metrics.likelihood import standard_error
 from textvae.objective.settings import Settings
 
-# A posterior whose KL is below this on average, nats per sentence, says next to nothing.
-LITTLE_KL = 0.5
 # A decoder whose reconstruction loss rises by less than this when codes are exchanged, nats, does not use them.
 LITTLE_GAP = 0.1
-# A dimension whose mean KL is below this, nats, is off.
-DIMENSION_OFF = 0.01
 # Beyond sampling error, nats between the prior and a Gaussian like the aggregated posterior.
 FAR, NEAR = 1.0, 0.1
 # A code that brings back less than this share of content words beyond chance keeps little of a sentence.
@@ -27,24 +23,28 @@ SAMPLES = 100
 
 @dataclass(frozen=True)
 class Written:
-    """What greedy samples from the prior are like, and the share of the split's tokens that are unknown."""
+    """Scores of greedy samples from the prior, and the share of the split's tokens that are unknown."""
 
     distinct_samples: int
     unknown_words_in_samples: float
     looping_samples: float
     unknown_tokens: float
 
-    def sentences(self) -> Iterator[str]:
-        """Yield a sentence on the samples, and one on unknown words if there are many."""
+    def on_samples(self) -> str:
+        """Return a sentence on the samples."""
         loops = f"; {self.looping_samples:.0%} have a loop" if self.looping_samples >= MANY_LOOPS else ""
         repeat = ": most of them repeat the same few sentences" if self.distinct_samples < SAMPLES // 2 else ""
-        yield f"{self.distinct_samples} of {SAMPLES} greedy samples from the prior are distinct{repeat}{loops}."
-        if max(self.unknown_tokens, self.unknown_words_in_samples) >= MANY_UNKNOWN:
-            shares = f"{self.unknown_tokens:.1%} of the text and {self.unknown_words_in_samples:.1%} of the samples"
-            yield (
-                f"Unknown words are {shares}: give the tokenizer a larger vocabulary (data.tokenizer.vocabulary), "
-                "or train on parts of words (--set data.tokenizer.name=bpe)."
-            )
+        return f"{self.distinct_samples} of {SAMPLES} greedy samples from the prior are distinct{repeat}{loops}."
+
+    def on_unknown_words(self) -> str:
+        """Return a sentence on unknown words; empty unless there are many."""
+        if max(self.unknown_tokens, self.unknown_words_in_samples) < MANY_UNKNOWN:
+            return ""
+        shares = f"{self.unknown_tokens:.1%} of the text and {self.unknown_words_in_samples:.1%} of the samples"
+        return (
+            f"Unknown words are {shares}: give the tokenizer a larger vocabulary (data.tokenizer.vocabulary), or "
+            "train on parts of words (--set data.tokenizer.name=bpe)."
+        )
 
 
 def kl_text(scores: Scores, prior: str = "") -> tuple[float, str] | None:
@@ -126,8 +126,10 @@ def aggregated_posterior(moment: float | None, expected: float, few: str | None)
     )
 
 
-def keeps_content(content: Content) -> bool:
-    """Return True if content words return more often than by chance, and not by chance themselves."""
+def keeps_content(content: Content | None) -> bool | None:
+    """Return True if content words return more often than by chance; None if there are none to return."""
+    if content is None or not content.content_words.words:
+        return None
     kept = content.content_words
     beyond = kept.kept - kept.by_chance
     return beyond >= LITTLE_CONTENT and beyond > 2 * kept.standard_error
@@ -135,9 +137,10 @@ def keeps_content(content: Content) -> bool:
 
 def kept_content(content: Content | None) -> str:
     """Return a sentence on the content words and labels that codes keep."""
-    if content is None or not content.content_words.words:
+    keeps = keeps_content(content)
+    if content is None or keeps is None:
         return ""
-    kept, keeps = content.content_words, keeps_content(content)
+    kept = content.content_words
     share = f"{kept.kept:.1%} of a sentence's content words return in its reconstruction"
     labels = ""
     if len(content.labels) == 1:

@@ -12,6 +12,11 @@ from torch import Tensor
 
 from textvae.errors import RequestError
 
+# A posterior whose mean KL is below this, nats per sentence, says next to nothing.
+LITTLE_KL = 0.5
+# A dimension whose mean KL is below this, nats, is off.
+DIMENSION_OFF = 0.01
+
 
 def variance_of_means(
     means: Float[Tensor, "sentence latent"], noise: Float[Tensor, "sentence latent"] | None = None

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from textvae.metrics.latent import DIMENSION_OFF
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# A dimension whose mean KL is below this, nats, is off; as in `diagnose`.
-DIMENSION_OFF = 0.01
 # Bars of KL per dimension start here, nats: zero has no place on a logarithmic scale.
 KL_FLOOR = 1e-4
 # An odd number, so that one bin is centred on 0, where collapsed means are.

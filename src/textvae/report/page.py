@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from textvae.errors import RequestError
 from textvae.files import write_text
+from textvae.metrics.latent import DIMENSION_OFF
 from textvae.report import figures
 from textvae.report.pieces import (
     MISSING,
@@ -201,8 +202,8 @@ def _dimensions(runs: Sequence[RunReport]) -> str:
 
     def draw(place: int, run: RunReport) -> tuple[str, str]:
         nats = _per_dimension(run)
-        above = sum(value >= figures.DIMENSION_OFF for value in nats)
-        fact = f"{above} of {len(nats)} dimensions reach {figures.DIMENSION_OFF} nats"
+        above = sum(value >= DIMENSION_OFF for value in nats)
+        fact = f"{above} of {len(nats)} dimensions reach {DIMENSION_OFF} nats"
         counts = run.evaluation.get("active_units") or {}
         active = counts.get("0.01")
         fact += "." if not is_number(active) else f"; {active} active units (variance of the means above 0.01)."
@@ -213,7 +214,7 @@ def _dimensions(runs: Sequence[RunReport]) -> str:
     return figure(
         drawn,
         f"Mean KL of each dimension, on one logarithmic scale for all runs that starts at {figures.KL_FLOOR} nats: "
-        f"dimensions below the dashed line at {figures.DIMENSION_OFF} nats, in grey, carry nothing.",
+        f"dimensions below the dashed line at {DIMENSION_OFF} nats, in grey, carry nothing.",
         left_out=left_out,
     )
 

@@ -20,7 +20,7 @@ FOLDER = "fitted"
 
 
 class Record(Stored):
-    """What `prior.json` must say: the kind of the prior, and the files that it belongs to, by SHA-256."""
+    """Required part of `prior.json`: the kind of the prior, and the files that it belongs to, by SHA-256."""
 
     kind: Literal["gaussian", "mixture"]
     components: Count

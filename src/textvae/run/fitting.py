@@ -15,6 +15,7 @@ import textvae
 from textvae.errors import RequestError, WorkError, did_you_mean
 from textvae.files import file_digest
 from textvae.inference import Scores, evaluating, score
+from textvae.metrics.latent import LITTLE_KL
 from textvae.metrics.likelihood import standard_error
 from textvae.metrics.signature import signature
 from textvae.model import TextVAE
@@ -34,8 +35,6 @@ TRIED = {"gaussian": (1,), "mixture": (1, 2, 5, 10, 20)}
 CODES, VALIDATION = 50_000, 10_000
 # A prior that lowers the validation bound by less is not kept, nats per sentence.
 LEAST_GAIN = 0.01
-# A run whose KL is below this has in effect no code, nats per sentence.
-LITTLE_KL = 0.5
 # Padded tokens encoded, and codes whose densities are computed, at once.
 TOKENS, CHUNK = 16_384, 1024
 # Random streams of the codes of training and validation sentences.
