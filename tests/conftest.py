@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,12 @@ def pages():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def every_sentence(tmp_path_factory) -> tuple[TokenStore, Tokenizer]:
+    """All sentences of one to three words out of two."""
+    texts = [" ".join(words) for n in (1, 2, 3) for words in product("ab", repeat=n)]
+    folder = tmp_path_factory.mktemp("all") / "store"
+    stores = build(folder, {"train": texts, "valid": texts})
+    return stores["train"], Tokenizer.load(folder / "tokenizer.json")

@@ -1,7 +1,6 @@
 import json
 import math
 import shutil
-from itertools import product
 
 import numpy as np
 import pytest
@@ -27,7 +26,7 @@ from textvae.parts.encoders import RecurrentEncoderSettings
 from textvae.parts.noise import mixed, sentence_noise
 from textvae.run.data import corpus_of
 from textvae.text import grammar
-from textvae.text.batches import TokenStore, build, collate
+from textvae.text.batches import build, collate
 from textvae.text.tokenizers import Tokenizer
 from textvae.training.loop import train
 
@@ -35,15 +34,6 @@ SMALL = {
     "model": {"embedding": 8, "encoder": {"hidden": 8}, "decoder": {"hidden": 8}},
     "train": {"batch_size": 16, "max_steps": 6, "device": "cpu"},
 }
-
-
-@pytest.fixture(scope="module")
-def every_sentence(tmp_path_factory) -> tuple[TokenStore, Tokenizer]:
-    """All sentences of one to three words out of two."""
-    texts = [" ".join(words) for n in (1, 2, 3) for words in product("ab", repeat=n)]
-    folder = tmp_path_factory.mktemp("all") / "store"
-    stores = build(folder, {"train": texts, "valid": texts})
-    return stores["train"], Tokenizer.load(folder / "tokenizer.json")
 
 
 @pytest.fixture(scope="module")

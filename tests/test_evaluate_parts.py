@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from itertools import product
 
 import numpy as np
 import pytest
@@ -27,7 +26,7 @@ from textvae.objective.presets import load_settings
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors.vmf import mean_length
 from textvae.run.data import corpus_of
-from textvae.text.batches import TokenStore, build, collate
+from textvae.text.batches import collate
 from textvae.text.tokenizers import Tokenizer
 from textvae.training.loop import train
 
@@ -51,15 +50,6 @@ CASES = {
     "refined": ({"inference": {"name": "refined", "steps": 3, "lr": 0.05}}, "upper"),
     "highway": ({"feedforward": {"layers": 2}}, "exact"),
 }
-
-
-@pytest.fixture(scope="module")
-def every_sentence(tmp_path_factory) -> tuple[TokenStore, Tokenizer]:
-    """All sentences of one to three words out of two."""
-    texts = [" ".join(words) for n in (1, 2, 3) for words in product("ab", repeat=n)]
-    folder = tmp_path_factory.mktemp("all") / "store"
-    stores = build(folder, {"train": texts, "valid": texts})
-    return stores["train"], Tokenizer.load(folder / "tokenizer.json")
 
 
 def model_of(case: str, tokenizer: Tokenizer):

@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-from itertools import product
 
 import numpy as np
 import pytest
@@ -31,20 +30,10 @@ from textvae.parts.priors.fitting import fit
 from textvae.run import Run, model_of
 from textvae.run.fitting import choose, draw_codes, fit_prior
 from textvae.run.pack import pack
-from textvae.text.batches import TokenStore, build, collate
-from textvae.text.tokenizers import Tokenizer
+from textvae.text.batches import collate
 from textvae.training.loop import train
 
 # On a tiny model.
-
-
-@pytest.fixture(scope="module")
-def every_sentence(tmp_path_factory) -> tuple[TokenStore, Tokenizer]:
-    """All sentences of one to three words out of two."""
-    texts = [" ".join(words) for n in (1, 2, 3) for words in product("ab", repeat=n)]
-    folder = tmp_path_factory.mktemp("all") / "store"
-    stores = build(folder, {"train": texts, "valid": texts})
-    return stores["train"], Tokenizer.load(folder / "tokenizer.json")
 
 
 @pytest.fixture(scope="module")

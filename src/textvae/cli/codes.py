@@ -1,12 +1,13 @@
 """`textvae encode`, `decode` and `neighbours`: codes in files, and what lies near a sentence."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from textvae.cli.decoding import NBest, decoding_options, described
+from textvae.cli.decoding import NBest, decoding_options
 from textvae.cli.generation import write_n_best, write_texts
 from textvae.cli.options import AsJson, RunFolder, Seed
 from textvae.cli.output import document, plain, result
@@ -79,7 +80,7 @@ def decode(
     trained = load(run)
     trained.draw(0)  # a language model is refused before its codes are
     read = read_codes(codes, trained.latent, run=trained.identity)
-    told: dict[str, Any] = {"decoding": described(decoding), "seed": seed}
+    told: dict[str, Any] = {"decoding": asdict(decoding), "seed": seed}
     if n_best:
         best = ((None, trained.n_best(piece.codes, decoding, n_best)) for piece in read)
         write_n_best(trained, best, told, as_json)

@@ -3,7 +3,6 @@
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -181,8 +180,3 @@ def by_name(decodings: "Iterable[Decoding]") -> "dict[str, Decoding]":
     ways = list(dict.fromkeys(decodings))
     count = Counter(one.name for one in ways)
     return {one.name if count[one.name] == 1 else spelled(one): one for one in ways}
-
-
-def described(decoding: "Decoding") -> dict[str, Any]:
-    """Return a decoding for JSON."""
-    return asdict(decoding)

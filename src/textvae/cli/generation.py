@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from textvae.cli.decoding import NBest, decoding_options, described
+from textvae.cli.decoding import NBest, decoding_options
 from textvae.cli.options import AsJson, Prior, RunFolder, Seed
 from textvae.cli.output import blocks, long_document, note, plain, sentences
 from textvae.cli.progress import Bar
@@ -64,7 +65,7 @@ def sample(
             f"note: a language model has no code, so all {count:,} samples by {decoding.name} decoding are the "
             "same sentence; --decode sample or nucleus:0.9 draws different ones"
         )
-    told: dict[str, Any] = {"decoding": described(decoding), "seed": seed}
+    told: dict[str, Any] = {"decoding": asdict(decoding), "seed": seed}
     if prior != "own":
         told["prior"] = trained.run.fitted.name if trained.run.fitted else prior
     if tail is not None:
@@ -122,7 +123,7 @@ def reconstruct(
         raise RequestError(f"--samples {samples}: texts of samples or the n best of the mean, not both")
     given = streamed_texts(texts, file, column)
     trained = load(run)
-    told: dict[str, Any] = {"decoding": described(decoding), "seed": seed}
+    told: dict[str, Any] = {"decoding": asdict(decoding), "seed": seed}
     read = encoded(trained, (broken(trained, [text])[0] for text in given), ROWS)
     if n_best:
         best = ((piece.texts, trained.n_best(piece.codes, decoding, n_best)) for piece in read)

@@ -2,12 +2,13 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from textvae.cli.decoding import decoding_options, decodings_options, described, spelled
+from textvae.cli.decoding import decoding_options, decodings_options, spelled
 from textvae.cli.options import AsJson, RunFolder, Seed
 from textvae.cli.output import DASH, columns, document, long_document, note, number, on_one_line, plain, result
 from textvae.cli.texts import LeftOut, Strict, broken, refuse_stdin, shown, tell_blank, tell_notes
@@ -98,7 +99,7 @@ def interpolate(
         rows = (
             {**({} if texts is None else {"a": texts[0], "b": texts[1]}), **one.document()} for texts, one in found
         )
-        long_document({"decoding": described(decoding), "seed": seed, **_path(kind)}, "paths", rows)
+        long_document({"decoding": asdict(decoding), "seed": seed, **_path(kind)}, "paths", rows)
         return
     several = pairs is not None or codes is not None or count > 1
     for place, (_, one) in enumerate(found, 1):
@@ -136,7 +137,7 @@ def homotopy(
     labels = [(str(run), spelled(decoding)) for run in runs for decoding in decodings]
     if as_json:
         rows = [
-            {"run": run, "decoding": described(cell.decoding), "paths": [one.document() for one in cell.homotopies]}
+            {"run": run, "decoding": asdict(cell.decoding), "paths": [one.document() for one in cell.homotopies]}
             for (run, _), cell in zip(labels, cells, strict=True)
         ]
         document({"seed": seed, **_path(kind), "cells": rows})

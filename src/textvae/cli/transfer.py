@@ -1,12 +1,13 @@
 """`textvae transfer`: texts moved along a latent direction."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from textvae.cli.decoding import decoding_options, described
+from textvae.cli.decoding import decoding_options
 from textvae.cli.options import AsJson, RunFolder, Seed
 from textvae.cli.output import long_document, note, sentences
 from textvae.cli.texts import Column, File, Texts, broken, read_noted, shown, streamed_texts
@@ -100,7 +101,7 @@ def transfer(
             for text, changed in made
             for each, new in zip(strengths, changed, strict=True)
         )
-        about = {"decoding": described(decoding), "seed": seed, "direction_norm": norm(moves)}
+        about = {"decoding": asdict(decoding), "seed": seed, "direction_norm": norm(moves)}
         long_document(about, "transfers", rows)
         return
     one = len(strengths) == 1

@@ -1,6 +1,6 @@
 """Tables of settings that belong to no part, schedules, kinds of parts, and the reading of TOML into tables."""
 
-from textvae.settings.documents import fitted, merge, override, parsed, read_document, spelled_out
+from textvae.settings.documents import fitted, leaves, merge, override, parsed, read_document, spelled_out
 from textvae.settings.tables import (
     Adam,
     AdamW,
@@ -34,6 +34,7 @@ __all__ = [
     "Train",
     "Update",
     "fitted",
+    "leaves",
     "merge",
     "override",
     "parsed",

@@ -5,7 +5,7 @@ A document is the output of `tomllib`; `parsed` converts it to a table, whatever
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,6 +90,20 @@ def _nested(path: Sequence[str], value: Any) -> Any:
     for key in reversed(path):
         value = {key: value}
     return value
+
+
+def leaves(table: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of a document and of the tables in it, by path; an empty table is a value.
+
+    >>> dict(leaves({"train": {"optimizer": {"lr": 0.1}, "epochs": 3}}))
+    {'train.optimizer.lr': 0.1, 'train.epochs': 3}
+    """
+    for name, value in table.items():
+        path = f"{place}.{name}" if place else name
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, path)
+        else:
+            yield path, value
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """Settings that may change when a run is resumed, and the reasons against all others."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from textvae.objective.combinations import combination_problems
 from textvae.objective.settings import Settings, parse
 from textvae.objective.terms import TERMS
 from textvae.run import Run
-from textvae.settings import override
+from textvae.settings import leaves, override
 from textvae.settings.problems import Problem, refuse
 from textvae.training.checkpoint import State
 from textvae.training.launch import planned_steps
@@ -44,7 +44,7 @@ def changes_of(run: Run, assignments: Iterable[str]) -> dict[str, Any]:
     document = override(before, assignments)
     settings = parse(document, TERMS)
     refuse(combination_problems(settings))
-    old, new = (dict(_leaves(one, "")) for one in (before, settings.document()))
+    old, new = (dict(leaves(one)) for one in (before, settings.document()))
     different = [path for path in {**old, **new} if old.get(path) != new.get(path)]
     refuse(
         Problem(path, f"cannot change in a run: {_reason(path)}", REMEDY) for path in different if path not in MAY
@@ -102,16 +102,6 @@ def ends(settings: Settings, state: State, total: int) -> bool:
     patience = settings.train.patience
     last = state.phase == len(settings.phases()) - 1
     return state.step >= total or bool(last and patience and state.worse >= patience)
-
-
-def _leaves(table: Mapping[str, Any], place: str) -> Iterator[tuple[str, Any]]:
-    """Yield the settings of a table and of the tables in it, by path."""
-    for name, value in table.items():
-        path = f"{place}.{name}" if place else name
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, path)
-        else:
-            yield path, value
 
 
 def _reason(path: str) -> str:

@@ -1,7 +1,7 @@
 """A run that starts from the weights of another one: what must agree, and the weights themselves."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from textvae.model import TextVAE
 from textvae.objective.settings import Settings
 from textvae.run import Run, load_weights
 from textvae.run.data import located
-from textvae.settings import TokenizerSettings
+from textvae.settings import TokenizerSettings, leaves
 from textvae.text.corpus import file_place, places_of
 
 # Settings of a model, at any depth, that its weights do not depend on.
@@ -54,7 +54,8 @@ def check_start(settings: Settings, source: Run, folder: Path) -> dict[str, Any]
     """
     source.model()  # refuses weights that are missing or damaged
     mine, theirs = (
-        dict(_leaves(one.model.model_dump(mode="json"), "model")) for one in (settings, source.settings)
+        {path: value for path, value in leaves(one.document()["model"], "model") if path.split(".")[-1] not in FREE}
+        for one in (settings, source.settings)
     )
     mine["data.right_to_left"] = settings.data.right_to_left
     theirs["data.right_to_left"] = source.settings.data.right_to_left
@@ -101,12 +102,3 @@ def load_start(model: TextVAE, run: Run) -> None:
             heads[name] = tensors[name]
     rest = {name: tensor for name, tensor in tensors.items() if not name.startswith("heads.")}
     load_weights(model, {**rest, **heads}, path)
-
-
-def _leaves(table: Mapping[str, Any], place: str) -> Iterator[tuple[str, Any]]:
-    """Yield the settings of a table and of those within it that weights depend on, by path."""
-    for name, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{place}.{name}")
-        elif name not in FREE:
-            yield f"{place}.{name}", value
