@@ -45,7 +45,7 @@ from textvae.parts.posteriors.semi_implicit import SemiImplicit, SemiImplicitPos
 from textvae.parts.priors import StandardNormal
 from textvae.settings.schedules import Constant, Cyclical, Linear, Schedule
 from textvae.text.batches import Batch
-from textvae.text.tokenizers import SPECIALS
+from textvae.text.cutting import SPECIALS
 from textvae.training.launch import end_with_parent
 
 N, LATENT, HIDDEN, UNITS, EMBEDDING, NOISE, LR = 10, 2, 64, 32, 8, 10, 1e-3

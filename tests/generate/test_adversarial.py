@@ -98,7 +98,7 @@ def test_progress_and_examples(runs):
     assert lstm["error"] == pytest.approx(lstm["accuracy"] - 0.5) and lstm["texts"] == 4
 
 
-@pytest.mark.parametrize("name", ["word", "character", "bpe"])
+@pytest.mark.parametrize("name", ["word", "words", "character", "bpe"])
 @pytest.mark.parametrize("turned", [False, True])
 def test_what_is_known_is_the_beginning(name, turned):
     tokenizer = Tokenizer.train(name, sentences(50, 1), 300 if name == "bpe" else None, 1, right_to_left=turned)

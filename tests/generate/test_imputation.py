@@ -18,10 +18,10 @@ SENTENCES = ["the cat sat down", "a dog ran away", "birds sing songs here", "no 
 SIZES = {"encoder": {"hidden": 24}, "decoder": {"hidden": 24, "dropout": 0.0}}
 
 
-def trained_on_four(folder, *assignments):
+def trained_on_four(folder, *assignments, sentences=SENTENCES):
     """A model that knows four sentences by heart."""
     for name in ("train", "valid"):
-        (folder / f"{name}.txt").write_text("\n".join(SENTENCES * 4) + "\n")
+        (folder / f"{name}.txt").write_text("\n".join(sentences * 4) + "\n")
     data = {"train": str(folder / "train.txt"), "valid": str(folder / "valid.txt")}
     learning = {"batch_size": 16, "epochs": 120, "optimizer": {"lr": 0.02}, "validate_every": 1000}
     settings = load_settings(
@@ -128,6 +128,21 @@ def test_words_that_the_model_does_not_know_stay_and_are_never_written(request, 
     assert found[1].split()[::2] == ["zebra", "ran"] and found[1].split()[3] == "quagga"
     assert not any("<unk>" in text for text in found)
     assert model.impute("the ___ sat <UNK>")[0].split()[3] == "<unk>"  # it was given as one
+
+
+@pytest.mark.parametrize("right_to_left", ["false", "true"])
+def test_gaps_in_raw_text_keep_what_is_beside_them(tmp_path, right_to_left):
+    settings = ["data.tokenizer.name=words", f"data.right_to_left={right_to_left}", "train.epochs=2"]
+    sentences = ["it's (great), ok!", "don't - a-b.", "the end", '"The Zebra" and now']
+    raw = trained_on_four(tmp_path, *settings, sentences=sentences)
+    texts = ["it's (___), ok", "the ___'s great.", "___*2 don't - Quagga!", "a-___", '"___" and ___.']
+    ends = [("it's (", "), ok"), ("the ", "'s great."), ("", " don't - Quagga!"), ("a-", ""), ('"', ".")]
+    for found, (begin, end) in zip(impute(raw, texts, size=2, rounds=2), ends, strict=True):
+        assert found.text.startswith(begin) and found.text.endswith(end) and "___" not in found.text
+    (cut,) = impute(raw, ["it's great, ok!"], last=0.5)  # of six tokens three are missing
+    assert cut.text.startswith("it's great")
+    with pytest.raises(RequestError, match="a gap within a name or an address"):
+        impute(raw, ["see @___ and ___"])
 
 
 def test_characters_that_the_model_does_not_know_stay(characters):

@@ -97,3 +97,5 @@ def test_of_other_tokenizers_tokens_are_edited(vae, tmp_path):
     characters = load(made(tmp_path / "run", tokenizer="character"))
     assert [len(words) for words in words_of(characters, ["we ate", "we"])] == [6, 2]
     assert words_of(vae, ["we ate", ""]) == [["we", "ate"], []]
+    pieces = load(made(tmp_path / "raw", tokenizer="words"))
+    assert words_of(pieces, ["we didn't.", ""]) == [["we", "did", "￭n't", "￭."], []]

@@ -192,6 +192,12 @@ def test_which_words_tell_two_sentences_apart(good, bad, told, right_to_left):
     assert syntax._told_by_unknown(tokenizer, Pair(good, bad), *ids) == told
 
 
+def test_pieces_of_words_tell_two_sentences_apart():
+    tokenizer = Tokenizer.train("words", ["a (x), a y"], None, 1)
+    for good, bad, told in (("q, a (x)", "q, a y", False), ("a, (q)", "a, y", True), ("a, x. a", "a, y. a", False)):
+        assert syntax._told_by_unknown(tokenizer, Pair(good, bad), *tokenizer.encode([good, bad])) == told
+
+
 def test_the_same_ids_are_a_tie(tmp_path):
     found = syntactic_test(load(made(tmp_path / "run", 4)), [Pair("we liked q", "we liked v"), *TEXTS])
     assert found.rows[1].category == "all" and found.rows[1].ties["p1"] == found.rows[1].ties["p2_averaged"] == 1

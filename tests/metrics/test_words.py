@@ -14,6 +14,9 @@ def test_words_and_characters_by_hand():
     assert list(tokenized(["The  food\u3000was <unk> .", " "])) == [["The", "food", "was", "<unk>", "."], []]
     assert list(tokenized(["Ab <unk>c"], "characters", lowercase=True)) == [["a", "b", "<unk>", "c"]]
     assert list(tokenized(["很好<unk>吃 。"], "characters")) == [["很", "好", "<unk>", "吃", "。"]]
+    raw = ['She didn\'t say "<unk>", did she?', "很好 吃。", ""]
+    expected = ['She did n\'t say " <unk> " , did she ?'.split(), ["很", "好", "吃", "。"], []]
+    assert list(tokenized(raw, "pieces")) == expected
 
 
 @given(st.text())
@@ -52,7 +55,9 @@ def test_without_jieba_its_name_says_how_to_get_it(monkeypatch):
 
 
 def test_what_cannot_be_tokenized():
-    with pytest.raises(RequestError, match="'word' is not one of words, characters, jieba; did you mean 'words'"):
+    with pytest.raises(
+        RequestError, match="'word' is not one of words, pieces, characters, jieba; did you mean 'words'"
+    ):
         tokenized(["a"], "word")
     with pytest.raises(RequestError, match=r"texts = 'the food': a list of texts is expected; wrap a single one"):
         tokenized("the food")

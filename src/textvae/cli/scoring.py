@@ -59,7 +59,9 @@ def score(
         Path | None, typer.Option(metavar="FILE", help="Training text, to find copies.", show_default=False)
     ] = None,
     metrics: Metrics = None,
-    tokenize: Annotated[str, typer.Option(metavar="NAME", help="words, characters or jieba.")] = "words",
+    tokenize: Annotated[
+        str, typer.Option(metavar="NAME", help="words, pieces (punctuation apart), characters or jieba.")
+    ] = "words",
     lowercase: Annotated[bool, typer.Option("--lowercase", help="Compare in lower case.")] = False,
     smoothing: Annotated[str, typer.Option(metavar="NAME", help="Of sentence BLEU: none or method1.")] = "none",
     at_most: Annotated[

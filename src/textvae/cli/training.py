@@ -103,7 +103,7 @@ def train(
     beside it is changed: text, method, rate, epochs; the model stays. The optimizer starts afresh.
 
     \b
-    Settings often set: data.max_length, data.tokenizer.name (word, character, bpe),
+    Settings often set: data.max_length, data.tokenizer.name (word, words, character, bpe),
     data.tokenizer.vocabulary, data.tokenizer.min_count, model.latent, model.encoder.hidden,
     model.decoder.hidden, model.decoder.dropout, train.epochs, train.max_steps, train.batch_size,
     train.lr, train.patience, train.seed. A wrong name is answered with the nearest one.

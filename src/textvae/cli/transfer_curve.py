@@ -80,7 +80,9 @@ def transfer_curve(
     from textvae.evaluation.transfer_curve import transfer_curve as curve
     from textvae.generate.trained import load
 
-    tokenization = "characters" if characters else "words"
+    trained = load(run)
+    of_pieces = trained.tokenizer.name == "words"
+    tokenization = "characters" if characters else "pieces" if of_pieces else "words"
     moved, references = _moved(file, label, label_text, reference, source)
     sides = sides_of(labels, label, label_text, source, target)
     classifier = None
@@ -88,7 +90,6 @@ def transfer_curve(
         known = [*moved, *sides[0], *sides[1], *(references or ())]
         classifier = _classifier(judge, label, label_text, known, tokenization, seed)
     _note_overlap(file, moved, labels, [*sides[0], *sides[1]], tokenization)
-    trained = load(run)
     judges = Judges(classifier, None if language_model is None else load(language_model), grammar, tokenization)
     moves = trained.direction(*sides)
     rows = curve(trained, moved, moves, target, judges, strengths, references, seed=seed)

@@ -229,13 +229,12 @@ def _known(tokenizer: Tokenizer, line: str, ids: list[int], tokens: int) -> str:
     if tokenizer.name == "bpe":
         begin = ids[:tokens]
         return tokenizer.decode(begin[::-1] if tokenizer.right_to_left else begin)
-    words = _words(tokenizer, line)[:tokens]
-    return ("" if tokenizer.name == "character" else " ").join(words)
+    return tokenizer.joined(tokenizer.pieces(line)[:tokens])
 
 
 def _words(tokenizer: Tokenizer, text: str) -> list[str]:
-    """Return what classifiers read of a text: characters for a model of characters, else words."""
-    return list(text) if tokenizer.name == "character" else text.split(" ")
+    """Return what classifiers read of a text: the model's words or characters, and for byte pairs words."""
+    return text.split(" ") if tokenizer.name == "bpe" else tokenizer.pieces(text)
 
 
 class _Words(Sequence[Sequence[str]]):

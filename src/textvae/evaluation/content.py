@@ -96,7 +96,9 @@ def content_of(trained: Opened, split: str) -> Content | None:
 
 
 def tokenization(trained: Trained, texts: Iterable[str]) -> str:
-    """Return "words", or "characters" for a model of characters whose texts have no spaces."""
+    """Return "words", "pieces" for a model of those, or "characters" for one whose texts have no spaces."""
+    if trained.tokenizer.name == "words":
+        return "pieces"
     spaced_out = trained.tokenizer.name != "character" or any(" " in text for text in texts)
     return "words" if spaced_out else "characters"
 

@@ -32,8 +32,9 @@ from textvae.run import Run, model_of
 from textvae.run.data import corpus_of
 from textvae.text.batches import TokenStore
 from textvae.text.corpus import open_corpus
+from textvae.text.cutting import SPECIALS
 from textvae.text.readers import read
-from textvae.text.tokenizers import SPECIALS, Tokenizer
+from textvae.text.tokenizers import Tokenizer
 from textvae.training.loop import resume, train
 
 # Self-BLEU-4 is that of so many first sentences, as in prokhorov2019, Table 3; it grows with their number.
@@ -213,7 +214,10 @@ def _check(runs: Sequence[Run], decoding: Decoding) -> None:
             raise RequestError(f"{run.folder}: is a model of pieces of running text, not of sentences")
         if run.tokenizer.name != "word":
             kind = run.tokenizer.name
-            raise RequestError(f"{run.folder}: has a {kind} tokenizer; forward cross entropy is that of words")
+            raise RequestError(
+                f"{run.folder}: has a {kind} tokenizer; forward cross entropy is that of words between white space "
+                "(data.tokenizer.name = 'word')"
+            )
         if decoder.alone is None:
             raise RequestError(f"{run.folder}: has a feed-forward decoder, which without a code is no model")
         same = run.tokenizer.tokens == first.tokenizer.tokens

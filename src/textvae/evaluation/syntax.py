@@ -307,8 +307,7 @@ def _codes(trained: Trained, read: _Read) -> tuple[Float[Tensor, "code latent"],
 
 def _told_by_unknown(tokenizer: Tokenizer, pair: Pair, good: list[int], bad: list[int]) -> bool:
     """Return True for an unknown word between the common beginning and the common end of two sentences."""
-    texts = [tokenizer.normalise(one_line(text)) for text in (pair.good, pair.bad)]
-    a, b = (text.split() if tokenizer.name == "word" else list(text) for text in texts)
+    a, b = (tokenizer.pieces(one_line(text)) for text in (pair.good, pair.bad))
     if tokenizer.right_to_left:
         good, bad = good[::-1], bad[::-1]
     first = _common(a, b)

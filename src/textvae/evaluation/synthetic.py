@@ -16,8 +16,9 @@ from textvae.generate.codec import GREEDY
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import Trained
 from textvae.run import Run, model_of
+from textvae.text.cutting import SPECIALS
 from textvae.text.readers import one_line
-from textvae.text.tokenizers import SPECIALS, UNK, Tokenizer
+from textvae.text.tokenizers import UNK, Tokenizer
 
 # Of every so many synthetic sentences one more is drawn, to validate on.
 HELD_OUT = 20

@@ -16,10 +16,12 @@ from textvae.inference import evaluating
 from textvae.progress import Progress
 from textvae.text.readers import one_line, require_texts
 from textvae.text.tokenizers import EOS, PAD, UNK, Tokenizer
+from textvae.text.words import unmarked
 
 # A gap of one word, or of several: ___*3. If tokens are not words, a gap may be within a word.
 GAP = re.compile(r"(?<!\w)___(?:\*(\d{1,4}))?(?!\w)")
 INNER_GAP = re.compile(r"___(?:\*(\d{1,4}))?")
+_GAP = "___"
 
 
 class Imputation(NamedTuple):
@@ -51,6 +53,8 @@ def impute(
 ) -> list[Imputation]:
     """Fill the gaps of texts: `___` is one word, `___*3` three; with other tokenizers one token, three.
 
+    A word is a token of the tokenizer: to `words` punctuation marks and parts of contractions are words too.
+
     With `last`, a share, texts have no marks: that share of each text's words is missing at its end, rounded up as
     in Table 3 of the paper. Given words are returned unchanged, including words outside the vocabulary.
 
@@ -61,8 +65,7 @@ def impute(
 
     Raises:
         RequestError: For a text that is empty, without a gap, only gaps, without a known word, or too long, and for
-        a
-            model of windows.
+            a model of windows.
 
     References:
         Bowman et al. 2016, section 5.
@@ -134,22 +137,21 @@ def template(trained: Codec, text: str, place: str, last: float | None = None) -
     if not text:
         raise RequestError(f"{place}: is empty; remove it")
     longest = trained.max_length
-    # If tokens are not words, a star after a gap may be one of them.
-    gap, star = (GAP, re.compile(r"\*")) if tokenizer.name == "word" else (INNER_GAP, re.compile(r"\*[-+]?\d"))
+    # If tokens are not words between white space, a star after a gap may be one of them.
+    gap = GAP if tokenizer.of_words else INNER_GAP
+    star = re.compile(r"\*") if tokenizer.name == "word" else re.compile(r"\*[-+]?\d")
     fraction = re.compile(r"\.\d")
-    ids, units, read = list[int](), list[str | None](), 0
+    parts, read = list[str | int](), 0
     for match in gap.finditer(text):
-        _read(tokenizer, text[read : match.start()], ids, units, place, longest)
         gaps = int(match[1] or 1)
         if not gaps or star.match(text, match.end()) or (match[1] and fraction.match(text, match.end())):
             raise RequestError(
                 f"{place}: has {_whole(text, match)}, which is not a number of words; "
                 "write ___ for one, ___*3 for three"
             )
-        ids += [BLANK] * gaps
-        units += [None] * gaps
+        parts += [text[read : match.start()], gaps]
         read = match.end()
-    _read(tokenizer, text[read:], ids, units, place, longest)
+    ids, units = _read(tokenizer, [*parts, text[read:]], place, longest)
     if last is not None:
         if BLANK in ids:
             raise RequestError(
@@ -167,15 +169,45 @@ def _whole(text: str, match: re.Match[str]) -> str:
 
 
 def _read(
-    tokenizer: Tokenizer, part: str, ids: list[int], units: list[str | None], place: str, longest: int
-) -> None:
-    """Add the tokens and units of a part of a text, in reading order; refuse more than `longest` tokens."""
-    (tokens,) = tokenizer.encode([part])
-    ids += tokens[::-1] if tokenizer.right_to_left else tokens
+    tokenizer: Tokenizer, parts: list[str | int], place: str, longest: int
+) -> tuple[list[int], list[str | None]]:
+    """Return the tokens and units of a text in reading order, given its parts and the lengths of gaps between them.
+
+    Raises:
+        RequestError: For more than `longest` tokens.
+    """
+    if tokenizer.name == "words":
+        return _read_pieces(tokenizer, parts, place, longest)
+    ids, units = list[int](), list[str | None]()
+    for part in parts:
+        if isinstance(part, int):
+            ids += [BLANK] * part
+            units += [None] * part
+            continue
+        (tokens,) = tokenizer.encode([part])
+        ids += tokens[::-1] if tokenizer.right_to_left else tokens
+        _require_short(ids, place, longest)
+        units += [] if tokenizer.name == "bpe" else tokenizer.pieces(part)
+    return ids, units
+
+
+def _read_pieces(
+    tokenizer: Tokenizer, parts: list[str | int], place: str, longest: int
+) -> tuple[list[int], list[str | None]]:
+    """Return what `_read` does, where a gap is part of the text: what is beside a word depends on it."""
+    text = "".join(part if isinstance(part, str) else " ".join([_GAP] * part) for part in parts)
+    units = [None if unmarked(piece) == _GAP else piece for piece in tokenizer.pieces(text)]
+    if units.count(None) != sum(part for part in parts if isinstance(part, int)):
+        raise RequestError(f"{place}: has a gap within a name or an address; put ___ in place of the whole")
+    (tokens,) = tokenizer.encode([text])
+    ids = tokens[::-1] if tokenizer.right_to_left else tokens
+    _require_short(ids, place, longest)
+    return [BLANK if unit is None else word for word, unit in zip(ids, units, strict=True)], units
+
+
+def _require_short(ids: list[int], place: str, longest: int) -> None:
     if len(ids) > longest:
         raise RequestError(f"{place}: has more than {longest} tokens, the most that the model's texts have")
-    text = tokenizer.normalise(part)
-    units += list(text) if tokenizer.name == "character" else text.split(" ") if text else []
 
 
 def _check(ids: list[int], place: str) -> None:
@@ -227,7 +259,6 @@ def _written(tokenizer: Tokenizer, given: Template, ids: list[int]) -> str:
     if tokenizer.name == "bpe":
         return tokenizer.decode(ids)
     words = ids[:-1][::-1] if tokenizer.right_to_left else ids[:-1]
-    units = [
-        tokenizer.tokens[word] if unit is None else unit for word, unit in zip(words, given.units, strict=True)
-    ]
-    return ("" if tokenizer.name == "character" else " ").join(units)
+    return tokenizer.joined(
+        [tokenizer.tokens[word] if unit is None else unit for word, unit in zip(words, given.units, strict=True)]
+    )

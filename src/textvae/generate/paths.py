@@ -240,6 +240,6 @@ def smoothness(
 
 def words_of(trained: Trained, texts: Sequence[str]) -> list[list[Any]]:
     """Return the words of texts; their tokens if these are not words."""
-    if trained.tokenizer.name == "word":
-        return [text.split() for text in texts]
+    if trained.tokenizer.of_words:
+        return [trained.tokenizer.pieces(text) for text in texts]
     return [list(ids) for ids in trained.tokenizer.encode(texts)]

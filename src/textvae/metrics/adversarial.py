@@ -18,7 +18,8 @@ from textvae.metrics.ngrams import Text
 from textvae.metrics.splits import groups_of, held_out, numbered
 from textvae.parts.encoders.recurrent import RecurrentEncoder
 from textvae.text.batches import epoch_batches
-from textvae.text.tokenizers import EOS, PAD, SPECIALS, UNK
+from textvae.text.cutting import SPECIALS
+from textvae.text.tokenizers import EOS, PAD, UNK
 
 # The input of a classifier: the words of a text.
 Words = Sequence[str]

@@ -1,4 +1,4 @@
-"""Tokenization for text metrics: words at white space, characters, or Chinese words by jieba."""
+"""Tokenization for text metrics: words at white space or apart from punctuation, characters, Chinese words."""
 
 import logging
 import re
@@ -12,8 +12,9 @@ from typing import Any
 from textvae.errors import RequestError, did_you_mean
 from textvae.metrics.ngrams import Text
 from textvae.text.readers import each_text
+from textvae.text.words import split, unmarked
 
-TOKENIZATIONS = ("words", "characters", "jieba")
+TOKENIZATIONS = ("words", "pieces", "characters", "jieba")
 # Spellings of unknown words, in lower case, in corpora and in this library's tokenizers.
 UNKNOWN = frozenset(("<unk>", "_unk", "[unk]"))
 
@@ -25,14 +26,17 @@ _UNK = re.compile(r"(<unk>)")
 def tokenized(texts: Iterable[str], tokenization: str = "words", lowercase: bool = False) -> Text:
     """Return the tokens of each text: `words` are separated by white space, `characters` are all but white space.
 
-    `jieba` segments Chinese text into words without white space. In the last two `<unk>` stays one token. Texts are
-    read one at a time, and only the numbers of their tokens are kept.
+    `pieces` are words and punctuation, split as by the tokenizer `words`. `jieba` segments Chinese text into words
+    without white space; there and in `characters` `<unk>` stays one token. Texts are read one at a time, and only
+    the numbers of their tokens are kept.
 
     Raises:
         RequestError: For an argument that is not a list of strings, and as `require_tokenization`.
 
     >>> list(tokenized(["A cat  sat", ""], lowercase=True))
     [['a', 'cat', 'sat'], []]
+    >>> list(tokenized(["It's fine."], "pieces"))
+    [['It', "'s", 'fine', '.']]
     >>> list(tokenized(["吃<unk> 了"], "characters"))
     [['吃', '<unk>', '了']]
     """
@@ -41,6 +45,8 @@ def tokenized(texts: Iterable[str], tokenization: str = "words", lowercase: bool
     given = (text.lower() for text in texts) if lowercase else texts
     if tokenization == "words":
         return Text.of(text.split() for text in given)
+    if tokenization == "pieces":
+        return Text.of([unmarked(piece) for piece in split(text)] for text in given)
     if tokenization == "characters":
         return Text.of(_CHARACTER.findall(text) for text in given)
     return Text.of(_chinese(given))

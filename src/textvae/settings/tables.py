@@ -22,9 +22,12 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]  # the range of torch's generators
 
 
 class TokenizerSettings(Strict):
-    """Settings of the tokenizer; `vocabulary` counts learned entries, not the four special ones; 0 is no limit."""
+    """Settings of the tokenizer; `vocabulary` counts learned entries, not the four special ones; 0 is no limit.
 
-    name: Literal["word", "character", "bpe"] = "word"
+    `word` splits at white space alone, `words` also punctuation and contractions from words.
+    """
+
+    name: Literal["word", "words", "character", "bpe"] = "word"
     vocabulary: NonNegativeInt = 10_000
     min_count: PositiveInt = 1
     lowercase: bool = False

@@ -1,41 +1,48 @@
-"""Tokenizers: word, character and byte-pair vocabularies, each stored as one Hugging Face JSON file."""
+"""Tokenizers: vocabularies of words, characters and byte pairs, each stored as one Hugging Face JSON file."""
 
 import json
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from threading import Thread
 from typing import Any, SupportsInt
 
-from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from textvae.errors import RequestError, did_you_mean
 from textvae.files import replacing
-from textvae.text.cutting import CHARACTERS, LONGEST_WORD, PART, SPACE, UNKNOWN, Counted, chunks, in_parts
+from textvae.text import words
+from textvae.text.cutting import (
+    CHARACTERS,
+    LONGEST_WORD,
+    PART,
+    RESERVED,
+    SPACE,
+    SPECIALS,
+    Counted,
+    chunks,
+    in_parts,
+)
 from textvae.text.readers import require_texts
+from textvae.text.vocabularies import BYTES, byte_pairs, characters, most_frequent
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
-SPECIALS = ("<pad>", UNKNOWN, "<bos>", "<eos>")
-NAMES = ("word", "character", "bpe")
+OF_WORDS = ("word", "words")
+NAMES = (*OF_WORDS, "character", "bpe")
 
-_BYTES = 256
-# Words that must never be looked up: the spellings of unknown words in corpora, and those of the control tokens,
-# which are plain text when they occur in a corpus. White space is spelled out as the set that WhitespaceSplit uses,
-# because \s of the regex engine is a different set.
-_RESERVED = rf"(?i)(?<![^{SPACE}])(?:<pad>|<unk>|<bos>|<eos>|_unk|\[unk\])(?![^{SPACE}])"
+# Words that must never be looked up, as whole words. White space is spelled out as the set that WhitespaceSplit
+# uses, because \s of the regex engine is a different set.
+_RESERVED = rf"(?i)(?<![^{SPACE}])(?:{RESERVED})(?![^{SPACE}])"
 
 
 class Tokenizer:
     """A vocabulary and the rules that map sentences to its ids, stored as one `tokenizer.json`.
 
-    `word` splits at white space, `character` uses every code point (spaces too), and `bpe` merges bytes and is
-    lossless. Ids 0 to 3 are `<pad>`, `<unk>`, `<bos>`, `<eos>` in all three, and no text produces 0, 2 or 3: as
-    whole words the literal spellings become the unknown word, elsewhere they are spelled out. The spellings of
-    unknown words in corpora (`<unk>`, `_UNK`, `[UNK]`, in any case) also become the unknown word, in the word
-    tokenizer only.
+    `word` splits at white space, `words` also splits punctuation and contractions from words and joins them again
+    (`text.words`), `character` uses every code point (spaces too), and `bpe` merges bytes and is lossless. Ids 0 to
+    3 are `<pad>`, `<unk>`, `<bos>`, `<eos>` in all of them, and no text produces 0, 2 or 3: as whole words the
+    literal spellings become the unknown word, elsewhere they are spelled out. The spellings of unknown words in
+    corpora (`<unk>`, `_UNK`, `[UNK]`, in any case) also become the unknown word, in tokenizers of words only.
 
     With `right_to_left` the ids of a text are reversed, and decoding restores the order: for models that generate
     the last word first. The file is the same in both directions, so the caller that loads it gives the direction.
@@ -56,9 +63,10 @@ class Tokenizer:
         self._inner = inner
         self.right_to_left = right_to_left
         self.name = _name(json.loads(inner.to_str()))
+        self.of_words = self.name in OF_WORDS
         ids = inner.get_vocab()
         self.tokens: list[str] = sorted(ids, key=ids.__getitem__)
-        self._longest = max(LONGEST_WORD, *map(len, self.tokens))
+        self._longest = LONGEST_WORD if self.name == "words" else max(LONGEST_WORD, *map(len, self.tokens))
 
     @classmethod
     def train(
@@ -82,12 +90,13 @@ class Tokenizer:
         inner = _pipeline(name, lowercase)
         counted = Counted(name, sentences)
         merges: list[tuple[str, str]] = []
-        if name == "word":
-            learned = _words(inner, counted, vocabulary, min_count)
+        if name in OF_WORDS:
+            marked = map(_marked, counted) if name == "words" else counted
+            learned = most_frequent(inner, marked, vocabulary, min_count)
         elif name == "character":
-            learned = _characters(inner, counted, vocabulary, min_count)
+            learned = characters(inner, counted, vocabulary, min_count)
         else:
-            learned, merges = _byte_pairs(inner, counted, vocabulary or _BYTES, min_count)
+            learned, merges = byte_pairs(inner, counted, vocabulary or BYTES, min_count)
         if not counted.seen:
             raise RequestError("data: there is no sentence to learn a vocabulary from")
         if not learned:
@@ -145,7 +154,7 @@ class Tokenizer:
                     encoded += self._ids(chunk)
                 else:
                     encoded += map(self._ids_of_parts, chunk)
-            except TypeError as error:
+            except (TypeError, UnicodeEncodeError) as error:
                 raise RequestError(_not_unicode(chunk, start)) from error
         return [ids[::-1] for ids in encoded] if self.right_to_left else encoded
 
@@ -195,17 +204,36 @@ class Tokenizer:
     def normalise(self, text: str) -> str:
         """Return the part of a text that encoding preserves if all of it is in the vocabulary.
 
-        Words are separated by single spaces and reserved ones become `<unk>`; the text is in lower case if the
-        tokenizer was trained so. Character and byte-pair tokenizers otherwise preserve the text.
+        White space between words becomes single spaces, and reserved words become `<unk>`; the text is in lower
+        case if the tokenizer was trained so. Character and byte-pair tokenizers otherwise preserve the text.
         """
+        return "".join(self._normalised(text)) if self.name == "bpe" else self.joined(self.pieces(text))
+
+    def pieces(self, text: str) -> list[str]:
+        """Return what each id of a text stands for, in reading order and whether or not it is in the vocabulary.
+
+        Byte pairs, which depend on the vocabulary, have none.
+        """
+        parts = self._normalised(text)
+        if self.name == "character":
+            return list("".join(parts))
+        return [word for part in parts for word, _ in self._inner.pre_tokenizer.pre_tokenize_str(part)]
+
+    def joined(self, pieces: Sequence[str]) -> str:
+        """Return the text of pieces in reading order, in the vocabulary or not."""
+        decoder = self._inner.decoder
+        return " ".join(pieces) if decoder is None else decoder.decode(list(pieces))
+
+    def _normalised(self, text: str) -> Iterator[str]:
+        """Yield the parts of a text in the form in which they are looked up."""
         parts = in_parts(self.name, text, self._longest)
-        if self._inner.normalizer is not None:
-            parts = map(self._inner.normalizer.normalize_str, parts)
-        if self.name != "word":
-            return "".join(parts)
-        return " ".join(word for part in parts for word, _ in self._inner.pre_tokenizer.pre_tokenize_str(part))
+        if self.name == "words":
+            parts = map(_marked, parts)
+        return parts if self._inner.normalizer is None else map(self._inner.normalizer.normalize_str, parts)
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        if self.name == "words":
+            texts = list(map(_marked, texts))
         encodings = self._inner.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
@@ -234,8 +262,8 @@ def _check(name: str, vocabulary: int | None, min_count: int) -> None:
         raise RequestError(f"data.tokenizer.name: {name!r} is not one of {', '.join(NAMES)}{hint}")
     if min_count < 1:
         raise RequestError(f"data.tokenizer.min_count: {min_count} is too small; 1 keeps everything")
-    if name == "bpe" and (vocabulary is None or vocabulary < _BYTES):
-        raise RequestError(f"data.tokenizer.vocabulary: bpe needs {_BYTES} or more, not {vocabulary}")
+    if name == "bpe" and (vocabulary is None or vocabulary < BYTES):
+        raise RequestError(f"data.tokenizer.vocabulary: bpe needs {BYTES} or more, not {vocabulary}")
     if vocabulary is not None and vocabulary < 1:
         raise RequestError(f"data.tokenizer.vocabulary: {vocabulary} is too small; give 1 or more, or leave it out")
 
@@ -243,11 +271,13 @@ def _check(name: str, vocabulary: int | None, min_count: int) -> None:
 def _pipeline(name: str, lowercase: bool) -> HuggingFaceTokenizer:
     inner = HuggingFaceTokenizer(_model(name, {}, []))
     steps: list[normalizers.Normalizer] = [normalizers.Lowercase()] if lowercase else []
-    if name == "word":
+    if name in OF_WORDS:
         steps.append(
             normalizers.Replace(Regex(_RESERVED), SPECIALS[UNK])
         )  # last, to act on the words that are looked up
         inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        if name == "words":
+            inner.decoder = words.decoder()
     elif name == "character":
         inner.decoder = decoders.Fuse()
     else:
@@ -259,8 +289,13 @@ def _pipeline(name: str, lowercase: bool) -> HuggingFaceTokenizer:
     return inner
 
 
+def _marked(text: str) -> str:
+    """Return the marked pieces of a text, separated by spaces."""
+    return " ".join(words.split(text))
+
+
 def _model(name: str, ids: dict[str, int], merges: list[tuple[str, str]]) -> models.Model:
-    if name == "word":
+    if name in OF_WORDS:
         return models.WordLevel(ids, SPECIALS[UNK])
     if name == "character":
         # Byte pairs without merges: one token per code point, no pattern to run, and entries of several characters
@@ -269,64 +304,9 @@ def _model(name: str, ids: dict[str, int], merges: list[tuple[str, str]]) -> mod
     return models.BPE(ids, merges)
 
 
-def _words(
-    inner: HuggingFaceTokenizer, sentences: Iterable[str], vocabulary: int | None, min_count: int
-) -> list[str]:
-    # The library counts, so that the counted words are exactly those that will be looked up. One entry more than
-    # requested, since the unknown word may be among them.
-    room = sys.maxsize if vocabulary is None else vocabulary + 1
-    trainer = trainers.WordLevelTrainer(vocab_size=room, min_frequency=min_count, show_progress=False)
-    inner.train_from_iterator(sentences, trainer)
-    ids = inner.get_vocab()
-    words = [word for word in sorted(ids, key=ids.__getitem__) if word not in SPECIALS]
-    return words[:vocabulary]
-
-
-def _characters(
-    inner: HuggingFaceTokenizer, sentences: Iterable[str], vocabulary: int | None, min_count: int
-) -> list[str]:
-    counts: Counter[str] = Counter()
-    for sentence in sentences:
-        counts.update(inner.normalizer.normalize_str(sentence) if inner.normalizer else sentence)
-    ranked = sorted((-n, character) for character, n in counts.items() if n >= min_count)
-    return [character for _, character in ranked[:vocabulary]]
-
-
-def _byte_pairs(
-    inner: HuggingFaceTokenizer, sentences: Iterable[str], vocabulary: int, min_count: int
-) -> tuple[list[str], list[tuple[str, str]]]:
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        min_frequency=min_count,
-        show_progress=False,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-    )
-    _interruptible(lambda: inner.train_from_iterator(sentences, trainer))
-    learned = json.loads(inner.to_str())["model"]
-    ids: dict[str, int] = learned["vocab"]
-    return sorted(ids, key=ids.__getitem__), [(left, right) for left, right in learned["merges"]]
-
-
-def _interruptible(work: Callable[[], None]) -> None:
-    """Run work that does not notice Ctrl-C in a thread of its own, which ends with the program."""
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:
-            failures.append(error)
-
-    thread = Thread(target=run, daemon=True)
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
-
-
 def _name(data: dict[str, Any]) -> str:
     if data["model"]["type"] == "WordLevel":
-        return "word"
+        return "words" if data["decoder"] else "word"
     return "bpe" if data["pre_tokenizer"] else "character"
 
 
