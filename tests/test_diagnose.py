@@ -113,11 +113,13 @@ def test_a_code_that_is_read_and_keeps_nothing_is_not_praised():
 def test_unknown_words_and_loops_are_mentioned_where_there_are_many():
     few, many = Written(90, 0.01, 0.0, 0.02), Written(40, 0.47, 0.2, 0.11)
     assert few.on_samples() == "90 of 100 greedy samples from the prior are distinct."
-    assert few.on_unknown_words() == ""
+    assert few.on_unknown_words("try") == "Unknown words are 2.0% of the text and 1.0% of the samples."
+    assert Written(90, 0.0, 0.0, 0.0).on_unknown_words("try") == ""
     assert many.on_samples().endswith("are distinct: most of them repeat the same few sentences; 20% have a loop.")
-    assert many.on_unknown_words().startswith(
-        "Unknown words are 11.0% of the text and 47.0% of the samples: give the tokenizer a"
+    assert many.on_unknown_words("try bpe") == (
+        "Unknown words are 11.0% of the text and 47.0% of the samples: try bpe."
     )
+    assert Written(90, 0.0, 0.0, 0.03).on_unknown_words("try") == "Unknown words are 3.0% of the text: try."
 
 
 def test_examples_are_held_out_sentences_with_what_codes_make_of_them(healthy):

@@ -253,7 +253,7 @@ def _train(folder: Path, work: Callable[[TrainingProgress | None], "Run"], new: 
     if progress is not None and progress.step is None:
         note(f"{folder}: finished already; there was nothing left to do")
     if new:
-        for line in _shortened(run):
+        for line in [*_shortened(run), *_unknown(run)]:
             note(line)
     best = _checkpoint(folder).get("best_step", 0) if run.settings.train.keep == "best" else 0
     result("\n".join([plain(str(folder)), *_validations(records, best)]))
@@ -273,6 +273,13 @@ def _shortened(run: "Run") -> list[str]:
                     f"data.max_length = {limit}"
                 )
     return lines
+
+
+def _unknown(run: "Run") -> list[str]:
+    """Return the share of unknown tokens in each split, if there are any."""
+    shares = run.environment["data"]["unknown_tokens"]
+    told = ", ".join(f"{share:.1%} of {name}" for name, share in shares.items())
+    return [f"unknown words: {told}"] if any(shares.values()) else []
 
 
 def _validations(records: list[dict[str, Any]], best_step: int) -> list[str]:

@@ -20,7 +20,6 @@ from textvae.metrics.words import tokenized, unknown
 from textvae.text import grammar
 from textvae.text.batches import TokenStore
 from textvae.text.store import spaced
-from textvae.text.tokenizers import EOS, UNK
 
 # Sentences that are encoded, those of them that are reconstructed, those that are shown.
 ENCODED, RECONSTRUCTED, SHOWN = 2000, 500, 5
@@ -101,12 +100,6 @@ def tokenization(trained: Trained, texts: Iterable[str]) -> str:
         return "pieces"
     spaced_out = trained.tokenizer.name != "character" or any(" " in text for text in texts)
     return "words" if spaced_out else "characters"
-
-
-def unknown_tokens(store: TokenStore) -> float:
-    """Return the share of a split's tokens, end marks left out, that are unknown to the tokenizer."""
-    words = np.count_nonzero(store.ids != EOS)
-    return float(np.count_nonzero(store.ids == UNK) / words) if words else 0.0
 
 
 def flaws(texts: Sequence[str], way: str = "words") -> tuple[float, float]:

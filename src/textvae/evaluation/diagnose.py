@@ -14,7 +14,6 @@ from textvae.evaluation.content import (
     content_of,
     flaws,
     tokenization,
-    unknown_tokens,
 )
 from textvae.evaluation.latent import Codes, too_few
 from textvae.evaluation.opened import Opened, check_finite, open_run
@@ -35,6 +34,7 @@ from textvae.evaluation.verdict import (
 from textvae.metrics.latent import DIMENSION_OFF, LITTLE_KL
 from textvae.metrics.text import distinct
 from textvae.run import Run
+from textvae.text.coverage import fewer_unknown, unknown_tokens
 
 # Sentences that the diagnosis looks at.
 SENTENCES = 2000
@@ -111,12 +111,13 @@ def diagnose(folder: Path | str | Run | Opened, split: str = "valid", seed: int 
     samples = trained.sample(SAMPLES, seed=seed)
     unknown_words, looping = flaws(samples, tokenization(trained, samples))
     written = Written(distinct(samples), unknown_words, looping, unknown_tokens(trained.corpus.split(split)))
+    fewer = fewer_unknown(trained.run.settings.data, trained.tokenizer)
     if trained.model.prior is None:
-        return _language_model(trained.run, split, written)
-    return _diagnosis(trained, split, written, seed)
+        return _language_model(trained.run, split, written, fewer)
+    return _diagnosis(trained, split, written, fewer, seed)
 
 
-def _diagnosis(trained: Opened, split: str, written: Written, seed: int) -> Diagnosis:
+def _diagnosis(trained: Opened, split: str, written: Written, fewer: str, seed: int) -> Diagnosis:
     """Diagnose a model with a code."""
     run, store, rows = trained.run, trained.corpus.split(split), trained.rows(split, SENTENCES)
     if len(rows) < 2:
@@ -156,7 +157,7 @@ def _diagnosis(trained: Opened, split: str, written: Written, seed: int) -> Diag
         f"per sentence: the decoder {'uses' if uses else 'does not use'} the code.",
         aggregated_posterior(moment, expected, too_few(len(rows), latent)) if flat else "",
         written.on_samples(),
-        written.on_unknown_words(),
+        written.on_unknown_words(fewer),
     ]
     low = f"the KL at the end of the log is {LITTLE_KL} nats or more"
     if not any("kl" in record for record in run.log()):
@@ -227,7 +228,7 @@ def _content_values(content: Content | None, keeps: bool | None) -> dict[str, An
     }
 
 
-def _language_model(run: Run, split: str, written: Written) -> Diagnosis:
+def _language_model(run: Run, split: str, written: Written, fewer: str) -> Diagnosis:
     """Return the diagnosis of a language model, which has no posterior that could collapse."""
     none: dict[str, Any] = {one.name: None for one in fields(Diagnosis) if type(None) in get_args(one.type)}
     no_code = "This is a language model: it has no latent code, so nothing can collapse."
@@ -240,7 +241,7 @@ def _language_model(run: Run, split: str, written: Written) -> Diagnosis:
         split=split,
         **asdict(written),
         samples=SAMPLES,
-        sentences=[sentence for sentence in (no_code, written.on_unknown_words()) if sentence],
+        sentences=[sentence for sentence in (no_code, written.on_unknown_words(fewer)) if sentence],
         examples=[],
         command=f"textvae train {settings} --method mu-forcing --set model.latent=32 --out {out}",
     )

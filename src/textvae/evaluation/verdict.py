@@ -8,6 +8,7 @@ from textvae.inference import Scores
 from textvae.metrics.latent import LITTLE_KL
 from textvae.metrics.likelihood import standard_error
 from textvae.objective.settings import Settings
+from textvae.text.coverage import MANY_UNKNOWN
 
 # A decoder whose reconstruction loss rises by less than this when codes are exchanged, nats, does not use them.
 LITTLE_GAP = 0.1
@@ -15,8 +16,8 @@ LITTLE_GAP = 0.1
 FAR, NEAR = 1.0, 0.1
 # A code that brings back less than this share of content words beyond chance keeps little of a sentence.
 LITTLE_CONTENT = 0.05
-# Shares of unknown words, and of texts with a loop, from which on the sentences mention them.
-MANY_UNKNOWN, MANY_LOOPS = 0.03, 0.05
+# Share of texts with a loop from which on a sentence mentions them.
+MANY_LOOPS = 0.05
 # Greedy samples from the prior.
 SAMPLES = 100
 
@@ -36,15 +37,15 @@ class Written:
         repeat = ": most of them repeat the same few sentences" if self.distinct_samples < SAMPLES // 2 else ""
         return f"{self.distinct_samples} of {SAMPLES} greedy samples from the prior are distinct{repeat}{loops}."
 
-    def on_unknown_words(self) -> str:
-        """Return a sentence on unknown words; empty unless there are many."""
-        if max(self.unknown_tokens, self.unknown_words_in_samples) < MANY_UNKNOWN:
+    def on_unknown_words(self, fewer: str) -> str:
+        """Return a sentence on unknown words, with what to do if there are many; empty if there are none."""
+        share, samples = self.unknown_tokens, self.unknown_words_in_samples
+        if not max(share, samples):
             return ""
-        shares = f"{self.unknown_tokens:.1%} of the text and {self.unknown_words_in_samples:.1%} of the samples"
-        return (
-            f"Unknown words are {shares}: give the tokenizer a larger vocabulary (data.tokenizer.vocabulary), or "
-            "train on parts of words (--set data.tokenizer.name=bpe)."
+        shares = f"Unknown words are {share:.1%} of the text" + (
+            f" and {samples:.1%} of the samples" * bool(samples)
         )
+        return f"{shares}: {fewer}." if max(share, samples) >= MANY_UNKNOWN else f"{shares}."
 
 
 def kl_text(scores: Scores, prior: str = "") -> tuple[float, str] | None:

@@ -108,7 +108,7 @@ def build(
 
     def rows() -> Iterator[tuple[str, Sentence]]:
         for split, source in given.items():
-            for sentence in _sentences(source, column, label):
+            for sentence in sentences_of(source, column, label):
                 if len(given) > 1 or not sentence.text:
                     yield split, sentence
                 else:
@@ -238,7 +238,7 @@ def _check(sources: Mapping[str, Source], given: Mapping[str, Source], arguments
         raise RequestError(f"data.split: shares of {valid} and {test} leave nothing to train on; sum below 1")
 
 
-def _sentences(source: Source, column: str | int | None, label: str | int | None) -> Iterator[Sentence]:
+def sentences_of(source: Source, column: str | int | None, label: str | int | None) -> Iterator[Sentence]:
     """Yield the sentences of one source; blank ones, of which only the number matters, come last."""
     if isinstance(source, str | Path):
         sentences = read(source, column, label)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
@@ -14,9 +15,13 @@ from textvae.files import writing
 from textvae.settings import Data
 from textvae.settings.problems import Problem, refuse
 from textvae.text import grammar, registry
-from textvae.text.batches import TokenStore, build
-from textvae.text.store import fingerprint_of_pieces, fingerprints, finished
+from textvae.text.batches import TokenStore, build, sentences_of
+from textvae.text.coverage import MEASURED, unknown_tokens
+from textvae.text.store import fingerprint_of_pieces, fingerprints, finished, spaced
 from textvae.text.tokenizers import Tokenizer
+
+# Lines of a text from which a sample of it is drawn.
+READ = 40_000
 
 
 class FilePlaces(TypedDict, total=False):
@@ -53,7 +58,21 @@ class Corpus(NamedTuple):
             }
             for name, store in self.splits.items()
         }
-        return {"corpus": self.name, "vocabulary": len(self.tokenizer), "splits": splits}
+        unknown = {name: unknown_tokens(store) for name, store in self.splits.items()}
+        shown = {"corpus": self.name, "vocabulary": len(self.tokenizer)}
+        return {**shown, "unknown_tokens": unknown, "splits": splits}
+
+
+def sample_of(data: Data, lines: int = MEASURED, mirror: Path | None = None) -> list[str]:
+    """Return up to `lines` lines of the training text, evenly spaced over its first `READ` lines.
+
+    Raises:
+        RequestError: As `open_corpus`, for the text.
+    """
+    _, sources, columns = _sources(data, mirror)
+    read = sentences_of(sources["train"], **columns)
+    texts = [sentence.text for sentence in islice(read, READ) if sentence.text]
+    return [texts[number] for number in spaced(len(texts), lines)]
 
 
 def cache() -> Path:

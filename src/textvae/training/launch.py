@@ -17,7 +17,9 @@ from textvae.model import ModelSettings
 from textvae.objective.objective import Objective
 from textvae.objective.settings import Settings
 from textvae.objective.terms.mu_forcing import MuForcing
-from textvae.text.corpus import Corpus
+from textvae.settings import Data
+from textvae.text.corpus import Corpus, sample_of
+from textvae.text.coverage import MANY_UNKNOWN, fewer_unknown, unknown_tokens
 from textvae.training.epochs import epoch_data
 from textvae.training.memory import check_memory
 
@@ -77,6 +79,16 @@ def check_trainable(settings: Settings, corpus: Corpus, processes: int, device: 
         raise RequestError(f"train.batch_size = {size}: is less than a sentence for each of {processes} processes")
     padded = max(len(rows) * int(store.lengths[rows].max()) for rows in batches)
     check_memory(settings, len(corpus.tokenizer), padded, device)
+
+
+def warn_of_unknown_words(data: Data, corpus: Corpus) -> None:
+    """Warn of a training or validation text with many unknown tokens, with what lowers their number."""
+    shares = {name: unknown_tokens(corpus.split(name)) for name in ("train", "valid")}
+    if max(shares.values()) >= MANY_UNKNOWN:
+        told = " and ".join(f"{share:.1%} of {name}" for name, share in shares.items())
+        warnings.warn(
+            f"unknown words are {told}: {fewer_unknown(data, corpus.tokenizer, sample_of(data))}", stacklevel=2
+        )
 
 
 def check_schedules(

@@ -33,7 +33,13 @@ from textvae.training.checkpoint import (
 )
 from textvae.training.epochs import INNER, Epochs
 from textvae.training.job import Job, join
-from textvae.training.launch import check_trainable, interruptible, planned_steps, precision_for
+from textvae.training.launch import (
+    check_trainable,
+    interruptible,
+    planned_steps,
+    precision_for,
+    warn_of_unknown_words,
+)
 from textvae.training.log import Log
 from textvae.training.phase import Stage, begin_next, enter, reset
 from textvae.training.start import check_start, load_start, with_tokenizer_of
@@ -62,6 +68,8 @@ def train(
     settings = settings.model_copy(update={"train": settings.train.model_copy(update={"precision": precision})})
     job = join(settings)
     check_trainable(settings, corpus, job.world_size, job.device)
+    if job.leads:
+        warn_of_unknown_words(settings.data, corpus)
     with job.training(Path(out), new=True):
         if job.leads:
             Run.create(Path(out), settings, corpus.tokenizer, corpus.description(), record)
