@@ -1,16 +1,20 @@
 """Links, anchors and lists of the documentation against what they refer to."""
 
+import inspect
 import json
 import re
 import sys
 import types
+from itertools import product
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 import typer
 
+import textvae
 from textvae.cli import app
+from textvae.generate.trained import Trained
 from textvae.metrics.scoring import METRICS
 from textvae.objective.presets import methods
 from textvae.objective.terms import TERMS
@@ -156,3 +160,37 @@ def test_the_examples_of_extending_run(monkeypatch):
     package.test_code_norm_by_hand()
     entries = ((TERMS, package.CodeNorm), (POSTERIORS, package.UnitSettings), (METRICS, package.UPPERCASE))
     assert [registry.check(entry) for registry, entry in entries] == [None] * 3
+
+
+@pytest.fixture
+def python_page():
+    return (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+
+
+def test_the_examples_of_the_python_page_run(python_page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    parts = (
+        ("the", "a", "this"),
+        ("food", "coffee", "phone", "place"),
+        ("is", "was"),
+        ("very", "so"),
+        ("good", "bad"),
+    )
+    lines = [f"{' '.join(words)} ." for words in product(*parts)]
+    (tmp_path / "reviews.txt").write_text("\n".join([*lines, *(f"i think {line}" for line in lines)]) + "\n")
+    names: dict[str, object] = {}
+    for block in re.findall(r"(?ms)^```python\n(.*?)^```$", python_page):
+        exec(block, names)
+    printed = capsys.readouterr().out
+    assert printed.startswith("runs/texts-bow-annealing\n") and "next: textvae" in printed and "tensor(" in printed
+
+
+def test_the_python_page_has_the_arguments_of_every_function(python_page):
+    rows = re.findall(r"(?m)^\| `(textvae\.)?(\w+)\((.*?)\)`", python_page)
+    assert {name for package, name, _ in rows if package} == set(textvae.__all__)
+    for package, name, given in rows:
+        function = getattr(textvae if package else Trained, name)
+        own = [one for one in inspect.signature(function).parameters if one != "self"]
+        listed = [one.strip("* ") for one in given.split(",") if one.strip() != "*"]
+        complete = listed[-1] != "..."
+        assert (own if complete else own[: len(listed) - 1]) == (listed if complete else listed[:-1]), name

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from textvae.comparison import compare
+    from textvae.evaluation.diagnose import diagnose
+    from textvae.evaluation.evaluate import evaluate
     from textvae.generate.trained import load
     from textvae.objective.presets import load_settings
     from textvae.run.fitting import fit_prior
-    from textvae.training.loop import resume, train
+    from textvae.training.loop import resume
+    from textvae.training.texts import train
 
 __version__ = "0.1.0"
-__all__ = ["compare", "fit_prior", "load", "load_settings", "resume", "train"]
+__all__ = ["compare", "diagnose", "evaluate", "fit_prior", "load", "load_settings", "resume", "train"]
 
 
 def __dir__() -> list[str]:
@@ -29,11 +32,13 @@ def __getattr__(name: str) -> Any:
 
     homes = {
         "compare": "textvae.comparison",
+        "diagnose": "textvae.evaluation.diagnose",
+        "evaluate": "textvae.evaluation.evaluate",
         "fit_prior": "textvae.run.fitting",
         "load": "textvae.generate.trained",
         "load_settings": "textvae.objective.presets",
         "resume": "textvae.training.loop",
-        "train": "textvae.training.loop",
+        "train": "textvae.training.texts",
     }
     if name not in homes:
         raise AttributeError(f"module 'textvae' has no attribute {name!r}")

@@ -96,12 +96,14 @@ class Scores:
 
 
 @contextmanager
-def evaluating(model: TextVAE) -> Iterator[None]:
-    """Disable dropout and gradients and use float32 in the block; restore the training mode afterwards."""
+def evaluating(model: TextVAE, grad: bool = False) -> Iterator[None]:
+    """Disable dropout, and gradients unless `grad`, and use float32 in the block; restore the mode afterwards."""
     training = model.training
     model.eval()
     try:
-        with torch.no_grad(), torch.autocast(model.device.type, enabled=False), exactly():
+        # Without cuDNN where there are gradients: its recurrent networks go backward in training mode only.
+        exact = exactly(cudnn=not grad)
+        with torch.set_grad_enabled(grad), torch.autocast(model.device.type, enabled=False), exact:
             yield
     finally:
         model.train(training)

@@ -6,9 +6,10 @@ import pytest
 from typer.main import get_command
 
 from textvae.cli import app
-from textvae.cli.decoding import COMMON, NUMBERS, WAYS, by_name, decodings_of, spelled
+from textvae.cli.decoding import COMMON, NUMBERS, by_name, decodings_of
 from textvae.errors import RequestError
 from textvae.generate.decoding import Decoding
+from textvae.generate.ways import WAYS, spelled
 
 from .conftest import call, refused
 
@@ -92,7 +93,7 @@ def test_several_ways_are_for_commands_that_take_several(path):
     if several:
         assert comma == twice == usual
     else:
-        assert "names several ways of decoding; this command takes one" in comma
+        assert "names several ways of decoding; give one" in comma
         assert "is given 2 times; it takes one value" in twice
 
 

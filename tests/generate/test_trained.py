@@ -356,6 +356,72 @@ def test_characters_come_back_as_text(tmp_path):
     assert {len(text) for text in texts} >= {7} and all(len(text) <= 7 or "<unk>" in text for text in texts)
 
 
+@pytest.mark.parametrize("name", ["gaussian-mixture", "semi-implicit", "iaf", "vmf"])
+def test_gradients_of_a_posterior_reach_the_encoder(model_with, model, name):
+    for trained in (model, model_with(name)):
+        own = trained.posterior(TEXTS)
+        posterior = trained.posterior(TEXTS, grad=True)
+        torch.testing.assert_close(posterior.mean, own.mean)
+        assert posterior.mean.requires_grad and not own.mean.requires_grad
+        posterior.mean[:, 0].sum().backward()
+        weights = trained.model.encoder.embedding.weight
+        known, unread = (trained.tokenizer.tokens.index(word) for word in ("great", "liked"))
+        assert weights.grad[known].abs().sum() > 0 and not weights.grad[unread].any()
+        assert all(weight.grad is None for weight in trained.model.decoder.parameters())
+        trained.model.zero_grad()
+
+
+def test_a_gradient_is_the_change_of_the_code(model):
+    """Moving one weight moves the mean of the first text as its gradient says."""
+    weight = model.model.encoder.embedding.weight
+    at = model.tokenizer.tokens.index("great")
+    model.posterior(TEXTS, grad=True).mean[0, 1].backward()
+    slope, change = weight.grad[at, 2].item(), 1e-2
+    model.model.zero_grad()
+    means = []
+    for by in (change, -2 * change, change):
+        means.append(model.encode(TEXTS)[0, 1].item())
+        with torch.no_grad():
+            weight[at, 2] += by
+    assert (means[1] - means[2]) / (2 * change) == pytest.approx(slope, rel=0.01)
+
+
+def test_a_way_of_decoding_may_be_a_text(model, language_model):
+    z = model.draw(20, seed=3)
+    for text, decoding in {
+        "greedy": Decoding(),
+        "sample": SAMPLE,
+        "sample:0.7": Decoding("sample", 0.7),
+        "top-k:2": Decoding("top-k", top_k=2),
+        "nucleus:0.5": Decoding("nucleus", top_p=0.5),
+        "beam:2": Decoding("beam", beam=2),
+    }.items():
+        assert model.decode(z, text, seed=4) == model.decode(z, decoding, seed=4)
+        assert model.sample(5, 1, text) == model.sample(5, 1, decoding)
+        assert model.reconstruct(TEXTS, text) == model.reconstruct(TEXTS, decoding)
+        assert model.interpolate("we", "the food", 3, text) == model.interpolate("we", "the food", 3, decoding)
+        assert model.transfer(TEXTS, z[0], 1.0, text) == model.transfer(TEXTS, z[0], 1.0, decoding)
+    assert model.n_best(z, "beam:2", 2) == model.n_best(z, Decoding("beam", beam=2), 2)
+    assert language_model.sample(3, 0, "sample") == language_model.sample(3, 0, SAMPLE)
+
+
+@pytest.mark.parametrize(
+    "decoding, message",
+    [
+        ("nucleus", r"decoding = 'nucleus': give its number, for example nucleus:0\.9"),
+        ("nucleus:0,9", "decoding = 'nucleus:0,9': names several ways of decoding; give one"),
+        ("greedy:2", "decoding = 'greedy:2': greedy decoding takes no number"),
+        ("nukleus:0.9", "decoding 'nukleus': unknown; did you mean 'nucleus'"),
+        ("top-k:2.5", "decoding = 'top-k:2.5': '2.5' is no whole number; write for example top-k:15"),
+        ("sample:0", "temperature = 0.0: must be 0.001 or more"),
+        ("", "decoding = '': names no way of decoding; known: greedy, beam:5"),
+    ],
+)
+def test_a_text_that_is_no_way_of_decoding_is_refused(model, decoding, message):
+    with pytest.raises(RequestError, match=message):
+        model.sample(1, decoding=decoding)
+
+
 def test_a_model_in_training_is_used_without_dropout_and_handed_back_as_it_was(model):
     codes, texts = model.encode(TEXTS), model.sample(20)
     model.model.train()

@@ -3,16 +3,16 @@
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from textvae.errors import RequestError
+from textvae.generate.ways import WAYS, require_number, spelled, way_of
 
 if TYPE_CHECKING:
     from textvae.generate.decoding import Decoding
 
-WAYS = "greedy, beam:5, sample or sample:0.7, top-k:15, nucleus:0.9"
 # Options with a number of some ways of decoding; None where the option is not given.
 NUMBERS: dict[str, Any] = {
     "temperature": Annotated[
@@ -34,23 +34,6 @@ COMMON: dict[str, tuple[Any, Any]] = {
 NBest = Annotated[
     int, typer.Option("--n-best", min=0, help="beam: so many texts of each code, log p(text|z) before each.")
 ]
-
-
-class Own(NamedTuple):
-    """The number in `--decode NAME:NUMBER`: the option that it stands for, its type, and a usual value."""
-
-    option: str
-    kind: Callable[[str], float]
-    usual: str
-    needed: bool = True
-
-
-OWN = {
-    "beam": Own("beam", int, "5"),
-    "sample": Own("temperature", float, "0.7", needed=False),
-    "top-k": Own("top_k", int, "15"),
-    "nucleus": Own("top_p", float, "0.9"),
-}
 
 
 def decoding_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -109,7 +92,7 @@ def decodings_of(texts: Sequence[str], given: Mapping[str, Any]) -> "list[Decodi
     """
     from textvae.generate.decoding import USED_BY, Decoding
 
-    ways = [_way(text) for text in texts]
+    ways = [way_of(text, f"--decode {text}".rstrip()) for text in texts]
     numbers = {name: given[name] for name in NUMBERS if given[name] is not None}
     for name, value in numbers.items():
         users = USED_BY[name][1]
@@ -133,46 +116,13 @@ def decodings_of(texts: Sequence[str], given: Mapping[str, Any]) -> "list[Decodi
                 raise RequestError(
                     f"--decode {text}: {_option(name)} {beside[name]:g} says otherwise; leave out one of the two"
                 )
-        if way in OWN and OWN[way].needed and OWN[way].option not in own | beside:
-            raise RequestError(f"--decode {text}: give its number, for example {way}:{OWN[way].usual}")
+        require_number(way, own | beside, f"--decode {text}")
         found.append(Decoding(way, **own, **{name: beside[name] for name in beside if name not in own}, **common))
     return found
 
 
-def _way(text: str) -> tuple[str, dict[str, Any]]:
-    """Return the name of NAME or NAME:NUMBER, and the number by the option that it stands for."""
-    from textvae.generate.decoding import Decoding
-
-    name, colon, value = text.partition(":")
-    if not name:
-        raise RequestError(f"{f'--decode {text}'.rstrip()}: names no way of decoding; known: {WAYS}")
-    if "," in text:
-        raise RequestError(f"--decode {text}: names several ways of decoding; this command takes one")
-    if name not in OWN:
-        Decoding(name)  # refuses an unknown name
-        if colon:
-            raise RequestError(f"--decode {text}: {name} decoding takes no number")
-    if not colon:
-        return name, {}
-    own = OWN[name]
-    try:
-        return name, {own.option: own.kind(value)}
-    except ValueError:
-        kind = "whole number" if own.kind is int else "number"
-        raise RequestError(
-            f"--decode {text}: {value!r} is no {kind}; write for example {name}:{own.usual}"
-        ) from None
-
-
 def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
-
-
-def spelled(decoding: "Decoding") -> str:
-    """Return a way of decoding as NAME or NAME:NUMBER."""
-    if decoding.name not in OWN or (decoding.name == "sample" and decoding.temperature == 1.0):
-        return decoding.name
-    return f"{decoding.name}:{getattr(decoding, OWN[decoding.name].option)}"
 
 
 def by_name(decodings: "Iterable[Decoding]") -> "dict[str, Decoding]":

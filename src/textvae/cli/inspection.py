@@ -102,10 +102,4 @@ def diagnose(
     if as_json:
         document(found.document())
         return
-    lines = [plain(sentence) for sentence in found.sentences]
-    if found.examples:
-        lines += ["", "held-out sentences, their reconstructions (>) and the sentences with the nearest code (~):"]
-    for example in found.examples:
-        lines += [f"  {plain(example.text)}"]
-        lines += [f"  > {plain(example.reconstruction)}", f"  ~ {plain(example.neighbour)}", ""]
-    result("\n".join([*lines, f"next: {plain(found.command)}"] if found.command else lines))
+    result("\n".join(map(plain, str(found).split("\n"))))

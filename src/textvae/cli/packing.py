@@ -9,7 +9,11 @@ from textvae.cli.options import AsJson, RunFolder
 from textvae.cli.output import columns, document, note, plain, result
 
 # Why each folder of a run stays behind.
-REASONS = {"checkpoint": "only training resumes from it", "fce": "texts and language models of textvae fce"}
+REASONS = {
+    "checkpoint": "only training resumes from it",
+    "fce": "texts and language models of textvae fce",
+    "text": "the text, which was given in Python",
+}
 
 
 def pack(

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from textvae.cli.decoding import decoding_options, decodings_options, spelled
+from textvae.cli.decoding import decoding_options, decodings_options
 from textvae.cli.options import AsJson, RunFolder, Seed
 from textvae.cli.output import DASH, columns, document, long_document, note, number, on_one_line, plain, result
 from textvae.cli.texts import LeftOut, Strict, broken, refuse_stdin, shown, tell_blank, tell_notes
 from textvae.errors import RequestError
+from textvae.generate.ways import spelled
 
 if TYPE_CHECKING:
     from textvae.generate.decoding import Decoding

@@ -1,6 +1,5 @@
 """`textvae train` and `textvae quickstart`."""
 
-import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -40,9 +39,6 @@ def _first_sentence(preset: Path) -> str:
     comment = [line[1:].strip() for line in preset.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     return " ".join(comment).split(". ")[0].rstrip(".")
 
-
-# Endings of a file of sentences that say nothing about which sentences they are.
-_ENDINGS = (".gz", ".txt", ".tsv", ".csv", ".jsonl", ".ndjson", ".json")
 
 Source = Annotated[
     str | None, typer.Option("--data", metavar="FILE|CORPUS", help="The text; with --resume, where it is now.")
@@ -119,10 +115,10 @@ def train(
         return
     given = _in_place_of_others(given, start is not None and settings is None)
     method = _one(methods)
-    if settings is None and method is None and start is None:
-        method = "vanilla"
+    from textvae.objective.presets import DEFAULT, load_settings
 
-    from textvae.objective.presets import load_settings
+    if settings is None and method is None and start is None:
+        method = DEFAULT
 
     below = settings if start is None or settings is not None else _settings_of(start)
     loaded = load_settings(below, method, assignments or (), **({"data": given} if given else {}))
@@ -131,8 +127,10 @@ def train(
         return
     _tell_columns(loaded)
     if out is None:
-        name = method or (settings.stem if settings else start.resolve().name if start else "vanilla")
-        out = _new_folder(loaded.data.train or loaded.data.corpus or "text", name)
+        from textvae.training.texts import new_folder
+
+        name = method or (settings.stem if settings else start.resolve().name if start else DEFAULT)
+        out = new_folder(loaded.data.train or loaded.data.corpus or "text", name)
     folder = out
     _train(folder, lambda progress: _started(loaded, folder, progress, start), new=True)
 
@@ -302,21 +300,6 @@ def _checkpoint(folder: Path) -> dict[str, Any]:
 
     path = folder / "checkpoint" / "last.safetensors"
     return read_tensors(path)[1] if path.exists() else {}
-
-
-def _new_folder(source: str, method: str) -> Path:
-    """Return `runs/CORPUS-METHOD`, or with -2, -3 and so on if that exists."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise RequestError("--out: several processes must agree on the run folder; give --out runs/NAME")
-    corpus = Path(source).name
-    while (path := Path(corpus)).suffix.lower() in _ENDINGS:
-        corpus = path.stem
-    first = Path("runs") / f"{corpus or 'text'}-{method}"
-    folder, count = first, 1
-    while folder.exists() or folder.is_symlink():
-        count += 1
-        folder = first.with_name(f"{first.name}-{count}")
-    return folder
 
 
 def _quoted(folder: Path) -> str:

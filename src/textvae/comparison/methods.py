@@ -92,7 +92,9 @@ def _options(table: Any, without: Sequence[str] = ()) -> str:
         for name, field in type(table).model_fields.items()
     }
     return "".join(
-        f" {name.replace('_', '-')}={_plain(value)}" for name, value in own.items() if value != usual[name]
+        f" {name.replace('_', '-')}={_plain(value)}"
+        for name, value in own.items()
+        if name not in usual or value != usual[name]
     )
 
 

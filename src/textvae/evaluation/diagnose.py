@@ -31,6 +31,7 @@ from textvae.evaluation.verdict import (
     mutual_information,
     verdict,
 )
+from textvae.generate.trained import Trained
 from textvae.metrics.latent import DIMENSION_OFF, LITTLE_KL
 from textvae.metrics.text import distinct
 from textvae.run import Run
@@ -95,13 +96,25 @@ class Diagnosis:
     reasons: dict[str, str] = field(default_factory=dict)
     prior: str = ""
 
+    def __str__(self) -> str:
+        """Return the diagnosis for reading: sentences, examples, and the command to try next."""
+        lines = list(self.sentences)
+        if self.examples:
+            lines += [
+                "",
+                "held-out sentences, their reconstructions (>) and the sentences with the nearest code (~):",
+            ]
+        for one in self.examples:
+            lines += [f"  {one.text}", f"  > {one.reconstruction}", f"  ~ {one.neighbour}", ""]
+        return "\n".join([*lines, f"next: {self.command}"] if self.command else lines)
+
     def document(self) -> dict[str, Any]:
         """Return the diagnosis as plain values for JSON, `prior` only where one was fitted."""
         return {name: value for name, value in asdict(self).items() if name != "prior" or value}
 
 
-def diagnose(folder: Path | str | Run | Opened, split: str = "valid", seed: int = 0) -> Diagnosis:
-    """Diagnose a run on a split.
+def diagnose(folder: Path | str | Run | Trained, split: str = "valid", seed: int = 0) -> Diagnosis:
+    """Diagnose a run, or a loaded model, on a split. `print` shows what the command `diagnose` prints.
 
     Raises:
         RequestError: when the run or the split cannot be used, the split has one sentence, or the data has changed.

@@ -7,20 +7,21 @@ from textvae.errors import RequestError
 from textvae.evaluation import schema
 from textvae.evaluation.importance import importance_weights, subset
 from textvae.evaluation.likelihood import Measured
-from textvae.evaluation.opened import Opened, check_finite, open_run
+from textvae.evaluation.opened import check_finite, open_run
 from textvae.evaluation.values import resolved
 from textvae.files import write_json
-from textvae.progress import Progress
+from textvae.generate.trained import Trained
+from textvae.progress import Progress, visible
 from textvae.run import Run
 
 
 def evaluate(
-    folder: Path | str | Run | Opened,
+    folder: Path | str | Run | Trained,
     split: str = "test",
     iw_samples: int = 500,
     iw_sentences: int | None = 500,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = True,
 ) -> dict[str, Any]:
     """Compute all scores of a run on a split, as `schema.SCORES` declares them; write `evaluation/SPLIT.json`.
 
@@ -40,7 +41,8 @@ def evaluate(
     store = trained.corpus.split(split)
     check_finite(trained.run, split, trained.scores(split, seed))
     rows = subset(len(store), iw_sentences, seed)
-    weighted = importance_weights(trained.model, store, rows, iw_samples, seed, progress)
+    with visible(progress, f"evaluating {trained.run.folder}", "sentence") as told:
+        weighted = importance_weights(trained.model, store, rows, iw_samples, seed, told)
     measured = Measured(trained, split, seed, iw_samples, rows, weighted)
     values: dict[str, Any] = {"split": split}
     if trained.run.fitted is not None:

@@ -11,6 +11,7 @@ from textvae.files import writing
 from textvae.generate.codec import GREEDY
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import Trained
+from textvae.generate.ways import decoding_of
 from textvae.inference import Scores, score
 from textvae.model import TextVAE
 from textvae.run import Run, model_of
@@ -52,12 +53,13 @@ class Opened(Trained):
             self._scores[key] = score(self.model, store, seed, rows=rows)
         return self._scores[key]
 
-    def sample(self, n: int, seed: int = 0, decoding: Decoding = GREEDY, begin: int = 0) -> list[str]:
+    def sample(self, n: int, seed: int = 0, decoding: Decoding | str = GREEDY, begin: int = 0) -> list[str]:
         """Generate `n` sentences as `Trained.sample` does; decode only those that were not asked for before.
 
         Raises:
             RequestError: as `Trained.sample`.
         """
+        decoding = decoding_of(decoding)
         if begin:
             return super().sample(n, seed, decoding, begin)
         kept = self._samples.setdefault((seed, decoding), [])
@@ -78,14 +80,16 @@ class Opened(Trained):
             self.saved.append(path)
 
 
-def open_run(run: Path | str | Run | Opened, prior: str = "own") -> Opened:
-    """Open a run folder for evaluation under its `own` prior or the `fitted` one; an open run stays as it is.
+def open_run(run: Path | str | Run | Trained, prior: str = "own") -> Opened:
+    """Open a run folder for evaluation under its `own` prior or the `fitted` one; a loaded model stays as it is.
 
     Raises:
         RequestError: if the folder is missing, unfinished or damaged, and as `Run.under`.
     """
     if isinstance(run, Opened):
         return run
+    if isinstance(run, Trained):
+        return Opened(run.run, run.model)
     opened = Run.open(run).under(prior)
     return Opened(opened, model_of(opened))
 

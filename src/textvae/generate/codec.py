@@ -13,6 +13,7 @@ from textvae.errors import RequestError
 from textvae.files import file_digest
 from textvae.generate.decoding import Decoding, beams, generate
 from textvae.generate.reading import Reader, Seen, batches, codes_of, encoded_together, one_code
+from textvae.generate.ways import decoding_of
 from textvae.inference import evaluating
 from textvae.model import TextVAE
 from textvae.parts.noise import sentence_noise
@@ -36,7 +37,8 @@ class Codec:
 
     Codes are float32 arrays of shape (n, latent). Random draws depend on `seed` and on a sentence's position alone:
     the first ten of twenty samples are the ten samples of the same seed. Texts have at most `max_length` tokens,
-    like the training texts: longer ones are cut, and generated ones end there.
+    like the training texts: longer ones are cut, and generated ones end there. A `decoding` is a `Decoding`, or a
+    text such as "greedy", "beam:5", "sample:0.7", "top-k:15" or "nucleus:0.9".
 
     Texts of a model of windows are pieces of running text of several lines: generated ones have exactly `window`
     tokens, line breaks included, and given ones may be shorter.
@@ -54,8 +56,11 @@ class Codec:
         """SHA-256 of the weights, stored in files of codes and directions."""
         return file_digest(self.run.folder / "model.safetensors")
 
-    def posterior(self, texts: Iterable[str]) -> Posterior | None:
+    def posterior(self, texts: Iterable[str], grad: bool = False) -> Posterior | None:
         """Return q(z|x) of the texts, in order, on the CPU; its `mean` is (n, latent). None without texts.
+
+        Its tensors are detached from the model, or with `grad` differentiable in its weights: dropout is off then
+        too, and the intermediate results of all texts are held in memory.
 
         Random parameters of the posterior, such as the components of a semi-implicit one, are drawn once and shared
         by all texts, so that a code depends on its text alone. Draws of q(z|x) are those of
@@ -68,7 +73,7 @@ class Codec:
             RequestError: For an empty text, an element that is not a text, and a language model, which has no
             codes.
         """
-        return self._posterior(self.read(texts))
+        return self._posterior(self.read(texts), grad)
 
     def encode(self, texts: Iterable[str]) -> Float32[np.ndarray, "n latent"]:
         """Return the code of each text, in order: the mean of its posterior.
@@ -89,7 +94,7 @@ class Codec:
         return self.means_of(ids).numpy(), seen
 
     def decode(
-        self, z: ArrayLike | Tensor, decoding: Decoding = GREEDY, seed: int = 0, begin: int = 0
+        self, z: ArrayLike | Tensor, decoding: Decoding | str = GREEDY, seed: int = 0, begin: int = 0
     ) -> list[str]:
         """Decode codes (n, latent) to one text each.
 
@@ -103,7 +108,7 @@ class Codec:
         return self._texts(codes_of(z, self.latent), decoding, seed, begin=begin)
 
     def n_best(
-        self, z: ArrayLike | Tensor | None, decoding: Decoding, n: int, rows: int = 1
+        self, z: ArrayLike | Tensor | None, decoding: Decoding | str, n: int, rows: int = 1
     ) -> list[list[tuple[str, float]]]:
         """Return the `n` best texts of a beam search for each code, or `rows` times without codes, the best first.
 
@@ -112,6 +117,7 @@ class Codec:
         Raises:
             RequestError: As `decode`, for another decoding, and if the beam is smaller than n.
         """
+        decoding = decoding_of(decoding)
         if decoding.name != "beam":
             raise RequestError(f"n_best = {n}: {decoding.name} decoding finds one text; decode by 'beam'")
         if not 1 <= n <= decoding.beam:
@@ -122,7 +128,7 @@ class Codec:
             hypotheses = beams(model.decoder, codes, decoding, length, rows=rows, code=model.code, end=end)
         return [[(self._written(text.ids), text.log_prob) for text in texts[:n]] for texts in hypotheses]
 
-    def sample(self, n: int, seed: int = 0, decoding: Decoding = GREEDY, begin: int = 0) -> list[str]:
+    def sample(self, n: int, seed: int = 0, decoding: Decoding | str = GREEDY, begin: int = 0) -> list[str]:
         """Generate `n` sentences, numbered from `begin`, from codes drawn from the prior, or from a language model.
 
         Without codes, greedy decoding gives the same sentence n times; sample from a language model instead.
@@ -147,10 +153,10 @@ class Codec:
         """
         self.require_likelihood()
         self.require_whole_texts()
-        texts = require_texts(texts)
-        nll = torch.zeros(len(texts), dtype=torch.float64)
+        ids = self.whole_ids(texts)
+        nll = torch.zeros(len(ids), dtype=torch.float64)
         with evaluating(self.model):
-            for batch in batches([[*ids, EOS] for ids in self._reader.lines(texts)], SCORED):
+            for batch in batches(ids, SCORED):
                 log_px = self.model.log_px(batch.to(self.model.device), None)
                 nll[batch.index] = -log_px.double().sum(-1)[0].cpu()
         return nll.numpy()
@@ -192,7 +198,7 @@ class Codec:
         a: str | ArrayLike | Tensor,
         b: str | ArrayLike | Tensor,
         steps: int = 9,
-        decoding: Decoding = GREEDY,
+        decoding: Decoding | str = GREEDY,
         seed: int = 0,
         kind: str | None = None,
     ) -> list[str]:
@@ -206,7 +212,7 @@ class Codec:
         """
         return self.decode(self.path(a, b, steps, kind), decoding, seed)
 
-    def interpolate_prior(self, seed: int = 0, steps: int = 9, decoding: Decoding = GREEDY) -> list[str]:
+    def interpolate_prior(self, seed: int = 0, steps: int = 9, decoding: Decoding | str = GREEDY) -> list[str]:
         """Return the texts along the path between the codes of the first two samples of `seed`.
 
         Raises:
@@ -234,17 +240,17 @@ class Codec:
             means[index] = posterior.mean.cpu()
         return means
 
-    def _posterior(self, ids: list[list[int]]) -> Posterior | None:
+    def _posterior(self, ids: list[list[int]], grad: bool = False) -> Posterior | None:
         """Return q(z|x) of tokenized texts."""
-        parts = [(index, mapped(posterior, Tensor.cpu)) for index, posterior in self._encoded(ids)]
+        parts = [(index, mapped(posterior, Tensor.cpu)) for index, posterior in self._encoded(ids, grad)]
         if not parts:
             return None
         order = torch.cat([index for index, _ in parts]).argsort()
         return mapped(joined([posterior for _, posterior in parts]), lambda rows: rows[order])
 
-    def _encoded(self, ids: list[list[int]]) -> Iterator[tuple[Tensor, Posterior]]:
+    def _encoded(self, ids: list[list[int]], grad: bool = False) -> Iterator[tuple[Tensor, Posterior]]:
         """Yield the positions of some texts and their posteriors, batch by batch."""
-        with evaluating(self.model):
+        with evaluating(self.model, grad):
             for batch in encoded_together(ids, self.model.device):
                 posterior = self.model.encode(batch.to(self.model.device))
                 assert posterior is not None
@@ -300,7 +306,10 @@ class Codec:
         with evaluating(self.model):
             return self._prior().sample(len(numbers), noise).cpu()
 
-    def _texts(self, z: Tensor | None, decoding: Decoding, seed: int, rows: int = 1, begin: int = 0) -> list[str]:
+    def _texts(
+        self, z: Tensor | None, decoding: Decoding | str, seed: int, rows: int = 1, begin: int = 0
+    ) -> list[str]:
+        decoding = decoding_of(decoding)
         with evaluating(self.model):
             model, end, length = self.model, self.window is None, decoding.max_length or self.max_length
             how = {"rows": rows, "code": model.code, "end": end, "begin": begin}
@@ -338,6 +347,14 @@ class Codec:
             RequestError: For an empty text, and for an element that is not a text.
         """
         return self._reader.read(texts)
+
+    def whole_ids(self, texts: Iterable[str]) -> list[list[int]]:
+        """Return the tokens of texts as single lines, however long, end marks included; of an empty one just that.
+
+        Raises:
+            RequestError: For an element that is not a text.
+        """
+        return [[*ids, EOS] for ids in self._reader.lines(require_texts(texts))]
 
     def warn_of(self, seen: Seen, level: int = 3) -> None:
         """Warn, `level` calls up, if texts were cut because they are too long, or have no known word."""

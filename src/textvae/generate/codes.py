@@ -13,8 +13,8 @@ from numpy.lib import format as npy
 from textvae.errors import RequestError
 from textvae.files import replacing
 from textvae.generate import arrays, origin
+from textvae.generate.codec import Codec
 from textvae.generate.reading import Seen
-from textvae.generate.trained import Trained
 
 # Sentences encoded, and codes read, at once: with 32 numbers per code, one megabyte.
 ROWS = 8192
@@ -34,13 +34,13 @@ class Piece(NamedTuple):
 Write = Callable[[Float32[np.ndarray, "n latent"], Sequence[str] | None], None]
 
 
-def encoded(trained: Trained, texts: Iterable[str], rows: int = ROWS) -> Iterator[Piece]:
+def encoded(trained: Codec, texts: Iterable[str], rows: int = ROWS) -> Iterator[Piece]:
     """Yield the codes of texts, `rows` at a time; texts are read only as they are encoded.
 
     Texts that are too long are cut, with one warning at the end, and one for those without a known word.
 
     Raises:
-        RequestError: As `Trained.encode`.
+        RequestError: As `Codec.encode`.
     """
     total = Seen()
     for some in in_pieces(texts, rows):
@@ -51,7 +51,7 @@ def encoded(trained: Trained, texts: Iterable[str], rows: int = ROWS) -> Iterato
 
 
 def encode_file(
-    trained: Trained,
+    trained: Codec,
     texts: Iterable[str],
     path: Path | str,
     progress: Callable[[int], None] | None = None,
@@ -63,7 +63,7 @@ def encode_file(
     is called with the number done.
 
     Raises:
-        RequestError: As `Trained.encode` and `writing_codes`.
+        RequestError: As `Codec.encode` and `writing_codes`.
         WorkError: If the file cannot be written; a previous file stays unchanged.
     """
     done = 0
@@ -86,7 +86,7 @@ def save_codes(
     """Write codes to a file atomically: `.npy`, or `.parquet` with columns z0, z1, ...
 
     With `texts` a Parquet file also has a column `text`; a NumPy file does not store them. With `run`, the
-    `Trained.identity` of the codes' model, the file is refused as codes of another model.
+    `Codec.identity` of the codes' model, the file is refused as codes of another model.
 
     Raises:
         RequestError: For another suffix, or if texts and codes differ in number.

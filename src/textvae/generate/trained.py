@@ -8,16 +8,22 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 from numpy.typing import ArrayLike
+from torch import Tensor
 
+from textvae.errors import RequestError
 from textvae.generate.codec import GREEDY, Codec
+from textvae.generate.codes import Piece, encoded
 from textvae.generate.decoding import Decoding
 from textvae.generate.imputation import impute
+from textvae.generate.likelihood import Likelihood, likelihood
+from textvae.generate.neighbours import Neighbour, neighbours
+from textvae.generate.reading import codes_of
 from textvae.generate.sources import posterior_draws
 from textvae.generate.transfer import direction, moved
 from textvae.run import Run, model_of
 from textvae.run.data import corpus_of
 from textvae.text.corpus import Corpus
-from textvae.text.readers import require_texts
+from textvae.text.readers import each_text, require_texts
 
 
 def load(folder: Path | str | Run, prior: str = "own") -> "Trained":
@@ -49,7 +55,7 @@ class Trained(Codec):
     def reconstruct(
         self,
         texts: Iterable[str],
-        decoding: Decoding = GREEDY,
+        decoding: Decoding | str = GREEDY,
         sample_posterior: bool = False,
         seed: int = 0,
     ) -> list[str]:
@@ -88,7 +94,7 @@ class Trained(Codec):
         texts: str | Iterable[str],
         direction: ArrayLike,
         strength: float = 1.0,
-        decoding: Decoding = GREEDY,
+        decoding: Decoding | str = GREEDY,
         seed: int = 0,
     ) -> list[str]:
         """Decode each text's code moved along a direction, z + strength * direction; 0 gives a reconstruction.
@@ -98,3 +104,51 @@ class Trained(Codec):
         """
         given = [texts] if isinstance(texts, str) else texts
         return self.decode(moved(self, self.encode(given), direction, strength), decoding, seed)
+
+    def neighbours(
+        self,
+        texts: str | Iterable[str],
+        k: int = 5,
+        *,
+        among: Iterable[str] | ArrayLike | Tensor,
+        metric: str = "cosine",
+    ) -> list[list[Neighbour]]:
+        """Find the `k` nearest codes to that of each text: exactly, nearest first, ties in order of position.
+
+        Args:
+            texts: One text or several.
+            k: Neighbours of each.
+            among: The texts to search, encoded some thousand at a time; or their codes, as `encode` returns them,
+                for several searches.
+            metric: `cosine` (1 - cos of the angle) or `euclidean`.
+
+        Returns:
+            For each text a list of (`row`, `distance`, `text`): the position in `among`, from 0, the distance of
+            the codes, and the text, None where codes were given.
+
+        Raises:
+            RequestError: As `posterior`, for codes of another shape, and if `among` is empty.
+        """
+        queries = self.encode([texts] if isinstance(texts, str) else texts)
+        if isinstance(among, np.ndarray | Tensor) and among.ndim == 2:
+            pieces: Iterable[Piece] = [Piece(codes_of(among, self.latent, "among").numpy(), None)]
+        else:
+            pieces = encoded(self, each_text(among, "among"))
+        found = neighbours(queries, pieces, k, metric)
+        if any(not near for near in found):
+            raise RequestError("among: is empty; give texts, or their codes")
+        return found
+
+    def log_prob(self, texts: str | Iterable[str], samples: int = 500, seed: int = 0) -> Likelihood:
+        """Estimate how likely each text is: arrays of -log p(x) and its bound in nats, and of counts of tokens.
+
+        Args:
+            texts: One text or several, each scored as a whole; words outside the vocabulary count as the unknown
+                word.
+            samples: Importance samples a text; fewer are faster, and give a higher -log p(x).
+            seed: Of the codes.
+
+        Raises:
+            RequestError: As `likelihood.likelihood`.
+        """
+        return likelihood(self, [texts] if isinstance(texts, str) else texts, samples, seed)

@@ -43,6 +43,20 @@ def effective_samples(log_weights: Float[Tensor, "sample batch"]) -> Float64[Ten
     return (2 * double.logsumexp(0) - (2 * double).logsumexp(0)).exp()
 
 
+def error_of_log_mean(effective: Float64[Tensor, " batch"], samples: int) -> Float64[Tensor, " batch"]:
+    """Return the standard error of ln (1/S) sum w over S weights with so many effective samples, to first order.
+
+    It is the standard error of the mean of the weights over that mean, sqrt((S / ESS - 1) / (S - 1)): nan for one
+    weight.
+
+    >>> error_of_log_mean(effective_samples(torch.tensor([1.0, 3.0]).log()[:, None]), 2).item()  # 1 / 2
+    0.5
+    """
+    if samples == 1:
+        return torch.full_like(effective, math.nan)
+    return ((samples / effective - 1).clamp(min=0) / (samples - 1)).sqrt()
+
+
 def pareto_shape(log_weights: Float[Tensor, "sample batch"]) -> Float64[Tensor, " batch"] | None:
     """Estimate the shape k of a generalised Pareto distribution for the largest of the importance weights.
 

@@ -60,8 +60,10 @@ def _dumped(objective: Mapping[str, Any]) -> dict[str, Any]:
     return {name: term.model_dump(mode="json", exclude_none=True) for name, term in objective.items()}
 
 
-def parse(document: Mapping[str, Any], terms: Registry[Any]) -> Settings:
+def parse(document: Mapping[str, Any], terms: Registry[Any], absent: type[BaseModel] | None = None) -> Settings:
     """Return settings from a document; each table of an objective is read by the term that it names.
+
+    A term that is not known is read as an `absent` one, if that is given.
 
     Raises:
         RequestError: Naming every wrong place, one a line.
@@ -69,25 +71,28 @@ def parse(document: Mapping[str, Any], terms: Registry[Any]) -> Settings:
     document, problems = spelled_out(document), list[Problem]()
     settings = parsed(Settings, document, problems, default=Settings())
     assert settings is not None
-    objective = _terms(document.get("objective", {}), terms, "objective", problems)
+    objective = _terms(document.get("objective", {}), terms, absent, "objective", problems)
     phases = document.get("phase", ())
     built = []
     for number, table in enumerate(phases if isinstance(phases, (list, tuple)) else ()):
         given = table.get("objective", {}) if isinstance(table, Mapping) else {}
-        built.append(_terms(given, terms, f"phase[{number}].objective", problems))
+        built.append(_terms(given, terms, absent, f"phase[{number}].objective", problems))
     refuse(problems)
     phased = [phase.model_copy(update={"objective": own}) for phase, own in zip(settings.phase, built, strict=True)]
     return settings.model_copy(update={"objective": objective, "phase": tuple(phased)})
 
 
-def _terms(tables: Any, terms: Registry[Any], place: str, problems: list[Problem]) -> dict[str, BaseModel]:
+def _terms(
+    tables: Any, terms: Registry[Any], absent: type[BaseModel] | None, place: str, problems: list[Problem]
+) -> dict[str, BaseModel]:
     """Return the terms of the objective at a place, and append their problems to `problems`."""
     built = {}
     for name, table in tables.items() if isinstance(tables, Mapping) else ():
-        if name not in terms:
+        kind = terms[name] if name in terms else absent
+        if kind is None:
             problems.append(Problem(f"{place}.{name}", terms.why_not(name, "term")))
             continue
-        term = parsed(terms[name], table, problems, f"{place}.{name}")
+        term = parsed(kind, table, problems, f"{place}.{name}")
         if term is not None:
             built[name] = term
     return built

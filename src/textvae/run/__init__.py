@@ -2,7 +2,7 @@
 
 `settings.toml` (resolved), `environment.json`, `tokenizer.json`, `model.safetensors` (the weights that are used),
 `checkpoint/last.safetensors` (exact resume), `log.jsonl`, `evaluation/SPLIT.json`, `report.html`,
-`fitted/` (a prior fitted afterwards, and results under it).
+`fitted/` (a prior fitted afterwards, and results under it), `text/` (text that was given in memory).
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import re
 import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from textvae.files import file_digest, locked, read_json, read_tensors, sweep, w
 from textvae.model import TextVAE, build
 from textvae.objective.settings import Settings, parse
 from textvae.objective.terms import TERMS
+from textvae.objective.terms.absent import Absent
 from textvae.run.fitted import FOLDER, Fitted, read_fitted
 from textvae.run.hardware import machine
 from textvae.run.records import Environment, problem, read_log, with_changes
@@ -33,7 +34,11 @@ from textvae.text.tokenizers import Tokenizer
 FORMAT = 1
 # Written once; `environment.json` holds their digests, so that an incomplete file is always detected.
 FIXED = ("settings.toml", "tokenizer.json")
+# Remedy for a part or term that is not known.
+PACKAGE = "if an installed package provided it, install that"
 PRIORS_OF_A_RUN = ("own", "fitted")
+# Folder of text that was given in memory.
+TEXT = "text"
 # Held by the process that trains the run; other processes may read the run meanwhile.
 LOCK = ".lock"
 
@@ -90,7 +95,7 @@ class Run:
         try:
             with writing(folder):
                 for left in folder.iterdir() if folder.exists() else ():
-                    if left.name != LOCK:
+                    if left.name not in (LOCK, TEXT):
                         left.rmdir() if left.is_dir() else left.unlink()
                 (folder / "checkpoint").mkdir(parents=True)
             write_text(folder / "settings.toml", settings.toml())
@@ -202,6 +207,8 @@ class Run:
         if self.fitted is not None:
             tensors = self.fitted.put_into(tensors)
         settings = self.settings
+        heads = tuple(f"heads.{name}." for name, term in settings.terms().items() if isinstance(term, Absent))
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(heads)}
         model = build(settings.model, len(self.tokenizer), settings.terms(), settings.data.positions)
         load_weights(model, tensors, path)
         return model.eval()
@@ -227,7 +234,7 @@ def half_made(folder: Path) -> bool:
         return False
     names = {path.name for path in folder.iterdir()}
     begun = LOCK in names or (folder / "checkpoint").is_dir()
-    own = all(name in (LOCK, "checkpoint", *FIXED) or re.fullmatch(r"\..*\.part", name) for name in names)
+    own = all(name in (LOCK, TEXT, "checkpoint", *FIXED) or re.fullmatch(r"\..*\.part", name) for name in names)
     return begun and own and not ("checkpoint" in names and any((folder / "checkpoint").iterdir()))
 
 
@@ -256,18 +263,32 @@ def check_vacant(folder: Path) -> None:
 def training_alone(folder: Path, new: bool = False) -> Iterator[None]:
     """Hold the training lock of a run folder while the block runs; create the folder of a `new` run.
 
+    If no new run comes of it, the folder is removed again.
+
     Raises:
         RequestError: If another process trains it, or a new run's folder already holds something.
         WorkError: If the folder cannot be written.
     """
+    made = [place for place in (folder, *folder.parents) if new and not place.exists()]
     if new:
         check_vacant(folder)
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / LOCK, str(folder)):
-        for place in (folder, folder / "checkpoint"):
-            sweep(place)
-        yield
+    try:
+        with locked(folder / LOCK, str(folder)):
+            for place in (folder, folder / "checkpoint"):
+                sweep(place)
+            if new:
+                shutil.rmtree(folder / TEXT, ignore_errors=True)  # of a creation that was interrupted
+            try:
+                yield
+            finally:
+                if new and not (folder / "environment.json").exists():
+                    shutil.rmtree(folder / TEXT, ignore_errors=True)
+    finally:
+        for place in made:
+            with suppress(OSError):  # it is not empty
+                place.rmdir()
 
 
 def value_digest(path: Path) -> str | None:
@@ -291,17 +312,17 @@ def value_digest_of(data: bytes, toml: bool) -> str | None:
 def _read_settings(path: Path) -> Settings:
     """Return the settings of a run.
 
-    They were valid when they were written, so what is unknown now may be a part of a package.
+    They were valid when they were written, so what is unknown now may be a part of a package. Terms of the
+    objective that are unknown are read as absent: only training needs them (`training.changes.require_terms`).
 
     Raises:
         RequestError: Naming the file, every wrong place and the remedy.
     """
     document = read_document(path)
     try:
-        return parse(document, TERMS)
+        return parse(document, TERMS, Absent)
     except RequestError as error:
-        remedy = "if an installed package provided it, install that"
-        lines = [f"{path}: {line}; {remedy}" for line in str(error).split("\n")]
+        lines = [f"{path}: {line}; {PACKAGE}" for line in str(error).split("\n")]
         raise RequestError("\n".join(lines)) from None
 
 
@@ -326,7 +347,7 @@ def difference(path: Path, digest: object, value: object) -> str | None:
         return None
     if value is None and toml:
         try:
-            text = parse(read_document(path), TERMS).toml()
+            text = parse(read_document(path), TERMS, Absent).toml()
         except RequestError:
             return "it holds other settings"
         return None if hashlib.sha256(text.encode()).hexdigest() == digest else "it holds other settings"

@@ -13,12 +13,13 @@ from typing import Any
 
 from textvae.errors import RequestError
 from textvae.files import json_text, replacing, writing
-from textvae.run import FIXED, Run, value_digest_of
+from textvae.run import FIXED, TEXT, Run, value_digest_of
 from textvae.text.corpus import file_places, named_files
 
 ENDINGS = (".tar.gz", ".tgz")
-# Folders of a run that stay behind: the checkpoint, and the texts and language models of `textvae fce`.
-LEFT = ("checkpoint", "fce")
+# Folders of a run that stay behind: the checkpoint, the texts and language models of `textvae fce`, and the text of
+# a run on texts in memory.
+LEFT = ("checkpoint", "fce", TEXT)
 # Time of every file of an archive, 1980-01-01, so that equal runs make equal archives.
 TIME = 315532800
 

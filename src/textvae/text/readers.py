@@ -313,18 +313,46 @@ def each_text(texts: object, name: str = "texts") -> Iterator[str]:
     """
     if isinstance(texts, str):
         raise RequestError(f"{name} = {_cut(texts)!r}: a list of texts is expected; wrap a single one: [text]")
-    # Iterating over a pandas table gives the names of its columns.
-    tabular = isinstance(texts, Mapping) or getattr(texts, "ndim", 1) != 1
-    if tabular or isinstance(texts, bytes | bytearray | Set) or not isinstance(texts, Iterable):
-        remedy = '; give one column, such as table["text"]' if tabular else ""
-        raise RequestError(f"{name}: is a {type(texts).__name__}, not a list of texts{remedy}")
-    return (_string(text, f"{name}[{number}]") for number, text in enumerate(texts))
+    return (_string(text, f"{name}[{number}]") for number, text in enumerate(elements(texts, name, "texts")))
+
+
+def elements(given: object, name: str, what: str) -> Iterator[object]:
+    """Return an iterator over the elements of a list, an array, a column of a table or the like.
+
+    Values of pyarrow are converted to those of Python.
+
+    Raises:
+        RequestError: For a table, with the names of its columns, and for an argument that is unordered, or no
+            collection at all.
+    """
+    # Iterating over a table gives the names of its columns, or the columns, or rows.
+    columns = list(given) if isinstance(given, Mapping) else _columns_of(given)
+    tabular = columns is not None or getattr(given, "ndim", 1) != 1
+    if tabular or isinstance(given, str | bytes | bytearray | Set) or not isinstance(given, Iterable):
+        remedy = "; give one column" if tabular else ""
+        if columns:
+            remedy += f", table[NAME], of {', '.join(map(repr, columns[:10]))}"
+        raise RequestError(f"{name}: is a {type(given).__name__}, not a list of {what}{remedy}")
+    return (element.as_py() if hasattr(element, "as_py") else element for element in given)
+
+
+def _columns_of(table: object) -> list[object] | None:
+    """Return the names of the columns of a table of pandas, polars, pyarrow or the like; None if it is no table."""
+    names = getattr(table, "column_names", getattr(table, "columns", None))
+    return None if names is None or callable(names) else list(names)
 
 
 def _string(text: object, place: str) -> str:
-    if not isinstance(text, str):
-        raise RequestError(f"{place}: is a {type(text).__name__}, not a string: {_cut(repr(text))}")
-    return str(text)  # NumPy has its own string type
+    if isinstance(text, str):
+        return str(text)  # NumPy has its own string type
+    remedy = ""
+    if isinstance(text, bytes):
+        remedy = "; decode it: text.decode()"
+    elif isinstance(text, tuple | list) and len(text) == 2:
+        remedy = "; of pairs give one side: [first for first, second in pairs]"
+    elif text is None or type(text).__name__ in ("NAType", "NaTType") or (isinstance(text, float) and text != text):
+        remedy = "; leave out what is missing"
+    raise RequestError(f"{place}: is a {type(text).__name__}, not a string: {_cut(repr(text))}{remedy}")
 
 
 def _cut(text: str) -> str:

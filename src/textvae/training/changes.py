@@ -1,4 +1,4 @@
-"""Settings that may change when a run is resumed, and the reasons against all others."""
+"""What a run must have to be resumed, the settings that may change then, and the reasons against all others."""
 
 import warnings
 from collections.abc import Iterable
@@ -7,7 +7,8 @@ from typing import Any
 from textvae.objective.combinations import combination_problems
 from textvae.objective.settings import Settings, parse
 from textvae.objective.terms import TERMS
-from textvae.run import Run
+from textvae.objective.terms.absent import Absent
+from textvae.run import PACKAGE, Run
 from textvae.settings import leaves, override
 from textvae.settings.problems import Problem, refuse
 from textvae.training.checkpoint import State
@@ -32,6 +33,22 @@ REASONS = {
     "train.precision": "a run computes in one precision, so that it is the same however often it is resumed",
 }
 REMEDY = "start a new run from these weights with --from"
+
+
+def require_terms(run: Run) -> None:
+    """Refuse to train a run whose objective has a term of a package that is not installed.
+
+    Raises:
+        RequestError: Naming each such term.
+    """
+    settings = run.settings
+    phases = {f"phase[{number}].objective": phase.objective for number, phase in enumerate(settings.phase)}
+    refuse(
+        Problem(f"{run.folder / 'settings.toml'}: {place}.{name}", TERMS.why_not(name, "term"), PACKAGE)
+        for place, terms in {"objective": settings.objective, **phases}.items()
+        for name, term in terms.items()
+        if isinstance(term, Absent)
+    )
 
 
 def changes_of(run: Run, assignments: Iterable[str]) -> dict[str, Any]:

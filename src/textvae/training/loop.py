@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ from textvae.objective.objective import criterion
 from textvae.objective.settings import Settings
 from textvae.parts.gather import summed
 from textvae.parts.refinement import frozen
-from textvae.progress import StepProgress
+from textvae.progress import StepProgress, visible
 from textvae.run import Run, load_weights
 from textvae.run.data import corpus_of
 from textvae.run.records import read_log, with_changes
 from textvae.text.corpus import Corpus, open_corpus
-from textvae.training.changes import changes_of, check_changes, ends
+from textvae.training.changes import changes_of, check_changes, ends, require_terms
 from textvae.training.checkpoint import (
     FORMAT,
     State,
@@ -47,12 +48,17 @@ from textvae.training.updates import StepInput, encoder_updates
 
 
 def train(
-    settings: Settings, out: Path | str, progress: StepProgress | None = None, start: Path | str | Run | None = None
+    settings: Settings,
+    out: Path | str,
+    progress: StepProgress | None = None,
+    start: Path | str | Run | None = None,
+    prepare: Callable[[], None] = lambda: None,
 ) -> Run:
     """Train a model from settings into a new run folder, from the weights of the run `start` if that is given.
 
     The tokenizer is then that of `start`, whose model must be that of the settings. Under `torchrun` every process
-    calls this; together they take the steps that one process would.
+    calls this; together they take the steps that one process would. `prepare` is called once the folder is there
+    and locked, before the text is read.
 
     Raises:
         RequestError: when data or settings cannot be used, or the folder exists or is in use.
@@ -63,15 +69,16 @@ def train(
     if source is not None:
         settings = with_tokenizer_of(settings, source)
     record = None if source is None else check_start(settings, source, Path(out))
-    corpus = open_corpus(settings.data)
-    precision = precision_for(settings, len(corpus.tokenizer))
-    settings = settings.model_copy(update={"train": settings.train.model_copy(update={"precision": precision})})
     job = join(settings)
-    check_trainable(settings, corpus, job.world_size, job.device)
-    if job.leads:
-        warn_of_unknown_words(settings.data, corpus)
     with job.training(Path(out), new=True):
+        prepare()
+        corpus = open_corpus(settings.data)
+        precision = precision_for(settings, len(corpus.tokenizer))
+        settings = settings.model_copy(update={"train": settings.train.model_copy(update={"precision": precision})})
+        job = replace(job, bf16=precision == "bf16")
+        check_trainable(settings, corpus, job.world_size, job.device)
         if job.leads:
+            warn_of_unknown_words(settings.data, corpus)
             Run.create(Path(out), settings, corpus.tokenizer, corpus.description(), record)
         job.barrier()
         run = Run.open(out)
@@ -79,10 +86,13 @@ def train(
     return run
 
 
-def resume(folder: Path | str | Run, progress: StepProgress | None = None, assignments: Iterable[str] = ()) -> Run:
+def resume(
+    folder: Path | str | Run, progress: StepProgress | bool | None = True, assignments: Iterable[str] = ()
+) -> Run:
     """Continue a run from its last checkpoint; it ends as it would have without the interruption.
 
-    `assignments`, as `train.epochs=40`, change settings from this step on, those of `changes.MAY`.
+    `progress` is as in `textvae.train`. `assignments`, as `train.epochs=40`, change settings from this step on,
+    those of `changes.MAY`.
 
     Raises:
         RequestError: when there is no such run, another process trains it, or its data has changed.
@@ -94,6 +104,7 @@ def resume(folder: Path | str | Run, progress: StepProgress | None = None, assig
             f"{run.folder}: is a packed run, which leaves out the checkpoint that training resumes from; resume "
             f"the run that it was packed from, or start a new one from its weights with --from {run.folder}"
         )
+    require_terms(run)
     changes = changes_of(run, assignments)
     settings = with_changes(run.settings, [changes])
     corpus = corpus_of(run)
@@ -108,7 +119,8 @@ def resume(folder: Path | str | Run, progress: StepProgress | None = None, assig
                 run.change(state.step, changes)
             job.barrier()
             run = Run.open(run.folder, run.text)
-        Loop(run, corpus, job).run(progress)
+        with visible(progress, str(run.folder), "step") as told:
+            Loop(run, corpus, job).run(told)
     return run
 
 

@@ -40,14 +40,16 @@ def linear(
 
 
 @contextmanager
-def exactly() -> Iterator[None]:
+def exactly(cudnn: bool = True) -> Iterator[None]:
     """Keep CUDA to true float32 and to kernels that give the same bits twice, within.
 
-    By itself cuDNN rounds what recurrent networks and convolutions multiply to 10 bits (TF32).
+    These are cuDNN's, or without `cudnn` torch's own. By itself cuDNN rounds what recurrent networks and
+    convolutions multiply to 10 bits (TF32).
     """
-    cudnn = torch.backends.cudnn
+    own = torch.backends.cudnn
     if not torch.cuda.is_available():
         yield
         return
-    with cudnn.flags(cudnn.enabled, cudnn.benchmark, cudnn.benchmark_limit, deterministic=True, allow_tf32=False):
+    enabled = own.enabled and cudnn
+    with own.flags(enabled, own.benchmark, own.benchmark_limit, deterministic=True, allow_tf32=False):
         yield

@@ -101,6 +101,29 @@ class Norm(Term):
         return self.size * gathered(out.z.square().sum(-1).mean(0)).mean()
 
 
+class Sized(nn.Module):
+    """A prediction of the length of a sentence from z."""
+
+    sees = "z"
+
+    def __init__(self, latent):
+        super().__init__()
+        self.size = nn.Linear(latent, 1)
+
+    def forward(self, z, ids, lengths):
+        return (self.size(z)[..., 0] - lengths).square()
+
+
+class Size(Term):
+    """The squared error of the length that a head of its own predicts from z."""
+
+    def head(self, sizes, vocabulary):
+        return Sized(sizes["z"])
+
+    def __call__(self, out, step):
+        return gathered(out.heads["size"].mean(0)).mean()
+
+
 NOT_A_TERM = 3
 
 
