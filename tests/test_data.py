@@ -39,6 +39,14 @@ def stamps(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix != ".lock"}
 
 
+def test_a_split_is_turned_into_text_in_pieces(text, monkeypatch):
+    corpus = open_corpus(Data(train=str(text), split=THIRDS))
+    monkeypatch.setattr(data_module, "DECODED", 7)
+    assert list(corpus.texts("train")) == texts(corpus, "train")
+    with pytest.raises(RequestError, match="--split dev: pets.txt has only train, valid, test"):
+        next(corpus.texts("dev"))
+
+
 def test_one_file_is_split_by_its_sentences_and_nothing_is_lost(text):
     corpus = open_corpus(Data(corpus=str(text), split=THIRDS, tokenizer=TokenizerSettings(name="character")))
     lines = text.read_text().splitlines()

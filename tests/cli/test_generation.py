@@ -154,6 +154,12 @@ def test_the_end_of_every_sentence_of_a_file_is_filled(run, tmp_path):
     assert refused(call("impute", run, "the ___", "--last", 0.2), "texts[0]: has a gap, ___, but the share")
 
 
+@pytest.mark.parametrize("number", [2**62, 2**63])
+def test_more_samples_than_any_machine_holds_are_one_message(run, number):
+    assert refused(call("reconstruct", run, "a phone", "--samples", number), "out of memory", code=1)
+    assert refused(call("sensitivity", run, "a phone", "--directions", number), "out of memory", code=1)
+
+
 def test_posterior_samples_stand_under_their_sentence(run):
     texts = ["the food was very good .", "a phone"]
     found = json.loads(call("reconstruct", run, *texts, "--samples", 3, "--seed", 2, "--json").stdout)

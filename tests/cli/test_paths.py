@@ -1,13 +1,16 @@
 import json
+from statistics import fmean
 
 import numpy as np
 import pytest
 
 import textvae
 from textvae.evaluation.sensitivity import sensitivity
+from textvae.generate import paths
 from textvae.generate.codes import save_codes
 from textvae.generate.decoding import Decoding
-from textvae.generate.paths import homotopies, prior_ends
+from textvae.generate.paths import homotopies, prior_ends, same_paths
+from textvae.generate.trained import load
 
 from .conftest import call, refused
 from .test_codes import lines
@@ -155,6 +158,20 @@ def test_the_same_path_by_several_runs_and_decodings(run, language_model):
     assert f"{expected.smoothness.distinct:.1f} of 7" in shown[37]
     assert refused(call("homotopy", run, language_model), "language model")
     assert refused(call("homotopy", run, "--decode", "beem:3"), "'beem'", "did you mean 'beam'?")
+
+
+def test_many_paths_are_written_as_they_are_decoded(run, language_model, monkeypatch):
+    way = [run, "-n", 5, "--steps", 3, "--language-model", language_model]
+    before = [call("homotopy", *way, *end).stdout for end in ([], ["--json"])]
+    monkeypatch.setattr(paths, "PAIRS", 2)
+    assert [call("homotopy", *way, *end).stdout for end in ([], ["--json"])] == before
+    whole = same_paths([load(run)], [Decoding()], 5, 3, language_model=load(language_model))[0].homotopies
+    told = json.loads(before[1])["cells"][0]["paths"]
+    assert [path["steps"] for path in told] == [path.texts for path in whole]
+    scores = [path.smoothness for path in whole]
+    row = before[0].splitlines()[-1].split()
+    assert row[2:5] == [f"{fmean(score.distinct for score in scores):.1f}", "of", "3"]
+    assert float(row[-1]) == pytest.approx(fmean(score.nll_between for score in scores), abs=0.006)
 
 
 def test_the_same_path_by_shorter_texts_and_known_words(run):

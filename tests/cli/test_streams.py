@@ -94,6 +94,23 @@ def test_a_long_document_is_the_document(capsys, rows):
     assert streamed == capsys.readouterr().out
 
 
+def test_a_long_document_streams_rows_of_rows(capsys):
+    one = {"names": ["a\nb"], "none": [], "table": {}}
+    whole = [{"run": "x", "paths": [one] * number} for number in (2, 0, 1)]
+    written = []
+
+    def rows(cell):
+        for row in cell["paths"]:
+            written.append(capsys.readouterr().out)
+            yield row
+
+    long_document({"seed": 0}, "cells", ({**cell, "paths": rows(cell)} for cell in whole))
+    written.append(capsys.readouterr().out)
+    assert all(part.strip() for part in written[1:])  # each row before the next one is made
+    document({"seed": 0, "cells": whole})
+    assert "".join(written) == capsys.readouterr().out
+
+
 def test_a_note_spells_out_what_would_steer_a_terminal(capsys):
     note("a\x1b[31m\u202eb\nc.txt: 3 blank lines left out")
     assert capsys.readouterr().err == "a\\x1b[31m\\u202eb\\nc.txt: 3 blank lines left out\n"

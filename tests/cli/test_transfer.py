@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import textvae
+from textvae.evaluation import probing
 from textvae.metrics.signature import parse
 from textvae.text.grammar import reviews
 
@@ -206,6 +207,15 @@ def test_curves_that_cannot_be(curve, run, tmp_path):
     assert refused(call(*curve, "--language-model", run), "has latent codes")
     assert refused(call(*curve, "--reference", "people"), "no column 'people'")
     assert refused(call(*["good" if part == "bad" else part for part in curve]), "moved.tsv", "'good'", "are 'bad'")
+
+
+def test_a_judge_learns_from_a_sample_of_a_long_file(curve, monkeypatch):
+    monkeypatch.setattr(probing, "MOST_LEARNED", 60)
+    found = call(*curve, "--json")
+    assert "judge.tsv: 60 labelled sentences, drawn from all, make the classifier\n" in found.stderr
+    assert "judge.tsv: 1 sentences left out that are in the other files\n" in found.stderr
+    judge = json.loads(found.stdout)["classifier"]
+    assert judge["trained_on"] + judge["held_out"] == 60
 
 
 def test_made_up_reviews_have_their_attributes(tmp_path):

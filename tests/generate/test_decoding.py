@@ -299,6 +299,7 @@ def test_a_language_model_decodes_without_codes():
         ),
         ({"temperature": math.nan, "name": "sample"}, "temperature = nan: must be 0.001 or more"),
         ({"temperature": math.inf, "name": "sample"}, "temperature = inf: must be finite"),
+        ({"temperature": 1e39, "name": "sample"}, r"temperature = 1e\+39: must be finite, and 1e\+38 or"),
         ({"temperature": 0.5}, "temperature = 0.5: has no effect on greedy decoding; decode by 'sample'"),
         ({"name": "top-k"}, "top_k = 0: top-k decoding needs 1 or more"),
         ({"name": "nucleus", "top_k": 5}, "top_k = 5: has no effect on nucleus decoding; decode by 'top-k'"),
@@ -371,10 +372,16 @@ def test_no_text_ends_before_its_least_length(name, options):
         ({"name": "beam", "beam": 3, "temperature": 0.5}, "temperature = 0.5: has no effect on beam decoding"),
         ({"name": "beam", "beam": 3, "normalisation": -1.0}, "normalisation = -1.0: must be 0 or more"),
         (
+            {"name": "beam", "beam": 3, "normalisation": 1e3},
+            "normalisation = 1000.0: must be 0 or more, and 50 at most",
+        ),
+        (
             {"name": "top-k", "top_k": 3, "normalisation": 1.0},
             "normalisation = 1.0: has no effect on top-k decoding",
         ),
         ({"min_length": -1}, "min_length = -1: must be 0 or more"),
+        ({"max_length": 2**63}, "max_length = 9223372036854775808: must be 0 or more, and 2147483647 or less"),
+        ({"name": "beam", "beam": 2**63}, "beam = 9223372036854775808: must be 0 or more, and 2147483647 or less"),
     ],
 )
 def test_beams_that_cannot_be(options, message):

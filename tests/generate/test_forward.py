@@ -104,6 +104,14 @@ def test_language_models_see_the_synthetic_text_and_the_human_text_with_other_wo
     assert sorted(seen) == [0, 1, 2, 3]  # and two of human text
 
 
+def test_texts_are_sampled_in_pieces(runs, tmp_path, monkeypatch):
+    whole = making.synthetic_files(Run.open(runs[0]), PLAN, 0, tmp_path / "whole")
+    monkeypatch.setattr(making, "SAMPLED", 7)
+    pieces = making.synthetic_files(Run.open(runs[0]), PLAN, 0, tmp_path / "pieces")
+    assert [one.read_bytes() for one in pieces] == [one.read_bytes() for one in whole]
+    assert [len(one.read_text().splitlines()) for one in pieces] == [PLAN.n, PLAN.n // making.HELD_OUT]
+
+
 def test_scores_are_those_of_one_sentence_at_a_time(out, found):
     expected = []
     for run in models(out):
@@ -228,14 +236,15 @@ def test_what_cannot_be_measured_is_refused(runs, data, tmp_path):
 
 
 def test_a_run_that_writes_nothing_is_refused(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr("textvae.generate.trained.Trained.sample", lambda self, n, seed, decoding: [""] * n)
+    monkeypatch.setattr("textvae.generate.trained.Trained.sample", lambda self, n, seed, decoding, begin: [""] * n)
     with pytest.raises(RequestError, match="writes only empty sentences by sample decoding"):
         forward_cross_entropy(runs[:1], tmp_path, PLAN)
 
 
 def test_few_sentences_of_which_those_that_are_held_out_are_empty_are_told(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "textvae.generate.trained.Trained.sample", lambda self, n, seed, decoding: ["the food"] * (n - 1) + [""]
+        "textvae.generate.trained.Trained.sample",
+        lambda self, n, seed, decoding, begin: ["the food"] * (n - 1) + [""],
     )
     with pytest.raises(RequestError, match=r"with n = 3, 1 further sentences .* empty; draw more, 30 for example"):
         forward_cross_entropy(runs[:1], tmp_path, replace(PLAN, n=3))
@@ -243,7 +252,9 @@ def test_few_sentences_of_which_those_that_are_held_out_are_empty_are_told(runs,
 
 def test_nothing_that_is_written_longer_than_the_runs_texts_is_dropped(runs, tmp_path, monkeypatch):
     long = " ".join(["the food was good"] * 30)
-    monkeypatch.setattr("textvae.generate.trained.Trained.sample", lambda self, n, seed, decoding: [long] * n)
+    monkeypatch.setattr(
+        "textvae.generate.trained.Trained.sample", lambda self, n, seed, decoding, begin: [long] * n
+    )
     plan = replace(PLAN, n=3, draws=1, decoding=Decoding("sample", max_length=150))
     found = forward_cross_entropy(runs[:1], tmp_path, plan)
     assert found.rows[0].draws[0].text.sentences == 3 and found.rows[0].draws[0].text.length == 120
@@ -251,7 +262,7 @@ def test_nothing_that_is_written_longer_than_the_runs_texts_is_dropped(runs, tmp
 
 def test_runs_without_a_common_word_are_refused(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "textvae.generate.trained.Trained.sample", lambda self, n, seed, decoding: [f"w{seed} <unk>"] * n
+        "textvae.generate.trained.Trained.sample", lambda self, n, seed, decoding, begin: [f"w{seed} <unk>"] * n
     )
     with pytest.raises(RequestError, match="no word is in every synthetic corpus"):
         forward_cross_entropy(runs[:1], tmp_path, PLAN)

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from textvae.errors import RequestError, WorkError
+from textvae.evaluation import transfer_curve as curves
 from textvae.evaluation.transfer_curve import Judges, transfer_curve
 from textvae.generate import origin
+from textvae.generate.decoding import Decoding
 from textvae.generate.trained import load
 from textvae.generate.transfer import (
     by_label,
@@ -226,6 +228,15 @@ def test_a_curve_scores_each_strength(model, judges, language_model):
     assert transfer_curve(model, BAD, way, "good", Judges(), [1.0])[1].keys() == {
         *("line", "strength", "bleu_input", "words", "unchanged", "different")
     }
+
+
+def test_a_curve_in_pieces_is_the_same(model, judges, monkeypatch):
+    way, texts, people = model.direction(BAD, GOOD), BAD * 3, GOOD * 3
+    whole = transfer_curve(model, texts, way, "good", judges, [0.0, 1.0], people, Decoding("sample"))
+    monkeypatch.setattr(curves, "ROWS", 5)
+    parts = transfer_curve(model, texts, way, "good", judges, [0.0, 1.0], people, Decoding("sample"))
+    assert [row.pop("nll") for row in parts] == pytest.approx([row.pop("nll") for row in whole])
+    assert parts == whole
 
 
 def test_curves_that_cannot_be(model, judges):

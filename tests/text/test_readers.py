@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textvae.errors import RequestError
+from textvae.text import tables
 from textvae.text.readers import Sentence, read, read_pairs, read_stream, read_table, require_texts
 
 
@@ -43,6 +44,15 @@ def test_a_line_of_100000_tokens_is_one_sentence(tmp_path):
     found = texts(path)
     assert len(found) == 3 and len(found[1].split()) == 100_000
     assert texts(written(tmp_path, "a.csv", "n,text\n1," + "w " * 100_000 + "\n"))[0].count("w") == 100_000
+
+
+def test_a_row_of_many_lines_does_not_fill_the_memory(tmp_path, monkeypatch):
+    """A cell may span lines, and a row may have any number of such cells."""
+    monkeypatch.setattr(tables, "LONGEST_LINE", 10_000)
+    rows = 'label,text\na,"two\nlines"\n'
+    assert texts(written(tmp_path, "a.csv", rows + 'b,"and\nmore"\n' * 500)) == ["two lines", *["and more"] * 500]
+    bomb = written(tmp_path, "b.csv.gz", gzip.compress((rows + '"\n",' * 10_000).encode()))
+    assert refusal(bomb) == "PATH:4: the row is longer than 0 MiB; look for a quote that is never closed"
 
 
 def test_gzip_reads_as_the_file_inside(tmp_path):

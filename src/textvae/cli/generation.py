@@ -3,7 +3,8 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from itertools import zip_longest
+from itertools import chain, zip_longest
+from itertools import count as counted
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -74,7 +75,7 @@ def sample(
     def drawn(begin: int, n: int) -> "np.ndarray":
         return trained.draw(n, seed, begin) if tail is None else tail_draws(trained, n, seed, bound, begin)
 
-    parts = [(begin, min(ROWS, count - begin)) for begin in range(0, count, ROWS)]
+    parts = ((begin, min(ROWS, count - begin)) for begin in range(0, count, ROWS))
     if n_best:
         coded = trained.model.prior is not None or tail is not None
         best = (
@@ -146,12 +147,13 @@ def reconstruct(
     if as_json:
         long_document(told, "reconstructions", rows())
     elif samples:
-        names = ["input", "mean", *(f"sample {number}" for number in range(1, samples + 1))]
         blocks(
             "\n".join(
                 f"{name:<10}{plain(line)}".rstrip()
                 for name, line in zip(
-                    names, shown(trained, [row["text"], row["reconstruction"], *row["samples"]]), strict=True
+                    chain(("input", "mean"), (f"sample {number}" for number in counted(1))),
+                    shown(trained, [row["text"], row["reconstruction"], *row["samples"]]),
+                    strict=False,
                 )
             )
             for row in rows()

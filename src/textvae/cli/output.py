@@ -7,8 +7,7 @@ import re
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from textwrap import indent
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import typer
@@ -30,6 +29,13 @@ _OF_THE_PATH = (
     errno.ENAMETOOLONG,
 )
 
+# Parts of torch's messages about more memory than there is, or than there are addresses.
+_TOO_LARGE = (
+    "can't allocate memory",
+    "out of memory",
+    "Overflow when unpacking long",
+    "Storage size calculation overflowed",
+)
 # Stands for a number that there is not.
 DASH = "–"
 # Marks that turn the direction of the text around them, and so can make a line read as another one.
@@ -79,7 +85,7 @@ class Commands(_Helped, TyperGroup):
         except OSError as error:
             place = "" if error.filename is None else f"{error.filename}: cannot be used: "
             code = _failed(f"{place}{error.strerror or error}", 2 if error.errno in _OF_THE_PATH else 1)
-        except (MemoryError, RuntimeError) as error:
+        except (MemoryError, RuntimeError, TypeError) as error:
             if not _out_of_memory(error):
                 raise
             code = _failed(
@@ -109,7 +115,7 @@ def _print_help(ctx: Any, option: Any, asked: bool | None) -> None:
 def _out_of_memory(error: BaseException) -> bool:
     """Return True for a failed allocation, of Python, NumPy, Arrow or torch on CPU or GPU."""
     text = str(error)
-    return isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text
+    return isinstance(error, MemoryError) or any(part in text for part in _TOO_LARGE)
 
 
 def _wanted(text: str) -> str:
@@ -184,14 +190,28 @@ def document(value: Any) -> None:
 def long_document(about: Mapping[str, Any], name: str, rows: Iterable[Any]) -> None:
     """Print `about` and a last field of any number of rows as JSON, rows as they come.
 
-    The text is that of `document`. If making a row fails, the output is an incomplete document.
+    The last field of a row may be an iterator over rows too. The text is that of `document`. If making a row fails,
+    the output is an incomplete document.
     """
-    head = _json({**about, name: []}).removesuffix("]\n}")
-    before = head + "\n"
+    for part in _parts({**about, name: iter(rows)}):
+        written(part)
+    result("")
+
+
+def _parts(value: Any) -> Iterator[str]:
+    """Yield a value as JSON in parts: the last field of a mapping may be an iterator over rows."""
+    name, rows = next(reversed(value.items())) if isinstance(value, dict) and value else ("", None)
+    if not isinstance(rows, Iterator):
+        yield _json(value)
+        return
+    head = _json({**value, name: []}).removesuffix("]\n}")
+    before = head
     for row in rows:
-        written(before + indent(_json(row), "    "))
-        before = ",\n"
-    result(head + "]\n}" if before != ",\n" else "\n  ]\n}")
+        yield before + "\n    "
+        for part in _parts(row):
+            yield part.replace("\n", "\n    ")
+        before = ","
+    yield head + "]\n}" if before == head else "\n  ]\n}"
 
 
 def _json(value: Any) -> str:

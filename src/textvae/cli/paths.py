@@ -1,6 +1,7 @@
 """`textvae interpolate`, `homotopy` and `sensitivity`: ways through the space of codes."""
 
 import sys
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +11,18 @@ import typer
 
 from textvae.cli.decoding import decoding_options, decodings_options
 from textvae.cli.options import AsJson, RunFolder, Seed
-from textvae.cli.output import DASH, columns, document, long_document, note, number, on_one_line, plain, result
+from textvae.cli.output import (
+    DASH,
+    blocks,
+    columns,
+    document,
+    long_document,
+    note,
+    number,
+    on_one_line,
+    plain,
+    result,
+)
 from textvae.cli.texts import LeftOut, Strict, broken, refuse_stdin, shown, tell_blank, tell_notes
 from textvae.errors import RequestError
 from textvae.generate.ways import spelled
@@ -130,26 +142,38 @@ def homotopy(
       textvae homotopy runs/c3 runs/c15 runs/c100
       textvae homotopy runs/* --decode greedy --decode top-k:15 --decode nucleus:0.9 --language-model runs/lm
     """  # noqa: D301
-    from textvae.generate.paths import same_paths
+    from textvae.generate.paths import each_cell
     from textvae.generate.trained import load
 
     scorer = None if language_model is None else load(language_model)
-    cells = same_paths([load(run) for run in runs], decodings, count, steps, kind, seed, scorer)
+    cells = each_cell([load(run) for run in runs], decodings, count, steps, kind, seed, scorer)
     labels = [(str(run), spelled(decoding)) for run in runs for decoding in decodings]
     if as_json:
-        rows = [
-            {"run": run, "decoding": asdict(cell.decoding), "paths": [one.document() for one in cell.homotopies]}
+        rows = (
+            {
+                "run": run,
+                "decoding": asdict(cell.decoding),
+                "paths": (one.document() for one in cell.homotopies),
+            }
             for (run, _), cell in zip(labels, cells, strict=True)
-        ]
-        document({"seed": seed, **_path(kind), "cells": rows})
+        )
+        long_document({"seed": seed, **_path(kind)}, "cells", rows)
         return
-    blocks, table = [], [["", "", "different", "words a step", "most", "NLL ends", "between", ""]]
-    for (run, name), cell in zip(labels, cells, strict=True):
-        for place, one in enumerate(cell.homotopies, 1):
-            which = f", path {place}" if count > 1 else ""
-            blocks.append(f"{plain(run)}, {plain(name)}{which}\n{_block(cell.model, one, numbered=True)}")
-        table.append([plain(run), plain(name), *_means(cell.homotopies), ""])
-    result("\n\n".join([*blocks, columns(table)]))
+
+    def shown_paths() -> Iterator[str]:
+        table = [["", "", "different", "words a step", "most", "NLL ends", "between", ""]]
+        for (run, name), cell in zip(labels, cells, strict=True):
+            scores = [array("d") for _ in range(5)]
+            for place, one in enumerate(cell.homotopies, 1):
+                which = f", path {place}" if count > 1 else ""
+                yield f"{plain(run)}, {plain(name)}{which}\n{_block(cell.model, one, numbered=True)}"
+                for kept, value in zip(scores, _scores(one), strict=True):
+                    if value is not None:
+                        kept.append(value)
+            table.append([plain(run), plain(name), *_means(scores, steps), ""])
+        yield columns(table)
+
+    blocks(shown_paths())
 
 
 def sensitivity(
@@ -326,16 +350,19 @@ def _block(trained: "Trained", one: "Homotopy", numbered: bool = False) -> str:
     )
 
 
-def _means(found: "list[Homotopy]") -> list[str]:
-    """Return the averaged scores of paths as cells of a table."""
-    scores = [one.smoothness for one in found]
-    mean = lambda values: sum(values) / len(values)  # noqa: E731
-    ends = [score.nll_ends for score in scores if score.nll_ends is not None]
-    between = [score.nll_between for score in scores if score.nll_between is not None]
+def _scores(one: "Homotopy") -> tuple[float | None, ...]:
+    """Return the measures of a path whose means a table has."""
+    score = one.smoothness
+    return score.distinct, score.mean_edit, score.largest_edit, score.nll_ends, score.nll_between
+
+
+def _means(scores: "list[array[float]]", steps: int) -> list[str]:
+    """Return the averaged measures of paths as cells of a table."""
+    different, mean, largest, ends, between = (sum(kept) / len(kept) if kept else None for kept in scores)
     return [
-        f"{mean([score.distinct for score in scores]):.1f} of {scores[0].steps}",
-        number(mean([score.mean_edit for score in scores]), 1),
-        number(mean([score.largest_edit for score in scores]), 1),
-        number(mean(ends) if ends else None),
-        number(mean(between) if between else None),
+        f"{number(different, 1)} of {steps}",
+        number(mean, 1),
+        number(largest, 1),
+        number(ends),
+        number(between),
     ]

@@ -1,5 +1,7 @@
 """`textvae transfer-curve`: scores of texts moved along a latent direction, over the strength."""
 
+from array import array
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,10 +13,16 @@ from textvae.cli.transfer import Label, LabelText, Strength, labelled, norm, sep
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import numpy as np
 
     from textvae.metrics.attributes import Classifier
+    from textvae.text.packed import Packed
     from textvae.text.readers import Sentence
+
+# Most labels that a message names.
+SHOWN = 100
 
 FromLabel = Annotated[
     str, typer.Option("--from-label", metavar="LABEL", help="The label that sentences have.", show_default=False)
@@ -30,7 +38,10 @@ DirectionLabels = Annotated[
     Path, typer.Option(metavar="FILE", help="Other ones, which make the direction.", show_default=False)
 ]
 Judge = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Labelled sentences, seen by no run, to train a classifier.")
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Labelled sentences, seen by no run, to train a classifier: at most 100,000."
+    ),
 ]
 LanguageModel = Annotated[
     Path | None, typer.Option(metavar="RUN", help="The run of a language model: is the text fluent?")
@@ -87,9 +98,9 @@ def transfer_curve(
     sides = sides_of(labels, label, label_text, source, target)
     classifier = None
     if judge is not None:
-        known = [*moved, *sides[0], *sides[1], *(references or ())]
+        known = chain(moved, *sides, references or ())
         classifier = _classifier(judge, label, label_text, known, tokenization, seed)
-    _note_overlap(file, moved, labels, [*sides[0], *sides[1]], tokenization)
+    _note_overlap(file, moved, labels, chain(*sides), tokenization)
     judges = Judges(classifier, None if language_model is None else load(language_model), grammar, tokenization)
     moves = trained.direction(*sides)
     rows = curve(trained, moved, moves, target, judges, strengths, references, seed=seed)
@@ -145,74 +156,104 @@ def _head(run: Path, about: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _of_label(path: Path, label: str | None, column: str | None, wanted: str) -> "list[Sentence]":
-    """Return the sentences of a file with one label."""
-    kept, labels = list["Sentence"](), dict[str | None, None]()
+def _of_label(path: Path, label: str | None, column: str | None, wanted: str) -> "tuple[Packed, array[int]]":
+    """Return the sentences of a file with one label, and their lines."""
+    from textvae.text.packed import Packed
+
+    kept, lines, labels = Packed(), array("q"), dict[str | None, None]()
     for row in labelled(path, label, column):
-        labels[row.label] = None
+        if len(labels) < SHOWN:
+            labels[row.label] = None
         if row.label == wanted:
-            kept.append(row)
+            kept.extend([row.text])
+            lines.append(row.line)
     if not kept:
         known = ", ".join(map(repr, labels))
         raise RequestError(f"{path}: no text has the label {wanted!r}; the labels are {known[:200]}")
-    return kept
+    return kept, lines
 
 
 def _moved(
     file: Path, label: str | None, column: str | None, reference: str | None, source: str
-) -> tuple[list[str], list[str] | None]:
+) -> "tuple[Packed, Packed | None]":
     """Return the texts of a file labelled `source`, and the references in their rows if their column is named."""
-    rows = _of_label(file, label, column, source)
+    import numpy as np
+
+    from textvae.text.packed import Packed
+
+    texts, lines = _of_label(file, label, column, source)
     if reference is None:
-        return [row.text for row in rows], None
-    by_line = {row.line: row.text for row in _of_label(file, label, reference, source)}
-    both = [row for row in rows if row.line in by_line]
-    if both and all(row.text == by_line[row.line] for row in both):
+        return texts, None
+    others, others_lines = _of_label(file, label, reference, source)
+    _, own, beside = np.intersect1d(lines, others_lines, assume_unique=True, return_indices=True)
+    kept, references = Packed(texts[row] for row in own), Packed(others[row] for row in beside)
+    if kept and kept == references:
         raise RequestError(
             f"--reference {reference}: {file} has the sentences themselves there; name another column, or that of "
             "the text with --label-text"
         )
-    if not both:
+    if not kept:
         raise RequestError(f"--reference {reference}: {file} has no text labelled {source!r} with a reference")
-    if len(both) < len(rows):
-        note(f"{file}: {len(rows) - len(both):,} sentences without a reference left out")
-    return [row.text for row in both], [by_line[row.line] for row in both]
+    if len(kept) < len(texts):
+        note(f"{file}: {len(texts) - len(kept):,} sentences without a reference left out")
+    return kept, references
 
 
-def _note_overlap(file: Path, moved: list[str], labels: Path, sides: list[str], tokenization: str) -> None:
+def _note_overlap(
+    file: Path, moved: "Sequence[str]", labels: Path, sides: "Iterable[str]", tokenization: str
+) -> None:
     """Print a note if sentences to be moved are among those that the direction is made from."""
-    known = set(_keys(sides, tokenization))
-    again = sum(key in known for key in _keys(moved, tokenization))
+    import numpy as np
+
+    again = int(np.isin(_keys(moved, tokenization), _keys(sides, tokenization)).sum())
     if again:
         note(f"{file}: {again:,} of {len(moved):,} sentences are also in {labels}, which makes the direction")
 
 
-def _keys(texts: list[str], tokenization: str) -> "Iterator[tuple[str, ...]]":
-    """Yield the tokens of each text: separated by white space, or all characters but white space."""
+def _keys(texts: "Iterable[str]", tokenization: str) -> "np.ndarray":
+    """Return a number for each text that it shares with those of the same tokens.
+
+    Tokens are separated by white space, or all characters but white space.
+    """
+    from textvae.metrics.splits import numbered
     from textvae.metrics.words import tokenized
 
-    return map(tuple, tokenized(texts, tokenization))
+    return numbered(" ".join(own).encode(errors="surrogatepass") for own in tokenized(texts, tokenization))
 
 
 def _classifier(
-    path: Path, label: str | None, column: str | None, known: list[str], tokenization: str, seed: int
+    path: Path, label: str | None, column: str | None, known: "Iterable[str]", tokenization: str, seed: int
 ) -> "Classifier":
-    """Return a classifier trained on the texts of a file that are not already known, whatever their spacing."""
+    """Return a classifier trained on the texts of a file that are not already known, whatever their spacing.
+
+    Of a long file a sample is learned from.
+    """
+    import numpy as np
+
+    from textvae.evaluation.probing import MOST_LEARNED, drawn
+    from textvae.generate.codes import in_pieces
     from textvae.metrics.attributes import train_classifier
 
-    rows = list(labelled(path, label, column))
-    used = set(_keys(known, tokenization))
-    pairs = [(row.text, row.label or "") for row in rows]
-    keys = _keys([row.text for row in rows], tokenization)
-    others = [pair for pair, key in zip(pairs, keys, strict=True) if key not in used]
-    if not others:
+    used, left_out = _keys(known, tokenization), 0
+
+    def others() -> "Iterator[Sentence]":
+        nonlocal left_out
+        for rows in in_pieces(labelled(path, label, column)):
+            again = np.isin(_keys([row.text for row in rows], tokenization), used)
+            left_out += int(again.sum())
+            yield from (row for row, out in zip(rows, again, strict=True) if not out)
+
+    rows = drawn(others(), MOST_LEARNED, seed, 1)
+    if not rows:
         raise RequestError(
-            f"--judge {path}: all of its {len(pairs):,} sentences are in the other files, so none is left to learn "
+            f"--judge {path}: all of its {left_out:,} sentences are in the other files, so none is left to learn "
             "from; give labelled text that neither the direction nor the moved sentences are from"
         )
-    if len(others) < len(pairs):
-        note(f"{path}: {len(pairs) - len(others):,} sentences left out that are in the other files")
+    if left_out:
+        note(f"{path}: {left_out:,} sentences left out that are in the other files")
+    if len(rows) == MOST_LEARNED:
+        note(f"{path}: {MOST_LEARNED:,} labelled sentences, drawn from all, make the classifier")
     try:
-        return train_classifier([text for text, _ in others], [mark for _, mark in others], tokenization, seed)
+        return train_classifier([row.text for row in rows], [row.label or "" for row in rows], tokenization, seed)
     except RequestError as error:
         raise RequestError(f"--judge {path}: {error}") from None

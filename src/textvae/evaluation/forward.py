@@ -25,16 +25,16 @@ from textvae.generate.decoding import Decoding
 from textvae.inference import score as likelihoods
 from textvae.metrics.scoring import Given, score
 from textvae.metrics.signature import SOFTMAX, signature
+from textvae.metrics.words import tokenized
 from textvae.objective.presets import load_settings
 from textvae.objective.settings import Settings
 from textvae.progress import PartProgress, StepProgress
 from textvae.run import Run, model_of
 from textvae.run.data import corpus_of
-from textvae.text.batches import TokenStore
-from textvae.text.corpus import open_corpus
+from textvae.text.corpus import Corpus, open_corpus
 from textvae.text.cutting import SPECIALS
+from textvae.text.packed import Packed
 from textvae.text.readers import read
-from textvae.text.tokenizers import Tokenizer
 from textvae.training.loop import resume, train
 
 # Self-BLEU-4 is that of so many first sentences, as in prokhorov2019, Table 3; it grows with their number.
@@ -156,7 +156,8 @@ def forward_cross_entropy(
     runs = [Run.open(folder) for folder in folders]
     _check(runs, plan.decoding)
     out = Path(out)
-    human = {name: runs[0].tokenizer.decode_batch(store.sentences()) for name, store in _splits(runs[0]).items()}
+    own = corpus_of(runs[0])
+    human = {name: Packed(own.texts(name)) for name in ("train", "valid", "test")}
     test = kept(out, "human-test", [fingerprint(human["test"])], human["test"])
     synthetic = [[synthetic_files(run, plan, seed, out) for seed in plan.seeds] for run in runs]
     real = [human_files(human, plan, seed, out) for seed in plan.seeds]
@@ -171,19 +172,18 @@ def forward_cross_entropy(
         return Row(name, found)
 
     rows = [row(run, files, str(run.folder)) for run, files in zip(runs, synthetic, strict=True)]
-    tokenizer = Tokenizer.load(known, runs[0].settings.data.right_to_left)
     corpus = open_corpus(_settings(runs[0], real[0], test, known, plan, plan.seed).data)
     return ForwardCrossEntropy(
         rows=rows,
         human=row(runs[0], real, None),
-        test=_statistics(corpus.split("test"), tokenizer),
-        vocabulary=len(tokenizer) - len(SPECIALS),
+        test=_statistics(corpus, "test"),
+        vocabulary=len(corpus.tokenizer) - len(SPECIALS),
         signature=signature(
             "fce",
             unit="nats/sentence",
             eos="counted",
             unk="counted",
-            vocabulary=f"{plan.vocabulary}-{len(tokenizer)}",
+            vocabulary=f"{plan.vocabulary}-{len(corpus.tokenizer)}",
             softmax=SOFTMAX,
             split=corpus.split("test").fingerprint[:6],
             decode=plan.decoding.brief,
@@ -225,12 +225,6 @@ def _check(runs: Sequence[Run], decoding: Decoding) -> None:
             raise RequestError(
                 f"{run.folder}: was trained on other text or words than {first.folder}; give runs of the same data"
             )
-
-
-def _splits(run: Run) -> dict[str, TokenStore]:
-    """Return the run's train, valid and test splits."""
-    corpus = corpus_of(run)
-    return {name: corpus.split(name) for name in ("train", "valid", "test")}
 
 
 def _settings(run: Run, files: Files, test: Path, known: Path, plan: Plan, seed: int) -> Settings:
@@ -282,7 +276,7 @@ def _trained(settings: Settings, files: Files, out: Path, progress: StepProgress
         corpus = open_corpus(data)
         found = likelihoods(model_of(run), corpus.split("test"))
         nats = found.reconstruction.sum().item()
-        text = _statistics(corpus.split("train"), corpus.tokenizer)
+        text = _statistics(corpus, "train")
         write_json(result, Draw(nats / len(found), nats / found.tokens, text)._asdict() | {"text": text._asdict()})
     return _read(result)
 
@@ -299,9 +293,9 @@ def _read(path: Path) -> Draw:
         ) from None
 
 
-def _statistics(store: TokenStore, tokenizer: Tokenizer) -> Text:
-    """Return the columns of prokhorov2019, Table 3, for a corpus."""
-    sentences = [text.split() for text in tokenizer.decode_batch(store.sentences())]
+def _statistics(corpus: Corpus, split: str) -> Text:
+    """Return the columns of prokhorov2019, Table 3, for a split of a corpus."""
+    sentences = tokenized(corpus.texts(split))
     found = {name: one.value for name, one in score(Given(sentences), ("unknown", "vocabulary", "length")).items()}
     repeats = score(Given(sentences[:SELF_BLEU]), ("self-bleu-4",))["self-bleu-4"]
     unknown, words, length = found["unknown"], found["vocabulary"], found["length"]

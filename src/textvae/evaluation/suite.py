@@ -135,11 +135,8 @@ def _generated(
     """
     if trained.window is not None:
         return WINDOWS
-    references, training = (
-        trained.tokenizer.decode_batch(corpus.split(name).sentences()) for name in (split, "train")
-    )
-    how = How(tokenization(trained, references))
-    base = given(["-"], references, training, how)
+    how = How(tokenization(trained, corpus.texts(split)))
+    base = given(["-"], corpus.texts(split), corpus.texts("train"), how)
     found: dict[str, Any] = {}
     for name, written in texts.items():
         if written is None:

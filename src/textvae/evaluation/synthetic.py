@@ -2,26 +2,30 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from textvae.errors import RequestError
-from textvae.files import file_digest, write_text, writing
+from textvae.files import file_digest, replacing, writing
 from textvae.generate.codec import GREEDY
-from textvae.generate.decoding import Decoding
+from textvae.generate.decoding import GPU_ROWS, Decoding
 from textvae.generate.trained import Trained
 from textvae.run import Run, model_of
 from textvae.text.cutting import SPECIALS
+from textvae.text.packed import Packed
 from textvae.text.readers import one_line
 from textvae.text.tokenizers import UNK, Tokenizer
 
 # Of every so many synthetic sentences one more is drawn, to validate on.
 HELD_OUT = 20
+# Sentences decoded at once: a multiple of those that are decoded side by side.
+SAMPLED = GPU_ROWS
 # Keeps the drawing of human sentences apart from other uses of a seed.
 _HUMAN = 5
 
@@ -72,30 +76,36 @@ def synthetic_files(run: Run, plan: Plan, seed: int, out: Path) -> Files:
     made_from = [file_digest(run.folder / "model.safetensors"), asdict(plan.decoding), plan.n, held, seed]
     files = Files(*(_place(out, name, made_from) for name in ("train", "valid")))
     if not all(file.exists() for file in files):
-        texts = Trained(run, model_of(run)).sample(plan.n + held, seed, plan.decoding)
-        written, more = texts[: plan.n], texts[plan.n :]
-        if not any(written):
+        texts = Packed(_sampled(Trained(run, model_of(run)), plan.n + held, seed, plan.decoding))
+        filled = np.fromiter(map(bool, texts), bool, len(texts))
+        if not filled[: plan.n].any():
             raise RequestError(
                 f"{run.folder}: writes only empty sentences by {plan.decoding.brief} decoding; "
                 "there is nothing to train on"
             )
-        if not any(more):
+        if not filled[plan.n :].any():
             raise RequestError(
                 f"{run.folder}: with n = {plan.n}, {held} further sentences are to tell when a language model has "
                 f"learned enough, and all that it wrote are empty; draw more, {10 * plan.n} for example"
             )
-        _write(files.train, written)
-        _write(files.valid, more)
+        _write(files.train, islice(texts, plan.n))
+        _write(files.valid, islice(texts, plan.n, None))
     return files
 
 
-def human_files(human: dict[str, list[str]], plan: Plan, seed: int, out: Path) -> Files:
+def _sampled(trained: Trained, n: int, seed: int, decoding: Decoding) -> Iterator[str]:
+    """Yield sentences from the prior, decoded some at a time."""
+    for begin in range(0, n, SAMPLED):
+        yield from trained.sample(min(SAMPLED, n - begin), seed, decoding, begin)
+
+
+def human_files(human: Mapping[str, Sequence[str]], plan: Plan, seed: int, out: Path) -> Files:
     """Return as many human sentences of the training split, drawn by the seed, and the validation split."""
     texts = human["train"]
     chosen = np.arange(len(texts))
     if plan.n < len(texts):
         chosen = np.sort(np.random.default_rng([seed, _HUMAN]).choice(len(texts), plan.n, replace=False))
-    drawn = [texts[row] for row in chosen.tolist()]
+    drawn = Packed(texts[row] for row in chosen.tolist())
     return Files(
         kept(out, "human-train", [fingerprint(drawn)], drawn),
         kept(out, "human-valid", [fingerprint(human["valid"])], human["valid"]),
@@ -106,7 +116,7 @@ def vocabulary_file(run: Run, synthetic: Sequence[Files], plan: Plan, out: Path)
     """Return the tokenizer of all language models."""
     if plan.vocabulary == "run":
         return (run.folder / "tokenizer.json").absolute()
-    each = [set(files.train.read_text(encoding="utf-8").split()) for files in synthetic]
+    each = [_words(files.train) for files in synthetic]
     words = sorted(reduce(set.intersection, each) - {SPECIALS[UNK]})
     if not words:
         raise RequestError(
@@ -120,9 +130,18 @@ def vocabulary_file(run: Run, synthetic: Sequence[Files], plan: Plan, out: Path)
     return path
 
 
+def _words(path: Path) -> set[str]:
+    """Return the different words of a file."""
+    with path.open(encoding="utf-8") as file:
+        return {word for line in file for word in line.split()}
+
+
 def fingerprint(texts: Iterable[str]) -> str:
     """Return a digest of sentences."""
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    hashed = hashlib.sha256()
+    for number, text in enumerate(texts):
+        hashed.update((f"\n{text}" if number else text).encode())
+    return hashed.hexdigest()
 
 
 def kept(out: Path, name: str, made_from: Any, texts: Sequence[str]) -> Path:
@@ -138,12 +157,13 @@ def _place(out: Path, name: str, made_from: Any) -> Path:
     return (out / "text" / f"{key(made_from)}-{name}.txt").absolute()
 
 
-def _write(path: Path, texts: Sequence[str]) -> None:
+def _write(path: Path, texts: Iterable[str]) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    # Bytes of a `bpe` model may be line breaks, and NUL, which no reader takes.
-    lines = [one_line(text.replace("\0", " ")) for text in texts]
-    write_text(path, "\n".join(lines) + "\n")
+    with replacing(path) as file:
+        for text in texts:
+            # Bytes of a `bpe` model may be line breaks, and NUL, which no reader takes.
+            file.write(one_line(text.replace("\0", " ")).encode() + b"\n")
 
 
 def key(made_from: Any) -> str:

@@ -3,22 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import chain
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
 from numpy.typing import ArrayLike
 
 import textvae
 from textvae.errors import RequestError
 from textvae.generate.codec import GREEDY
-from textvae.generate.codes import ROWS, encoded
+from textvae.generate.codes import ROWS, encoded, in_pieces
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import Trained
 from textvae.generate.transfer import moved
 from textvae.metrics.attributes import Classifier, content_kept, grammar_scores
 from textvae.metrics.signature import SOFTMAX, digest, signature
+from textvae.metrics.splits import numbered
 from textvae.metrics.words import tokenized
 from textvae.text.packed import Packed
 
@@ -73,16 +73,16 @@ def transfer_curve(
         raise RequestError(f"references: {len(references)} for {len(texts)} texts; give one for each")
     if judges.classifier is not None and target not in judges.classifier.labels:
         raise RequestError(f"the classifier does not know {target!r}, only {', '.join(judges.classifier.labels)}")
-    z: Float32[np.ndarray, "n latent"] = np.concatenate([piece.codes for piece in encoded(trained, texts)])
+    z = [piece.codes for piece in encoded(trained, texts, ROWS)]
     rows = [{"line": "input", "strength": None, **scores(texts, texts, target, judges, references)}]
     if references is not None:
         rows.append({"line": "reference", "strength": None, **scores(texts, references, target, judges, None)})
     for strength in strengths:
-        codes = moved(trained, z, direction, strength)
-        begins = range(0, len(codes), ROWS)
-        pieces = (trained.decode(codes[begin : begin + ROWS], decoding, seed, begin) for begin in begins)
-        found = Packed(chain.from_iterable(pieces))
-        row = scores(texts, found, target, judges, references)
+        pieces = (
+            trained.decode(moved(trained, codes, direction, strength), decoding, seed, begin)
+            for begin, codes in zip(count(0, ROWS), z, strict=False)
+        )
+        row = scores(texts, Packed(chain.from_iterable(pieces)), target, judges, references)
         rows.append({"line": "transfer", "strength": float(strength), **row})
     return rows
 
@@ -103,7 +103,7 @@ def curve_signature(
         eos="counted",
         unk="counted",
         softmax=SOFTMAX,
-        against=digest([*texts, *(references or ())]),
+        against=digest(chain(texts, references or ())),
         bleu=f"sacrebleu-{version('sacrebleu')},exp",
         classifier="none" if judges.classifier is None else judges.classifier.fingerprint,
         decode=decoding.brief,
@@ -120,19 +120,21 @@ def scores(
     before: Sequence[str], after: Sequence[str], target: str, judges: Judges, references: Sequence[str] | None
 ) -> dict[str, Any]:
     """One row of `transfer_curve`: texts `before` that became `after`."""
-    written = tokenized(after, judges.tokenization)
+    sizes = tokenized(after, judges.tokenization).sizes()
     row: dict[str, Any] = {
         "bleu_input": content_kept(after, before, judges.tokenization),
-        "words": sum(map(len, written)) / len(written),
+        "words": float(sizes.mean()),
         "unchanged": sum(a.split() == b.split() for a, b in zip(before, after, strict=True)) / len(after),
-        "different": len(set(after)) / len(after),
+        "different": len(np.unique(numbered(text.encode(errors="surrogatepass") for text in after))) / len(after),
     }
     if judges.classifier is not None:
-        row["accuracy"] = sum(label == target for label in judges.classifier.predict(after)) / len(after)
+        labels = chain.from_iterable(map(judges.classifier.predict, in_pieces(after, ROWS)))
+        row["accuracy"] = sum(label == target for label in labels) / len(after)
     if references is not None:
         row["bleu_reference"] = content_kept(after, references, judges.tokenization)
     if judges.language_model is not None:
-        row["nll"] = float(judges.language_model.nll(after).mean())
+        nll = np.concatenate([*map(judges.language_model.nll, in_pieces(after, ROWS))])
+        row["nll"] = float(nll.mean())
     # People's rewritten texts are none of the grammar's, but who has the grammar needs no such texts.
     if judges.grammar is not None:
         row["grammar"] = grammar_scores(before, after, judges.grammar, target)._asdict()

@@ -23,6 +23,11 @@ ENDED = 1 / 8
 # Random stream of decoding, distinct from that of the codes, which are drawn from (seed, row).
 _STREAM = 1
 
+# The highest temperature, which float32 must hold, and the highest power of a length, which float64 must hold.
+HOTTEST, STRONGEST = 1e38, 50.0
+# The largest number of words and of texts kept side by side: what it counts must be counted in int64.
+MOST = 2**31 - 1
+
 # Options of single ways of decoding: the neutral value, and the ways that use other values.
 USED_BY: dict[str, tuple[float, tuple[str, ...]]] = {
     "temperature": (1.0, ("sample", "top-k", "nucleus")),
@@ -101,8 +106,8 @@ class Decoding:
         if self.name not in known:
             hint = did_you_mean(str(self.name), known, f"; known: {', '.join(known)}")
             raise RequestError(f"decoding {self.name!r}: unknown{hint}")
-        if self.temperature == math.inf:
-            raise RequestError("temperature = inf: must be finite")
+        if self.temperature > HOTTEST:
+            raise RequestError(f"temperature = {self.temperature}: must be finite, and {HOTTEST:g} or less")
         if not self.temperature >= 0.001:
             raise RequestError(
                 f"temperature = {self.temperature}: must be 0.001 or more; the limit at 0 is greedy decoding"
@@ -113,11 +118,13 @@ class Decoding:
             raise RequestError(f"top_p = {self.top_p}: must be in (0, 1]")
         if self.name == "beam" and self.beam < 1:
             raise RequestError(f"beam = {self.beam}: beam decoding needs 1 or more")
-        if not 0.0 <= self.normalisation < math.inf:
-            raise RequestError(f"normalisation = {self.normalisation}: must be 0 or more, and finite")
-        for name, value in (("min_length", self.min_length), ("max_length", self.max_length)):
-            if value < 0:
-                raise RequestError(f"{name} = {value}: must be 0 or more")
+        if not 0.0 <= self.normalisation <= STRONGEST:
+            raise RequestError(
+                f"normalisation = {self.normalisation}: must be 0 or more, and {STRONGEST:g} at most"
+            )
+        for name in ("top_k", "beam", "min_length", "max_length"):
+            if not 0 <= getattr(self, name) <= MOST:
+                raise RequestError(f"{name} = {getattr(self, name)}: must be 0 or more, and {MOST} or less")
         for option, (usual, ways) in USED_BY.items():
             if getattr(self, option) != usual and self.name not in ways:
                 given = f"{option} = {getattr(self, option)}"

@@ -1,6 +1,6 @@
 """Homotopies: texts along paths between two codes, their smoothness, and the same paths in several models."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -87,7 +87,7 @@ class Cell(NamedTuple):
 
     model: Trained
     decoding: Decoding
-    homotopies: list[Homotopy]
+    homotopies: Iterable[Homotopy]
 
 
 def homotopies(
@@ -201,8 +201,26 @@ def same_paths(
     References:
         Prokhorov et al. 2019, Table 2.
     """
+    cells = each_cell(models, decodings, paths, steps, kind, seed, language_model)
+    return [cell._replace(homotopies=[*cell.homotopies]) for cell in cells]
+
+
+def each_cell(
+    models: Sequence[Trained],
+    decodings: Sequence[Decoding],
+    paths: int = 1,
+    steps: int = 7,
+    kind: str | None = None,
+    seed: int = 0,
+    language_model: Trained | None = None,
+) -> Iterator[Cell]:
+    """Return an iterator over the cells of `same_paths`, whose paths are decoded as they are taken.
+
+    Raises:
+        RequestError: At once, as `same_paths`.
+    """
     for trained in models:
-        ends = prior_ends(trained, paths, seed)  # refuses a language model
+        trained.draw(0)  # refuses a language model
         if trained.latent != models[0].latent:
             raise RequestError(
                 f"{trained.run.folder}: has codes of {trained.latent} numbers and {models[0].run.folder} of "
@@ -213,18 +231,13 @@ def same_paths(
                 f"{trained.run.folder}: has the prior {trained.run.settings.model.prior.name}; the same codes need "
                 "the standard normal one in every model"
             )
-    how = {"steps": steps, "kind": kind, "seed": seed, "language_model": language_model}
-    return [
-        Cell(trained, decoding, _in_pieces(trained, ends, decoding=decoding, **how))
-        for trained in models
-        for decoding in decodings
-    ]
 
+    def decoded(trained: Trained, decoding: Decoding) -> Iterator[Homotopy]:
+        for begin in range(0, paths, PAIRS):
+            ends = prior_ends(trained, min(PAIRS, paths - begin), seed, begin)
+            yield from homotopies(trained, ends, steps, kind, decoding, seed, language_model, begin)
 
-def _in_pieces(trained: Trained, ends: Ends, **how: Any) -> list[Homotopy]:
-    """Return `homotopies`, which decodes all that it is given at once, for any number of pairs."""
-    begins = range(0, len(ends), PAIRS)
-    return [one for begin in begins for one in homotopies(trained, ends[begin : begin + PAIRS], begin=begin, **how)]
+    return (Cell(trained, one, decoded(trained, one)) for trained in models for one in decodings)
 
 
 def smoothness(

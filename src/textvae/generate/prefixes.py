@@ -63,11 +63,17 @@ def _parts(
     """
     rows = columns = torch.zeros(0, dtype=torch.long)
     for column, codes in enumerate(which.T):
-        order = (codes.long().repeat(2) * len(rank) + rank).argsort()
-        rows, columns = torch.cat([rows, order]), torch.cat([columns, torch.full_like(order, column)])
-        while len(rows) >= ROWS:
-            yield rows[:ROWS], columns[:ROWS]
-            rows, columns = rows[ROWS:], columns[ROWS:]
+        key = codes.repeat(2).long()
+        order = key.mul_(len(rank)).add_(rank).argsort().int()
+        del key
+        begin = 0
+        while begin < len(order):
+            some = order[begin : begin + ROWS - len(rows)].long()
+            rows, columns = torch.cat([rows, some]), torch.cat([columns, torch.full_like(some, column)])
+            begin += len(some)
+            if len(rows) == ROWS:
+                yield rows, columns
+                rows, columns = rows[ROWS:], columns[ROWS:]
     if len(rows):
         yield rows, columns
 
@@ -75,18 +81,22 @@ def _parts(
 def _ranks(sides: Sequence[Sequence[list[int]]]) -> Int[Tensor, " sentence"]:
     """Return the place of each sentence, those of both sides, in their lexical order; equal ones in that given."""
     packed = [side if isinstance(side, PackedIds) else PackedIds(side) for side in sides]
-    ids = np.concatenate([side.ids for side in packed])
-    begin = np.concatenate(
-        [side.ends[:-1] + before for side, before in zip(packed, (0, len(packed[0].ids)), strict=True)]
-    )
-    size = np.concatenate([np.diff(side.ends) for side in packed])
-    order = np.arange(len(size))
-    for place in reversed(range(int(size.max(initial=0)))):
-        there = place < size
-        words = np.full(len(size), -1, np.int32)
-        words[there] = ids[begin[there] + place]
+    sizes = [np.diff(side.ends).astype(np.int32) for side in packed]
+    order = np.arange(sum(map(len, packed)), dtype=np.int32)
+    for place in reversed(range(max(int(size.max(initial=0)) for size in sizes))):
+        words = np.concatenate([_words_at(side, size, place) for side, size in zip(packed, sizes, strict=True)])
         order = order[np.argsort(words[order], kind="stable")]
-    return torch.from_numpy(np.argsort(order))
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    return torch.from_numpy(rank)
+
+
+def _words_at(side: PackedIds, size: Int[np.ndarray, " sentence"], place: int) -> Int[np.ndarray, " sentence"]:
+    """Return the word at a place of each sentence, -1 for those that have none there."""
+    there = place < size
+    words = np.full(len(size), -1, np.int32)
+    words[there] = side.ids[side.ends[:-1][there] + place]
+    return words
 
 
 def _difference(x: Sequence[int], y: Sequence[int]) -> int:

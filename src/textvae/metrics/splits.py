@@ -30,7 +30,9 @@ def numbered(keys: Iterable[bytes]) -> Int[np.ndarray, " key"]:
     Among a million keys two different ones share a number with a probability of 3e-8. A number takes eight bytes,
     the key itself may take hundreds.
     """
-    hashes = b"".join(blake2b(key, digest_size=8).digest() for key in keys)
+    hashes = bytearray()
+    for key in keys:
+        hashes += blake2b(key, digest_size=8).digest()
     return np.frombuffer(hashes, np.int64)
 
 

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
+import numpy as np
 from filelock import FileLock
 
 from textvae.errors import RequestError
@@ -22,6 +23,8 @@ from textvae.text.tokenizers import Tokenizer
 
 # Lines of a text from which a sample of it is drawn.
 READ = 40_000
+# Sentences that are turned into text at once.
+DECODED = 4096
 
 
 class FilePlaces(TypedDict, total=False):
@@ -47,6 +50,17 @@ class Corpus(NamedTuple):
         if name not in self.splits:
             raise RequestError(f"--split {name}: {self.name} has only {', '.join(self.splits)}")
         return self.splits[name]
+
+    def texts(self, name: str) -> Iterator[str]:
+        """Yield the sentences of one split as text, some at a time.
+
+        Raises:
+            RequestError: As `split`.
+        """
+        store = self.split(name)
+        for begin in range(0, len(store), DECODED):
+            rows = np.arange(begin, min(begin + DECODED, len(store)))
+            yield from self.tokenizer.decode_batch(store.sentences(rows))
 
     def description(self) -> dict[str, object]:
         """Return the description that identifies the data of a run: counts and fingerprints of each split."""

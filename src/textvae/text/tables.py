@@ -84,9 +84,22 @@ def _tsv_cells(path: Path, lines: Iterator[tuple[str, int]]) -> Iterator[tuple[l
 def _csv_cells(path: Path, lines: Iterator[tuple[str, int]], separator: str) -> Iterator[tuple[list[str], int]]:
     # The limit is global to the process: raised here and never lowered.
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
-    reader = csv.reader((text for text, _ in lines), strict=True, delimiter=separator)
+    begin = characters = 0
+
+    def counted() -> Iterator[str]:
+        nonlocal characters
+        for text, _ in lines:
+            characters += len(text)
+            if characters > LONGEST_LINE:
+                raise RequestError(
+                    f"{path}:{begin}: the row is longer than {LONGEST_LINE >> 20} MiB; "
+                    "look for a quote that is never closed"
+                )
+            yield text
+
+    reader = csv.reader(counted(), strict=True, delimiter=separator)
     while True:
-        begin = reader.line_num + 1  # a quoted cell may span several lines
+        begin, characters = reader.line_num + 1, 0  # a quoted cell may span several lines
         try:
             cells = next(reader, None)
         except csv.Error as error:
