@@ -1,11 +1,11 @@
 """Scores of every sentence of a split under a model: the basis of validation, `evaluate` and `diagnose`."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from textvae.metrics.information import MutualInformation, mutual_information
 from textvae.metrics.latent import active_units
 from textvae.metrics.likelihood import perplexity
-from textvae.model import TextVAE
+from textvae.model import Pass, TextVAE
 from textvae.parts.kernels.products import exactly
 from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.posteriors import (
@@ -38,6 +38,9 @@ TOKENS = 4096
 KEPT = 10_000
 # Most posteriors in the mixture of the validation MI, whose ceiling is ln N.
 MI_SENTENCES = 2000
+# Factor of the standard deviations by which an exchange rate is measured, and the least change of the KL for it, in
+# nats per sentence.
+WIDER, LEAST_CHANGE = 1.05, 1e-3
 # Most training sentences from which a batch-normalised posterior takes its statistics.
 STATISTICS = 2000
 # Random stream of the codes that estimate E[z|x], distinct from others of the same seed.
@@ -93,6 +96,25 @@ class Scores:
         assert self.posterior is not None
         index = self.kept if rows is None else torch.as_tensor(rows)[self.kept]
         return expected(self.posterior, mixed(seed, _EXPECTED), index)
+
+
+class Look(NamedTuple):
+    """A look at validation sentences during training; nats per sentence.
+
+    Attributes:
+        reconstruction: -log p(x|z) of one code of each sentence.
+        kl: KL of the posteriors.
+        shuffle_gap: Rise of the reconstruction loss with the code of another sentence.
+        exchange_rate: Nats by which reconstruction and the other losses fall for one more nat of KL, at the margin.
+            None where widening the posteriors changes the KL by less than `LEAST_CHANGE`.
+        exchange_rate_reconstruction: The part of it that reconstruction has.
+    """
+
+    reconstruction: float
+    kl: float
+    shuffle_gap: float
+    exchange_rate: float | None
+    exchange_rate_reconstruction: float | None
 
 
 @contextmanager
@@ -207,6 +229,57 @@ def both_densities(scores: Scores, sentences: int) -> Both:
     if scores.posterior is None:
         return None, None
     return densities(scores, sentences), densities(scores, sentences, apart=True)
+
+
+def look(
+    model: TextVAE,
+    store: TokenStore,
+    others: Callable[[Pass], Tensor],
+    seed: int = 0,
+    rows: np.ndarray | None = None,
+) -> Look:
+    """Estimate what a nat of KL is worth: -d(D + L)/dR, with reconstruction D, other losses L and the KL R.
+
+    All posteriors are made `WIDER` times narrower and wider, with the same noise; the exchange rate is the quotient
+    of the differences. Where posterior, decoder and heads minimise D + L + w R it is w: no change of the posterior,
+    so no change of its width, then lowers that sum to first order. It is near 0 if nothing reads the code.
+
+    Args:
+        model: A model whose posterior `widens`.
+        store: Sentences of a split.
+        others: Mean of L over the sentences of a pass.
+        seed: Seed of the noise, which depends on it and the sentence's number alone.
+        rows: Numbers of the sentences, by default all.
+    """
+    rows = np.arange(len(store)) if rows is None else np.asarray(rows)
+    nats = np.zeros((2, 3))  # narrower and wider: reconstruction, other losses, KL
+    exchanged = 0.0
+    with evaluating(model):
+        for at in evaluation_places(store, TOKENS, rows):
+            batch = collate(store, rows[at]).to(model.device)
+            posterior: Any = model.encode(batch)
+            drawn = sentence_noise(seed, batch.index, model.device)(1, posterior.mean.shape[1])
+
+            def noise(samples: int, size: int, drawn: Tensor = drawn) -> Tensor:
+                return drawn  # the same each time, as that of a sentence is not
+
+            for side, factor in enumerate((1 / WIDER, WIDER)):
+                widened = posterior.widened(factor)
+                out = model.scored(batch, widened.rsample(noise), widened)
+                rate = widened.rate(out.z, out.prior).nats.double().sum().item()
+                nats[side] += -out.log_px.double().sum().item(), len(at) * float(others(out)), rate
+            exchanged -= model.log_px(batch, posterior.rsample(noise).roll(1, dims=1)).double().sum().item()
+    nats /= len(rows)
+    reconstruction, kl = nats[:, 0].mean(), nats[:, 2].mean()
+    read, others_read, change = nats[0] - nats[1]
+    known = abs(change) >= LEAST_CHANGE
+    return Look(
+        reconstruction=float(reconstruction),
+        kl=float(kl),
+        shuffle_gap=float(exchanged / len(rows) - reconstruction),
+        exchange_rate=float(-(read + others_read) / change) if known else None,
+        exchange_rate_reconstruction=float(-read / change) if known else None,
+    )
 
 
 def restate(model: TextVAE, training: TokenStore) -> None:

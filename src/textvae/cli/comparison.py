@@ -35,7 +35,7 @@ def compare(
         typer.Option(metavar="NAME,...", help="Show these numbers of the evaluations.", show_default=False),
     ] = None,
     data: DataPlace = None,
-    prior: Prior = "own",
+    prior: Prior = "usual",
     again: Annotated[bool, typer.Option("--again", help="Evaluate runs again that have been evaluated.")] = False,
     as_json: AsJson = False,
     csv: Annotated[

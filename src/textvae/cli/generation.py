@@ -36,7 +36,7 @@ def sample(
         ),
     ] = None,
     n_best: NBest = 0,
-    prior: Prior = "own",
+    prior: Prior = "usual",
     *,
     decoding: "Decoding",
     seed: Seed = 0,

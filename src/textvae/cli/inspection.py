@@ -33,7 +33,7 @@ def evaluate(
     times: Annotated[
         int, typer.Option(min=1, help="With --all: how often they are written, for mean ± deviation.")
     ] = TIMES,
-    prior: Prior = "own",
+    prior: Prior = "usual",
     *,
     decodings: "list[Decoding]",
     seed: Seed = 0,
@@ -87,7 +87,7 @@ def diagnose(
     run: RunFolder,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "valid",
     data: DataPlace = None,
-    prior: Prior = "own",
+    prior: Prior = "usual",
     as_json: AsJson = False,
 ) -> None:
     """Say whether the posterior has collapsed, and what to do.

@@ -18,7 +18,13 @@ DataPlace = Annotated[
     ),
 ]
 Prior = Annotated[
-    str, typer.Option("--prior", metavar="own|fitted", help="The run's own prior, or the one of fit-prior.")
+    str,
+    typer.Option(
+        "--prior",
+        metavar="own|fitted",
+        help="The run's own prior, or the one of fit-prior: the default where train.fit_prior made it.",
+        show_default=False,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine output.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The seed of everything random.")]

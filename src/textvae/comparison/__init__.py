@@ -116,7 +116,7 @@ def compare(
     again: bool = False,
     scores: Sequence[str] = (),
     text: Path | str | None = None,
-    prior: str = "own",
+    prior: str = "usual",
     progress: PartProgress | None = None,
 ) -> Comparison:
     """Compare finished runs on a split of the data that they share.
@@ -127,9 +127,8 @@ def compare(
     plain KL at weight 1 with a Gaussian posterior, else to the first of all. With `by_seed`, runs whose settings
     differ in `train.seed` alone make one row: mean and standard deviation. `scores` are numbers of the evaluations
     that the table shows instead of its own, by their path, those of `evaluate --all` too: `kl_moment_matched`,
-    `generated.greedy.scores.self-bleu-4`. `text` is where the runs' text is, as in `Run.open`. With `prior` =
-    "fitted" every run with a code is scored under the prior that `fit_prior` has kept in it, and
-    `fitted/evaluation/SPLIT.json` is used.
+    `generated.greedy.scores.self-bleu-4`. `text` is where the runs' text is, as in `Run.open`. Runs with
+    a code are scored under a `prior` as in `Run.under`; under a fitted one `fitted/evaluation/SPLIT.json` is used.
 
     Raises:
         RequestError: when there is no run, a folder is no finished run or comes twice, an evaluation is damaged,

@@ -51,10 +51,12 @@ class Member:
         }
 
 
-def open_runs(folders: Sequence[Path], split: str, text: Path | str | None = None, prior: str = "own") -> list[Run]:
+def open_runs(
+    folders: Sequence[Path], split: str, text: Path | str | None = None, prior: str = "usual"
+) -> list[Run]:
     """Open finished runs of the same data, whose text is at `text` if that is given.
 
-    Runs with a code are under their `own` prior or the `fitted` one.
+    Runs with a code are under a prior as in `Run.under`.
 
     Raises:
         RequestError: when a folder is no finished run or comes twice, the runs' data differ, and as `Run.under`.

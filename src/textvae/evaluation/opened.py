@@ -80,8 +80,8 @@ class Opened(Trained):
             self.saved.append(path)
 
 
-def open_run(run: Path | str | Run | Trained, prior: str = "own") -> Opened:
-    """Open a run folder for evaluation under its `own` prior or the `fitted` one; a loaded model stays as it is.
+def open_run(run: Path | str | Run | Trained, prior: str = "usual") -> Opened:
+    """Open a run folder for evaluation under a prior as in `Run.under`; a loaded model stays as it is.
 
     Raises:
         RequestError: if the folder is missing, unfinished or damaged, and as `Run.under`.

@@ -26,12 +26,13 @@ from textvae.text.corpus import Corpus
 from textvae.text.readers import each_text, require_texts
 
 
-def load(folder: Path | str | Run, prior: str = "own") -> "Trained":
+def load(folder: Path | str | Run, prior: str = "usual") -> "Trained":
     """Return the model of a run folder with the weights that it keeps, on the device of the run's settings.
 
     Args:
         folder: The run.
-        prior: `own`, or `fitted` for the prior that `textvae.fit_prior` has fitted to the codes.
+        prior: `own`; `fitted`, the prior that `textvae.fit_prior` has fitted to the codes; or `usual`: the fitted
+            one of a run that was trained with `train.fit_prior`, else its own.
 
     Raises:
         RequestError: If the folder is missing, unfinished or damaged, and as `Run.under`.

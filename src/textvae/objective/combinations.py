@@ -38,7 +38,16 @@ def combination_problems(settings: Settings) -> list[Problem]:
         ]
     else:
         problems += _objective_problems(settings, settings.objective, "objective")
-    return problems + _model_problems(settings) + _data_problems(settings.data)
+    return problems + _prior_problems(settings) + _model_problems(settings) + _data_problems(settings.data)
+
+
+def _prior_problems(settings: Settings) -> list[Problem]:
+    """Return the problem of a prior that is to be fitted to codes that no Gaussian has a density for, if so."""
+    model = settings.model
+    if not settings.train.fit_prior or (model.latent and not model.prior.on_sphere):
+        return []
+    why = "codes lie on a sphere, where a Gaussian has no density" if model.latent else "model.latent = 0: no codes"
+    return [Problem("train.fit_prior", why, "set it to false", value=True)]
 
 
 def _data_problems(data: Data) -> list[Problem]:

@@ -58,14 +58,16 @@ class Objective:
             return 0.0
         return self.weights(step, multipliers)[name] if term.linear_in_kl else 1.0
 
-    @property
-    def final_kl_weight(self) -> float:
-        """Final KL weight: 0 without a KL penalty, 1 if the penalty is learned or not linear in the KL."""
-        for term in self.terms.values():
+    def final_kl_weight(self, multipliers: Mapping[str, float] | None = None) -> float:
+        """Return the final KL weight for the present multipliers.
+
+        It is 0 without a KL penalty, and 1 if the penalty is not linear in the KL or holds it at a target.
+        """
+        for name, term in self.terms.items():
             if term.is_rate and not (term.penalises_kl and term.weight.final):
                 return 0.0
-            if term.is_rate and term.linear_in_kl and not term.learned:
-                return term.weight.final
+            if term.is_rate and term.linear_in_kl and term.holds() is None:
+                return term.weight.final * (multipliers or {}).get(name, 1.0)
         return 1.0
 
     def settled(self) -> float:
@@ -73,12 +75,14 @@ class Objective:
         return max((term.settled(self.total, self.per_epoch) for term in self.terms.values()), default=0.0)
 
 
-def criterion(record: Mapping[str, Any], objective: Objective) -> float:
+def criterion(
+    record: Mapping[str, Any], objective: Objective, multipliers: Mapping[str, float] | None = None
+) -> float:
     """Return the criterion by which validations are compared: reconstruction plus the KL at its final weight.
 
     At weight 1 it is the bound, without a KL penalty reconstruction. Terms beside the rate do not count.
     """
-    bound, weight = record.get("bound"), objective.final_kl_weight
+    bound, weight = record.get("bound"), objective.final_kl_weight(multipliers)
     if bound is None:
         return record["reconstruction"]
     return bound if weight == 1 or "kl" not in record else record["reconstruction"] + weight * record["kl"]

@@ -36,7 +36,7 @@ FORMAT = 1
 FIXED = ("settings.toml", "tokenizer.json")
 # Remedy for a part or term that is not known.
 PACKAGE = "if an installed package provided it, install that"
-PRIORS_OF_A_RUN = ("own", "fitted")
+PRIORS_OF_A_RUN = ("usual", "own", "fitted")
 # Folder of text that was given in memory.
 TEXT = "text"
 # Held by the process that trains the run; other processes may read the run meanwhile.
@@ -174,15 +174,19 @@ class Run:
         """Recorded places of the files that `[data]` names, by setting; empty in runs of earlier versions."""
         return self.environment.get("text") or {}
 
-    def under(self, prior: str = "own") -> "Run":
+    def under(self, prior: str = "usual") -> "Run":
         """Return the run under its `own` prior or the `fitted` one, which its settings then have.
+
+        The `usual` one is the fitted prior of a run that was trained with `train.fit_prior`, if it was kept; else
+        the run's own.
 
         Raises:
             RequestError: For another name, for a fitted prior of a language model, and as `read_fitted`.
         """
         if prior not in PRIORS_OF_A_RUN:
             raise RequestError(f"prior = {prior!r}: unknown{did_you_mean(prior, PRIORS_OF_A_RUN)}")
-        if prior == "own":
+        kept = self.settings.train.fit_prior and (self.folder / FOLDER / "prior.json").exists()
+        if prior == "own" or (prior == "usual" and not kept) or self.fitted is not None:
             return self
         require_code(self)
         fitted = read_fitted(self.folder)

@@ -217,7 +217,8 @@ class Train(Strict):
     Clipping at 0 is off. Batches group similar lengths, or with `batches = "equal-length"` only equal ones, as in
     the programs that Fu et al. 2020 follow; a rare length then has a small batch. Gradients are clipped by their
     norm unless only `clip_value` is given, which clips them element by element. `keep` says which weights become
-    the model of the run: those of the best validation, or those of the last.
+    the model of the run: those of the best validation, or those of the last. With `fit_prior` a mixture is fitted
+    to their codes at the end, as `textvae fit-prior` does; if it is kept, it is the run's usual prior.
     """
 
     epochs: PositiveInt = 20
@@ -232,6 +233,7 @@ class Train(Strict):
     clip_norm: NonNegativeFloat = Field(default_factory=lambda given: 0.0 if given.get("clip_value") else 5.0)
     patience: PositiveInt | None = None
     keep: Literal["best", "last"] = "best"
+    fit_prior: bool = False
     validate_every: PositiveInt | None = None
     log_every: PositiveInt = 50
     checkpoint_seconds: PositiveFloat = 60.0

@@ -17,7 +17,8 @@ from textvae.training.launch import planned_steps
 MAY = {
     f"train.{name}"
     for name in (
-        "checkpoint_seconds", "device", "epochs", "keep", "log_every", "max_steps", "patience", "validate_every"
+        "checkpoint_seconds", "device", "epochs", "fit_prior", "keep", "log_every", "max_steps", "patience",
+        "validate_every",
     )
 }  # fmt: skip
 # Reasons against the others, by the beginning of their path; the longest counts.

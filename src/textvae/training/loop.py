@@ -33,6 +33,7 @@ from textvae.training.checkpoint import (
     restore_optimizer,
 )
 from textvae.training.epochs import INNER, Epochs
+from textvae.training.finish import fit_prior_of
 from textvae.training.job import Job, join
 from textvae.training.launch import (
     check_trainable,
@@ -42,6 +43,7 @@ from textvae.training.launch import (
     warn_of_unknown_words,
 )
 from textvae.training.log import Log
+from textvae.training.looks import due, looked
 from textvae.training.phase import Stage, begin_next, enter, reset
 from textvae.training.start import check_start, load_start, with_tokenizer_of
 from textvae.training.updates import StepInput, encoder_updates
@@ -83,6 +85,7 @@ def train(
         job.barrier()
         run = Run.open(out)
         Loop(run, corpus, job).run(progress)
+        fit_prior_of(run, job)
     return run
 
 
@@ -121,6 +124,7 @@ def resume(
             run = Run.open(run.folder, run.text)
         with visible(progress, str(run.folder), "step") as told:
             Loop(run, corpus, job).run(told)
+        fit_prior_of(run, job)
     return run
 
 
@@ -159,6 +163,7 @@ class Loop:
                 self._adopt()
             while not state.finished:
                 self._step()
+                self._look()
                 record = None
                 state.finished = state.step == self.total
                 if state.step % train.log_every == 0 or state.finished:
@@ -203,6 +208,20 @@ class Loop:
                 state.multipliers[name] = term.multiplier(state.multipliers.get(name), values)
         self.log.add(state, raw, epochs.sentences(position), epochs.tokens(position))
         state.step += 1
+
+    def _look(self) -> None:
+        """Look at validation sentences for the terms that ask for it now, and change their weights."""
+        state, stage, began = self.state, self.stage, time.monotonic()
+        at = state.step - state.phase_start
+        for name in due(stage, at):
+            store, seed = self.corpus.split("valid"), self.settings.train.seed
+            seen = looked(self.model, store, stage.objective, name, at - 1, state.multipliers, seed)
+            self._check_finite(seen, "at a look the ")
+            record = {"step": state.step, "epoch": state.step / self.epochs.per_epoch, "split": "look", **seen}
+            self.log.write(state, record)
+            rate, term = seen["exchange_rate"], stage.objective.terms[name]
+            state.multipliers[name] = term.after_look(state.multipliers[name], rate, at / stage.planned)
+        self.log.pause(time.monotonic() - began)  # as validation
 
     def _given(self, position: int, number: int, share: float = 1.0, *stream: int) -> StepInput:
         """Return the input of an update on one of the epoch's batches, with the random numbers of `number`.
@@ -291,7 +310,7 @@ class Loop:
         settled = self._settled()
         if settled and not state.settled:
             state.settled, state.best, state.worse, state.plateau = True, None, 0, 0
-        value = criterion(record, self.stage.objective)
+        value = criterion(record, self.stage.objective, state.multipliers)
         better = not settled or state.best is None or value < state.best
         if better:
             state.best, state.best_step, state.worse, state.plateau = value, state.step, 0, 0
@@ -302,8 +321,6 @@ class Loop:
 
     def _settled(self) -> bool:
         """Return True once all schedules are constant, so that validations can be compared."""
-        if self.stage.last and any(term.learned for term in self.stage.objective.terms.values()):
-            return self.state.step >= self.total
         return self.state.step - self.state.phase_start >= self.stage.settled(self.settings)
 
     def _write_weights(self) -> None:
@@ -359,7 +376,7 @@ class Loop:
         if self.state.format < 3 and self.state.best_step:  # judged by the bound then, whatever the KL weight
             best = (one for one in read_log(self.log.path) if one["split"] == "valid")
             record = next((one for one in best if one["step"] == self.state.best_step), None)
-            self.state.best = self.state.best if record is None else criterion(record, stage.objective)
+            self.state.best = self.state.best if record is None else criterion(record, stage.objective, multipliers)
         self.state.format = FORMAT
         self.log.restore(self.state)
 

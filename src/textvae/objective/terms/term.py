@@ -64,6 +64,14 @@ class Term(Strict):
         """Return the learned factor of the weight after a step with raw parts `raw`; `before` is None at first."""
         return 1.0
 
+    def looks_every(self, planned: int) -> int | None:
+        """Return the number of steps between looks at validation sentences; None if the term needs none."""
+        return None
+
+    def after_look(self, before: float, exchange_rate: float | None, share: float) -> float:
+        """Return the learned factor of the weight after a look (`inference.look`) at `share` of the steps."""
+        return before
+
     def holds(self) -> tuple[Literal["kl", "reconstruction"], float] | None:
         """Return the quantity that the term holds at a target from both sides and the target in nats, or None."""
         return None

@@ -36,6 +36,10 @@ class DiagonalGaussian:
         """The mean, exactly."""
         return Expectation(self.mean)
 
+    def widened(self, factor: float) -> "DiagonalGaussian":
+        """Return the posterior with its standard deviations multiplied by a factor."""
+        return DiagonalGaussian(self.mean, self.std * factor)
+
     def rsample(self, noise: Noise, samples: int = 1) -> Float[Tensor, "sample batch latent"]:
         """Reparametrised draws: mean + std * noise."""
         return self.mean + self.std * noise(samples, self.mean.shape[1])
@@ -108,6 +112,7 @@ class GaussianSettings(PosteriorSettings):
     rate_by_dimension: ClassVar[bool] = True
     density_anywhere: ClassVar[bool] = True
     refinable: ClassVar[bool] = True
+    widens: ClassVar[bool] = True
 
     def build(self, size: int, latent: int) -> GaussianPosterior:
         """Build its network."""

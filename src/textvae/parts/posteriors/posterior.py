@@ -123,6 +123,7 @@ class PosteriorSettings(Kind, ABC):
     only_standard: ClassVar[bool] = False  # made for the prior N(0, I) alone
     on_sphere: ClassVar[bool] = False  # codes are unit vectors
     refinable: ClassVar[bool] = False  # a Gaussian that semi-amortized inference can start from
+    widens: ClassVar[bool] = False  # it has `widened`, by which an exchange rate is measured
     batch_statistics: ClassVar[bool] = False  # in training a sentence's posterior depends on its batch
     surrogate: ClassVar[bool] = False  # its density stands on drawn components
 
