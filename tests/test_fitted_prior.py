@@ -407,3 +407,34 @@ def test_a_model_of_windows_works(tmp_path):
     displace(folder)
     assert fit_prior(folder, "gaussian").gain > 5
     assert len(textvae.load(folder, prior="fitted").sample(2)) == 2
+
+
+def test_a_run_trained_with_fit_prior_is_used_under_it_unless_its_own_is_asked_for(text, tmp_path, monkeypatch):
+    monkeypatch.setattr("textvae.run.fitting.LEAST_GAIN", -1e9)  # of so short a training the codes are the prior
+    settings = load_settings(
+        data={"corpus": str(text)}, model=SMALL["model"], train={**SMALL["train"], "fit_prior": True}
+    )
+    run = train(settings, tmp_path / "run")
+    model = textvae.load(run.folder)
+    assert model.run.fitted.name == textvae.load(run.folder, "fitted").run.fitted.name
+    assert textvae.load(run.folder, "own").run.fitted is None
+    assert evaluate(run.folder, iw_sentences=5)["prior"] == model.run.fitted.name
+    before = (run.folder / "fitted/prior.json").read_bytes()
+    assert textvae.resume(run.folder).under("usual").fitted is not None  # finished already: nothing is fitted again
+    assert (run.folder / "fitted/prior.json").read_bytes() == before
+
+
+def test_a_prior_that_is_not_kept_is_said_and_the_run_has_its_own(text, tmp_path, monkeypatch):
+    monkeypatch.setattr("textvae.run.fitting.LEAST_GAIN", 1e9)
+    settings = load_settings(
+        data={"corpus": str(text)}, model=SMALL["model"], train={**SMALL["train"], "fit_prior": True}
+    )
+    with pytest.warns(UserWarning, match="train.fit_prior: no prior was kept: "):
+        run = train(settings, tmp_path / "run")
+    assert textvae.load(run.folder).run.fitted is None
+
+
+def test_there_is_no_prior_to_fit_without_codes_or_on_a_sphere():
+    for changes in ({"method": "language-model"}, {"method": "vmf"}):
+        with pytest.raises(RequestError, match="train.fit_prior = true: .*; set it to false"):
+            load_settings(**changes, data={"corpus": "grammar"}, train={"fit_prior": True})

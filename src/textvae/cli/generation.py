@@ -67,8 +67,8 @@ def sample(
             "same sentence; --decode sample or nucleus:0.9 draws different ones"
         )
     told: dict[str, Any] = {"decoding": asdict(decoding), "seed": seed}
-    if prior != "own":
-        told["prior"] = trained.run.fitted.name if trained.run.fitted else prior
+    if trained.run.fitted is not None:
+        told["prior"] = trained.run.fitted.name
     if tail is not None:
         told["tail"] = volume_preserving_bound(trained.latent) if bound is None else bound
 

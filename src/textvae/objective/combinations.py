@@ -47,7 +47,7 @@ def _prior_problems(settings: Settings) -> list[Problem]:
     if not settings.train.fit_prior or (model.latent and not model.prior.on_sphere):
         return []
     why = "codes lie on a sphere, where a Gaussian has no density" if model.latent else "model.latent = 0: no codes"
-    return [Problem("train.fit_prior", why, "set it to false", value=True)]
+    return [Problem("train.fit_prior = true", why, "set it to false")]
 
 
 def _data_problems(data: Data) -> list[Problem]:
