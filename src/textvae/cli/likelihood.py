@@ -27,7 +27,7 @@ def log_prob(
     file: File = None,
     column: Column = None,
     iw_samples: IwSamples = 500,
-    prior: Prior = "own",
+    prior: Prior = "usual",
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write a table instead: .tsv, or .jsonl with an object a line."),

@@ -1,8 +1,9 @@
 """The checkpoint of a run: its state and optimizer slots, checked before training resumes from them."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
@@ -205,3 +206,10 @@ def damaged(path: Path, place: str, reason: str) -> RequestError:
     """Return the error for a checkpoint that holds what no run has saved."""
     place = place if place.isprintable() else shown(place)
     return RequestError(f"{path}: damaged: {place}: {reason}; restore an intact copy, or train again")
+
+
+def finite(value: Any) -> bool:
+    """Return False for a number that is not finite, and for a tensor with one."""
+    if isinstance(value, Tensor):
+        return bool(value.isfinite().all())
+    return not isinstance(value, float) or math.isfinite(value)

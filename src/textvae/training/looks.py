@@ -8,38 +8,33 @@ from torch import Tensor
 
 from textvae.inference import look
 from textvae.model import Pass, TextVAE
-from textvae.objective.objective import Objective
+from textvae.objective.terms.term import Term
 from textvae.text.batches import TokenStore
 from textvae.text.store import spaced
+from textvae.training.checkpoint import State
 from textvae.training.phase import Stage
 
 # Sentences of a look.
 SENTENCES = 200
 
 
-def due(stage: Stage, at: int) -> Iterator[str]:
-    """Yield the terms that look at validation sentences after `at` steps of the phase."""
-    for name, term in stage.objective.terms.items():
+def looks(model: TextVAE, store: TokenStore, stage: Stage, state: State, seed: int) -> Iterator[dict[str, Any]]:
+    """Yield what each term sees that looks at validation sentences after this step, and change its learned factor.
+
+    Each is `inference.Look` and the weights at the step, as the log has them.
+    """
+    objective, at = stage.objective, state.step - state.phase_start
+    for name, term in objective.terms.items():
         every = term.looks_every(stage.planned)
-        if every is not None and not at % every:
-            yield name
+        if every is None or at % every:
+            continue
+        weights = objective.weights(at - 1, state.multipliers)
+        others = {other: own for other, own in objective.terms.items() if other != name}
 
+        def loss(out: Pass, others: Mapping[str, Term] = others, weights: Mapping[str, float] = weights) -> Tensor:
+            own = (weights[other] * term(out, at - 1) for other, term in others.items())
+            return sum(own, start=torch.zeros((), device=out.log_px.device))
 
-def looked(
-    model: TextVAE,
-    store: TokenStore,
-    objective: Objective,
-    name: str,
-    step: int,
-    multipliers: Mapping[str, float],
-    seed: int,
-) -> dict[str, Any]:
-    """Return what the term of a name sees at a step, as the log has it: `inference.Look`, and the weights."""
-    weights = objective.weights(step, multipliers)
-
-    def others(out: Pass) -> Tensor:
-        own = (weights[other] * term(out, step) for other, term in objective.terms.items() if other != name)
-        return sum(own, start=torch.zeros((), device=out.log_px.device))
-
-    seen = look(model, store, others, seed, spaced(len(store), SENTENCES))
-    return {**seen._asdict(), "weights": weights}
+        seen = look(model, store, loss, seed, spaced(len(store), SENTENCES))
+        yield {**seen._asdict(), "weights": weights}
+        state.multipliers[name] = term.after_look(state.multipliers[name], seen.exchange_rate, at / stage.planned)

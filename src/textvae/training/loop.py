@@ -1,8 +1,7 @@
 """The training loop, top to bottom: `train` starts a run, `resume` continues one, `Loop.run` is the loop."""
 
-import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from textvae.training.checkpoint import (
     State,
     check_phase,
     check_progress,
+    finite,
     optimizer_tensors,
     read_checkpoint,
     restore_optimizer,
@@ -43,7 +43,7 @@ from textvae.training.launch import (
     warn_of_unknown_words,
 )
 from textvae.training.log import Log
-from textvae.training.looks import due, looked
+from textvae.training.looks import looks
 from textvae.training.phase import Stage, begin_next, enter, reset
 from textvae.training.start import check_start, load_start, with_tokenizer_of
 from textvae.training.updates import StepInput, encoder_updates
@@ -211,16 +211,11 @@ class Loop:
 
     def _look(self) -> None:
         """Look at validation sentences for the terms that ask for it now, and change their weights."""
-        state, stage, began = self.state, self.stage, time.monotonic()
-        at = state.step - state.phase_start
-        for name in due(stage, at):
-            store, seed = self.corpus.split("valid"), self.settings.train.seed
-            seen = looked(self.model, store, stage.objective, name, at - 1, state.multipliers, seed)
+        state, began = self.state, time.monotonic()
+        for seen in looks(self.model, self.corpus.split("valid"), self.stage, state, self.settings.train.seed):
             self._check_finite(seen, "at a look the ")
-            record = {"step": state.step, "epoch": state.step / self.epochs.per_epoch, "split": "look", **seen}
-            self.log.write(state, record)
-            rate, term = seen["exchange_rate"], stage.objective.terms[name]
-            state.multipliers[name] = term.after_look(state.multipliers[name], rate, at / stage.planned)
+            epoch = state.step / self.epochs.per_epoch
+            self.log.write(state, {"step": state.step, "epoch": epoch, "split": "look", **seen})
         self.log.pause(time.monotonic() - began)  # as validation
 
     def _given(self, position: int, number: int, share: float = 1.0, *stream: int) -> StepInput:
@@ -327,7 +322,7 @@ class Loop:
         """Make the present weights the model of the run."""
         if self.job.leads:
             weights = self.model.state_dict()
-            self._check_tensors(weights)
+            self._check_finite(weights)
             write_tensors(self.folder / "model.safetensors", weights)
 
     def _adopt(self) -> None:
@@ -352,7 +347,7 @@ class Loop:
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(optimizer).items()}
         self._check_finite({f"the mean {name}": total for name, total in state.sums.items()})
-        self._check_tensors(tensors)
+        self._check_finite(tensors)
         write_tensors(self.checkpoint, tensors, state.model_dump())
 
     def _load(self, run: Run) -> None:
@@ -380,19 +375,11 @@ class Loop:
         self.state.format = FORMAT
         self.log.restore(self.state)
 
-    def _check_finite(self, numbers: dict[str, Any], prefix: str = "") -> None:
-        """Raise WorkError for numbers that are not finite."""
-        wrong = [
-            name for name, number in numbers.items() if isinstance(number, float) and not math.isfinite(number)
-        ]
+    def _check_finite(self, values: Mapping[str, Any], prefix: str = "") -> None:
+        """Raise WorkError for numbers and tensors that are not finite."""
+        wrong = [name for name, value in values.items() if not finite(value)]
         if wrong:
             raise self._diverged(prefix + ", ".join(wrong))
-
-    def _check_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Raise WorkError for tensors that are not finite."""
-        for name, tensor in tensors.items():
-            if not tensor.isfinite().all():
-                raise self._diverged(name)
 
     def _diverged(self, what: str) -> WorkError:
         """Return the error for training that has gone wrong."""
