@@ -140,9 +140,10 @@ def sampled(cell: Cell) -> dict[str, Any]:
 
     The most probable token is taken whatever it is, the unknown word too (section 6.1).
     """
-    from textvae.generate.trained import GREEDY, load
+    from textvae.generate.codec import MEASURED
+    from textvae.generate.trained import load
 
-    drawn = load(cell.folder).sample(cell.samples, cell.seed, GREEDY)
+    drawn = load(cell.folder).sample(cell.samples, cell.seed, MEASURED)
     return {**told(drawn, cell), **scores(cell), "first": list(dict.fromkeys(drawn))[:SHOWN]}
 
 

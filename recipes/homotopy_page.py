@@ -139,9 +139,9 @@ def examples(
     plan: Mapping[str, Any], models: "Mapping[str, Trained]", corpus: str, seed: int
 ) -> list[tuple[str, list[str]]]:
     """Paths, posterior samples and tail samples to be read, each with its heading."""
+    from textvae.generate.codec import MEASURED
     from textvae.generate.paths import homotopies, prior_ends, same_paths, text_ends
     from textvae.generate.sources import posterior_draws, tail_draws
-    from textvae.generate.trained import GREEDY
 
     given = [tuple(pair) for pair in plan["page"][corpus]]
     found: list[tuple[str, list[str]]] = []
@@ -158,16 +158,20 @@ def examples(
             add(f"{name}, between draws of the prior", homotopies(model, prior_ends(model, 2, seed), 7, "linear"))
     capacities = {name: model for name, model in models.items() if name.startswith("capacity-")}
     for name, cell in zip(
-        capacities, same_paths(list(capacities.values()), [GREEDY], 1, 7, None, seed), strict=True
+        capacities, same_paths(list(capacities.values()), [MEASURED], 1, 7, None, seed), strict=True
     ):
         add(f"{name}, the same seven codes, greedy", cell.homotopies)
     for name in SHOWN[:3]:
         model, text = models[name], given[0][0]
-        drawn = model.decode(posterior_draws(model, [text], SAMPLES, seed)[0])
-        lines = [f"input: {text}", f"mean: {model.reconstruct([text])[0]}", *(f"sample: {one}" for one in drawn)]
+        drawn = model.decode(posterior_draws(model, [text], SAMPLES, seed)[0], MEASURED)
+        lines = [
+            f"input: {text}",
+            f"mean: {model.reconstruct([text], MEASURED)[0]}",
+            *(f"sample: {one}" for one in drawn),
+        ]
         found.append((f"{name}, posterior of a sentence", lines))
-        found.append((f"{name}, ordinary samples", model.sample(4, seed)))
-        found.append((f"{name}, tail samples", model.decode(tail_draws(model, 4, seed))))
+        found.append((f"{name}, ordinary samples", model.sample(4, seed, MEASURED)))
+        found.append((f"{name}, tail samples", model.decode(tail_draws(model, 4, seed), MEASURED)))
     return found
 
 

@@ -209,6 +209,7 @@ def measure(task: tuple[str, list[str], dict[str, Any], dict[str, Any], Path]) -
 
     from textvae.evaluation.transfer_curve import Judges, transfer_curve
     from textvae.files import write_text
+    from textvae.generate.codec import MEASURED
     from textvae.generate.trained import load
     from textvae.generate.transfer import separation
     from textvae.metrics.attributes import train_classifier
@@ -246,7 +247,9 @@ def measure(task: tuple[str, list[str], dict[str, Any], dict[str, Any], Path]) -
             pair = corpus["pair"] if source == corpus["labels"][0] else corpus["pair"][::-1]
             for way in WAYS:
                 moves = trained.direction(a, b) if way == "mean" else trained.direction(*pair)
-                curve = transfer_curve(trained, texts, moves, target, judges, scale["strengths"], references)
+                curve = transfer_curve(
+                    trained, texts, moves, target, judges, scale["strengths"], references, MEASURED
+                )
                 line = {"model": row, "way": way, "from": source, "to": target}
                 line |= {"direction_norm": float((moves**2).sum() ** 0.5)}
                 line |= {"separation": separation(trained.encode(a), trained.encode(b), moves)}
@@ -266,7 +269,9 @@ def about(folder: Path) -> dict[str, Any]:
 
 def examples(trained: Any, texts: list[str], moves: Any, title: str, strengths: list[float]) -> list[str]:
     """Sentences to read: each text, and under it what it becomes."""
-    made = [trained.transfer(texts, moves, strength) for strength in strengths]
+    from textvae.generate.codec import MEASURED
+
+    made = [trained.transfer(texts, moves, strength, MEASURED) for strength in strengths]
     lines = [f"\n## {title}"]
     for at, text in enumerate(texts):
         lines += [text, *(f"  {strength:>4g}  {new[at]}" for strength, new in zip(strengths, made, strict=True))]

@@ -23,6 +23,7 @@ from textvae.files import write_tensors
 from textvae.metrics.content import ContentKept
 from textvae.metrics.latent import kl_moment_matched
 from textvae.objective.presets import load_settings
+from textvae.text.tokenizers import EOS, UNK
 from textvae.training.loop import train
 
 TABLES = {
@@ -86,6 +87,27 @@ def test_a_healthy_run_is_called_healthy(healthy):
     assert found.command.startswith("textvae ") and str(healthy.folder) in shlex.split(found.command)[2]
 
 
+def test_the_number_that_ends_loops_is_suggested(healthy, tmp_path):
+    def stammer(weights):  # one word again and again; so also with --no-repeat 3, which allows it three times
+        weights["decoder.words.weight"].zero_()
+        weights["decoder.words.bias"].zero_()
+        weights["decoder.words.bias"][7] = 9.0
+        weights["decoder.words.bias"][EOS] = 4.0
+
+    found = diagnose(with_weights(healthy, tmp_path / "run", stammer))
+    assert found.looping_samples == 1.0
+    assert any("; 100% have a loop (0% with --no-repeat 2)" in sentence for sentence in found.sentences)
+
+
+def test_unknown_words_of_samples_are_counted_and_written_nowhere(healthy, tmp_path):
+    def forget(weights):
+        weights["decoder.words.bias"][UNK] = 99.0
+
+    found = diagnose(with_weights(healthy, tmp_path / "run", forget))
+    assert found.unknown_words_in_samples == 1.0
+    assert not any("<unk>" in example.reconstruction for example in found.examples)
+
+
 def content(kept, by_chance, error=0.001, words=1000, **labels):
     return Content(ContentKept(kept, by_chance, error, words), labels, [], 0.0)
 
@@ -116,6 +138,8 @@ def test_unknown_words_and_loops_are_mentioned_where_there_are_many():
     assert few.on_unknown_words("try") == "Unknown words are 2.0% of the text and 1.0% of the samples."
     assert Written(90, 0.0, 0.0, 0.0).on_unknown_words("try") == ""
     assert many.on_samples().endswith("are distinct: most of them repeat the same few sentences; 20% have a loop.")
+    assert many.on_samples("0% with --no-repeat 3").endswith("; 20% have a loop (0% with --no-repeat 3).")
+    assert few.on_samples("0% with --no-repeat 3") == few.on_samples()
     assert many.on_unknown_words("try bpe") == (
         "Unknown words are 11.0% of the text and 47.0% of the samples: try bpe."
     )

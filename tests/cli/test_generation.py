@@ -26,20 +26,29 @@ def test_samples_are_those_of_the_library(run):
         "temperature": 0.7,
         "top_k": 0,
         "top_p": 0.8,
-        "allow_unknown": True,
+        "allow_unknown": False,
         "beam": 0,
         "normalisation": 0.0,
         "min_length": 0,
         "max_length": 0,
+        "no_repeat": 0,
     }
     assert found["samples"] == lines(call("sample", run, "-n", 3, *nucleus)) and found["seed"] == 5
     assert len(lines(call("sample", run))) == 20
 
 
-def test_no_unknown_words_when_asked(run):
+def test_unknown_words_only_when_asked(run):
     arguments = ["sample", run, "-n", 100, "--decode", "sample"]
-    assert any("<unk>" in line.split() for line in lines(call(*arguments)))
-    assert not any("<unk>" in line.split() for line in lines(call(*arguments, "--no-unknown")))
+    assert any("<unk>" in line.split() for line in lines(call(*arguments, "--allow-unk")))
+    assert not any("<unk>" in line.split() for line in lines(call(*arguments)))
+    assert lines(call(*arguments, "--no-unknown")) == lines(call(*arguments))
+
+
+def test_no_sequence_is_repeated_when_asked(run):
+    arguments = ["sample", run, "-n", 20, "--min-length", 6, "--max-length", 12]
+    texts = [line.split() for line in lines(call(*arguments, "--no-repeat", 1))]
+    assert all(len(set(text)) == len(text) for text in texts)
+    assert any(len(set(text.split())) < len(text.split()) for text in lines(call(*arguments)))
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from textvae.generate.bans import Bans
 from textvae.generate.beam import BLANK, Search, beam
 from textvae.parts.decoders.recurrent import RecurrentDecoder
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
@@ -89,7 +90,7 @@ def test_codes_do_not_depend_on_each_other():
 
 def test_what_is_banned_is_not_written_and_takes_no_mass():
     made, z = decoder(1), torch.randn(2, 2)
-    search = Search(4, 4, min_length=2, banned=(PAD, BOS, UNK))
+    search = Search(4, 4, bans=Bans((PAD, BOS, UNK), min_length=2))
     for code, found in zip(z, beam(made, z, 2, search), strict=True):
         for text in found:
             assert UNK not in text.ids and len(text.ids) >= 2
@@ -109,7 +110,7 @@ def test_without_an_end_every_text_has_all_its_tokens():
 def test_a_template_keeps_what_is_given_and_finds_the_best_of_the_rest(seed):
     made, z = decoder(seed), torch.randn(2, 2)
     templates = torch.tensor([[4, BLANK, UNK, BLANK, EOS, PAD], [BLANK, BLANK, 5, 6, BLANK, EOS]])
-    found = beam(made, z, 2, Search(3**3, 10, banned=(PAD, BOS, UNK)), templates)
+    found = beam(made, z, 2, Search(3**3, 10, bans=Bans((PAD, BOS, UNK))), templates)
     for code, template, texts in zip(z, templates.tolist(), found, strict=True):
         template = template[: template.index(EOS)]
         choices = [(4, 5, 6) if word == BLANK else (word,) for word in template]

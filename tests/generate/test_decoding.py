@@ -1,5 +1,6 @@
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from torch import nn
 from textvae.errors import RequestError
 from textvae.generate import decoding
 from textvae.generate.decoding import CHOICES, Decoding, beams, generate, greedy, sample
+from textvae.metrics.content import loops
 from textvae.parts.decoders.recurrent import RecurrentDecoder
+from textvae.parts.noise import uniform
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 
 A, B, C, D = 4, 5, 6, 7
@@ -122,10 +125,9 @@ def test_an_empty_sentence_and_no_sentence():
 )
 def test_padding_and_begin_mark_are_never_generated_and_unknown_words_by_leave(how):
     chain = one_word({PAD: 0.4, BOS: 0.3, UNK: 0.2, A: 0.06, B: 0.04})
-    found = Counter(word for (word,) in generate(chain, None, how, 3, rows=500))
+    found = Counter(word for (word,) in generate(chain, None, replace(how, allow_unknown=True), 3, rows=500))
     assert UNK in found and not {PAD, BOS} & set(found)
-    without = Decoding(how.name, how.temperature, how.top_k, how.top_p, allow_unknown=False)
-    found = Counter(word for (word,) in generate(chain, None, without, 3, rows=500))
+    found = Counter(word for (word,) in generate(chain, None, how, 3, rows=500))
     assert A in found and set(found) <= {A, B}
 
 
@@ -187,7 +189,7 @@ def test_a_nucleus_is_what_sorting_finds(seed, top_p, temperature):
     size = 1 + int((likeliest.cumsum(0)[:-1] < top_p).sum())
     choose = CHOICES["nucleus"](Decoding("nucleus", temperature=temperature, top_p=top_p))
     keys = torch.arange(400)
-    found = choose(logits.expand(400, -1), lambda attempt: decoding._uniform(keys, 0, attempt))
+    found = choose(logits.expand(400, -1), lambda attempt: uniform(keys, 0, attempt))
     # A mass within a rounding of top_p may fall to either side.
     near = [n for n in (size - 1, size + 1) if n and abs(likeliest[: min(n, size)].sum() - top_p) < 1e-6]
     assert set(found.tolist()) <= set(order[: max([size, *near])].tolist())
@@ -204,9 +206,9 @@ def test_random_numbers_are_those_of_splitmix64():
     # The generator's published first outputs for this seed; a draw is the high 24 bits.
     outputs = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
     for time, output in enumerate(outputs):
-        (number,) = decoding._uniform(torch.tensor([1234567]), time, 0).tolist()
+        (number,) = uniform(torch.tensor([1234567]), time, 0).tolist()
         assert number == (output >> 40) / 2**24
-    numbers = torch.stack([decoding._uniform(torch.arange(5000), t, a) for t in (0, 1) for a in (0, 1)])
+    numbers = torch.stack([uniform(torch.arange(5000), t, a) for t in (0, 1) for a in (0, 1)])
     assert 0 <= numbers.min() and numbers.max() < 1
     torch.testing.assert_close(numbers.mean(1), torch.full((4,), 0.5), atol=0.02, rtol=0)
     assert (torch.corrcoef(numbers) - torch.eye(4)).abs().max() < 0.06
@@ -364,9 +366,72 @@ def test_no_text_ends_before_its_least_length(name, options):
         generate(decoder, z, Decoding(name, min_length=5, **options), 4)
 
 
+def repeats(ids, n):
+    """Whether a sequence of n tokens comes twice in a text."""
+    sequences = [tuple(ids[at : at + n]) for at in range(len(ids) - n + 1)]
+    return len(set(sequences)) < len(sequences)
+
+
+def naive_greedy(decoder, z, n, length, least):
+    """The likeliest word at each step that is not banned, one text at a time."""
+    texts = []
+    for code in z:
+        state, token, ids = decoder.start(code[None], 1), torch.tensor([BOS]), []
+        while len(ids) < length:
+            with torch.no_grad():
+                logits, state = decoder.step(token, state)
+            usable = [EOS] * (len(ids) >= least) + list(range(4, logits.shape[1]))
+            usable = [word for word in usable if word == EOS or not repeats([*ids, word], n)] or [EOS]
+            token = torch.tensor([max(usable, key=logits[0].__getitem__)])
+            if token == EOS:
+                break
+            ids.append(token.item())
+        texts.append(ids)
+    return texts
+
+
+@pytest.mark.parametrize("n, least", [(1, 0), (1, 30), (2, 0), (2, 12), (3, 9)])
+def test_no_sequence_of_n_words_comes_twice_against_a_naive_search(n, least):
+    decoder, z = recurrent(words=12), 3 * torch.randn(40, 3)
+    way = Decoding(no_repeat=n, min_length=least)
+    free = generate(decoder, z, Decoding(min_length=least), 40)
+    assert any(repeats(ids, n) for ids in free)
+    found = generate(decoder, z, way, 40, chunk=7)
+    assert found == naive_greedy(decoder, z, n, 40, least)
+    assert generate(decoder, z, replace(way, name="beam", beam=1), 40) == found
+    if n == 1 and least:
+        assert {len(ids) for ids in found} == {8}  # every word once, and then the end, however early it is
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize(
+    "way",
+    [Decoding("sample"), Decoding("top-k", top_k=3), Decoding("nucleus", top_p=0.5), Decoding("beam", beam=4)],
+)
+def test_no_way_of_decoding_repeats_a_sequence(way, n):
+    decoder, z = recurrent(words=9), 3 * torch.randn(60, 3)
+    assert any(repeats(ids, n) for ids in generate(decoder, z, replace(way, min_length=6), 20, seed=1))
+    found = generate(decoder, z, replace(way, no_repeat=n, min_length=6), 20, seed=1)
+    assert not any(repeats(ids, n) for ids in found)
+    if n == 2:
+        assert not any(loops(ids) for ids in found)
+    lines = generate(decoder, z[:8], replace(way, no_repeat=n), 20, seed=1, end=False)
+    for ids in lines:  # sequences do not cross the ends of lines, which may come again
+        assert len(ids) == 20 or way.name == "beam"
+        sequences = [tuple(ids[at : at + n]) for at in range(len(ids) - n + 1) if EOS not in ids[at : at + n]]
+        assert len(set(sequences)) == len(sequences)
+
+
+def test_what_has_not_been_repeated_is_as_likely_as_before():
+    decoder, z = recurrent(), torch.randn(30, 3)
+    free, without = (generate(decoder, z, Decoding(no_repeat=n), 12) for n in (0, 4))
+    assert [a == b for a, b in zip(free, without, strict=True)] == [not repeats(ids, 4) for ids in free]
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
+        ({"no_repeat": -1}, "no_repeat = -1: must be 0 or more"),
         ({"name": "beam"}, "beam = 0: beam decoding needs 1 or more"),
         ({"name": "greedy", "beam": 3}, "beam = 3: has no effect on greedy decoding; decode by 'beam'"),
         ({"name": "beam", "beam": 3, "temperature": 0.5}, "temperature = 0.5: has no effect on beam decoding"),

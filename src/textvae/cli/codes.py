@@ -54,7 +54,7 @@ def encode(
         result(f"{plain(str(out))}: {count:,} sentences x {trained.latent} numbers")
 
 
-@decoding_options
+@decoding_options()
 def decode(
     run: RunFolder,
     codes: Annotated[

@@ -29,28 +29,42 @@ NUMBERS: dict[str, Any] = {
 COMMON: dict[str, tuple[Any, Any]] = {
     "min_length": (Annotated[int, typer.Option(help="No text ends before it has so many words.")], 0),
     "max_length": (Annotated[int, typer.Option(help="No text has more words; 0: the run's data.max_length.")], 0),
-    "no_unknown": (Annotated[bool, typer.Option("--no-unknown", help="Never write the unknown word.")], False),
+    "no_repeat": (
+        Annotated[int, typer.Option(metavar="N", help="Against loops: no N words come twice in a text.")],
+        0,
+    ),
+    "allow_unk": (
+        Annotated[bool, typer.Option("--allow-unk/--no-unknown", help="Also write the unknown word, <unk>.")],
+        False,
+    ),
 }
 NBest = Annotated[
     int, typer.Option("--n-best", min=0, help="beam: so many texts of each code, log p(text|z) before each.")
 ]
 
 
-def decoding_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with the options of decoding in place of its keyword `decoding`, which it receives."""
+def decoding_options(allow_unk: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorate a command with the options of decoding in place of its keyword `decoding`, which it receives.
+
+    `allow_unk` is for commands that measure what models write.
+    """
     decode = Annotated[str, typer.Option("--decode", metavar="NAME[:NUMBER]", help=f"{WAYS}.")]
-    return _with_options(command, "decoding", decode, "greedy", lambda text, given: decodings_of([text], given)[0])
+    read = lambda text, given: decodings_of([text], given)[0]  # noqa: E731
+    return lambda command: _with_options(command, "decoding", decode, "greedy", read, allow_unk)
 
 
 def decodings_options(*usual: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Decorate a command that decodes in several ways, `usual` ones by default, with its keyword `decodings`."""
+    """Decorate a command that measures several ways of decoding, `usual` ones by default.
+
+    It has them in its keyword `decodings`, which by default allow the unknown word.
+    """
     told = f"{WAYS}; again for several ways."
     decode = Annotated[list[str], typer.Option("--decode", metavar="NAME[:NUMBER]", help=told)]
 
     def decodings(texts: list[str], given: Mapping[str, Any]) -> "list[Decoding]":
         return decodings_of([one.strip() for text in texts for one in text.split(",")], given)
 
-    return lambda command: _with_options(command, "decodings", decode, list(usual), decodings)
+    return lambda command: _with_options(command, "decodings", decode, list(usual), decodings, allow_unk=True)
 
 
 def _with_options(
@@ -59,9 +73,11 @@ def _with_options(
     decode: Any,
     usual: str | list[str],
     read: Callable[[Any, Mapping[str, Any]], Any],
+    allow_unk: bool,
 ) -> Callable[..., None]:
     """Return the command with `--decode` and the options beside it in place of a keyword."""
     options = {"decode": (decode, usual), **{name: (kind, None) for name, kind in NUMBERS.items()}, **COMMON}
+    options["allow_unk"] = (options["allow_unk"][0], allow_unk)
 
     def with_options(**given: Any) -> None:
         values = {name: given.pop(name) for name in options}
@@ -104,9 +120,10 @@ def decodings_of(texts: Sequence[str], given: Mapping[str, Any]) -> "list[Decodi
     if 0 < given["max_length"] < given["min_length"]:
         raise RequestError(f"--min-length {given['min_length']}: is more than --max-length {given['max_length']}")
     common = {
-        "allow_unknown": not given["no_unknown"],
+        "allow_unknown": given["allow_unk"],
         "min_length": given["min_length"],
         "max_length": given["max_length"],
+        "no_repeat": given["no_repeat"],
     }
     found = []
     for text, (way, own) in zip(texts, ways, strict=True):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from textvae.generate.decoding import Decoding
 
 
-@decoding_options
+@decoding_options(allow_unk=True)
 def fce(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)],
     count: Annotated[int, typer.Option("-n", min=1, help="Sentences of a synthetic corpus.")] = 20_000,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from textvae.generate.trained import Trained
 
 
-@decoding_options
+@decoding_options()
 def sample(
     run: RunFolder,
     count: Annotated[int, typer.Option("-n", min=1, help="How many sentences.")] = 20,
@@ -90,7 +90,7 @@ def sample(
     write_texts(trained, texts, told, "samples", as_json)
 
 
-@decoding_options
+@decoding_options()
 def reconstruct(
     run: RunFolder,
     texts: Texts = None,

@@ -47,7 +47,7 @@ LanguageModel = Annotated[
 ]
 
 
-@decoding_options
+@decoding_options()
 def interpolate(
     run: RunFolder,
     a: Annotated[str | None, typer.Argument(metavar="A", help="The first sentence.", show_default=False)] = None,

@@ -41,7 +41,7 @@ SaveDirection = Annotated[Path | None, typer.Option(metavar="FILE", help="Write 
 Strength = Annotated[str, typer.Option(metavar="NUMBERS", help="How far: 1, or several parted by commas, 0.5,1,2.")]
 
 
-@decoding_options
+@decoding_options()
 def transfer(
     run: RunFolder,
     texts: Texts = None,

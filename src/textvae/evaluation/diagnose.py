@@ -21,6 +21,7 @@ from textvae.evaluation.values import Missing, follow, resolved
 from textvae.evaluation.verdict import (
     FAR,
     LITTLE_GAP,
+    MANY_LOOPS,
     SAMPLES,
     Written,
     aggregated_posterior,
@@ -31,12 +32,17 @@ from textvae.evaluation.verdict import (
     mutual_information,
     verdict,
 )
+from textvae.generate.codec import MEASURED
+from textvae.generate.decoding import Decoding
 from textvae.generate.trained import Trained
 from textvae.metrics.latent import DIMENSION_OFF, LITTLE_KL
 from textvae.metrics.text import distinct
 from textvae.run import Run
 from textvae.text.coverage import fewer_unknown, unknown_tokens
 
+# Lengths of sequences that are not to be repeated, of which the first that leaves few loops is suggested. With 2
+# none is left; 3 leaves more of the language.
+NO_REPEAT = (3, 2)
 # Sentences that the diagnosis looks at.
 SENTENCES = 2000
 # Scores of the codes that it reports or reads, by their place in `Codes`.
@@ -122,7 +128,9 @@ def diagnose(folder: Path | str | Run | Trained, split: str = "valid", seed: int
     """
     trained = open_run(folder)
     samples = trained.sample(SAMPLES, seed=seed)
-    unknown_words, looping = flaws(samples, tokenization(trained, samples))
+    way = tokenization(trained, samples)
+    unknown_words, _ = flaws(trained.sample(SAMPLES, seed, MEASURED), way)
+    _, looping = flaws(samples, way)
     written = Written(distinct(samples), unknown_words, looping, unknown_tokens(trained.corpus.split(split)))
     fewer = fewer_unknown(trained.run.settings.data, trained.tokenizer)
     if trained.model.prior is None:
@@ -169,7 +177,7 @@ def _diagnosis(trained: Opened, split: str, written: Written, fewer: str, seed: 
         f"Exchanging codes between sentences increases the reconstruction loss by {round(gap, 2) + 0.0:.2f} nats "
         f"per sentence: the decoder {'uses' if uses else 'does not use'} the code.",
         aggregated_posterior(moment, expected, too_few(len(rows), latent)) if flat else "",
-        written.on_samples(),
+        written.on_samples(without_loops(trained, seed) if written.looping_samples >= MANY_LOOPS else ""),
         written.on_unknown_words(fewer),
     ]
     low = f"the KL at the end of the log is {LITTLE_KL} nats or more"
@@ -198,6 +206,16 @@ def _diagnosis(trained: Opened, split: str, written: Written, fewer: str, seed: 
         reasons=reasons,
         prior=prior,
     )
+
+
+def without_loops(trained: Opened, seed: int) -> str:
+    """Return the option of decoding that repeats no sequence and leaves few loops, with the share it leaves."""
+    for n in NO_REPEAT:
+        samples = trained.sample(SAMPLES, seed, Decoding(no_repeat=n))
+        _, looping = flaws(samples, tokenization(trained, samples))
+        if looping < MANY_LOOPS:
+            break
+    return f"{looping:.0%} with --no-repeat {n}"
 
 
 def collapsed_since(log: list[dict[str, Any]]) -> int | None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from textvae.errors import RequestError
-from textvae.generate.codec import GREEDY
+from textvae.generate.codec import MEASURED
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import Trained, load
 from textvae.metrics.scoring import PLAIN, RECONSTRUCTION, How, TextScore, given, score_by_length
@@ -22,7 +22,7 @@ class Reconstructions(NamedTuple):
 
 
 def reconstructions(
-    trained: Trained, store: TokenStore, rows: np.ndarray | None = None, decoding: Decoding = GREEDY
+    trained: Trained, store: TokenStore, rows: np.ndarray | None = None, decoding: Decoding = MEASURED
 ) -> Reconstructions:
     """Every sentence of a split, or the given `rows`, and the text decoded from the mean of its posterior.
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from textvae.errors import RequestError
+from textvae.generate.codec import MEASURED
 from textvae.generate.paths import words_of
 from textvae.generate.trained import Trained
 from textvae.inference import evaluating
@@ -112,8 +113,8 @@ def sensitivity(
         [_random(len(codes), directions, trained.latent, seed), gradient[:, None], -gradient[:, None]], 1
     )
     moved = _moved(trained, codes, ways, distances)
-    decoded = trained.decode(codes)
-    written = trained.decode(moved.flatten(0, 2))
+    decoded = trained.decode(codes, MEASURED)
+    written = trained.decode(moved.flatten(0, 2), MEASURED)
     log_px = _log_px(trained, ids, moved.flatten(1, 2)).view(moved.shape[:3])
     shape = (len(codes), directions + 2, len(distances))
     edits, changed = _edits(trained, decoded, written)

@@ -31,7 +31,10 @@ from textvae.text.batches import TokenStore
 from textvae.text.corpus import Corpus
 from textvae.text.tokenizers import EOS
 
-DECODINGS: Mapping[str, Decoding] = {"greedy": Decoding(), "sample": Decoding("sample")}
+DECODINGS: Mapping[str, Decoding] = {
+    "greedy": Decoding(allow_unknown=True),
+    "sample": Decoding("sample", allow_unknown=True),
+}
 # Sentences that are reconstructed: drawn by the seed where there are more.
 RECONSTRUCTED = 5_000
 ALWAYS_THE_SAME = f"{NO_CODE}: it writes one sentence, again and again"
@@ -176,7 +179,7 @@ def _true_distances(
             continue
         distance = true_distance(written, grammar.reviews())
         found[name] = distance.document()
-        if decodings[name] == Decoding("sample"):  # from p(x) itself
+        if decodings[name] == Decoding("sample", allow_unknown=True):  # from p(x) itself
             found[name] |= reverse_kl(trained, written, distance, *numbers, told)
             few = (found[name]["reverse_kl_inside_sentences"] or 0) < 2
             why = "fewer than 2 sentences are of the language" if few else "the posterior has no density"

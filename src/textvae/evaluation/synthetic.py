@@ -13,7 +13,7 @@ import numpy as np
 
 from textvae.errors import RequestError
 from textvae.files import file_digest, replacing, writing
-from textvae.generate.codec import GREEDY
+from textvae.generate.codec import MEASURED
 from textvae.generate.decoding import GPU_ROWS, Decoding
 from textvae.generate.trained import Trained
 from textvae.run import Run, model_of
@@ -42,7 +42,7 @@ class Plan:
     Raises RequestError for a number below 1 and an unknown vocabulary.
     """
 
-    decoding: Decoding = GREEDY
+    decoding: Decoding = MEASURED
     n: int = 20_000
     draws: int = 3
     vocabulary: str = "common"

@@ -31,9 +31,10 @@ class Written:
     looping_samples: float
     unknown_tokens: float
 
-    def on_samples(self) -> str:
-        """Return a sentence on the samples."""
+    def on_samples(self, remedy: str = "") -> str:
+        """Return a sentence on the samples; `remedy` stands beside the share of those with a loop."""
         loops = f"; {self.looping_samples:.0%} have a loop" if self.looping_samples >= MANY_LOOPS else ""
+        loops += f" ({remedy})" if loops and remedy else ""
         repeat = ": most of them repeat the same few sentences" if self.distinct_samples < SAMPLES // 2 else ""
         return f"{self.distinct_samples} of {SAMPLES} greedy samples from the prior are distinct{repeat}{loops}."
 

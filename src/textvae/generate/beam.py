@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from textvae.text.tokenizers import BOS, EOS, PAD, UNK
+from textvae.generate.bans import Bans
+from textvae.text.tokenizers import BOS, EOS, UNK
 
 # Marks a missing word in a template.
 BLANK = -1
@@ -30,9 +31,9 @@ class Search:
     """Parameters of a beam search.
 
     `size` texts are kept. The score of a text is log p(text|z) divided by its number of tokens, end mark included,
-    to the power of `normalisation`: 0 gives the log-probability itself, 1 the mean over tokens. Words of `banned`,
-    and an end mark before `min_length` words, are never written; this does not change the scores of other words.
-    Without `end` an end mark is an ordinary token.
+    to the power of `normalisation`: 0 gives the log-probability itself, 1 the mean over tokens. What `bans` forbids
+    is not written, which does not change the scores of other words; given words are never forbidden, but count as
+    a part of the text. Without `end` an end mark is an ordinary token.
 
     References:
         Graves 2012, "Sequence transduction with recurrent neural networks", section 2.4.
@@ -41,8 +42,7 @@ class Search:
     size: int
     max_length: int
     normalisation: float = 0.0
-    min_length: int = 0
-    banned: tuple[int, ...] = (PAD, BOS)
+    bans: Bans = Bans()
     end: bool = True
 
     def score(self, log_prob: float, tokens: int) -> float:
@@ -76,7 +76,7 @@ def beam(
         logits, state = decoder.step(token, state)
         logits = logits.float().view(*log_prob.shape, -1)
         surplus = log_prob - logits.logsumexp(2)  # before words are banned, so that log p is the model's
-        _ban(logits, search, time, None if templates is None else templates[place, time])
+        _ban(logits, search.bans, ids, None if templates is None else templates[place, time])
         best, word, parent = _candidates(logits, surplus, search.size)
         ids = torch.cat([ids.gather(1, parent[:, :, None].expand(-1, -1, time)), word[:, :, None]], dim=2)
         ended = (word == EOS) & search.end
@@ -104,18 +104,20 @@ def beam(
 
 
 def _ban(
-    logits: Float[Tensor, "row beam word"], search: Search, time: int, given: Int[Tensor, " row"] | None
+    logits: Float[Tensor, "row beam word"],
+    bans: Bans,
+    ids: Int[Tensor, "row beam time"],
+    given: Int[Tensor, " row"] | None,
 ) -> None:
-    """Set the logits of forbidden words at a position to -inf, in place; where a word is given, of all others."""
-    banned = search.banned if time >= search.min_length else (*search.banned, EOS)
+    """Set the logits of words that may not follow to -inf, in place; where a word is given, of all others."""
     if given is None:
-        for word in banned:
-            logits[:, :, word] = -math.inf
+        bans.apply(logits.flatten(0, 1), ids.flatten(0, 1))
         return
     blank = (given == BLANK)[:, None, None]
     at = given.clamp(min=0)[:, None, None].expand(-1, logits.shape[1], 1)
     kept = logits.gather(2, at)
-    for word in (*banned, EOS, UNK):
+    bans.apply(logits.flatten(0, 1), ids.flatten(0, 1))
+    for word in (EOS, UNK):
         logits[:, :, word] = -math.inf
     logits.masked_fill_(~blank, -math.inf)
     logits.scatter_(2, at, torch.where(blank, logits.gather(2, at), kept))

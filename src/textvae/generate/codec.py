@@ -28,6 +28,8 @@ DRAWN = 8192
 # Padded tokens scored at once; each takes the logits of the whole vocabulary.
 SCORED = 4096
 GREEDY = Decoding()
+# Greedy decoding of all that a model writes, the unknown word too: for scores.
+MEASURED = Decoding(allow_unknown=True)
 PATHS = ("linear", "spherical")
 UNKNOWN_ENDS = "the model knows no word of either, so there is no path; give sentences with known words"
 

@@ -1,6 +1,5 @@
 """Decoding of codes to token ids: greedy, beam, temperature, top-k and nucleus, in batches."""
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import partial
@@ -12,8 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from textvae.errors import RequestError, did_you_mean
+from textvae.generate.bans import Bans
 from textvae.generate.beam import Hypothesis, Search, beam
-from textvae.parts.noise import mixed
+from textvae.parts.noise import mixed, uniform
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK
 
 ROWS = 1000  # sentences decoded side by side; with 10,000 words their logits take 40 MB
@@ -69,8 +69,9 @@ class Decoding:
     of tokens to the power of `normalisation`, that a search with `beam` parallel texts finds.
 
     Padding and the begin mark are never chosen; the unknown word, to the model a word like any other, only with
-    `allow_unknown`. No text ends before `min_length` words, and each is cut at `max_length`; 0 stands for the
-    length of the model's own texts.
+    `allow_unknown`. With `no_repeat` no sequence of that many tokens comes twice in a text, end marks apart. No
+    text ends before `min_length` words, unless nothing may follow, and each is cut at `max_length`; 0 stands for
+    the length of the model's own texts.
 
     Raises:
         RequestError: For an unknown name, a number out of range, or an option that the named way does not use.
@@ -84,17 +85,27 @@ class Decoding:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
-    allow_unknown: bool = True
+    allow_unknown: bool = False
     beam: int = 0
     normalisation: float = 0.0
     min_length: int = 0
     max_length: int = 0
+    no_repeat: int = 0
 
     @property
     def brief(self) -> str:
-        """Name and options that differ from their defaults, such as `nucleus,top_p=0.9`, for signatures."""
-        options = [(one.name, getattr(self, one.name), one.default) for one in fields(self)[1:]]
+        """Name and options that differ from the plain ones, such as `nucleus,top_p=0.9`, for signatures.
+
+        Plain decoding has every word of the model's distribution, the unknown one too.
+        """
+        plain = {one.name: one.default for one in fields(self)[1:]} | {"allow_unknown": True}
+        options = [(name, getattr(self, name), usual) for name, usual in plain.items()]
         return ",".join([self.name, *(f"{name}={value}" for name, value, usual in options if value != usual)])
+
+    @property
+    def banned(self) -> tuple[int, ...]:
+        """Tokens that are never written."""
+        return (PAD, BOS) if self.allow_unknown else (PAD, BOS, UNK)
 
     @property
     def certain(self) -> bool:
@@ -122,7 +133,7 @@ class Decoding:
             raise RequestError(
                 f"normalisation = {self.normalisation}: must be 0 or more, and {STRONGEST:g} at most"
             )
-        for name in ("top_k", "beam", "min_length", "max_length"):
+        for name in ("top_k", "beam", "min_length", "max_length", "no_repeat"):
             if not 0 <= getattr(self, name) <= MOST:
                 raise RequestError(f"{name} = {getattr(self, name)}: must be 0 or more, and {MOST} or less")
         for option, (usual, ways) in USED_BY.items():
@@ -137,7 +148,7 @@ def greedy(
     max_length: int,
     *,
     rows: int = 1,
-    allow_unknown: bool = True,
+    allow_unknown: bool = False,
     chunk: int = ROWS,
 ) -> list[list[int]]:
     """Return the sentence of each code with the likeliest word at each step; ids without the end mark.
@@ -155,7 +166,7 @@ def sample(
     *,
     temperature: float = 1.0,
     rows: int = 1,
-    allow_unknown: bool = True,
+    allow_unknown: bool = False,
     chunk: int = ROWS,
 ) -> list[list[int]]:
     """Draw a sentence from p(x|z) of each code at a `temperature`; ids without the end mark.
@@ -216,15 +227,14 @@ def generate(
     max_length = _within(decoder, decoding, max_length)
     device = next(decoder.parameters()).device
     choose = CHOICES[decoding.name](decoding)
-    banned = (PAD, BOS) if decoding.allow_unknown else (PAD, BOS, UNK)
-    least = decoding.min_length if end else 0
+    bans = Bans(decoding.banned, decoding.min_length if end else 0, decoding.no_repeat)
     sentences: list[list[int]] = []
     for first in range(0, rows, chunk):
         part = range(first, min(first + chunk, rows))
         keys = torch.tensor([mixed(seed, begin + row, _STREAM) for row in part], device=device)
         seen = None if z is None else code(z[part.start : part.stop].to(device))
         state = decoder.start(seen, len(part))
-        ids = _decoded(decoder, state, choose, keys, banned, max_length, end, least).tolist()
+        ids = _decoded(decoder, state, choose, keys, bans, max_length, end).tolist()
         sentences += [row[: row.index(EOS)] if end else row[:-1] for row in ids]
     return sentences
 
@@ -253,10 +263,8 @@ def beams(
     rows = rows if z is None else len(z)
     max_length = _within(decoder, decoding, max_length)
     device = next(decoder.parameters()).device
-    banned = (PAD, BOS) if decoding.allow_unknown else (PAD, BOS, UNK)
-    search = Search(
-        decoding.beam, max_length, decoding.normalisation, decoding.min_length if end else 0, banned, end
-    )
+    bans = Bans(decoding.banned, decoding.min_length if end else 0, decoding.no_repeat)
+    search = Search(decoding.beam, max_length, decoding.normalisation, bans, end)
     chunk = side_by_side(device, decoding.beam)
     hypotheses: list[list[Hypothesis]] = []
     for first in range(0, rows, chunk):
@@ -284,10 +292,9 @@ def _decoded(
     state: Any,
     choose: Choose,
     keys: Int[Tensor, " row"],
-    banned: tuple[int, ...],
+    bans: Bans,
     max_length: int,
     end: bool,
-    min_length: int,
 ) -> Int[Tensor, "row length"]:
     """Return the tokens of each row and an end mark; with `end`, ignore what follows a row's first end mark."""
     token = torch.full_like(keys, BOS)
@@ -296,9 +303,8 @@ def _decoded(
     ended = torch.zeros_like(keys, dtype=torch.bool)
     for time in range(max_length):
         logits, state = decoder.step(token, state)
-        for word in banned if time >= min_length else (*banned, EOS):
-            logits[:, word] = -math.inf
-        token = choose(logits, partial(_uniform, keys, time))
+        bans.apply(logits, ids[place, :time])
+        token = choose(logits, partial(uniform, keys, time))
         ids[place, time] = token
         if not end:
             continue
@@ -311,31 +317,6 @@ def _decoded(
             state = decoder.select(state, kept)
             token, keys, place, ended = token[kept], keys[kept], place[kept], ended[kept]
     return ids
-
-
-def _uniform(keys: Int[Tensor, " row"], time: int, attempt: int) -> Float[Tensor, " row"]:
-    """Return a number in [0, 1) for each row, which depends on the row's key, the time and the attempt alone.
-
-    A counter-based generator gives any number of a row's stream directly, whichever rows are left in the batch.
-
-    References:
-        SplitMix64: Steele, Lea and Flood 2014; the high 24 bits are used.
-    """
-    bits = keys + _signed((1 + time + (attempt << 32)) * 0x9E3779B97F4A7C15)
-    bits = (bits ^ _shifted(bits, 30)) * _signed(0xBF58476D1CE4E5B9)
-    bits = (bits ^ _shifted(bits, 27)) * _signed(0x94D049BB133111EB)
-    return _shifted(bits ^ _shifted(bits, 31), 40).float() * 2**-24
-
-
-def _signed(number: int) -> int:
-    """Return the low 64 bits of a number as a signed integer of torch."""
-    low = number % 2**64
-    return low - 2**64 if low >= 2**63 else low
-
-
-def _shifted(bits: Int[Tensor, " row"], places: int) -> Int[Tensor, " row"]:
-    """Return bits shifted to the right with zeros shifted in, where torch shifts in copies of the sign."""
-    return (bits >> places) & (2 ** (64 - places) - 1)
 
 
 def _greedy(decoding: Decoding) -> Choose:

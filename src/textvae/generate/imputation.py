@@ -247,7 +247,7 @@ def _likeliest(trained: Codec, templates: list[list[int]], filled: list[list[int
     """Return the likeliest texts that fit the templates, given the codes of the texts as currently filled."""
     rows = pad_sequence([torch.tensor(row) for row in templates], batch_first=True, padding_value=PAD)
     z = None if trained.model.prior is None else trained.means_of(filled)
-    search = Decoding("beam", allow_unknown=False, beam=size)
+    search = Decoding("beam", beam=size)
     with evaluating(trained.model):
         code, decoder = trained.model.code, trained.model.decoder
         ranked = beams(decoder, z, search, trained.max_length, rows=len(rows), code=code, templates=rows)

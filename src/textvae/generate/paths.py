@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from textvae.errors import RequestError
-from textvae.generate.codec import GREEDY, UNKNOWN_ENDS
+from textvae.generate.codec import MEASURED, UNKNOWN_ENDS
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import Trained
 from textvae.metrics.edits import edit_distance
@@ -95,7 +95,7 @@ def homotopies(
     ends: Ends,
     steps: int = 9,
     kind: str | None = None,
-    decoding: Decoding = GREEDY,
+    decoding: Decoding = MEASURED,
     seed: int = 0,
     language_model: Trained | None = None,
     begin: int = 0,

@@ -61,3 +61,28 @@ def same_noise(like: Float[Tensor, "batch *any"]) -> Noise:
         return drawn.to(like).expand(samples, len(like), size)
 
     return noise
+
+
+def uniform(keys: Int[Tensor, " row"], time: int, attempt: int) -> Float[Tensor, " row"]:
+    """Return a number in [0, 1) for each row, which depends on the row's key, the time and the attempt alone.
+
+    A counter-based generator gives any number of a row's stream directly, whichever rows are left in the batch.
+
+    References:
+        SplitMix64: Steele, Lea and Flood 2014; the high 24 bits are used.
+    """
+    bits = keys + _signed((1 + time + (attempt << 32)) * 0x9E3779B97F4A7C15)
+    bits = (bits ^ _shifted(bits, 30)) * _signed(0xBF58476D1CE4E5B9)
+    bits = (bits ^ _shifted(bits, 27)) * _signed(0x94D049BB133111EB)
+    return _shifted(bits ^ _shifted(bits, 31), 40).float() * 2**-24
+
+
+def _signed(number: int) -> int:
+    """Return the low 64 bits of a number as a signed integer of torch."""
+    low = number % 2**64
+    return low - 2**64 if low >= 2**63 else low
+
+
+def _shifted(bits: Int[Tensor, " row"], places: int) -> Int[Tensor, " row"]:
+    """Return bits shifted to the right with zeros shifted in, where torch shifts in copies of the sign."""
+    return (bits >> places) & (2 ** (64 - places) - 1)
