@@ -9,6 +9,7 @@ import types
 import numpy as np
 import pyarrow
 import pytest
+from jaxtyping import TypeCheckError
 
 import textvae
 from textvae.errors import RequestError
@@ -163,6 +164,14 @@ def test_finished_settings_are_trained_as_before(folder, from_file):
         textvae.train(from_file.made, "other", method="beta")
 
 
+def refused(message, texts, **given):
+    """Train on texts that are refused in one line, where every call is checked for its types by that check."""
+    with pytest.raises((RequestError, TypeCheckError)) as error:
+        textvae.train(texts, "runs/run", **given)
+    if isinstance(error.value, RequestError):
+        assert re.search(message, str(error.value)) and "\n" not in str(error.value)
+
+
 def frame(**columns):
     """A table as pandas and polars have them: to iterate over it gives the names of its columns."""
     return types.SimpleNamespace(columns=list(columns), __iter__=lambda self: iter(columns))
@@ -176,6 +185,7 @@ NO_TEXTS = {
         r"texts\[1\]: is a float, not a string: nan; leave out what is",
     ),
     "null": (pyarrow.array(["we", None]), r"texts\[1\]: is a NoneType.*leave out"),
+    "long": ([["we"] * 99], r"texts\[0\]: is a list, not a string: \['we', 'we', .* \.\.\.$"),
     "bytes": ([b"we"], r"texts\[0\]: is a bytes, not a string: b'we'; decode it: text\.decode\(\)"),
     "array of bytes": (np.array([b"we"]), r"texts\[0\]: is a bytes_, not a string.*decode it"),
     "pairs": (
@@ -205,9 +215,7 @@ NO_TEXTS = {
 @pytest.mark.parametrize("kind", NO_TEXTS)
 def test_what_is_no_text_is_refused_and_leaves_nothing(kind, folder):
     texts, message = NO_TEXTS[kind]
-    with pytest.raises(RequestError, match=message) as error:
-        textvae.train(texts, "runs/run", **SMALL)
-    assert "\n" not in str(error.value)
+    refused(message, texts, **SMALL)
     assert list(folder.iterdir()) == []
 
 
@@ -248,7 +256,11 @@ WRONG = {
     "source": ({"data": {"train": "x.txt"}}, r"data\.train: the texts are given; leave it out"),
     "column": ({"data": {"label": "x"}}, r"data\.label: the texts are given; leave it out"),
     "setting": ({"train": {"epoch": 3}}, r"train\.epoch: unknown.*did you mean 'epochs'"),
-    "table of settings": ({"epochs": 3}, r"epochs: unknown"),
+    "table of settings": (
+        {"epochs": 3},
+        r"epochs: is a setting of the table train; give train=\{'epochs': \.\.\.\}",
+    ),
+    "no setting": ({"epoch": 3}, r"epoch: unknown"),
     "method": ({"method": "mu-forsing"}, "--method mu-forsing: unknown method; did you mean 'mu-forcing'"),
     "batch": (
         {"train": {"batch_size": 64}},
@@ -260,8 +272,7 @@ WRONG = {
 @pytest.mark.parametrize("kind", WRONG)
 def test_wrong_arguments_are_refused_and_leave_nothing(kind, folder):
     wrong, message = WRONG[kind]
-    with pytest.raises(RequestError, match=message):
-        textvae.train(SENTENCES, "runs/run", **(SMALL | {"data": SPLIT} | wrong))
+    refused(message, SENTENCES, **(SMALL | {"data": SPLIT} | wrong))
     assert list(folder.iterdir()) == []
 
 

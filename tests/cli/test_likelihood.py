@@ -32,6 +32,11 @@ def test_a_line_is_the_likelihood_of_a_sentence(run):
     )
 
 
+def test_unknown_words_are_counted(run):
+    done = call("log-prob", run, "the xx was yy .", "a phone", "--iw-samples", 1)
+    assert "2 sentences, 9 tokens (2 unknown): NLL " in done.stderr and " ± –" in done.stdout
+
+
 def test_what_is_scored_in_pieces_is_what_evaluate_finds(run, reviews, monkeypatch):
     """The sentences of the test split, from a file, in pieces."""
     monkeypatch.setattr("textvae.cli.likelihood.ROWS", 4)

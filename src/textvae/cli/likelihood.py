@@ -95,14 +95,14 @@ class _Totals:
     """Sums over sentences."""
 
     def __init__(self) -> None:
-        self.sentences = self.tokens = 0
+        self.sentences = self.tokens = self.unknown = 0
         self.nll = self.squares = self.bound = 0.0
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Add a sentence."""
         self.sentences, self.tokens = self.sentences + 1, self.tokens + row["tokens"]
         self.nll, self.squares = self.nll + row["nll"], self.squares + row["nll"] ** 2
-        self.bound += row["bound"]
+        self.bound, self.unknown = self.bound + row["bound"], self.unknown + row["unknown"]
 
     def line(self) -> str:
         """Return the means in a line."""
@@ -112,8 +112,9 @@ class _Totals:
         error = math.sqrt(max(0.0, self.squares / n - mean**2) / (n - 1)) if n > 1 else None
         spread = "" if error is None else f" ± {number(error)}"
         words = number(perplexity(self.nll, self.tokens))
+        unknown = f" ({self.unknown:,} unknown)" if self.unknown else ""
         return (
-            f"{n:,} sentences, {self.tokens:,} tokens: NLL {number(mean)}{spread} nats/sentence, "
+            f"{n:,} sentences, {self.tokens:,} tokens{unknown}: NLL {number(mean)}{spread} nats/sentence, "
             f"bound {number(self.bound / n)}, perplexity {words}"
         )
 

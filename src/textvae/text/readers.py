@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
-from textvae.errors import RequestError, did_you_mean
+from textvae.errors import RequestError, did_you_mean, shown
 from textvae.text.lines import Stream, ahead, decoded_lines, file_lines, refuse_returns
 from textvae.text.tables import (
     Row,
@@ -352,7 +352,7 @@ def _string(text: object, place: str) -> str:
         remedy = "; of pairs give one side: [first for first, second in pairs]"
     elif text is None or type(text).__name__ in ("NAType", "NaTType") or (isinstance(text, float) and text != text):
         remedy = "; leave out what is missing"
-    raise RequestError(f"{place}: is a {type(text).__name__}, not a string: {_cut(repr(text))}{remedy}")
+    raise RequestError(f"{place}: is a {type(text).__name__}, not a string: {shown(text)}{remedy}")
 
 
 def _cut(text: str) -> str:

@@ -10,10 +10,12 @@ from typing import Any, TypeAlias
 
 from textvae.errors import RequestError, shown
 from textvae.files import replacing, writing
+from textvae.model import ModelSettings
 from textvae.objective.presets import DEFAULT, load_settings
 from textvae.objective.settings import Settings
 from textvae.progress import StepProgress, visible
 from textvae.run import TEXT, Run
+from textvae.settings import Data, Train
 from textvae.text.readers import each_text, elements
 from textvae.training import loop
 from textvae.training.start import start_document
@@ -91,6 +93,7 @@ def train(
     if not isinstance(texts, Settings):
         memory = None if isinstance(texts, str | Path) else _Memory(folder, given, marks)
         sources = _files(given, marks) if memory is None else memory.sources()
+        _check_tables(tables)
         tables["data"] = _data(tables.get("data", {}), sources, memory is not None or start is not None)
         loaded = load_settings(_below(settings, start), method, assignments, **tables)
     with visible(progress, str(folder), "step") as told:
@@ -114,6 +117,19 @@ def new_folder(source: str, method: str | None = None) -> Path:
         count += 1
         folder = first.with_name(f"{first.name}-{count}")
     return folder
+
+
+def _check_tables(tables: Mapping[str, Any]) -> None:
+    """Refuse keywords that are no table of settings, with the table that they belong into."""
+    for name in tables.keys() - Settings.model_fields.keys():
+        homes = {
+            "train": {*Train.model_fields, "lr"},
+            "model": ModelSettings.model_fields,
+            "data": Data.model_fields,
+        }
+        home = next((table for table, own in homes.items() if name in own), None)
+        if home is not None:
+            raise RequestError(f"{name}: is a setting of the table {home}; give {home}={{{name!r}: ...}}")
 
 
 def _below(
