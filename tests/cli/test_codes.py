@@ -102,6 +102,8 @@ def test_the_nearest_sentences_of_a_corpus_are_found_by_text_or_by_codes(run, re
     way = ["-n", 4, "--metric", "euclidean"]
     for corpus in (["--file", reviews], ["--codes", "codes.parquet"]):
         found = json.loads(call("neighbours", run, *asked, *corpus, *way, "--json").stdout)
+        textless = any(one["text"] is None for row in found["results"] for one in row["neighbours"])
+        assert ("results.neighbours.text" in found["reasons"]) is textless
         assert found["metric"] == "euclidean" and [row["text"] for row in found["results"]] == asked
         for row, near in zip(found["results"], expected, strict=True):
             assert [one["text"] for one in row["neighbours"]] == [texts[one.row] for one in near]

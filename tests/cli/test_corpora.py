@@ -7,6 +7,7 @@ from .conftest import call, refused
 
 def test_the_list_has_every_corpus_and_whether_it_is_here(tmp_path):
     rows = json.loads(call("data", "list", "--json").stdout)
+    assert all((row["source"] is None) == ("source" in row["reasons"]) for row in rows)
     assert [row["name"] for row in rows] == list(CORPORA)
     assert {row["text"] for row in rows[1:]} == {"missing"} and rows[0]["text"] == "embedded"
     lines = call("data", "list").stdout.splitlines()

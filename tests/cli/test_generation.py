@@ -145,7 +145,10 @@ def test_gaps_are_filled_one_text_a_line(run):
     found = lines(call("impute", run, "the ___ is good .", "___ coffee was ___*2 ."))
     assert len(found) == 2 and found[0].split()[0] == "the" and found[0].split()[2:] == ["is", "good", "."]
     assert len(found[1].split()) == 6 and found[1].split()[1:3] == ["coffee", "was"]
+    usual = json.loads(call("impute", run, "the ___ is good .", "--json").stdout)
+    assert usual["beam"] is None and usual["reasons"]["beam"] == "--beam was not given: it is 5"
     told = json.loads(call("impute", run, "the ___ is good .", "--beam", 3, "--json").stdout)
+    assert told["last"] is None and told["reasons"] == {"last": "--last was not given: gaps are marked"}
     assert (told["beam"], told["rounds"]) == (3, 3)
     assert told["imputations"][0]["text"] == "the ___ is good ." and told["imputations"][0]["log_prob"] < 0
     assert refused(call("impute", run, "the food is good ."), "texts[0]: has no gap; write ___ for a missing word")

@@ -55,7 +55,9 @@ def test_the_machine_output_has_them_too(files):
 
 def test_what_is_undefined_is_null_and_says_why(files):
     Path("one.txt").write_text("the food was good .\n")
-    told = json.loads(call("score", "one.txt", "--metrics", "self-bleu-4,distinct-1", "--json").stdout)["scores"]
+    told = json.loads(call("score", "one.txt", "--metrics", "self-bleu-4,distinct-1", "--json").stdout)
+    assert told["references"] is told["train"] is None and list(told["reasons"]) == ["references", "train"]
+    told = told["scores"]
     assert told["self-bleu-4"]["value"] is None
     assert told["self-bleu-4"]["reason"] == "one sentence has no others to be compared with"
     shown = call("score", "one.txt", "--metrics", "self-bleu-4").stdout

@@ -125,7 +125,7 @@ def test_standard_errors_by_hand():
     assert rows[2].standard_errors["p2"] == pytest.approx((1 / 2 / 2) ** 0.5)
     assert rows[3].standard_errors["p1"] is None  # one pair
     assert rows[1].standard_errors["p1_averaged"] is None
-    assert list(rows[1].document()["reasons"]) == ["p1_averaged", "p2_averaged"]
+    assert list(rows[1].document()["reasons"]) == ["p1_averaged", "p2_averaged", "condition"]
     assert rows[3].document()["reasons"]["p1"] == "one pair has no deviation"
     assert "mean over conditions, one of which" in rows[1].document()["reasons"]["p1_averaged"]
 

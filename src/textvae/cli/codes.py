@@ -147,7 +147,9 @@ def neighbours(
             {"text": text, "neighbours": [{**one._asdict(), "row": one.row + 1} for one in near]}
             for text, near in zip(given, found, strict=True)
         ]
-        document({"metric": metric, "results": rows})
+        textless = any(one.text is None for near in found for one in near)
+        reasons = {"results.neighbours.text": f"{codes} holds codes without texts"} if textless else {}
+        document({"metric": metric, "results": rows, "reasons": reasons})
         return
     blocks = []
     for text, near in zip(given, found, strict=True):

@@ -126,6 +126,7 @@ def _described(corpus: "RegisteredCorpus") -> dict[str, Any]:
         "description": corpus.description,
         "licence": corpus.licence,
         "source": corpus.source,
+        "reasons": {} if corpus.source else {"source": "the program makes the text itself"},
         "files": files,
         "labels": list(corpus.labels),
         "text": "embedded" if corpus.embedded else "here" if here else "missing",

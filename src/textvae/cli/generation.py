@@ -192,7 +192,7 @@ def impute(
       textvae impute RUN --last 0.2 --file sentences.txt > completed.txt
     """  # noqa: D301
     from textvae.generate.codes import ROWS, in_pieces
-    from textvae.generate.imputation import Imputation, require_share, unusable
+    from textvae.generate.imputation import Imputation, require_share, unusable, usual_beam
     from textvae.generate.imputation import impute as imputed
     from textvae.generate.trained import load
 
@@ -215,7 +215,10 @@ def impute(
 
     if as_json:
         pairs = ({"text": text, "imputation": new.text, "log_prob": new.log_prob} for text, new in made())
-        long_document({"beam": beam, "rounds": rounds, "last": last}, "imputations", pairs)
+        reasons = {} if beam is not None else {"beam": f"--beam was not given: it is {usual_beam(trained)}"}
+        if last is None:
+            reasons["last"] = "--last was not given: gaps are marked"
+        long_document({"beam": beam, "rounds": rounds, "last": last, "reasons": reasons}, "imputations", pairs)
     else:
         for some in in_pieces((new.text for _, new in made()), ROWS):
             sentences(some)

@@ -107,7 +107,9 @@ def score(
     if file is None:
         raise RequestError("no text given: FILE, - for stdin, or --run RUN")
     text = scoring.given(*_texts(file, references, train), how)
-    about = {"file": file, "references": _name(references), "train": _name(train)}
+    others = {"references": _name(references), "train": _name(train)}
+    reasons = {name: f"--{name} was not given" for name, path in others.items() if path is None}
+    about: dict[str, Any] = {"file": file, **others, "reasons": reasons}
     if by_length:
         _print_buckets(about, scoring.score_by_length(text, names or scoring.RECONSTRUCTION), as_json)
         return

@@ -118,6 +118,7 @@ def transfer_curve(
         reasons = {"separation": why} if about["separation"] is None else {}
         if classifier is None:
             reasons["classifier"] = "--judge was not given"
+        reasons["rows.strength"] = "sentences as they are, and references, are not moved"
         document({**about, "seed": seed, "rows": rows, "signature": signed, "reasons": reasons})
     else:
         result("\n".join([*(plain(line) for line in _head(run, about)), table(rows), signed]))

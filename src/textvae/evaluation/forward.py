@@ -92,7 +92,7 @@ class Row(NamedTuple):
     def document(self) -> dict[str, Any]:
         """Return plain values for JSON: means, standard deviations, reasons for nulls, and the draws."""
         found: dict[str, Any] = {"run": self.run}
-        reasons: dict[str, str] = {}
+        reasons = {"run": "human text is of no run"} if self.run is None else dict[str, str]()
         why = next((one.text.reason for one in self.draws if one.text.reason is not None), None)
         for name in (*Draw._fields[:2], *Text._fields[:-1]):
             spread = f"{name}_standard_deviation"

@@ -93,6 +93,8 @@ class Row(NamedTuple):
         else:
             why = "a mean over conditions, one of which has a single pair or a single group of pairs"
         reasons = {name: why for name, error in self.standard_errors.items() if error is None}
+        if self.condition is None:
+            reasons["condition"] = "these are the pairs of all conditions of the category"
         return {**self._asdict(), "reasons": reasons}
 
 
