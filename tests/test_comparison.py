@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import textvae
-from textvae.comparison import compare, figures
+from textvae.comparison import compare, figures, sweep
 from textvae.comparison.members import unique_names
 from textvae.comparison.methods import flattened, is_vanilla, method
 from textvae.comparison.rows import columns_of_scores, group_names
@@ -148,8 +148,8 @@ def test_every_number_of_the_table_by_hand(three):
     assert dict(zip(head, rows[1], strict=True)) == {
         "run": "vanilla",
         "NLL": "19.00 ± 0.25",
-        "by": "iw500/50",
         "bound of these": "19.50",
+        "by": "iw500/50",
         "vs base": "-5.0 %",
         "reconstr.": "17.00",
         "KL": "3.00",
@@ -162,7 +162,7 @@ def test_every_number_of_the_table_by_hand(three):
     }
     assert rows[0][-1] == "kl × 0.5 + mu-forcing margin=3"
     assert (
-        rows[2][1:6] == ["20.00 ± 0.25", "exact/50", "20.00", "0.0 %", "20.00"] and rows[2][-1] == "language model"
+        rows[2][1:6] == ["20.00 ± 0.25", "20.00", "exact/50", "0.0 %", "20.00"] and rows[2][-1] == "language model"
     )
     assert rows[2][6:10] == [DASH] * 4 and rows[2][11] == DASH
     assert any(note.endswith("can be at most 4.61 nats.") for note in found.notes)
@@ -312,7 +312,7 @@ def test_labels_of_bounds_and_estimates_have_a_note_each(make):
     ]
     found = compare(folders)
     assert [row[6] for row in found.table()[1:]] == ["3.00 upper", "3.00 monte-carlo"]
-    assert found.table()[1][2] == "iw500/50 surrogate"
+    assert found.table()[1][3] == "iw500/50 surrogate"
     starts = [note.split(":")[0] for note in found.notes]
     assert {"KL upper", "KL monte-carlo", "NLL surrogate"} <= set(starts)
 
@@ -350,7 +350,7 @@ def test_a_point_posterior_and_old_evaluations_have_dashes(make, tmp_path):
     unfinished = {"finished": "there is no checkpoint, which would tell"}
     assert found.document()["runs"]["point"]["reasons"] == point["reasons"] | unfinished
     assert sorted(path.name for path in found.write(tmp_path / "out")) == [
-        "comparison.csv", "comparison.json", "comparison.md", "curves.png",
+        "comparison.csv", "comparison.json", "comparison.md", "curves.png", "sweep.png",
     ]  # fmt: skip
 
 
@@ -588,6 +588,119 @@ def test_files_are_written_whole_and_are_the_same_again(three, tmp_path):
     assert all(content.startswith(b"\x89PNG") for content in before[3:])
     assert json.loads(before[0])["rows"][0]["name"] == "forced"
     assert [path.read_bytes() for path in found.write(tmp_path / "deep" / "out")] == before
+
+
+def test_numbers_in_names_stand_in_their_own_order_and_all_else_as_given(make):
+    names = ["C12", "other", "C3", "C0.5-seed10", "C0.5-seed9"]
+    folders = [make(name, f"model.latent={2 + place}") for place, name in enumerate(names)]
+    order = [row.name for row in compare(folders).rows]
+    assert order == ["C3", "other", "C12", "C0.5-seed9", "C0.5-seed10"]
+
+
+@pytest.fixture
+def swept(make):
+    """Targets 3 and 12 with two seeds each, in the order of a shell's *, and a language model."""
+    folders = []
+    for target, nll in ((12, 18.0), (3, 19.0)):
+        for seed in (0, 1):
+            scores = {**SCORES, "nll_iw": nll + seed, "kl": float(target), "reconstruction": 17.0 - target / 3}
+            assignments = (f"objective.kl.weight={target}", f"train.seed={seed}")
+            folders.append(make(f"C{target}-{seed}", *assignments, scores=scores))
+    return [*folders, make("no-code", "model.latent=0", scores=EXACT, log=records(kl=None))]
+
+
+def test_scores_are_drawn_over_the_one_number_that_tells_runs_apart(swept, three, make, tmp_path):
+    found = compare(swept)
+    one = sweep.sweep_of(found.members)
+    assert one.path == "objective.kl.weight.value" and sorted(set(one.values.values())) == [3.0, 12.0]
+    points = sweep.points(one, found.rows, "nll_iw")
+    deviation = math.sqrt(0.5)  # of n and n + 1
+    assert [tuple(point) for point in points] == [
+        (3.0, 19.5, pytest.approx(deviation), 2),
+        (12.0, 18.5, pytest.approx(deviation), 2),
+    ]
+    assert sweep.curve(one, found.rows) == [(3.0, 16.0), (12.0, 13.0)]
+    figure = sweep.draw(one, found.rows)
+    (panel,) = [axes for axes in figure.axes if "NLL" in axes.get_title(loc="left")]
+    lines = {line.get_label(): list(line.get_ydata()) for line in panel.lines}
+    assert lines["NLL"] == [19.5, 18.5] and lines["language model"] == [20.0, 20.0]
+    assert "n = 2 seeds" in panel.get_xlabel() and len(panel.collections) == 2  # a band each
+    assert "sweep.png" in [path.name for path in found.write(tmp_path / "out")]
+    plane = figures.rate_distortion(found.rows, sweep.curve(one, found.rows))
+    assert any(list(line.get_xdata()) == [3.0, 12.0] for line in plane.axes[0].lines)
+    # Of single runs the error is that of the evaluation.
+    alone = compare([swept[0], swept[2]])
+    points = sweep.points(sweep.sweep_of(alone.members), alone.rows, "nll_iw")
+    assert [point.error for point in points] == [0.25] * 2
+    assert sweep.sweep_of(compare(three).members) is None  # differ in a term too
+    latent = make("latent", "model.latent=3", "objective.kl.weight=3")
+    assert sweep.sweep_of(compare([*swept, latent]).members) is None  # in two numbers
+    assert sweep.sweep_of(compare(swept[:2]).members) is None  # in the seed alone
+
+
+def test_curves_of_seeds_are_a_mean_with_a_band(make):
+    folders = [
+        make(f"vae-{seed}", f"train.seed={seed}", log=records(kl=3.0 + seed, speeds=(1.0, 1.0))) for seed in (0, 1)
+    ]
+    found = compare(folders, by_seed=True)
+    figure = figures.curves(found.members, {member.name: 0 for member in found.members}, ["vae"])
+    left, _ = figure.axes
+    valid = [line for line in left.lines if list(line.get_xdata()) == [30.0]]
+    assert [list(line.get_ydata()) for line in valid] == [[3.5]]
+    (band,) = left.collections
+    low, high = band.get_paths()[0].vertices[:, 1].min(), band.get_paths()[0].vertices[:, 1].max()
+    assert (low, high) == pytest.approx((3.5 - math.sqrt(0.5), 3.5 + math.sqrt(0.5)))
+    assert figure.legends[0].get_texts()[0].get_text() == "vae (n = 2)"
+
+
+def latex_rows(found):
+    """The cells of the rows of a comparison's LaTeX table, head first."""
+    lines = [line for line in found.latex().splitlines() if line.endswith("\\\\")]
+    return [line.removesuffix("\\\\").strip().split(" & ") for line in lines]
+
+
+def test_the_latex_table_is_escaped_and_bold_beyond_the_error_alone(three, make):
+    head, forced, vanilla, lm = latex_rows(compare(three))
+    assert head[:3] == ["run", "NLL $\\downarrow$", "bound of these $\\downarrow$"]
+    assert forced[1] == "\\textbf{18.00 $\\pm$ 0.25}"
+    assert (vanilla[1], lm[1]) == ("19.00 $\\pm$ 0.25", "20.00 $\\pm$ 0.25")
+    assert not any("textbf" in cell for cell in forced[2:])  # no errors, or no better direction
+    near = make("near", "model.latent=3", scores={**SCORES, "nll_iw": 18.4})
+    assert "textbf" not in compare([*three, near]).latex()  # 0.4 is less than 0.25 + 0.25
+    other = make("a_b&c%$#", "model.latent=4", scores={**SCORES, "nll_iw": 10.0, "iw_samples": 100})
+    found = compare([*three, other])
+    assert "textbf" not in found.latex()  # not the same estimate
+    assert latex_rows(found)[-1][0] == "a\\_b\\&c\\%\\$\\#"
+    body = [line for line in found.latex().splitlines() if not line.startswith("%")]
+    assert body[0] == f"\\begin{{tabular}}{{l{'r' * (len(head) - 2)}l}}" and body[-1] == "\\end{tabular}"
+    assert [line for line in body if line.endswith("rule")] == ["\\toprule", "\\midrule", "\\bottomrule"]
+    assert all(ord(character) < 128 for line in body for character in line)
+
+
+def test_an_exact_likelihood_is_not_bold_beside_upper_bounds(make):
+    worse = make("vae", scores={**SCORES, "nll_iw": 25.0})
+    lm = make("lm", "model.latent=0", scores=EXACT, log=records(kl=None))
+    assert "textbf" not in compare([worse, lm]).latex()
+
+
+def test_runs_without_evaluation_are_evaluated_by_the_same_numbers(make, monkeypatch):
+    """Those of evaluations that are there, if these agree; else the least of the runs' own."""
+    asked = []
+
+    def evaluated(trained, split, progress, **numbers):
+        asked.append(numbers)
+        return SCORES
+
+    monkeypatch.setattr(sys.modules["textvae.comparison.members"], "evaluate", evaluated)
+    least, long = make("least", scores=None), make("long", "model.latent=3", scores=None)
+    lines = [{"step": 1, "epoch": 10**6, "split": "train", "reconstruction": 1.0}]
+    write_text(long / "log.jsonl", json.dumps(lines[0]) + "\n")
+    compare([long])
+    compare([least, long])
+    compare([long, make("there", "model.latent=4", scores={**SCORES, "iw_samples": 70, "iw_sentences": 9})])
+    compare([long], iw_samples=3)
+    chosen = [(numbers["iw_samples"], numbers["iw_sentences"]) for numbers in asked]
+    assert chosen == [(500, 22), (100, 22), (100, 22), (70, 9), (3, 22)]
 
 
 def test_nothing_to_draw_gives_no_figure(make):

@@ -1,6 +1,7 @@
 import json
 import math
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from textvae.comparison.rows import evaluated_paths
 from textvae.errors import RequestError
 from textvae.evaluation.diagnose import diagnose
 from textvae.evaluation.evaluate import evaluate
-from textvae.evaluation.importance import importance_weights, subset
+from textvae.evaluation.importance import importance_weights, iw_numbers, subset
 from textvae.evaluation.latent import shuffle_gap
 from textvae.evaluation.likelihood import distance_to_truth
 from textvae.evaluation.record import known_names
@@ -346,9 +347,46 @@ def test_every_number_has_its_name_in_the_list(tmp_path, text):
         assert evaluated_paths(evaluate(run.folder, iw_samples=2, iw_sentences=2)) <= known_names()
 
 
+@pytest.mark.parametrize(
+    ("epochs", "samples", "sentences", "reason"),
+    [
+        # A sentence has 8 tokens; half of what training reads is 500 tokens for each epoch.
+        (1, 100, 100, "the fewest"),  # 80,000 tokens, for which 160 epochs would do
+        (159, 100, 100, "the fewest"),
+        (160, 100, 100, "as many as read at most 50% of the 160,000 tokens"),
+        (320, 100, 200, "as many"),
+        (799, 100, 200, "as many"),
+        (800, 100, 500, "as many"),
+        (4000, 500, 500, "as many"),
+        (10**6, 500, 500, "as many"),
+    ],
+)
+def test_default_importance_weighting_reads_half_of_what_training_read(epochs, samples, sentences, reason):
+    """By the counts of log and splits, not by the clock."""
+    splits = {"train": {"tokens": 1000}, "test": {"sentences": 2000, "tokens": 16_000}}
+    log = [{"step": 1, "epoch": 0.5}, {"step": 2, "epoch": epochs}, {"step": 2}]
+    run = SimpleNamespace(environment={"data": {"splits": splits}}, log=lambda: log)
+    found = iw_numbers(run, "test", "auto", "auto")
+    assert (found.samples, found.sentences) == (samples, sentences) and found.reason.startswith(reason)
+    assert iw_numbers(run, "test", 7, "auto")[:2] == (7, sentences)
+    assert iw_numbers(run, "test", "auto", None)[:2] == (samples, None)
+    assert iw_numbers(run, "test", 7, None) == (7, None, "")
+    splits["test"] = {"sentences": 20, "tokens": 160}  # no more sentences than there are
+    assert iw_numbers(run, "test", "auto", "auto").sentences == 20
+
+
+def test_numbers_by_the_rule_are_said_and_those_asked_for_are_not(tmp_path, text):
+    run = trained(tmp_path / "run", text)
+    found = evaluate(run.folder)
+    assert (found["iw_samples"], found["iw_sentences"]) == (100, found["sentences"])
+    assert "iw_chosen" in found and "iw_chosen" not in evaluate(run.folder, iw_samples=3, iw_sentences=None)
+
+
 def test_wrong_requests_are_refused(tmp_path, text):
     with pytest.raises(RequestError, match="iw_samples = 0: must be 1 or more"):
         evaluate(tmp_path, iw_samples=0)
+    with pytest.raises(RequestError, match="iw_sentences = all: must be 1 or more, or 'auto'"):
+        evaluate(tmp_path, iw_sentences="all")
     run = trained(tmp_path / "run", text)
     with pytest.raises(RequestError, match="--split tset: text.txt has only train, valid, test"):
         evaluate(run.folder, "tset")

@@ -6,13 +6,11 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 
 from textvae.errors import RequestError, WorkError
 from textvae.quickstart import _listen, _trained, quickstart, settings_of
-from textvae.report.page import RunReport
-from textvae.report.run_report import farthest_apart
+from textvae.report.content import RunReport
 
 
 class Worker:
@@ -41,13 +39,6 @@ def test_the_two_runs_differ_in_the_objective_alone():
     assert vanilla.objective.keys() == {"kl"} and forced.objective.keys() == {"kl", "mu-forcing"}
     assert vanilla.model_copy(update={"objective": forced.objective}) == forced
     assert vanilla.train.seed == 3 and vanilla.data.corpus == "grammar"
-
-
-def test_the_attribute_that_lies_farthest_apart_is_found():
-    means = np.array([[0.0, 0.0], [0.1, 4.0], [5.0, 0.2], [5.1, 4.1]])
-    attributes = {"first": ["a", "a", "b", "b"], "second": ["c", "d", "c", "d"], "none": ["e", "f", "f", "e"]}
-    assert farthest_apart(means, attributes) == "first"
-    assert farthest_apart(means[:, ::-1] * [2.0, 1.0], attributes) == "second"
 
 
 def test_progress_and_errors_of_the_processes_come_through():

@@ -10,9 +10,13 @@ import pytest
 from scipy.stats import norm
 
 from textvae.errors import RequestError, WorkError
-from textvae.report import figures
-from textvae.report.page import RunReport, document, write_report
+from textvae.evaluation.content import Example, LabelAgreement
+from textvae.evaluation.diagnose import Diagnosis
+from textvae.report import figures, fonts
+from textvae.report.content import RunReport
+from textvae.report.page import document, write_report
 from textvae.report.pieces import number, percent, text
+from textvae.report.run_report import best_known, labelled
 from textvae.report.table import table
 
 LATENT, SENTENCES = 6, 100
@@ -81,6 +85,13 @@ def language_model(**changes: object) -> RunReport:
     )
 
 
+def diagnosis(**values: object) -> Diagnosis:
+    """A diagnosis with these values and two examples; all else is None or nothing."""
+    none = {one.name: None for one in dataclasses.fields(Diagnosis)}
+    shown = [Example("the food was good .", "the food was bad .", "the soup was good ."), Example(EVIL, EVIL, EVIL)]
+    return Diagnosis(**{**none, "examples": shown, "sentences": [], "reasons": {}, "prior": "", **values})
+
+
 class Page(HTMLParser):
     """The elements of a page, its text, and the cells of its table."""
 
@@ -104,7 +115,7 @@ class Page(HTMLParser):
             self.row, self.values = [], []
         if tag in ("td", "th"):
             self.row.append("")
-        if tag == "small":
+        if tag == "small" and ("td" in self.open or "th" in self.open):
             self.row[-1] += "|"
         if tag == "data":
             self.values.append(float(dict(attributes)["value"] or ""))
@@ -263,6 +274,90 @@ def test_repeated_sentences_are_marked():
     assert items[-6:] == [None, None, "again", "again", None, None]
 
 
+# Verdicts and held-out sentences ---------------------------------------------------------------------------------
+
+
+def widths(found: Page) -> list[float]:
+    """The ends of the bars of the verdicts' pictures, and the places of their marks, in percent."""
+    styles = [(attributes.get("style") or "") for tag, attributes in found.elements if tag == "i"]
+    return [float(one) for style in styles for one in re.findall(r"(?:width|left): ([\d.]+)%", style)]
+
+
+def test_a_verdict_has_a_picture_on_the_scales_of_all_runs():
+    label = {"sentiment": LabelAgreement(0.75, 0.5), "aspect": LabelAgreement(0.9, 0.85)}
+    kept = {"content_words_kept": 0.5, "content_words_kept_by_chance": 0.1, "neighbour_label_agreement": label}
+    good = vae(diagnosis=diagnosis(kl=4.0, mutual_information=3.0, shuffle_gap=8.0, **kept))
+    nothing = {**kept, "content_words_kept": 0.1, "neighbour_label_agreement": None}
+    flat = vae("collapsed", diagnosis=diagnosis(kl=0.0, mutual_information=-0.01, shuffle_gap=0.0, **nothing))
+    found = page(good, flat)
+    assert widths(found) == [50, 37.5, 100, 100, 20, 75, 50, 0, 0, 0, 20, 20]
+    for told in ("4.00, 3.00 information nats", "8.00 nats", "50% (10% by chance)", "75% (50% by chance)"):
+        assert told in found.text
+    assert "0.00, 0.00 information nats" in found.text and "nearest codes, same sentiment" in found.text
+    alone = page(vae(diagnosis=diagnosis(kl=0.2, mutual_information=0.1)))
+    assert widths(alone) == [20, 10]  # of a nat: it does not fill the scale for being alone
+    assert widths(page(vae())) == []
+
+
+def test_held_out_sentences_stand_beside_what_codes_make_of_them():
+    found = page(vae(diagnosis=diagnosis()), language_model(diagnosis=diagnosis(examples=[])))
+    assert "the food was good . reconstructed: the food was bad . nearest code: the soup was good ." in " ".join(
+        found.text.replace("reconstructed", " reconstructed").replace("nearest", " nearest").split()
+    )
+    assert found.text.count("<script>alert('x')</script>") == 3 and "It has no codes of sentences." in found.text
+    assert "Held-out sentences" not in page(vae()).text
+
+
+def test_the_map_has_the_label_that_nearest_codes_share_most_beyond_chance():
+    """Of 0.9 by 0.85 a third of what is possible, of 0.75 by 0.5 half; whatever the order of the runs."""
+    label = {"aspect": LabelAgreement(0.9, 0.85), "mood": LabelAgreement(0.75, 0.5)}
+    collapsed = {"aspect": LabelAgreement(0.86, 0.85), "mood": LabelAgreement(0.5, 0.5)}
+    assert best_known([label, collapsed], ["aspect", "mood"]) == "mood"
+    assert best_known([collapsed, label], ["aspect", "mood"]) == "mood"
+    assert best_known([{}], ["aspect", "mood"]) == "aspect" and best_known([label], []) is None
+    assert best_known([{"one": LabelAgreement(1.0, 1.0)}], ["one"]) == "one"  # all have the same value
+    runs = [vae(labels=None, label_name=None, diagnosis=diagnosis(neighbour_label_agreement=label))]
+    labels = {"aspect": ["food"] * SENTENCES, "mood": ["good", "bad"] * (SENTENCES // 2)}
+    (run,) = labelled(runs, labels)
+    assert (run.label_name, run.labels) == ("mood", labels["mood"]) and labelled(runs, {}) == runs
+    assert "75% of the nearest codes have the same mood (50% by chance)." in page(run).text
+
+
+def test_the_aggregated_posterior_stands_against_every_prior():
+    drawn = 9.0 + np.zeros((50, LATENT), dtype=np.float32)
+    with figures.plain_matplotlib():
+        html = document("T", [vae(priors={"fitted prior": drawn})])
+        other = document("T", [vae(normal=False, priors={"own prior, vamp": drawn, "fitted prior": drawn})])
+    histogram, none = (next(one for one in svgs(page) if "means-0-figure_1" in _ids(one)) for page in (html, other))
+    assert len(_dashed(histogram)) == 2 and len(_dashed(none)) == 2
+    assert "N(0, 1), the prior" in html and "N(0, 1), the prior" not in other
+    assert "own prior, vamp / fitted prior</li>" in other
+    limit = figures.histogram_limit([vae().means, drawn])
+    assert limit > 9  # all draws are on the axis
+    circles = [next(one for one in svgs(page) if "map-0-figure_1" in _ids(one)) for page in (html, other)]
+    assert [len(_dashed(one)) for one in circles] == [1, 0]
+
+
+def _dashed(drawn: ElementTree.Element) -> list[str]:
+    styles = [element.get("style") or "" for element in drawn.iter()]
+    return [style for style in styles if "stroke-dasharray" in style and "var(--ink)" in style]
+
+
+def test_fonts_of_the_system_draw_what_matplotlibs_own_lacks(monkeypatch):
+    monkeypatch.setattr(
+        fonts, "characters", lambda name: frozenset({fonts.OWN: "ab", "SimHei": "ab评"}.get(name, ""))
+    )
+    assert fonts.families(["a b", "b"]) == [fonts.OWN]
+    assert fonts.families(["a评"]) == [fonts.OWN, "SimHei"]
+    with pytest.warns(UserWarning, match="no font of this system has ภ: figures show boxes") as told:
+        assert fonts.families(["评", "ภ", "ภ"]) == [fonts.OWN, "SimHei"]
+    assert len(told) == 1
+
+
+def test_matplotlibs_own_font_is_known():
+    assert {"a", "é", "ж"} <= fonts.characters(fonts.OWN) and not fonts.characters("no such font")
+
+
 # Scores -----------------------------------------------------------------------------------------------------------
 
 
@@ -296,7 +391,7 @@ def test_every_score_has_its_unit():
 def test_missing_scores_are_dashes():
     found = scores(vae(evaluation={"kl": 0.5, "bound": math.nan, "perplexity_iw": math.inf}), language_model())
     assert found.cells("KL") == ["0.50", "–"]
-    assert found.cells("Bound") == ["–", "23.65"]
+    assert found.cells("Bound") == ["–", "23.65|2,000 sentences"]  # beside an NLL of 300
     assert found.cells("Perplexity of the NLL")[0] == "–"
     assert not {"MI of sentence and code", "Active units"} & {row.split("|")[0] for row in found.rows}
     assert "nan" not in found.text and "None" not in found.text

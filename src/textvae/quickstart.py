@@ -3,7 +3,6 @@
 import multiprocessing
 import queue
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from textvae.evaluation.opened import open_run
 from textvae.objective.presets import load_settings
 from textvae.objective.settings import Settings
 from textvae.progress import PartProgress, Progress
-from textvae.report.page import RunReport, write_report
-from textvae.report.run_report import attributes_of, clearest_attribute, run_report
+from textvae.report.content import RunReport
+from textvae.report.page import write_report
+from textvae.report.run_report import attributes_of, labelled, run_report
 from textvae.run import Run
 from textvae.text.corpus import open_corpus
 from textvae.training.launch import end_with_parent, interruptible
@@ -66,10 +66,9 @@ def quickstart(out: Path, seed: int = 0, progress: PartProgress | None = None) -
         for worker in workers:
             worker.join()
     attributes = attributes_of(corpus.tokenizer, corpus.split("test"))
-    attribute = clearest_attribute(reports[METHODS[-1]].means, attributes)
-    labelled = [replace(reports[method], labels=attributes[attribute], label_name=attribute) for method in METHODS]
-    write_report(out / "report.html", "textvae quickstart: does the code get used?", labelled)
-    return labelled
+    found = labelled([reports[method] for method in METHODS], attributes)
+    write_report(out / "report.html", "textvae quickstart: does the code get used?", found)
+    return found
 
 
 def _work(out: Path, method: str, seed: int, messages: Any) -> None:
@@ -84,7 +83,7 @@ def _work(out: Path, method: str, seed: int, messages: Any) -> None:
         run = _trained(out / method, settings_of(method, seed), report("training"))
         trained = open_run(run)
         evaluation = evaluate(trained, "test", progress=report("evaluating"))
-        messages.put(run_report(trained, evaluation, trained.scores("test", seed=0), None, None, seed))
+        messages.put(run_report(trained, "test", evaluation, seed))
     except (RequestError, WorkError) as error:
         messages.put(error)
     except KeyboardInterrupt:  # the checkpoint is saved, and the parent reports the interruption

@@ -22,6 +22,7 @@ COMMANDS = [
     "evaluate",
     "fit-prior",
     "compare",
+    "report",
     "sample",
     "reconstruct",
     "impute",

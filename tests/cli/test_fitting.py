@@ -52,6 +52,30 @@ def test_commands_use_it(displaced, tmp_path):
     assert compared["rows"][0]["kl"] < 5 and f"|prior:{name}|" in compared["runs"]["run"]["signature"]
 
 
+def test_own_and_fitted_prior_stand_in_one_table(displaced, tmp_path):
+    folder = shutil.copytree(displaced, tmp_path / "run")
+    few = ["--iw-samples", 5, "--iw-sentences", 5]
+    told = call("evaluate", folder, *few).stdout.splitlines()
+    assert told[1].split() == ["own", "prior", "fitted", "prior"]
+    (kl,) = [line.split() for line in told if line.startswith("KL ")]
+    own, fitted = (
+        json.loads((place / "evaluation" / "test.json").read_text()) for place in (folder, folder / "fitted")
+    )
+    assert float(kl[1]) == pytest.approx(own["kl"], abs=0.006) and own["kl"] > fitted["kl"]
+    assert f"under {fitted['prior']}" in " ".join(kl) and "prior" not in own
+    assert sum(line.startswith("nll|") for line in told) == 2
+    rows = json.loads(call("compare", folder, "--json").stdout)["rows"]
+    assert [row["name"] for row in rows] == ["run", "run (fitted prior)"]
+    assert [row["kl"] for row in rows] == [own["kl"], fitted["kl"]]
+    assert len(json.loads(call("compare", folder, "--json", "--prior", "own").stdout)["rows"]) == 1
+    assert json.loads(call("evaluate", folder, "--json", *few).stdout) == own
+    # One that was fitted to other weights is left out, which is said.
+    weights = Run.open(folder).model().state_dict()
+    write_tensors(folder / "model.safetensors", {name: tensor + 1 for name, tensor in weights.items()})
+    with pytest.warns(UserWarning, match="the fitted prior is left out: .* other weights"):
+        assert len(json.loads(call("compare", folder, "--json").stdout)["rows"]) == 1
+
+
 def test_every_evaluation_under_it_has_a_folder_of_its_own(displaced, tmp_path):
     folder = shutil.copytree(displaced, tmp_path / "run")
     few = ["--iw-samples", 5, "--iw-sentences", 5, "--samples", 5, "--times", 1]

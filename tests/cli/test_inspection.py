@@ -57,7 +57,8 @@ def test_the_bound_of_the_drawn_sentences_and_the_effective_samples_stand_beside
     given = {"nll_iw": 3.0, "iw_samples": 500, "iw_sentences": 4, "sentences": 9, "bound_iw_sentences": 3.5}
     given |= {"iw_effective_samples": 60.0, "iw_effective_samples_low": 4.0, "iw_heavy_tailed": 0.5, "latent": 2}
     rows = {name: (value, unit) for name, value, unit in measures(given)}
-    assert rows["bound of the same"] == ("3.50", "nats/sentence, on the NLL's sentences")
+    assert rows["bound beside NLL"] == ("3.50", "nats/sentence, the NLL's 4 sentences")
+    assert list(rows).index("bound beside NLL") + 1 == list(rows).index("NLL")
     assert rows["effective samples"] == (
         "60.0",
         "samples, of 500; median over sentences; 4.0 at the 5th percentile; heavy tails: 50 %",
@@ -66,7 +67,10 @@ def test_the_bound_of_the_drawn_sentences_and_the_effective_samples_stand_beside
         "careful: importance weights are uneven: one sentence in 20 has at most 4.0"
     )
     every = {name: value for name, value, _ in measures({**given, "iw_sentences": 9})}
-    assert every["bound of the same"] == "–" and caveats({}) == []
+    assert every["bound beside NLL"] == "–" and caveats({}) == []
+    for sentences, said in ((4, "nats/sentence, 9 sentences"), (9, "nats/sentence")):
+        whole = {name: unit for name, _, unit in measures({**given, "bound": 3.6, "iw_sentences": sentences})}
+        assert whole["bound"] == said
 
 
 def test_an_estimated_rate_has_its_error():

@@ -9,6 +9,7 @@ from textvae.cli.scoring import _read
 from textvae.cli.texts import opened
 from textvae.evaluation.reconstruction import reconstruction_scores
 from textvae.metrics.scoring import METRICS, given, score, score_by_length
+from textvae.metrics.signature import parse
 from textvae.text.corpus import open_corpus
 
 from .conftest import call, refused
@@ -24,13 +25,18 @@ def files(tmp_path):
     return ["samples.txt", "--references", "real.txt", "--train", "train.txt"]
 
 
-def test_every_score_is_printed_with_its_number_of_sentences_and_signature(files):
+def test_the_signature_is_printed_once_and_beside_each_score_what_is_its_own(files):
     result = call("score", *files)
     assert result.exit_code == 0 and result.stderr == ""
-    lines = result.stdout.splitlines()
+    head, *lines, common = result.stdout.splitlines()
+    assert head == "samples.txt: 3 sentences"
     found = score(given(TEXT, REAL, TEXT[1:]), [line.split()[0] for line in lines])
+    _, shared = parse(common)
+    assert {"tokenize", "case", "sentences", "textvae"} <= shared.keys()
     for line, (name, one) in zip(lines, found.items(), strict=True):
-        assert f"{name} " in line and " 3 sentences " in line and line.endswith(one.signature)
+        own = line.split()[-1] if ":" in line.split()[-1] else ""
+        assert line.startswith(name) and not any(f"{part}:" in own for part in shared)
+        assert parse(one.signature) == (name, {**shared, **parse("|".join(filter(None, ["x", own])))[1]})
     assert {"bleu-4", "self-bleu-4", "distinct-2", "copied", "overlap-1", "vocabulary"} <= found.keys()
     assert "copied             0.6667" in result.stdout
 
@@ -62,7 +68,7 @@ def test_what_is_undefined_is_null_and_says_why(files):
     assert told["self-bleu-4"]["reason"] == "one sentence has no others to be compared with"
     shown = call("score", "one.txt", "--metrics", "self-bleu-4").stdout
     assert shown.startswith(
-        "self-bleu-4  –  1 sentences  one sentence has no others to be compared with; self-bleu-4|"
+        "one.txt: 1 sentence\nself-bleu-4  –  one sentence has no others to be compared with\nself-bleu-4|"
     )
 
 
@@ -88,7 +94,7 @@ def test_blank_lines_are_empty_sentences_in_their_places(tmp_path):
     for file, options in (("gaps.txt", {}), ("-", {"input": "\na b\n\n  \nc d\n\n"})):
         result = call("score", file, "--metrics", "length", **options)
         assert result.stderr == f"{'stdin' if file == '-' else file}: 4 blank lines, each an empty sentence\n"
-        assert "0.6667  6 sentences" in result.stdout
+        assert result.stdout.startswith(f"{'stdin' if file == '-' else file}: 6 sentences\nlength  0.6667\n")
 
 
 def test_reconstructions_of_a_run_by_length(run):
@@ -102,6 +108,8 @@ def test_reconstructions_of_a_run_by_length(run):
     assert shown[0].split() == ["tokens", "length", "rouge-1", "sentences"]
     assert [line.split()[0] for line in shown[1:5]] == ["1-10", "11-20", "21-30", "all"]
     assert shown[5] == "21-30: no length, rouge-1: no sentence is of this length"
+    assert shown[6].startswith("length: unit:tokens") and shown[7].startswith("rouge-1: unit:share|against:")
+    assert shown[8].startswith("scores|unk:counted|") and len(shown) == 9
     store = open_corpus(textvae.load(run).run.settings.data).split("valid")
     assert len(store) == found["buckets"]["all"]["rouge-set-2"]["sentences"]
 

@@ -41,6 +41,7 @@ for command in (
     inspection.evaluate,
     fitting.fit_prior,
     comparison.compare,
+    comparison.report,
     generation.sample,
     generation.reconstruct,
     generation.impute,

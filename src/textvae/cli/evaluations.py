@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from textvae.cli.output import DASH, columns, document, note, number, plain, result
 from textvae.cli.probing import probe_table
 from textvae.cli.progress import Bars
-from textvae.cli.tables import caveats, signatures, table
+from textvae.cli.tables import caveats, numbers_chosen, signatures, table
 
 if TYPE_CHECKING:
     from textvae.generate.decoding import Decoding
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def print_all(
     run: "Run",
     split: str,
-    iw_samples: int,
-    iw_sentences: int | None,
+    iw_samples: int | str,
+    iw_sentences: int | None | str,
     samples: int,
     decodings: Mapping[str, "Decoding"],
     seed: int,
@@ -53,7 +53,8 @@ def print_all(
         "true_distance": _true_distances,
         "probes": _probes,
     }
-    blocks = ["\n".join([plain(head), table({str(run.folder): found}), *caveats(found), *signatures(found)])]
+    below = [*numbers_chosen(found), *caveats(found), *signatures(found)]
+    blocks = ["\n".join([plain(head), table({str(run.folder): found}), *below])]
     for name, drawn in draw.items():
         title = name.replace("_", " ")
         blocks.append(drawn(found[name]) if found[name] else f"no {title}: {plain(found['reasons'][name])}")

@@ -1,14 +1,26 @@
 """`textvae evaluate` and `textvae diagnose`."""
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from textvae.cli.decoding import by_name, decodings_options
-from textvae.cli.options import AsJson, DataPlace, IwSamples, IwSentences, Prior, RunFolder, Seed, sentences_of
+from textvae.cli.options import (
+    AsJson,
+    BesidePrior,
+    DataPlace,
+    IwSamplesOrAuto,
+    IwSentences,
+    Prior,
+    RunFolder,
+    Seed,
+    iw_numbers_of,
+)
 from textvae.cli.output import document, plain, result
 from textvae.cli.progress import Bar
-from textvae.cli.tables import caveats, signatures, table
+from textvae.cli.tables import caveats, numbers_chosen, signatures, table
 from textvae.errors import RequestError
 
 if TYPE_CHECKING:
@@ -24,8 +36,8 @@ def evaluate(
     run: RunFolder,
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "test",
     data: DataPlace = None,
-    iw_samples: IwSamples = 500,
-    iw_sentences: IwSentences = "500",
+    iw_samples: IwSamplesOrAuto = "auto",
+    iw_sentences: IwSentences = "auto",
     every: Annotated[
         bool, typer.Option("--all", help="Also samples, reconstructions, probes; writes RUN/report.html.")
     ] = False,
@@ -33,7 +45,7 @@ def evaluate(
     times: Annotated[
         int, typer.Option(min=1, help="With --all: how often they are written, for mean ± deviation.")
     ] = TIMES,
-    prior: Prior = "usual",
+    prior: BesidePrior = None,
     *,
     decodings: "list[Decoding]",
     seed: Seed = 0,
@@ -46,25 +58,27 @@ def evaluate(
     run is also scored by what it writes (BLEU, Self-BLEU, diversity, copies; on the corpus grammar the distance
     to the truth), by its reconstructions, and by what codes tell of labels; that goes to
     RUN/evaluation/SPLIT-all.json and RUN/report.html. --samples, --times, --decode and the options of decoding
-    say how text is written, with --all. Under --prior fitted, KL, bound and NLL are those under the prior of
-    fit-prior, and all files go to RUN/fitted.
+    say how text is written, with --all. If RUN has a prior of fit-prior, a second column has the scores under
+    it, which go to RUN/fitted; --all and --json take one prior. Importance samples and sentences are by default as
+    many as read at most half of the tokens that training has read.
 
     \b
     Examples:
       textvae evaluate RUN --iw-sentences all
       textvae evaluate RUN --all --decode greedy --decode sample --decode nucleus:0.9
     """  # noqa: D301
-    subset = sentences_of(iw_sentences)
+    numbers = iw_numbers_of(iw_samples, iw_sentences)
 
     from textvae.evaluation.evaluate import evaluate as evaluated
+    from textvae.evaluation.opened import beside
     from textvae.evaluation.suite import DECODINGS
     from textvae.run import Run
 
     if every:
         from textvae.cli.evaluations import print_all
 
-        opened = Run.open(run, data).under(prior)
-        print_all(opened, split, iw_samples, subset, samples, by_name(decodings), seed, as_json, times)
+        opened = Run.open(run, data).under(prior or "usual")
+        print_all(opened, split, *numbers, samples, by_name(decodings), seed, as_json, times)
         return
     others = {
         "--samples": samples != SAMPLES,
@@ -74,13 +88,29 @@ def evaluate(
     for option, given in others.items():
         if given:
             raise RequestError(f"{option}: says how text is written, which is done with --all; give --all too")
+    opened = Run.open(run, data)
+    fitted = None if prior or as_json else beside(opened)
     with Bar(f"evaluating {run}", "sentence") as bar:
-        scores = evaluated(Run.open(run, data).under(prior), split, iw_samples, subset, seed, bar.update)
+        scores = evaluated(
+            opened.under(prior or ("usual" if as_json else "own")), split, *numbers, seed, bar.update
+        )
     if as_json:
         document(scores)
         return
+    found = {str(run): scores}
+    if fitted is not None:
+        with Bar(f"evaluating {run} under its fitted prior", "sentence") as bar:
+            found = {"own prior": scores, "fitted prior": evaluated(fitted, split, *numbers, seed, bar.update)}
+    result(_text(run, found))
+
+
+def _text(run: Path, found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the scores of a run, a column for each of its priors, with what they depend on."""
+    scores = next(iter(found.values()))
     head = f"{run}, {scores['split']}: {scores['sentences']:,} sentences, {scores['tokens']:,} tokens"
-    result("\n".join([plain(head), table({str(run): scores}), *caveats(scores), *signatures(scores)]))
+    careful = dict.fromkeys(caveat for own in found.values() for caveat in caveats(own))
+    signed = dict.fromkeys(one for own in found.values() for one in signatures(own))
+    return "\n".join([plain(head), table(found), *numbers_chosen(scores), *careful, *signed])
 
 
 def diagnose(

@@ -26,22 +26,40 @@ Prior = Annotated[
         show_default=False,
     ),
 ]
+BesidePrior = Annotated[
+    str | None,
+    typer.Option(
+        "--prior",
+        metavar="own|fitted",
+        help="Under one prior alone. Without: the run's own, and the one of fit-prior beside it.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine output.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The seed of everything random.")]
 IwSamples = Annotated[int, typer.Option(min=1, help="Importance samples a sentence.")]
+IwSamplesOrAuto = Annotated[
+    str, typer.Option("--iw-samples", metavar="NUMBER|auto", help="Importance samples a sentence.")
+]
 IwSentences = Annotated[
-    str, typer.Option(metavar="NUMBER|all", help="Sentences, drawn by the seed, to estimate NLL on.")
+    str, typer.Option(metavar="NUMBER|all|auto", help="Sentences, drawn by the seed, to estimate NLL on.")
 ]
 
 
-def sentences_of(iw_sentences: str) -> int | None:
-    """Return the number of `--iw-sentences`; None for all.
+def iw_numbers_of(iw_samples: str, iw_sentences: str) -> tuple[int | str, int | None | str]:
+    """Return the numbers of `--iw-samples` and `--iw-sentences`; `auto` as it is, None for all sentences.
 
     Raises:
-        RequestError: if it is neither a number from 1 nor `all`.
+        RequestError: if one is neither a number from 1 nor one of its words.
     """
-    if iw_sentences == "all":
-        return None
-    if not (iw_sentences.isascii() and iw_sentences.isdigit() and int(iw_sentences)):
-        raise RequestError(f"--iw-sentences {iw_sentences}: give a number, 1 or more, or `all`")
-    return int(iw_sentences)
+    return _number("--iw-samples", iw_samples), (
+        None if iw_sentences == "all" else _number("--iw-sentences", iw_sentences, "`all` or ")
+    )
+
+
+def _number(option: str, given: str, words: str = "") -> int | str:
+    if given == "auto":
+        return given
+    if not (given.isascii() and given.isdigit() and int(given)):
+        raise RequestError(f"{option} {given}: give a number, 1 or more, or {words}`auto`")
+    return int(given)

@@ -4,10 +4,12 @@ import errno
 import json
 import os
 import re
+import shutil
 import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from textwrap import wrap
 from typing import Any, NoReturn
 
 import typer
@@ -38,6 +40,8 @@ _TOO_LARGE = (
 )
 # Stands for a number that there is not.
 DASH = "–"
+# Least width of a last column that is wrapped.
+LEAST = 8
 # Marks that turn the direction of the text around them, and so can make a line read as another one.
 _DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -260,6 +264,50 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
         ).rstrip()
         for row in rows
     )
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as `columns` does; on a terminal that is too narrow for them as `stacked`."""
+    return stacked(rows, shutil.get_terminal_size().columns) if sys.stdout.isatty() else columns(rows)
+
+
+def stacked(rows: Sequence[Sequence[str]], width: int) -> str:
+    """Return rows as tables of at most `width`, each with the first column; the last column is wrapped.
+
+    >>> print(stacked([["run", "KL", "MI", "method"], ["vae", "1.0", "0.5", "plain bound"]], 13))
+    run   KL   MI
+    vae  1.0  0.5
+    <BLANKLINE>
+    run  method
+    vae  plain
+         bound
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    last = len(widths) - 1
+    parts, used = [[0]], widths[0]
+    for place in range(1, last + 1):
+        wanted = min(widths[place], LEAST) if place == last else widths[place]
+        if used + 2 + wanted > width and len(parts[-1]) > 1:
+            parts.append([0])
+            used = widths[0]
+        parts[-1].append(place)
+        used += 2 + widths[place]
+    texts = []
+    for part in parts:
+        cells = [[row[place] for place in part] for row in rows]
+        if part[-1] == last:
+            before = sum(widths[place] + 2 for place in part[:-1])
+            cells = [line for row in cells for line in _wrapped(row, max(width - before, LEAST))]
+        else:
+            cells = [[*row, ""] for row in cells]  # the last column is to the left
+        texts.append(columns(cells))
+    return "\n\n".join(texts)
+
+
+def _wrapped(row: Sequence[str], width: int) -> list[list[str]]:
+    """Return a row whose last cell is wrapped as several rows."""
+    first, *more = wrap(row[-1], width) or [""]
+    return [[*row[:-1], first], *([*([""] * (len(row) - 1)), line] for line in more)]
 
 
 def _failed(message: str, code: int) -> int:

@@ -12,6 +12,7 @@ from textvae.cli.options import AsJson, Seed
 from textvae.cli.output import DASH, Command, columns, document, note, number, plain, result
 from textvae.cli.texts import STDIN, opened, tell_notes
 from textvae.errors import RequestError
+from textvae.metrics.signature import shared
 
 if TYPE_CHECKING:
     from textvae.metrics.scoring import How, TextScore
@@ -117,7 +118,7 @@ def score(
     if as_json:
         document({**about, "scores": {name: found.document() for name, found in scores.items()}})
     else:
-        result(columns([_row(name, found) for name, found in scores.items()]))
+        result(_table(str(file), scores))
 
 
 def _score_run(
@@ -158,13 +159,21 @@ def _print_buckets(about: dict[str, Any], buckets: Mapping[str, Mapping[str, "Te
             if one.reason is not None:
                 missing.setdefault((bucket, one.reason), []).append(metric)
     reasons = [f"{bucket}: no {', '.join(names)}: {reason}" for (bucket, reason), names in missing.items()]
-    signatures = [one.signature for one in buckets["all"].values()]
-    result("\n".join([columns(rows), *reasons, *map(plain, signatures)]))
+    common, others = shared([one.signature for one in buckets["all"].values()])
+    own = [f"{name}: {parts}" for name, parts in zip(buckets["all"], others, strict=True) if parts]
+    result("\n".join([columns(rows), *reasons, *map(plain, own), plain(common)]))
 
 
-def _row(name: str, found: "TextScore") -> list[str]:
-    why = found.signature if found.reason is None else f"{found.reason}; {found.signature}"
-    return [name, _value(found), f"{found.sentences:,} sentences", plain(why)]
+def _table(file: str, scores: Mapping[str, "TextScore"]) -> str:
+    """Return a row a score, each with the parts of its signature that not all have; those that all have once."""
+    common, others = shared([found.signature for found in scores.values()])
+    rows = [
+        [name, _value(found), plain("; ".join(filter(None, (found.reason, own))))]
+        for (name, found), own in zip(scores.items(), others, strict=True)
+    ]
+    sentences = next(iter(scores.values())).sentences
+    head = f"{'stdin' if file == STDIN else file}: {sentences:,} sentence{'s' * (sentences != 1)}"
+    return "\n".join([plain(head), columns(rows), plain(common)])
 
 
 def _value(found: "TextScore") -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textvae.comparison import figures, tables
-from textvae.comparison.members import Member, members, open_runs, same_folder
+from textvae.comparison import figures, latex, sweep, tables
+from textvae.comparison.members import Member, in_natural_order, members, open_runs, same_folder, unique_names
 from textvae.comparison.methods import differences
 from textvae.comparison.rows import Row, check_names, rows_of
 from textvae.errors import RequestError
@@ -41,8 +41,6 @@ class Comparison:
 
         Of the scores that were asked for by name where there are any.
         """
-        if self.rows[0].chosen:
-            return tables.chosen_cells(self.rows, self.by_seed)
         return tables.cells(self.rows, self.by_seed)
 
     def document(self) -> dict[str, Any]:
@@ -76,10 +74,15 @@ class Comparison:
         """Return the table and its notes for a Markdown page."""
         return tables.markdown(self.table(), self.notes)
 
-    def write(self, folder: Path | str) -> list[Path]:
-        """Write comparison.json, .csv, .md, curves.png and rate-distortion.png into a folder; the files written.
+    def latex(self) -> str:
+        """Return the table for a LaTeX document, as `latex.table`."""
+        return latex.table(self.rows, self.by_seed, self.split, self.notes)
 
-        A figure that no run has numbers for is left out.
+    def write(self, folder: Path | str) -> list[Path]:
+        """Write comparison.json, .csv, .md and figures into a folder; the files written.
+
+        curves.png has the training, rate-distortion.png the plane, and sweep.png, of runs that one number of the
+        settings tells apart, scores over that number. A figure that no run has numbers for is left out.
 
         Raises:
             WorkError: when the folder cannot be written.
@@ -92,9 +95,11 @@ class Comparison:
         write_text(folder / "comparison.md", self.markdown())
         written = [folder / f"comparison.{kind}" for kind in ("json", "csv", "md")]
         places = {member.name: place for place, row in enumerate(self.rows) for member in row.members}
+        one = sweep.sweep_of(self.members)
         drawn = {
             "curves.png": figures.curves(self.members, places, [row.name for row in self.rows]),
-            "rate-distortion.png": figures.rate_distortion(self.rows),
+            "rate-distortion.png": figures.rate_distortion(self.rows, sweep.curve(one, self.rows) if one else ()),
+            "sweep.png": sweep.draw(one, self.rows) if one else None,
         }
         for name, figure in drawn.items():
             if figure is not None:
@@ -110,25 +115,27 @@ def compare(
     *,
     baseline: Path | str | None = None,
     by_seed: bool = False,
-    iw_samples: int = 500,
-    iw_sentences: int | None = 500,
+    iw_samples: int | str = "auto",
+    iw_sentences: int | None | str = "auto",
     seed: int = 0,
     again: bool = False,
     scores: Sequence[str] = (),
     text: Path | str | None = None,
-    prior: str = "usual",
+    prior: str | None = None,
     progress: PartProgress | None = None,
 ) -> Comparison:
-    """Compare finished runs on a split of the data that they share.
+    """Compare finished runs on a split of the data that they share, in the order given, C3 before C12.
 
     A run's `evaluation/SPLIT.json` is used as it is; where there is none, or with `again`, it is evaluated with
-    `iw_samples`, `iw_sentences` and `seed`, as `textvae evaluate` does. NLLs are relative to `baseline`, a run that
-    is added to the others if it is not among them, else to the first language model; speeds to the first run of
-    plain KL at weight 1 with a Gaussian posterior, else to the first of all. With `by_seed`, runs whose settings
-    differ in `train.seed` alone make one row: mean and standard deviation. `scores` are numbers of the evaluations
-    that the table shows instead of its own, by their path, those of `evaluate --all` too: `kl_moment_matched`,
-    `generated.greedy.scores.self-bleu-4`. `text` is where the runs' text is, as in `Run.open`. Runs with
-    a code are scored under a `prior` as in `Run.under`; under a fitted one `fitted/evaluation/SPLIT.json` is used.
+    `iw_samples`, `iw_sentences` and `seed`, as `textvae evaluate` does; "auto" numbers are the same for all runs:
+    those of the evaluations that are there, if they agree, else the least of the runs' own. NLLs are relative to
+    `baseline`, a run that is added to the others if it is not among them, else to the first language model; speeds
+    to the first run of plain KL at weight 1 with a Gaussian posterior, else to the first of all. With `by_seed`,
+    runs whose settings differ in `train.seed` alone make one row: mean and standard deviation. `scores` are numbers
+    of the evaluations that the table shows instead of its own, by their path, those of `evaluate --all` too:
+    `kl_moment_matched`, `generated.greedy.scores.self-bleu-4`. `text` is where the runs' text is, as in `Run.open`.
+    A run in which `fit_prior` has kept a prior is scored under its own prior and, in a row of its own, under that
+    one, by `fitted/evaluation/SPLIT.json`; with a `prior` as in `Run.under` under that alone.
 
     Raises:
         RequestError: when there is no run, a folder is no finished run or comes twice, an evaluation is damaged,
@@ -141,10 +148,11 @@ def compare(
     asked = [Path(folder) for folder in folders]
     if baseline is not None and not any(same_folder(Path(baseline), folder) for folder in asked):
         asked.append(Path(baseline))
+    asked = [asked[place] for place in in_natural_order(unique_names(asked))]
     numbers = {"iw_samples": iw_samples, "iw_sentences": iw_sentences, "seed": seed}
     runs = open_runs(asked, split, text, prior)
     check_names(runs, split, scores, again)  # before any is evaluated, which takes minutes
-    found = members(asked, runs, split, numbers, again, progress)
+    found = members(runs, split, numbers, again, progress)
     chosen = None if baseline is None else next(m for m in found if same_folder(m.run.folder, Path(baseline)))
     rows, baseline_row, speed_row = rows_of(found, chosen, by_seed, scores)
     return Comparison(

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from textvae.comparison.members import Member
 from textvae.comparison.rows import Row
 from textvae.comparison.tables import shown
 from textvae.report.figures import CURVE_POINTS, MARKERS, RUN_COLOURS, WARM_UP
+from textvae.report.fonts import families, without_warnings
 from textvae.run.records import is_number
 
 if TYPE_CHECKING:
@@ -29,11 +30,12 @@ PLACES = tuple((x, y) for y in (0, 12, -12, 24, -24, 36, -36, 48, -48) for x in 
 
 
 @contextmanager
-def plain_matplotlib() -> Iterator[None]:
-    """Matplotlib's defaults whatever the user's are; put back after."""
+def plain_matplotlib(texts: Iterable[str] = ()) -> Iterator[None]:
+    """Matplotlib's defaults whatever the user's are, with fonts for texts; put back after."""
     import matplotlib.style
 
-    with matplotlib.style.context(["default", {"font.size": 10.5}]):
+    fonts = {"font.size": 10.5, "font.family": families(texts)}
+    with without_warnings(), matplotlib.style.context(["default", fonts]):
         yield
 
 
@@ -46,30 +48,39 @@ def curves(members: Sequence[Member], places: Mapping[str, int], names: Sequence
 
     `places` says in which row a run is. None where no log has either.
     """
-    with plain_matplotlib():
-        figure, panels = _panels(("kl", "KL"), ("reconstruction", "reconstruction"))
+    with plain_matplotlib(map(shown, names)):
+        figure, axes_of = panels(("kl", "KL"), ("reconstruction", "reconstruction"))
         last = max(
             (s for m in members for score in ("kl", "reconstruction") for s in _series(m, None, score)[0]),
             default=0,
         )
         if not last:
             return None
-        for score, axes in panels.items():
-            _curve(axes, members, places, score, last)
-        _legend(figure, list(enumerate(names)))
+        rows = [[member for member in members if places[member.name] == place] for place in range(len(names))]
+        for score, axes in axes_of.items():
+            _curve(axes, rows, score, last)
+        averaged = [
+            f"{name} (n = {len(own)})" if len(own) > 1 else name for name, own in zip(names, rows, strict=True)
+        ]
+        _legend(figure, list(enumerate(averaged)))
         return figure
 
 
-def _curve(axes: "Axes", members: Sequence[Member], places: Mapping[str, int], score: str, last: float) -> None:
-    """One panel of the curves."""
+def _curve(axes: "Axes", rows: Sequence[Sequence[Member]], score: str, last: float) -> None:
+    """One panel of the curves; of several runs in a row the mean, and a band of a standard deviation."""
+    from matplotlib.ticker import MaxNLocator
+
     held: list[float] = []
-    thin = 0.4 if len(members) <= 4 else 0.2
-    for member in members:
-        look = style(places[member.name])
+    thin = 0.4 if len(rows) <= 4 else 0.2
+    for place, members in enumerate(rows):
+        look = style(place)
         for split, width, alpha in (("train", 0.9, thin), ("valid", 1.8, 1.0)):
-            steps, values = _series(member, split, score)
+            steps, values, deviations = _averaged([_series(member, split, score) for member in members])
             if not steps:
                 continue
+            if len(members) > 1 and split == "valid":
+                low, high = values - deviations, values + deviations
+                axes.fill_between(steps, low, high, color=look["color"], alpha=0.18, linewidth=0)
             marked = {"marker": look["marker"], "markersize": 5} if split == "valid" else {}
             axes.plot(steps, values, color=look["color"], linewidth=width, alpha=alpha, zorder=2 + width, **marked)
             held += [value for step, value in zip(steps, values, strict=True) if step > WARM_UP * last] or values
@@ -84,6 +95,19 @@ def _curve(axes: "Axes", members: Sequence[Member], places: Mapping[str, int], s
         room = 0.06 * (max(held) - min(held)) or 0.5
         axes.set_ylim(min(held) - room, max(held) + room)
     axes.set_xlim(0, 1.02 * last)
+    axes.set_xlabel("step")
+    axes.set_ylabel("nats per sentence")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
+
+
+def _averaged(series: Sequence[tuple[list[float], list[float]]]) -> tuple[list[float], np.ndarray, np.ndarray]:
+    """Return the steps that all runs have, the mean of their values there, and the standard deviation."""
+    by_step = [dict(zip(*one, strict=True)) for one in series]
+    steps = [step for step in by_step[0] if all(step in own for own in by_step)] if by_step else []
+    values = np.array([[own[step] for step in steps] for own in by_step])
+    several = len(by_step) > 1 and steps
+    return steps, values.mean(0) if steps else values, values.std(0, ddof=1) if several else np.zeros(len(steps))
 
 
 def _series(member: Member, split: str | None, score: str) -> tuple[list[float], list[float]]:
@@ -99,21 +123,27 @@ def _series(member: Member, split: str | None, score: str) -> tuple[list[float],
     return [step for step, _ in pairs], [value for _, value in pairs]
 
 
-def rate_distortion(rows: Sequence[Row]) -> "Figure | None":
+def rate_distortion(rows: Sequence[Row], curve: Sequence[tuple[float, float]] = ()) -> "Figure | None":
     """Rate on x, distortion on y, a point a run with its row's name; lines of equal bound behind.
 
-    The dashed line goes through the first language model, which has rate 0: below it the bound is better. A run
-    without a rate is no point of the plane. None where no run has a rate.
+    `curve` are points that a line connects. The dashed line goes through the first language model, which has rate
+    0: below it the bound is better. A run without a rate is no point of the plane. None where no run has a rate.
 
     References: Alemi et al. 2018, Figure 1: the plane, and lines of slope -1 for the same evidence lower bound.
     """
     exact = next((row for row in rows if not row.members[0].run.settings.model.latent), None)
     return plane(
-        [(row.name, list(_points(row))) for row in rows], None if exact is None else exact.values["reconstruction"]
+        [(row.name, list(_points(row))) for row in rows],
+        None if exact is None else exact.values["reconstruction"],
+        curve,
     )
 
 
-def plane(named: Sequence[tuple[str, Sequence[tuple[float, float]]]], exact: Any) -> "Figure | None":
+def plane(
+    named: Sequence[tuple[str, Sequence[tuple[float, float]]]],
+    exact: Any,
+    curve: Sequence[tuple[float, float]] = (),
+) -> "Figure | None":
     """Return the same from names with their points, and a language model's NLL if there is one.
 
     Of many points those far to the right of all others are named below the axis and not drawn: they would press the
@@ -126,9 +156,9 @@ def plane(named: Sequence[tuple[str, Sequence[tuple[float, float]]]], exact: Any
     if not any(rate for rate, _ in points):
         return None
     beyond = [f"{name} at {rate:.0f}" for name, points in named for rate, _ in points if rate > widest]
-    with plain_matplotlib():
-        figure, panels = _panels(("plane", ""))
-        axes = panels["plane"]
+    with plain_matplotlib(shown(name) for name, _ in named):
+        figure, axes_of = panels(("plane", ""))
+        axes = axes_of["plane"]
         rates, distortions = zip(*points, strict=True)
         wide = max(rates)
         low, high = min(distortions), max(distortions)
@@ -136,6 +166,8 @@ def plane(named: Sequence[tuple[str, Sequence[tuple[float, float]]]], exact: Any
         axes.set_xlim(-0.04 * wide, 1.15 * wide)
         axes.set_ylim(low - room, high + room)
         _bounds(axes, exact)
+        if len(curve) > 1:
+            axes.plot(*zip(*curve, strict=True), color=MUTED, linewidth=1.3, zorder=2)
         for place, _, own in groups:
             look = style(place)
             x, y = zip(*own, strict=True)
@@ -241,18 +273,19 @@ def style(place: int) -> dict[str, Any]:
     return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
 
 
-def _panels(*wanted: tuple[str, str]) -> tuple["Figure", dict[str, "Axes"]]:
-    """Return a figure of panels side by side, by name, with titles and a light grid."""
+def panels(*wanted: tuple[str, str], across: int = 2) -> tuple["Figure", dict[str, "Axes"]]:
+    """Return a figure of panels, so many side by side, by name, with titles and a light grid."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
-    figure = Figure((5.6 * len(wanted) + (1.0 if len(wanted) == 1 else 0.0), 4.4), dpi=150)
+    wide, high = min(across, len(wanted)), -(-len(wanted) // across)
+    figure = Figure((5.6 * wide + (1.0 if wide == 1 else 0.0), 4.4 * high), dpi=150)
     FigureCanvasAgg(figure)
-    figure.subplots_adjust(left=0.075 if len(wanted) > 1 else 0.12, right=0.98, top=0.9, bottom=0.13, wspace=0.2)
+    edges = {"left": 0.075 if wide > 1 else 0.12, "right": 0.98, "top": 1 - 0.1 / high, "bottom": 0.13 / high}
+    figure.subplots_adjust(**edges, wspace=0.2, hspace=0.4)
     found = {}
     for place, (name, title) in enumerate(wanted, 1):
-        axes = figure.add_subplot(1, len(wanted), place)
+        axes = figure.add_subplot(high, wide, place)
         axes.set_axisbelow(True)
         axes.grid(True, color=GRID, linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
@@ -260,10 +293,6 @@ def _panels(*wanted: tuple[str, str]) -> tuple["Figure", dict[str, "Axes"]]:
         axes.tick_params(which="both", color=MUTED, labelcolor=INK)
         if title:
             axes.set_title(title, loc="left", fontsize=12, color=INK)
-            axes.set_xlabel("step")
-            axes.set_ylabel("nats per sentence")
-            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-            axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
         found[name] = axes
     return figure, found
 

@@ -1,6 +1,7 @@
 """The runs of a comparison, read and checked: each with its name, its evaluation and its log."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,15 @@ from safetensors import SafetensorError, safe_open
 
 from textvae.errors import RequestError
 from textvae.evaluation.evaluate import evaluate
-from textvae.evaluation.opened import open_run
+from textvae.evaluation.importance import AUTO, iw_numbers
+from textvae.evaluation.opened import beside, open_run
 from textvae.evaluation.record import evaluation_record
 from textvae.progress import PartProgress, of_part
 from textvae.run import Run
 from textvae.run.records import problem
 
+# A number in a name.
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 # What a number depends on beside its data, of what `environment.json` knows.
 MACHINE = ("textvae", "python", "torch", "numpy", "system", "device", "cores", "threads")
 
@@ -52,11 +56,12 @@ class Member:
 
 
 def open_runs(
-    folders: Sequence[Path], split: str, text: Path | str | None = None, prior: str = "usual"
+    folders: Sequence[Path], split: str, text: Path | str | None = None, prior: str | None = "usual"
 ) -> list[Run]:
     """Open finished runs of the same data, whose text is at `text` if that is given.
 
-    Runs with a code are under a prior as in `Run.under`.
+    Runs with a code are under a prior as in `Run.under`; with None a run comes under its own prior, and once more
+    under the fitted one if it has one.
 
     Raises:
         RequestError: when a folder is no finished run or comes twice, the runs' data differ, and as `Run.under`.
@@ -74,11 +79,13 @@ def open_runs(
                 f"validation: go on with `textvae train --resume {run.folder}`"
             )
     check_same_text(runs, split)
+    if prior is None:
+        both = [(run, beside(run)) for run in runs]
+        return [one for pair in both for one in pair if one is not None]
     return [run.under(prior if run.settings.model.latent else "own") for run in runs]
 
 
 def members(
-    folders: Sequence[Path],
     runs: Sequence[Run],
     split: str,
     numbers: Mapping[str, Any],
@@ -92,17 +99,55 @@ def members(
         WorkError: when an evaluation cannot be written.
     """
     found = []
-    for name, run in zip(unique_names(folders), runs, strict=True):
-        path = run.result(f"evaluation/{split}.json")
-        scores = None if again or not path.exists() else read_scores(path, run, split)
-        if scores is None or not same_prior(scores, run):
+    written = [None if again else _written(run, split) for run in runs]
+    alike = numbers_alike(runs, split, numbers, [scores for scores in written if scores is not None])
+    for name, run, scores in zip(_names(runs), runs, written, strict=True):
+        if scores is None:
             told = of_part(progress, f"evaluating {name}")
-            scores = json.loads(json.dumps(evaluate(open_run(run), split, progress=told, **numbers)))
-        every = path.with_name(f"{split}-all.json")
+            scores = json.loads(json.dumps(evaluate(open_run(run), split, progress=told, **alike)))
+        every = run.result(f"evaluation/{split}-all.json")
         more = read_scores(every, run, split) if every.exists() else {}
         more = more if same_prior(more, run) else {}
         found.append(Member(name, run, scores, more, run.log(), _finished(run)))
     return found
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Return the runs' names, those of their folders; a run that comes twice names its fitted prior once."""
+    folders = list(dict.fromkeys(run.folder for run in runs))
+    names = dict(zip(folders, unique_names(folders), strict=True))
+    own = {run.folder for run in runs if run.fitted is None}
+    return [names[run.folder] + " (fitted prior)" * (run.fitted is not None and run.folder in own) for run in runs]
+
+
+def _written(run: Run, split: str) -> dict[str, Any] | None:
+    """Return the evaluation of a run that was written under its prior; None if there is none."""
+    path = run.result(f"evaluation/{split}.json")
+    scores = read_scores(path, run, split) if path.exists() else None
+    return None if scores is None or not same_prior(scores, run) else scores
+
+
+def numbers_alike(
+    runs: Sequence[Run], split: str, numbers: Mapping[str, Any], written: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the numbers to evaluate runs with; `auto` ones are the same for all runs.
+
+    They are those of the evaluations that are there, if these agree, else the least of the runs' own.
+    """
+    own = [
+        iw_numbers(run, split, numbers["iw_samples"], numbers["iw_sentences"])
+        for run in runs
+        if AUTO in (numbers["iw_samples"], numbers["iw_sentences"])
+    ]
+    if not own:
+        return dict(numbers)
+    least = min(own, key=lambda one: (one.samples, one.sentences or 0))
+    alike = {"iw_samples": least.samples, "iw_sentences": least.sentences}
+    for name in alike:
+        there = {scores.get(name) for scores in written} - {0, None}  # a language model has no samples
+        if numbers[name] == AUTO and len(there) == 1:
+            alike[name] = there.pop()
+    return {**numbers, **alike}
 
 
 def same_prior(scores: Mapping[str, Any], run: Run) -> bool:
@@ -131,6 +176,26 @@ def unique_names(folders: Sequence[Path]) -> list[str]:
             return names
         for place in deeper:
             depth[place] += 1
+
+
+def in_natural_order(names: Sequence[str]) -> list[int]:
+    """Return the places of names in the order in which to show them: as given, but numbers in their own order.
+
+    Names that differ in nothing but numbers exchange their places.
+
+    >>> names = ["C12", "lm", "C3"]
+    >>> [names[place] for place in in_natural_order(names)]
+    ['C3', 'lm', 'C12']
+    """
+    alike: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        alike.setdefault(NUMBER.sub("0", name), []).append(place)
+    order = list(range(len(names)))
+    for places in alike.values():
+        ranked = sorted(places, key=lambda place: [float(number) for number in NUMBER.findall(names[place])])
+        for place, own in zip(places, ranked, strict=True):
+            order[place] = own
+    return order
 
 
 def check_same_text(runs: Sequence[Run], split: str) -> None:

@@ -55,7 +55,7 @@ def columns_of_scores() -> Columns:
 def by_importance() -> list[Score]:
     """Return the scores in the order of the table: first the NLL and the bound of the same sentences."""
     first = ("nll_iw", "bound_iw_sentences")
-    return sorted(schema.SCORES, key=lambda score: score.name not in first)
+    return sorted(schema.SCORES, key=lambda score: first.index(score.name) if score.name in first else len(first))
 
 
 def column(path: str) -> str:
@@ -229,6 +229,13 @@ def _every_score(member: Member) -> dict[str, Any]:
     """Every number of a run's evaluations by its path, and what is null; `evaluate`'s before those of `--all`."""
     flat = flattened(member.more) | flattened(member.scores)
     return {_path(path): value for path, value in flat.items() if value is None or is_number(value)}
+
+
+def value_of(member: Member, name: str) -> float | int | None:
+    """Return a number of a run's evaluations by its path; None if there is none."""
+    if name == "bound_iw_sentences":
+        return _bound_of_drawn(member.scores)
+    return _every_score(member).get(name)
 
 
 def reason_of(member: Member, path: str) -> str | None:

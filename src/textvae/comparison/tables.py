@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from textvae.comparison.members import Member
 from textvae.comparison.rows import Row, Value, by_importance, column
@@ -15,7 +16,13 @@ from textvae.metrics.signature import SOFTMAX, parse
 from textvae.metrics.weights import caveat
 from textvae.run.records import is_number
 
-Column = tuple[str, Callable[[Row], str]]
+
+class Column(NamedTuple):
+    """A column of the table: its head, the text of a row, and the score that it shows, if it is one."""
+
+    head: str
+    cell: Callable[[Row], str]
+    score: Score | None = None
 
 
 def cells(rows: Sequence[Row], by_seed: bool) -> list[list[str]]:
@@ -24,28 +31,45 @@ def cells(rows: Sequence[Row], by_seed: bool) -> list[list[str]]:
     Behind ± stands the standard error over sentences, or with `by_seed` the standard deviation over seeds.
     """
     columns = table_columns(rows, by_seed)
-    return [[head for head, _ in columns], *([cell(row) for _, cell in columns] for row in rows)]
+    return [[column.head for column in columns], *([column.cell(row) for column in columns] for row in rows)]
 
 
 def table_columns(rows: Sequence[Row], by_seed: bool) -> list[Column]:
-    """Return the columns of the table: those of the schema of scores, and a comparison's own between and behind."""
-    columns: list[Column] = [("run", lambda row: row.name)]
-    if by_seed:
-        columns.append(("seeds", lambda row: str(len(row.members))))
-    beside: dict[str, Column] = {
-        "nll_iw": ("by", estimator),
-        "bound_iw_sentences": ("vs base", lambda row: signed(*_of(row, "nll_relative_percent"))),
-    }
+    """Return the columns of the table: the scores that were asked for by name, if any were, or the usual ones."""
+    name = [Column("run", lambda row: row.name)]
+    seeds = [Column("seeds", lambda row: str(len(row.members)))] if by_seed else []
+    scores = _chosen_columns(rows) if rows[0].chosen else _usual_columns(rows, by_seed)
+    return [*name, *seeds, *scores, Column("method", lambda row: row.method)]
+
+
+def _usual_columns(rows: Sequence[Row], by_seed: bool) -> list[Column]:
+    """Return the columns of the schema of scores, and a comparison's own between and behind."""
+    # Right of the bound, which stands beside the NLL.
+    estimate = [
+        Column("by", estimator),
+        Column("vs base", lambda row: signed(*_of(row, "nll_relative_percent"))),
+    ]
+    columns: list[Column] = []
     for score in by_importance():
         if score.column:
-            columns.append((score.column, partial(score_cell, score, rows, by_seed)))
-            columns += [beside[score.name]] if score.name in beside else []
+            columns.append(Column(score.column, partial(score_cell, score, rows, by_seed), score))
+            columns += estimate if score.name == "bound_iw_sentences" else []
     return [
         *columns,
-        ("speed", lambda row: spread(row.values["relative_speed"], None, 2, "×")),
-        ("KL weight", weight),
-        ("method", lambda row: row.method),
+        Column("speed", lambda row: spread(row.values["relative_speed"], None, 2, "×")),
+        Column("KL weight", weight),
     ]
+
+
+def _chosen_columns(rows: Sequence[Row]) -> list[Column]:
+    """Return the columns of the scores that were asked for by name."""
+    known = {score.name: score for score in schema.SCORES}
+
+    def cell(name: str, row: Row) -> str:
+        value, deviation = row.chosen[name]
+        return spread(value, deviation, _digits(value))
+
+    return [Column(shown(name), partial(cell, name), known.get(name)) for name in rows[0].chosen]
 
 
 def score_cell(score: Score, rows: Sequence[Row], by_seed: bool, row: Row) -> str:
@@ -64,16 +88,6 @@ def weight(row: Row) -> str:
     """Write the last weight of the KL, a small one in as many digits as it takes."""
     value = row.values["final_kl_weight"]
     return spread(value, None, _digits(value) if isinstance(value, float) and abs(value) < 0.01 else 2)
-
-
-def chosen_cells(rows: Sequence[Row], by_seed: bool) -> list[list[str]]:
-    """Return the table of the requested scores: one row per run or group of runs; the method last."""
-    names = list(rows[0].chosen)
-    table = [["run", *(["seeds"] if by_seed else []), *map(shown, names), "method"]]
-    for row in rows:
-        scores = [spread(value, deviation, _digits(value)) for value, deviation in row.chosen.values()]
-        table.append([row.name, *([str(len(row.members))] if by_seed else []), *scores, row.method])
-    return table
 
 
 def _digits(value: object) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from textvae.errors import WorkError
+from textvae.errors import RequestError, WorkError
 from textvae.files import writing
 from textvae.generate.codec import GREEDY
 from textvae.generate.decoding import Decoding
@@ -15,6 +15,7 @@ from textvae.generate.ways import decoding_of
 from textvae.inference import Scores, score
 from textvae.model import TextVAE
 from textvae.run import Run, model_of
+from textvae.run.fitted import FOLDER
 from textvae.text.store import spaced
 
 
@@ -92,6 +93,17 @@ def open_run(run: Path | str | Run | Trained, prior: str = "usual") -> Opened:
         return Opened(run.run, run.model)
     opened = Run.open(run).under(prior)
     return Opened(opened, model_of(opened))
+
+
+def beside(run: Run) -> Run | None:
+    """Return a run under its fitted prior; None if it has none, with a warning if it has one of no use."""
+    if not run.settings.model.latent or not (run.folder / FOLDER / "prior.json").exists():
+        return None
+    try:
+        return run.under("fitted")
+    except RequestError as error:
+        warnings.warn(f"the fitted prior is left out: {error}", stacklevel=2)
+        return None
 
 
 def check_finite(run: Run, split: str, scores: Scores) -> None:

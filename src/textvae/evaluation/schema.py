@@ -1,8 +1,7 @@
 """Every score of an evaluation, declared once.
 
-The JSON document of `evaluate` and the check of it on reading, the tables of `evaluate` and `compare`, the report,
-the names that `compare --scores` knows and the tables of `docs/metrics.md` (by `recipes/pages.py`) are made of
-`SCORES`, in this order.
+`SCORES` makes, in this order, the JSON document of `evaluate` and its check on reading, the tables of `evaluate`
+and `compare`, the report, the names of `compare --scores` and the tables of `docs/metrics.md` (`recipes/pages.py`).
 """
 
 from typing import Any
@@ -73,9 +72,24 @@ LIKELIHOOD = (
         formula="reconstruction + kl, at least −log p(x) on average",
         source="Bowman et al. 2016, eq. 1",
         caveats="for a language model −log p(x) itself",
+        show=showing.show_bound,
         notes=showing.rate_notes,
     ),
     Score("bound_samples", lambda measured: 1, kind=Count, section="likelihood"),
+    Score(
+        "bound_iw_sentences",
+        of("bound_iw_sentences"),
+        label="bound beside NLL",
+        unit=NATS,
+        reading="The bound of the sentences that the NLL is of: compare the NLL with this one.",
+        better="lower",
+        averaged=True,
+        column="bound of these",
+        section="likelihood",
+        formula="the bound of the sentences of `nll_iw`",
+        caveats="for a language model the same number",
+        show=showing.show_bound_of_drawn,
+    ),
     Score(
         "nll_iw",
         of("nll"),
@@ -100,20 +114,6 @@ LIKELIHOOD = (
     Score("iw_sentences", of("iw_sentences"), kind=Count, described=True, section="likelihood"),
     Score("iw_samples", of("samples"), kind=Count, described=True, section="likelihood"),
     Score("iw_components", of("iw_components"), kind=Count, section="likelihood"),
-    Score(
-        "bound_iw_sentences",
-        of("bound_iw_sentences"),
-        label="bound of the same",
-        unit=NATS,
-        reading="The bound of the sentences that the NLL is of.",
-        better="lower",
-        averaged=True,
-        column="bound of these",
-        section="likelihood",
-        formula="the bound of the sentences of `nll_iw`",
-        caveats="for a language model the same number",
-        show=showing.show_bound_of_drawn,
-    ),
     Score(
         "iw_effective_samples",
         lambda measured: measured.effective_samples(0.5),

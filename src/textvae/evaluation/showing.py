@@ -46,12 +46,21 @@ def show_nll(scores: Values, number: Number) -> Shown | None:
     return Shown(value, f"{how}, {_count(sentences, number)} sentences")
 
 
+def show_bound(scores: Values, number: Number) -> Shown | None:
+    """Show the bound with its standard error, and its number of sentences if the NLL is of fewer."""
+    value, sentences = with_error(scores, "bound", "bound_standard_error", number), scores.get("sentences")
+    fewer = is_number(scores.get("nll_iw")) and scores.get("iw_sentences") != sentences
+    return None if value is None else Shown(value, f"{_count(sentences, number)} sentences" if fewer else "")
+
+
 def show_bound_of_drawn(scores: Values, number: Number) -> Shown | None:
     """Show the bound of the NLL's sentences, unless these are all."""
     if scores.get("iw_sentences") == scores.get("sentences"):
         return None
     value = with_error(scores, "bound_iw_sentences", None, number)
-    return None if value is None else Shown(value, "on the NLL's sentences")
+    return (
+        None if value is None else Shown(value, f"the NLL's {_count(scores.get('iw_sentences'), number)} sentences")
+    )
 
 
 def show_effective(scores: Values, number: Number) -> Shown | None:

@@ -13,7 +13,7 @@ import textvae
 from textvae.errors import RequestError
 from textvae.evaluation.content import tokenization
 from textvae.evaluation.evaluate import evaluate
-from textvae.evaluation.importance import importance_weights, subset
+from textvae.evaluation.importance import AUTO, importance_weights, iw_numbers, require_iw_numbers, subset
 from textvae.evaluation.opened import Opened, open_run
 from textvae.evaluation.probing import own_labels, probes
 from textvae.evaluation.reconstruction import reconstructions
@@ -47,8 +47,8 @@ Part = dict[str, Any] | str
 def evaluate_all(
     folder: Path | str | Opened,
     split: str = "test",
-    iw_samples: int = 500,
-    iw_sentences: int | None = 500,
+    iw_samples: int | str = AUTO,
+    iw_sentences: int | None | str = AUTO,
     samples: int = 1_000,
     decodings: Mapping[str, Decoding] = DECODINGS,
     draws: int = 5,
@@ -71,13 +71,15 @@ def evaluate_all(
     for name, value, least in (("samples", samples, 2), ("times", times, 1)):
         if value < least:
             raise RequestError(f"{name} = {value}: must be {least} or more")
+    require_iw_numbers(iw_samples, iw_sentences)
     told = progress or (lambda part, done, total: None)
     trained = open_run(folder)
     corpus = trained.corpus
+    chosen = iw_numbers(trained.run, split, iw_samples, iw_sentences)
     document = evaluate(trained, split, iw_samples, iw_sentences, seed, of_part(told, "likelihood"))
     texts = generated(trained, samples, decodings, range(seed, seed + times), told)
     first = {name: None if written is None else written[0] for name, written in texts.items()}
-    numbers = (iw_samples, iw_sentences, seed)
+    numbers = (chosen.samples, chosen.sentences, seed)
     parts: dict[str, Part] = {
         "reconstruction_by_length": _reconstructions(trained, corpus.split(split), seed, told),
         "generated": _generated(trained, corpus, split, texts, decodings, seed),

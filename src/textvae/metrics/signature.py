@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from urllib.parse import quote, unquote
 
 from textvae.errors import RequestError
@@ -69,6 +69,26 @@ def parse(text: str) -> tuple[str, dict[str, str]]:
             raise RequestError(f"signature: {name} is given twice; each name stands once")
         parts[name] = unquote(value)
     return metric, parts
+
+
+def shared(signatures: Sequence[str]) -> tuple[str, list[str]]:
+    """Return what signatures have in common, as one signature, and the other parts of each.
+
+    The common one is of the metric that all are of, or else of `scores`.
+
+    >>> shared(["bleu|case:mixed|n:2", "bleu|case:mixed|n:4"])
+    ('bleu|case:mixed', ['n:2', 'n:4'])
+    """
+    parsed = [parse(one) for one in signatures]
+    first = dict(parsed[0][1])
+    common = {name: value for name, value in first.items() if all(own.get(name) == value for _, own in parsed)}
+    metrics = {metric for metric, _ in parsed}
+    name = metrics.pop() if len(metrics) == 1 else "scores"
+    others = [
+        "|".join(f"{part}:{_escaped(value)}" for part, value in own.items() if part not in common)
+        for _, own in parsed
+    ]
+    return signature(name, **common), others
 
 
 def _place(name: str) -> tuple[int, str]:

@@ -110,8 +110,12 @@ def histogram_of_means(
     limit: float,
     number: int,
     name: str,
+    normal: bool = True,
+    priors: Sequence[Float[np.ndarray, "draws latent"]] = (),
 ) -> str:
-    """All posterior means as bars, sampled codes as a line, N(0, 1) dashed; percent of the values in each bin.
+    """All posterior means as bars, sampled codes as a line, priors dashed; percent of the values in each bin.
+
+    With `normal` a dashed line is N(0, 1); dotted ones are draws of the other `priors`.
 
     References: Liu et al. 2019, Figure 2 (c, d, g, h): the distribution of the values of mu.
     """
@@ -120,9 +124,14 @@ def histogram_of_means(
     axes.stairs(100 * histogram(means, limit) / means.size, edges, fill=True, color=run_colour(number), alpha=0.75)
     if codes is not None:
         axes.stairs(100 * histogram(codes, limit) / codes.size, edges, color=MUTED, linewidth=1.6, baseline=None)
-    x = np.linspace(-limit, limit, 301)
-    normal = np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
-    axes.plot(x, 100 * normal * (edges[1] - edges[0]), color=INK, linewidth=1.4, linestyle=(0, (4, 3)))
+    if normal:
+        x = np.linspace(-limit, limit, 301)
+        density = np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
+        axes.plot(x, 100 * density * (edges[1] - edges[0]), color=INK, linewidth=1.4, linestyle=(0, (4, 3)))
+    centres = (edges[1:] + edges[:-1]) / 2
+    for draws in priors:
+        shares = 100 * histogram(draws, limit) / draws.size
+        axes.plot(centres, shares, color=INK, linewidth=2, linestyle=(0, (1, 1.6)))
     axes.set_xlim(-limit, limit)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("value of one dimension")
@@ -176,15 +185,17 @@ def latent_map(
     shares: Sequence[float],
     limit: float,
     name: str,
+    normal: bool = True,
 ) -> str:
-    """Points in their colours on a square of half-width `limit`, with the prior's mean and standard deviation."""
+    """Points in their colours on a square of half-width `limit`, with mean and deviation of a `normal` prior."""
     from matplotlib.patches import Circle
 
     # The plot itself, inside the margins, is square: the circle is round.
     axes = _axes(480, 462)
     axes.scatter(places[:, 0], places[:, 1], s=16, c=list(colours), alpha=0.6, linewidths=0, clip_on=False)
-    axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor=INK, linewidth=1.3, linestyle=(0, (4, 3)), zorder=3))
-    axes.plot([0], [0], marker="+", markersize=11, markeredgewidth=1.5, color=INK, zorder=3)
+    if normal:
+        axes.add_patch(Circle((0, 0), 1, fill=False, edgecolor=INK, linewidth=1.3, linestyle=(0, (4, 3)), zorder=3))
+        axes.plot([0], [0], marker="+", markersize=11, markeredgewidth=1.5, color=INK, zorder=3)
     axes.set_xlim(-limit, limit)
     axes.set_ylim(-limit, limit)
     axes.set_xlabel(f"first principal direction ({shares[0]:.0%} of the variance)")

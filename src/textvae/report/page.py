@@ -2,17 +2,15 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from textvae.errors import RequestError
 from textvae.files import write_text
 from textvae.metrics.latent import DIMENSION_OFF
 from textvae.report import figures
+from textvae.report.content import RunReport, agreements, drawable, language_model, per_dimension, without_codes
 from textvae.report.pieces import (
     MISSING,
     STYLE,
@@ -29,6 +27,7 @@ from textvae.report.pieces import (
 )
 from textvae.report.suite import has_suite, suite
 from textvae.report.table import table
+from textvae.report.verdict import examples, verdicts
 from textvae.run.records import is_number
 from textvae.text.store import spaced
 
@@ -36,28 +35,6 @@ __all__ = ["RunReport", "document", "write_report"]
 
 # Points that one map draws, and all maps together: the file stays below 2 MB.
 MAP_POINTS, ALL_POINTS = 2000, 8000
-
-
-@dataclass(frozen=True, eq=False)
-class RunReport:
-    """All that the report shows of one run; a language model has no means, codes or interpolation.
-
-    `log` holds the records of `log.jsonl`. `evaluation` is what `evaluate` or `evaluate_all` returns; it may also
-    have `distinct_samples` (different sentences among greedy samples from the prior), `prior_samples` (of how many)
-    and `hardware`. `means` and `codes` are each sentence's posterior mean and one sampled code, `labels` its
-    values of the attribute `label_name`.
-    """
-
-    name: str
-    log: list[dict[str, Any]]
-    evaluation: dict[str, Any]
-    means: Float[np.ndarray, "n latent"] | None
-    codes: Float[np.ndarray, "n latent"] | None
-    labels: list[str] | None
-    label_name: str | None
-    samples: list[str]
-    interpolation: list[str]
-    verdict: str
 
 
 def write_report(path: Path, title: str, runs: Sequence[RunReport]) -> None:
@@ -84,7 +61,8 @@ def write_report(path: Path, title: str, runs: Sequence[RunReport]) -> None:
 def document(title: str, runs: Sequence[RunReport]) -> str:
     """Return the report as HTML."""
     sections = (
-        ("Verdict", _verdicts(runs)),
+        ("Verdict", verdicts(runs)),
+        *([("Held-out sentences", examples(runs))] if any(run.diagnosis for run in runs) else []),
         ("Scores", table([run.name for run in runs], [run.evaluation for run in runs])),
         ("Training", _training(runs)),
         ("Posterior means", _histograms(runs)),
@@ -133,19 +111,6 @@ def _lead(runs: Sequence[RunReport]) -> str:
     return lead
 
 
-def _verdicts(runs: Sequence[RunReport]) -> str:
-    """Return a card for each run: the first sentence of its verdict large, the others below."""
-    cards = []
-    for place, run in enumerate(runs):
-        first, stop, rest = run.verdict.partition(". ")
-        more = f"<p>{text(rest)}</p>" if rest else ""
-        cards.append(
-            f'<article class="card" style="border-color: var(--{run_variable(place)})">{heading(place, run.name)}'
-            f'<p class="first">{text(first + stop.strip())}</p>{more}</article>'
-        )
-    return columns(cards)
-
-
 def _training(runs: Sequence[RunReport]) -> str:
     """Curves of reconstruction and KL over the steps, all runs on the same axes."""
     names = ", ".join(run.name for run in runs)
@@ -157,7 +122,7 @@ def _training(runs: Sequence[RunReport]) -> str:
         content = described(drawn, alt) if drawn else absent(reason)
         curves.append(f"<div><h3>{title}</h3>{content}</div>")
     keys = "".join(f"<li>{key(place)}{text(run.name)}</li>" for place, run in enumerate(runs))
-    without = [text(run.name) for run in runs if _language_model(run)]
+    without = [text(run.name) for run in runs if language_model(run)]
     note = f" No KL: {', '.join(without)} (language model, no code)." if without else ""
     return figure(
         curves,
@@ -169,39 +134,49 @@ def _training(runs: Sequence[RunReport]) -> str:
 
 def _histograms(runs: Sequence[RunReport]) -> str:
     """Return the distribution of all posterior means of each run, on the same scale of values."""
-    arrays = [array for run in runs for array in (run.means, run.codes) if array is not None and _drawable(array)]
+    every = [(run.means, run.codes, *run.priors.values()) for run in runs]
+    arrays = [array for own in every for array in own if array is not None and drawable(array)]
     limit = figures.histogram_limit(arrays)
-    bars = _swatch([place for place, run in enumerate(runs) if not _without_codes(run)])
+    bars = _swatch([place for place, run in enumerate(runs) if not without_codes(run)])
 
     def draw(place: int, run: RunReport) -> tuple[str, str]:
         assert run.means is not None
         near = np.mean(np.abs(run.means) < 0.1)
         fact = f"{percent(float(near))} of the {run.means.size:,} means lie within ±0.1."
-        codes = run.codes if _drawable(run.codes) else None
-        drawn = figures.histogram_of_means(run.means, codes, limit, place, f"means-{place}")
+        priors = {name: array for name, array in run.priors.items() if drawable(array)}
+        if priors:
+            fact += f" Besides: {', '.join(text(name) for name in priors)}."
+        codes = run.codes if drawable(run.codes) else None
+        drawn = figures.histogram_of_means(
+            run.means, codes, limit, place, f"means-{place}", run.normal, list(priors.values())
+        )
         return fact, described(drawn, f"Histogram of the posterior means of {run.name}. {fact}")
 
-    drawn, left_out = _run_panels(runs, _without_codes, draw)
+    drawn, left_out = _run_panels(runs, without_codes, draw)
+    normal = '<li><i class="line dashed"></i>N(0, 1), the prior</li>' if any(run.normal for run in runs) else ""
+    names = " / ".join(dict.fromkeys(text(name) for run in runs for name in run.priors))
+    others = f'<li><i class="line dotted"></i>{names}</li>' if names else ""
     return figure(
         drawn,
         "Means of all sentences and dimensions, on one scale of values for all runs: they lie apart where codes "
-        "carry something and crowd at 0 after a collapse. It is sampled codes that should look like N(0, 1), not "
-        "means; after a collapse codes do too, being nothing but noise.",
+        "carry something and crowd at 0 after a collapse. It is sampled codes, all together the aggregated "
+        "posterior, that should look like the prior, not means; after a collapse codes do too, being nothing but "
+        "noise. Where they do not, samples come from codes that the decoder has not been trained on.",
         f'<ul class="legend"><li>{bars}posterior means μ</li>'
-        '<li><i class="line"></i>sampled codes z</li><li><i class="line dashed"></i>the prior, N(0, 1)</li></ul>',
+        f'<li><i class="line"></i>sampled codes z</li>{normal}{others}</ul>',
         left_out,
     )
 
 
 def _dimensions(runs: Sequence[RunReport]) -> str:
     """KL of each dimension of each run, on the same logarithmic scale."""
-    highest = max((nats for run in runs for nats in _per_dimension(run)), default=1.0)
+    highest = max((nats for run in runs for nats in per_dimension(run)), default=1.0)
 
     def missing(run: RunReport) -> str | None:
-        return None if _per_dimension(run) else _without_codes(run) or "Not measured: see evaluate."
+        return None if per_dimension(run) else without_codes(run) or "Not measured: see evaluate."
 
     def draw(place: int, run: RunReport) -> tuple[str, str]:
-        nats = _per_dimension(run)
+        nats = per_dimension(run)
         above = sum(value >= DIMENSION_OFF for value in nats)
         fact = f"{above} of {len(nats)} dimensions reach {DIMENSION_OFF} nats"
         counts = run.evaluation.get("active_units") or {}
@@ -224,7 +199,7 @@ def _maps(runs: Sequence[RunReport]) -> str:
     mapped = {
         place: figures.principal_map(run.means)
         for place, run in enumerate(runs)
-        if run.means is not None and _drawable(run.means)
+        if run.means is not None and drawable(run.means)
     }
     limit = max([1.1, *(float(np.abs(places).max()) for places, _ in mapped.values())]) * 1.04
     most = min(MAP_POINTS, ALL_POINTS // max(1, len(mapped)))
@@ -242,17 +217,24 @@ def _maps(runs: Sequence[RunReport]) -> str:
         )
         if len(shown) < len(places):
             fact += f" Drawn: {len(shown):,} of {len(places):,} sentences."
-        drawn = figures.latent_map(places[shown], points, shares, limit, f"map-{place}")
+        agreement = agreements(run).get(run.label_name or "")
+        if agreement is not None:
+            fact += (
+                f" {percent(agreement.agreement)} of the nearest codes have the same {text(run.label_name)} "
+                f"({percent(agreement.by_chance)} by chance)."
+            )
+        drawn = figures.latent_map(places[shown], points, shares, limit, f"map-{place}", run.normal)
         return fact, described(
             drawn, f"Map of the posterior means of {run.name}, {run.label_name or 'unlabelled'}. {fact}"
         )
 
-    drawn, left_out = _run_panels(runs, _without_codes, draw)
+    drawn, left_out = _run_panels(runs, without_codes, draw)
     return figure(
         drawn,
         "A point is a sentence, at its posterior mean along the two directions in which the run's means vary most "
         "(PCA), on the same scale for all runs: colours that keep apart show that the code knows the attribute, a "
-        "single small cloud shows a collapse. Cross and circle are the prior's mean and standard deviation.",
+        "single small cloud shows a collapse. Of several labels it is the one that the nearest codes share most. "
+        "Cross and circle are mean and standard deviation of a standard normal prior.",
         _group_legend(runs, colours),
         left_out,
     )
@@ -287,7 +269,7 @@ def _samples(runs: Sequence[RunReport]) -> str:
 def _paths(runs: Sequence[RunReport]) -> str:
     """Sentences along a path between two codes, of every run."""
     lists = [
-        _sentences(place, run, run.interpolation, _without_codes(run) or "No path was decoded.")
+        _sentences(place, run, run.interpolation, without_codes(run) or "No path was decoded.")
         for place, run in enumerate(runs)
     ]
     return columns(lists) + (
@@ -322,28 +304,6 @@ def _footer(runs: Sequence[RunReport]) -> str:
         shown = "<br>".join(f"<code>{text(value)}</code>" for value in known)
         lines.append(f"<dt>{text(run.name)}</dt><dd>{shown or MISSING}</dd>")
     return f"<footer><p>What the scores depend on</p><dl>{''.join(lines)}</dl></footer>"
-
-
-def _language_model(run: RunReport) -> bool:
-    return run.means is None and run.evaluation.get("kl") is None
-
-
-def _without_codes(run: RunReport) -> str | None:
-    """Return the reason why a run has no codes to show; None if it has some."""
-    if _language_model(run):
-        return "A language model: it has no code."
-    if run.means is None or not run.means.size:
-        return "Its codes were not given."
-    return None if _drawable(run.means) else "Its codes hold numbers that are not finite."
-
-
-def _drawable(array: np.ndarray | None) -> bool:
-    return array is not None and array.size > 0 and bool(np.isfinite(array).all())
-
-
-def _per_dimension(run: RunReport) -> list[float]:
-    nats = run.evaluation.get("kl_per_dimension") or []
-    return [float(value) for value in nats] if all(map(is_number, nats)) else []
 
 
 def _run_panels(

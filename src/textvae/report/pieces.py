@@ -147,6 +147,16 @@ figcaption, .note { margin-top: 14px; max-width: 60em; font-size: 15px; color: v
 figure > .none { margin-top: 20px }
 .legend .line { height: 0; border-top: 2px solid var(--muted); vertical-align: 4px }
 .legend .dashed { border-top: 2px dashed var(--ink) }
+.legend .dotted { border-top: 3px dotted var(--ink) }
+.meters { display: grid; grid-template-columns: max-content minmax(60px, 1fr) max-content; gap: 3px 10px;
+  align-items: center; margin: 10px 0; font-size: 13px; color: var(--muted) }
+.meters b { color: var(--ink); font-weight: 600; font-variant-numeric: tabular-nums }
+.meter { position: relative; height: 12px; border-radius: 2px; background: var(--grid); overflow: hidden }
+.meter i { position: absolute; inset: 0 auto 0 0 }
+.meter .pale { opacity: .45 }
+.meter .mark { width: 2px; background: var(--ink) }
+.examples li { margin-bottom: 8px }
+.examples small { font-size: 15px; line-height: 1.4 }
 .legend .dot { width: 12px; border-radius: 50% }
 .plot { display: block; width: 100%; height: auto }
 .plot * { stroke-linejoin: round; stroke-linecap: butt }
@@ -174,6 +184,6 @@ code { font: 12px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace }
   figure, .panels > *, .card, tr { break-inside: avoid }
   h2, h3, .legend { break-after: avoid }
   .wide { overflow: visible }
-  .card, .plot, .key, .legend i { print-color-adjust: exact; -webkit-print-color-adjust: exact }
+  .card, .plot, .key, .legend i, .meter, .meter i { print-color-adjust: exact; -webkit-print-color-adjust: exact }
 }
 """
