@@ -30,6 +30,7 @@ COMMANDS = [
     "encode",
     "decode",
     "neighbours",
+    "log-prob",
     "interpolate",
     "homotopy",
     "sensitivity",
