@@ -35,7 +35,7 @@ def log_prob(
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Estimate how likely sentences are: -log p(x) of each, and its bound.
+    """Estimate -log p(x) of sentences, and its bound.
 
     A line has the importance-weighted NLL, ± its standard error over the samples, the bound (reconstruction + KL by
     one code), in nats, the number of tokens, end mark included, and the sentence. The NLL of a language model is

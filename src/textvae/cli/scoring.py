@@ -97,9 +97,8 @@ def score(
     how = scoring.How(tokenize, lowercase, smoothing, at_most, draws, seed)
     names = None if metrics is None else _names(metrics)
     wanted = names or (scoring.RECONSTRUCTION if by_length else ())
-    scoring.require_metrics(
-        wanted, references is not None or run is not None, train is not None
-    )  # before files are read
+    # Before files are read.
+    scoring.require_metrics(wanted, references is not None or run is not None, train is not None)
     if run is not None:
         if file is not None or references is not None:
             raise RequestError(f"--run {run}: its own split is what is scored; leave out FILE and --references")
