@@ -108,7 +108,8 @@ def _text(run: Path, found: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the scores of a run, a column for each of its priors, with what they depend on."""
     scores = next(iter(found.values()))
     head = f"{run}, {scores['split']}: {scores['sentences']:,} sentences, {scores['tokens']:,} tokens"
-    careful = dict.fromkeys(caveat for own in found.values() for caveat in caveats(own))
+    prefix = {name: f"{name}: " if len(found) > 1 else "" for name in found}
+    careful = [f"{prefix[name]}{caveat}" for name, own in found.items() for caveat in caveats(own)]
     signed = dict.fromkeys(one for own in found.values() for one in signatures(own))
     return "\n".join([plain(head), table(found), *numbers_chosen(scores), *careful, *signed])
 

@@ -41,7 +41,7 @@ _TOO_LARGE = (
 # Stands for a number that there is not.
 DASH = "–"
 # Least width of a last column that is wrapped.
-LEAST = 8
+LEAST = 24
 # Marks that turn the direction of the text around them, and so can make a line read as another one.
 _DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -274,13 +274,14 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 def stacked(rows: Sequence[Sequence[str]], width: int) -> str:
     """Return rows as tables of at most `width`, each with the first column; the last column is wrapped.
 
-    >>> print(stacked([["run", "KL", "MI", "method"], ["vae", "1.0", "0.5", "plain bound"]], 13))
+    >>> rows = [["run", "KL", "MI", "method"], ["vae", "1.0", "0.5", "bound at weight 1 from the start"]]
+    >>> print(stacked(rows, 34))
     run   KL   MI
     vae  1.0  0.5
     <BLANKLINE>
     run  method
-    vae  plain
-         bound
+    vae  bound at weight 1 from the
+         start
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     last = len(widths) - 1
@@ -306,7 +307,7 @@ def stacked(rows: Sequence[Sequence[str]], width: int) -> str:
 
 def _wrapped(row: Sequence[str], width: int) -> list[list[str]]:
     """Return a row whose last cell is wrapped as several rows."""
-    first, *more = wrap(row[-1], width) or [""]
+    first, *more = wrap(row[-1], width, break_on_hyphens=False) or [""]
     return [[*row[:-1], first], *([*([""] * (len(row) - 1)), line] for line in more)]
 
 

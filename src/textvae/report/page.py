@@ -144,8 +144,6 @@ def _histograms(runs: Sequence[RunReport]) -> str:
         near = np.mean(np.abs(run.means) < 0.1)
         fact = f"{percent(float(near))} of the {run.means.size:,} means lie within ±0.1."
         priors = {name: array for name, array in run.priors.items() if drawable(array)}
-        if priors:
-            fact += f" Besides: {', '.join(text(name) for name in priors)}."
         codes = run.codes if drawable(run.codes) else None
         drawn = figures.histogram_of_means(
             run.means, codes, limit, place, f"means-{place}", run.normal, list(priors.values())

@@ -129,6 +129,7 @@ thead th { border-bottom: 2px solid var(--muted); overflow-wrap: anywhere }
 th { font-weight: 600 }
 tbody th { min-width: 11em }
 td { font-variant-numeric: tabular-nums; white-space: nowrap }
+td small { white-space: normal; min-width: 11em }
 td.reading { white-space: normal; color: var(--muted) }
 th.reading, td.reading { padding-right: 0; min-width: 19em; font-size: 14px }
 small { display: block; font-size: 13px; font-weight: 400; line-height: 1.35; color: var(--muted) }
@@ -148,7 +149,7 @@ figure > .none { margin-top: 20px }
 .legend .line { height: 0; border-top: 2px solid var(--muted); vertical-align: 4px }
 .legend .dashed { border-top: 2px dashed var(--ink) }
 .legend .dotted { border-top: 3px dotted var(--ink) }
-.meters { display: grid; grid-template-columns: max-content minmax(60px, 1fr) max-content; gap: 3px 10px;
+.meters { display: grid; grid-template-columns: max-content minmax(90px, 1fr) auto; gap: 3px 10px;
   align-items: center; margin: 10px 0; font-size: 13px; color: var(--muted) }
 .meters b { color: var(--ink); font-weight: 600; font-variant-numeric: tabular-nums }
 .meter { position: relative; height: 12px; border-radius: 2px; background: var(--grid); overflow: hidden }

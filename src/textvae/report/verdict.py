@@ -42,8 +42,8 @@ def verdicts(runs: Sequence[RunReport]) -> str:
 def _note(runs: Sequence[RunReport]) -> str:
     scale = " Bars of one kind are on one scale for all runs." if len(runs) > 1 else ""
     return (
-        '<p class="note">Bars: the dark part of the KL is mutual information of sentence and code; a line marks '
-        f"what chance gives.{scale}</p>"
+        '<p class="note">Bars: the dark part of the KL is mutual information (MI) of sentence and code; a line '
+        f"marks what chance gives.{scale}</p>"
     )
 
 
@@ -55,8 +55,8 @@ def _meters(run: RunReport) -> list[Meter]:
     meters = []
     if found.kl is not None:
         mutual = found.mutual_information
-        of = "" if mutual is None else f", {_nats(max(0.0, mutual))} information"
-        meters.append(Meter("KL", "nats", max(0.0, found.kl), f"{_nats(found.kl)}{of} nats", mutual))
+        told = f"{_nats(found.kl)} nats" + ("" if mutual is None else f", MI {_nats(max(0.0, mutual))}")
+        meters.append(Meter("KL", "nats", max(0.0, found.kl), told, mutual))
     if found.shuffle_gap is not None:
         told = f"{_nats(found.shuffle_gap)} nats"
         meters.append(Meter("lost with another code", "nats", max(0.0, found.shuffle_gap), told))
