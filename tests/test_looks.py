@@ -101,7 +101,7 @@ def test_where_posteriors_are_optimal_the_rate_is_the_weight(model, every_senten
     monkeypatch.setattr(model, "encode", encode)
     seen = look(model, store, nothing)
     assert seen.exchange_rate == pytest.approx(WEIGHT, abs=0.03)  # of a difference, not a derivative
-    assert seen.kl > 1 and seen.shuffle_gap > 1
+    assert seen.kl > 0.5 and seen.shuffle_gap > 1
 
 
 def test_a_code_that_nothing_reads_is_worth_nothing(model, every_sentence):

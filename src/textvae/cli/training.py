@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # The order of methods in docs/methods.md.
 ORDER = (
-    "language-model vanilla beta kl-annealing kl-annealing-converged cyclical free-bits free-bits-total capacity "
-    "capacity-max lagrangian mmd point mu-forcing mu-forcing-annealing bow bow-annealing word-dropout inputless "
+    "auto language-model vanilla beta kl-annealing kl-annealing-converged cyclical free-bits free-bits-total "
+    "capacity capacity-max lagrangian mmd point mu-forcing mu-forcing-annealing bow bow-annealing word-dropout inputless "
     "hybrid gaussian-mixture semi-implicit semi-implicit-cyclical batch-norm delta iaf planar radial "
     "multi-step vmf mixture-prior vamp-prior aggressive aggressive-semi-implicit semi-amortized pretrained"
 ).split()
@@ -45,13 +45,21 @@ Source = Annotated[
 ]
 Methods = Annotated[
     list[str] | None,
-    typer.Option("--method", metavar="NAME", help="A preset, see below; vanilla without settings."),
+    typer.Option("--method", metavar="NAME", help="A preset, see below; auto without settings."),
 ]
 Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Override a setting; may be given many times."),
 ]
 
+Aim = Annotated[
+    str | None,
+    typer.Option(
+        metavar="representation|balance|generation",
+        help="What auto is for: codes that keep much, likelihood and samples, or both (balance).",
+        show_default=False,
+    ),
+]
 SettingsFile = Annotated[
     Path | None, typer.Argument(metavar="SETTINGS.toml", show_default=False, help="Settings as TOML.")
 ]
@@ -74,6 +82,7 @@ def train(
     label: Annotated[str | None, typer.Option(metavar="NAME|NUMBER", help="The column of a label.")] = None,
     methods: Methods = None,
     assignments: Assignments = None,
+    aim: Aim = None,
     out: NewRun = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")] = None,
     start: Start = None,
@@ -107,7 +116,7 @@ def train(
     sources = {"corpus": data, "train": train_file, "valid": valid, "test": test, "column": column, "label": label}
     given: dict[str, str | None] = {name: value for name, value in sources.items() if value is not None}
     if resume is not None:
-        if settings or methods or out or start or given.keys() - {"corpus"} or dry_run:
+        if settings or methods or aim or out or start or given.keys() - {"corpus"} or dry_run:
             raise RequestError(
                 "--resume: a run goes on with its own settings and data; give nothing beside it but --set, --data"
             )
@@ -115,24 +124,28 @@ def train(
         return
     given = _in_place_of_others(given, start is not None and settings is None)
     method = _one(methods)
-    from textvae.objective.presets import DEFAULT, load_settings
+    from textvae.objective.presets import DEFAULT
+    from textvae.training.choice import AUTO, load_chosen
 
     if settings is None and method is None and start is None:
         method = DEFAULT
 
     below = settings if start is None or settings is not None else _settings_of(start)
-    loaded = load_settings(below, method, assignments or (), **({"data": given} if given else {}))
+    tables = {"data": given} if given else {}
+    loaded, reasons = load_chosen(below, method, assignments or (), aim, **tables)
     if dry_run:
         result(loaded.toml().rstrip())
         return
     _tell_columns(loaded)
+    for reason in reasons:
+        note(f"{method}: {reason}")
     if out is None:
         from textvae.training.texts import new_folder
 
         name = method or (settings.stem if settings else start.resolve().name if start else DEFAULT)
         out = new_folder(loaded.data.train or loaded.data.corpus or "text", name)
     folder = out
-    _train(folder, lambda progress: _started(loaded, folder, progress, start), new=True)
+    _train(folder, lambda progress: _started(loaded, folder, progress, start), True, method == AUTO)
 
 
 def _in_place_of_others(given: dict[str, str | None], of_a_run: bool) -> dict[str, str | None]:
@@ -227,8 +240,10 @@ def _resumed(folder: Path, data: str | None, assignments: list[str], progress: T
     return resume(Run.open(folder, data), progress, assignments)
 
 
-def _train(folder: Path, work: Callable[[TrainingProgress | None], "Run"], new: bool = False) -> None:
-    """Do the work with a bar, then print the run's folder and its last validation."""
+def _train(
+    folder: Path, work: Callable[[TrainingProgress | None], "Run"], new: bool = False, diagnosed: bool = False
+) -> None:
+    """Do the work with a bar, then print the run's folder and its last validation, and if asked a diagnosis."""
     marker = folder / "environment.json"  # the file that makes a folder a run
     foreign = new and marker.exists()
     progress = None
@@ -254,8 +269,14 @@ def _train(folder: Path, work: Callable[[TrainingProgress | None], "Run"], new: 
         for line in [*_shortened(run), *_unknown(run)]:
             note(line)
     best = _checkpoint(folder).get("best_step", 0) if run.settings.train.keep == "best" else 0
-    result("\n".join([plain(str(folder)), *_validations(records, best)]))
-    note(f"next: textvae diagnose {_quoted(folder)}")
+    lines = [plain(str(folder)), *_validations(records, best)]
+    if not diagnosed:
+        result("\n".join(lines))
+        note(f"next: textvae diagnose {_quoted(folder)}")
+        return
+    from textvae.evaluation.diagnose import diagnose
+
+    result("\n".join([*lines, "", *map(plain, str(diagnose(run)).split("\n"))]))
 
 
 def _shortened(run: "Run") -> list[str]:

@@ -77,15 +77,23 @@ class Corpus(NamedTuple):
         return {**shown, "unknown_tokens": unknown, "splits": splits}
 
 
-def sample_of(data: Data, lines: int = MEASURED, mirror: Path | None = None) -> list[str]:
-    """Return up to `lines` lines of the training text, evenly spaced over its first `READ` lines.
+def training_texts(data: Data, mirror: Path | None = None) -> Iterator[str]:
+    """Yield the texts that settings name to train on, blank ones left out; of a single file, split later, all.
 
     Raises:
         RequestError: As `open_corpus`, for the text.
     """
     _, sources, columns = _sources(data, mirror)
-    read = sentences_of(sources["train"], **columns)
-    texts = [sentence.text for sentence in islice(read, READ) if sentence.text]
+    return (sentence.text for sentence in sentences_of(sources["train"], **columns) if sentence.text)
+
+
+def sample_of(data: Data, lines: int = MEASURED, mirror: Path | None = None) -> list[str]:
+    """Return up to `lines` training texts, evenly spaced over the first `READ`.
+
+    Raises:
+        RequestError: As `training_texts`.
+    """
+    texts = list(islice(training_texts(data, mirror), READ))
     return [texts[number] for number in spaced(len(texts), lines)]
 
 

@@ -11,13 +11,14 @@ from typing import Any, TypeAlias
 from textvae.errors import RequestError, shown
 from textvae.files import replacing, writing
 from textvae.model import ModelSettings
-from textvae.objective.presets import DEFAULT, load_settings
+from textvae.objective.presets import DEFAULT
 from textvae.objective.settings import Settings
 from textvae.progress import StepProgress, visible
 from textvae.run import TEXT, Run
 from textvae.settings import Data, Train
 from textvae.text.readers import each_text, elements
 from textvae.training import loop
+from textvae.training.choice import AUTO, load_chosen
 from textvae.training.start import start_document
 
 # Texts in memory, the name or path of a file or of a registered corpus.
@@ -43,6 +44,7 @@ def train(
     test_labels: Iterable[Any] | None = None,
     settings: Settings | Path | str | Mapping[str, Any] | None = None,
     method: str | None = None,
+    aim: str | None = None,
     assignments: Iterable[str] = (),
     **tables: Any,
 ) -> Run:
@@ -67,8 +69,9 @@ def train(
         valid_labels: Labels of `valid`.
         test_labels: Labels of `test`.
         settings: A settings file, a document or finished settings, below what is given otherwise.
-        method: A preset, as `textvae train --method`; `vanilla` if there are neither settings nor a run to start
+        method: A preset, as `textvae train --method`; `auto` if there are neither settings nor a run to start
             from.
+        aim: What `auto` is to make the model for: `representation`, `balance` (the default) or `generation`.
         assignments: Settings as `path=value`, above all others.
         **tables: Tables of settings, such as `model={"latent": 16}` and `train={"epochs": 5}`.
 
@@ -79,6 +82,10 @@ def train(
     """
     if texts is None and isinstance(settings, Settings):
         texts, settings = settings, None
+    if not isinstance(texts, Settings) and method is None and settings is None and start is None:
+        method = DEFAULT
+    if method == AUTO and isinstance(texts, Iterator):
+        texts = list(texts)  # read twice
     given = {"train": texts, "valid": valid, "test": test}
     marks = {"train": labels, "valid": valid_labels, "test": test_labels}
     memory = None
@@ -87,7 +94,6 @@ def train(
         _refuse_beside(others | ({"assignments": assignments} if assignments else {}))
         loaded, name = texts, texts.data.train or texts.data.corpus or "text"
     else:
-        method = DEFAULT if method is None and settings is None and start is None else method
         name = str(texts) if isinstance(texts, str | Path) else "texts"
     folder = Path(out) if out is not None else new_folder(name, method)
     if not isinstance(texts, Settings):
@@ -95,7 +101,8 @@ def train(
         sources = _files(given, marks) if memory is None else memory.sources()
         _check_tables(tables)
         tables["data"] = _data(tables.get("data", {}), sources, memory is not None or start is not None)
-        loaded = load_settings(_below(settings, start), method, assignments, **tables)
+        chosen_by = None if memory is None else each_text(texts)
+        loaded, _ = load_chosen(_below(settings, start), method, assignments, aim, chosen_by, **tables)
     with visible(progress, str(folder), "step") as told:
         return loop.train(loaded, folder, told, start, memory.write if memory is not None else lambda: None)
 

@@ -1,0 +1,98 @@
+"""What the method `auto` chooses for a text and an aim, and what it leaves to the user."""
+
+import pytest
+
+import textvae
+from textvae.errors import RequestError
+from textvae.training.choice import AIMS, AUTO, choose, load_chosen
+from textvae.training.loop import train
+
+REVIEWS = [
+    f"the {noun} was {word} , and the {other} too ."
+    for noun in "abcdefgh"
+    for word in "ijklmnop"
+    for other in "qrst"
+]
+
+
+def write(folder, lines):
+    file = folder / "text.txt"
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return file
+
+
+def test_epochs_are_so_many_that_training_sees_three_million_tokens():
+    def epochs(sentences):
+        return choose("word word word word word" for _ in range(sentences)).document["train"]["epochs"]
+
+    assert epochs(50_000) == 10  # of 5 words, 6 tokens with punctuation
+    assert epochs(200) == 40 and epochs(1_000_000) == 5
+
+
+def test_a_small_text_gets_a_small_model():
+    small, large = (choose(["one two three four five"] * count).document["model"] for count in (1000, 100_000))
+    assert small["latent"] < large["latent"] and small["encoder"]["hidden"] < large["encoder"]["hidden"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "name"),
+    [
+        (["It's raw, isn't it? Yes."] * 300, "words"),
+        (["it 's tokenized , is n't it ? yes ."] * 300, "word"),
+        (["anna", "bertil", "cesar"] * 100, "character"),
+        (["今天天气很好"] * 300, "character"),
+    ],
+)
+def test_the_tokenizer_is_chosen_by_the_text(lines, name):
+    choice = choose(lines)
+    assert choice.document["data"]["tokenizer"]["name"] == name
+    assert name in choice.reasons[0] and len(choice.reasons) == 2
+
+
+def test_what_is_given_is_not_chosen(tmp_path):
+    file = write(tmp_path, REVIEWS)
+    below = {"data": {"corpus": str(file), "tokenizer": {"name": "bpe"}}, "model": {"latent": 5}}
+    settings, _ = load_chosen(below, AUTO, ["train.epochs=2"], train={"lr": 0.5})
+    assert settings.data.tokenizer.name == "bpe" and settings.model.latent == 5
+    assert settings.train.epochs == 2 and settings.train.optimizer.lr == 0.5
+    assert settings.model.encoder.hidden == 128 and settings.train.fit_prior
+
+
+@pytest.mark.parametrize("aim", AIMS)
+def test_an_aim_is_the_price_of_a_nat(tmp_path, aim):
+    data = {"corpus": str(write(tmp_path, REVIEWS))}
+    settings, _ = load_chosen(None, AUTO, aim=aim, data=data)
+    assert settings.objective["selected-kl"].end == AIMS[aim]
+    settings, _ = load_chosen(None, AUTO, ["objective.selected-kl.end=0.7"], aim=aim, data=data)
+    assert settings.objective["selected-kl"].end == 0.7
+
+
+def test_the_usual_aim_is_balance(tmp_path):
+    settings, _ = load_chosen(None, AUTO, data={"corpus": str(write(tmp_path, REVIEWS))})
+    assert settings.objective["selected-kl"].end == AIMS["balance"]
+
+
+def test_what_it_refuses(tmp_path):
+    data = {"corpus": str(write(tmp_path, REVIEWS[:50]))}
+    with pytest.raises(RequestError, match="50 sentences are too few for that; give 200 or more, or another"):
+        load_chosen(None, AUTO, data=data)
+    with pytest.raises(RequestError, match="--aim beauty: unknown aim"):
+        load_chosen(None, AUTO, aim="beauty", data=data)
+    with pytest.raises(RequestError, match="--aim balance: is for --method auto alone"):
+        load_chosen(None, "vanilla", aim="balance", data=data)
+    assert load_chosen(None, "vanilla", data=data)[1] == []
+
+
+def test_texts_in_memory_that_can_be_read_once(tmp_path):
+    run = textvae.train((text for text in REVIEWS), tmp_path / "run", False, train={"max_steps": 3})
+    assert run.settings.objective.keys() == {"selected-kl", "bow"} and run.settings.data.tokenizer.name == "word"
+    assert len(run.log()) > 3
+
+
+def test_a_run_of_auto_ends_with_a_fitted_prior_or_the_reason(tmp_path):
+    settings, _ = load_chosen(
+        None, AUTO, ["train.max_steps=30"], data={"corpus": str(write(tmp_path, REVIEWS))}, model={"latent": 4}
+    )
+    run = train(settings, tmp_path / "run")
+    assert (run.folder / "fitted/prior.json").exists()
+    assert textvae.load(run.folder).run.fitted is not None
