@@ -24,7 +24,7 @@ def numbers(text):
 
 
 def test_train_prints_the_folder_and_the_last_validation_and_says_what_is_next(reviews):
-    result = call("train", "--data", reviews, *small("train.validate_every=6"))
+    result = call("train", "--data", reviews, "--method", "vanilla", *small("train.validate_every=6"))
     assert result.exit_code == 0, result.stderr
     folder, line = result.stdout.splitlines()[:2]
     assert folder == "runs/reviews-vanilla"
@@ -92,7 +92,7 @@ def test_columns_of_a_table(reviews, tmp_path):
     rows = [f"{i % 2}\t{line}" for i, line in enumerate(reviews.read_text().splitlines())]
     (tmp_path / "table.tsv").write_text("\n".join(["stars\tbody", *rows]) + "\n")
     columns = ["--column", "body", "--label", "stars"]
-    result = call("train", "--data", "table.tsv", *columns, *small("train.max_steps=1"))
+    result = call("train", "--data", "table.tsv", "--method", "vanilla", *columns, *small("train.max_steps=1"))
     assert result.stdout.splitlines()[0] == "runs/table-vanilla"
     vocabulary = Run.open("runs/table-vanilla").tokenizer.tokens
     assert "food" in vocabulary and "stars" not in vocabulary and "0" not in vocabulary

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 # The order of methods in docs/methods.md.
 ORDER = (
     "auto language-model vanilla beta kl-annealing kl-annealing-converged cyclical free-bits free-bits-total "
-    "capacity capacity-max lagrangian mmd point mu-forcing mu-forcing-annealing bow bow-annealing word-dropout inputless "
-    "hybrid gaussian-mixture semi-implicit semi-implicit-cyclical batch-norm delta iaf planar radial "
-    "multi-step vmf mixture-prior vamp-prior aggressive aggressive-semi-implicit semi-amortized pretrained"
+    "capacity capacity-max lagrangian mmd point mu-forcing mu-forcing-annealing bow bow-annealing word- "
+    "dropout inputless hybrid gaussian-mixture semi-implicit semi-implicit-cyclical batch-norm delta iaf "
+    "planar radial multi-step vmf mixture-prior vamp-prior aggressive aggressive-semi-implicit semi-amortized "
+    "pretrained"
 ).split()
 
 
