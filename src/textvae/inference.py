@@ -270,15 +270,15 @@ def look(
                 nats[side] += -out.log_px.double().sum().item(), len(at) * float(others(out)), rate
             exchanged -= model.log_px(batch, posterior.rsample(noise).roll(1, dims=1)).double().sum().item()
     nats /= len(rows)
-    reconstruction, kl = nats[:, 0].mean(), nats[:, 2].mean()
-    read, others_read, change = nats[0] - nats[1]
-    known = abs(change) >= LEAST_CHANGE
+    (narrow, less, high), (wide, more, low) = nats.tolist()
+    reconstruction, change = (narrow + wide) / 2, high - low
+    known = not abs(change) < LEAST_CHANGE
     return Look(
-        reconstruction=float(reconstruction),
-        kl=float(kl),
-        shuffle_gap=float(exchanged / len(rows) - reconstruction),
-        exchange_rate=float(-(read + others_read) / change) if known else None,
-        exchange_rate_reconstruction=float(-read / change) if known else None,
+        reconstruction=reconstruction,
+        kl=(high + low) / 2,
+        shuffle_gap=exchanged / len(rows) - reconstruction,
+        exchange_rate=(wide + more - narrow - less) / change if known else None,
+        exchange_rate_reconstruction=(wide - narrow) / change if known else None,
     )
 
 

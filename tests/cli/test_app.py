@@ -279,6 +279,16 @@ def test_another_failure_of_the_program_is_not_taken_for_one_of_memory(monkeypat
 def test_a_model_that_no_machine_holds_is_refused_and_leaves_nothing(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("".join(f"sentence {n} of many words\n" for n in range(80)))
-    huge = call("train", "--data", text, "--method", "vanilla", "--set", "model.latent=1000000", "--set", "model.encoder.hidden=1000000")
+    huge = call(
+        "train",
+        "--data",
+        text,
+        "--method",
+        "vanilla",
+        "--set",
+        "model.latent=1000000",
+        "--set",
+        "model.encoder.hidden=1000000",
+    )
     assert refused(huge, "1000000: needs ", " TB of memory to train, this machine has ")
     assert not (tmp_path / "runs").exists()

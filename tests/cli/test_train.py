@@ -114,7 +114,7 @@ def test_weights_kept_from_an_earlier_validation_are_said(reviews, monkeypatch):
         return {"reconstruction": 5.0, "bound": next(bounds), "perplexity_bound": 2.0}
 
     monkeypatch.setattr("textvae.training.loop.validation", validated)
-    result = call("train", "--data", reviews, *small("train.validate_every=4"))
+    result = call("train", "--data", reviews, "--method", "vanilla", *small("train.validate_every=4"))
     assert result.stdout.splitlines()[1:] == [
         "validation at step 12: NLL 20.00 nats/sentence, perplexity 2.00",
         "weights kept from the best validation at step 8: NLL 10.00 nats/sentence, perplexity 2.00",
@@ -328,12 +328,14 @@ def test_which_column_is_read_is_told(tmp_path):
     words = ["good", "bad", "fine", "so so", "great", "awful", "nice", "ugly", "new", "old"]
     rows = [f"the food was {one} and {other} .,{i % 5}" for i, one in enumerate(words) for other in words]
     (tmp_path / "a.csv").write_text("comment,stars\n" + "\n".join(rows) + "\n")
-    result = call("train", "--data", "a.csv", "--out", "run", *assigned(SMALL))
+    result = call("train", "--data", "a.csv", "--method", "vanilla", "--out", "run", *assigned(SMALL))
     assert result.exit_code == 0, result.stderr
     told = 'a.csv: the text is column "comment" (0); first sentence: "the food was good and good ."'
     assert result.stderr.splitlines()[0] == told
     assert "comment" not in (tmp_path / "run" / "tokenizer.json").read_text()
-    numbered = call("train", "--data", "a.csv", "--out", "other", *assigned([*SMALL, "data.column=1"]))
+    numbered = call(
+        "train", "--data", "a.csv", "--method", "vanilla", "--out", "other", *assigned([*SMALL, "data.column=1"])
+    )
     assert numbered.exit_code in (0, 2), numbered.stderr  # five numbers may leave a split empty
     assert 'a.csv: the text is column "stars" (1); first sentence: "0"' in numbered.stderr
     assert 'a.csv: column "stars" (1) holds numbers; if it is not the text, name another column' in numbered.stderr

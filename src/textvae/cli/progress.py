@@ -4,6 +4,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -127,15 +128,21 @@ def live_display() -> Any:
 
 
 class TrainingProgress:
-    """Progress callback of `textvae.train`, shown on a bar; `step` is the newest one, None before the first."""
+    """Progress callback of `textvae.train`, shown on a bar; `step` is the newest one, None before the first.
 
-    def __init__(self, bar: Bar) -> None:
-        self.bar = bar
+    `notes` are printed at the first step, when nothing can be refused any more.
+    """
+
+    def __init__(self, bar: Bar, notes: Sequence[str] = ()) -> None:
+        self.bar, self.notes = bar, notes
         self.step: int | None = None
         self.text = ""
 
     def __call__(self, step: int, total: int, record: dict[str, Any] | None) -> None:
         """Show the step and, when there is a new log record, its numbers."""
+        if self.step is None:
+            for line in self.notes:
+                self.bar.line(line)
         self.step = step
         if record is not None and record["split"] == "valid":
             self.bar.line(validation_line(record))

@@ -1,7 +1,7 @@
 """`textvae train` and `textvae quickstart`."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -138,15 +138,14 @@ def train(
         result(loaded.toml().rstrip())
         return
     _tell_columns(loaded)
-    for reason in reasons:
-        note(f"{method}: {reason}")
     if out is None:
         from textvae.training.texts import new_folder
 
         name = method or (settings.stem if settings else start.resolve().name if start else DEFAULT)
         out = new_folder(loaded.data.train or loaded.data.corpus or "text", name)
     folder = out
-    _train(folder, lambda progress: _started(loaded, folder, progress, start), True, method == AUTO)
+    chosen = [f"{method}: {reason}" for reason in reasons] if method == AUTO else None
+    _train(folder, lambda progress: _started(loaded, folder, progress, start), True, chosen)
 
 
 def _in_place_of_others(given: dict[str, str | None], of_a_run: bool) -> dict[str, str | None]:
@@ -242,16 +241,22 @@ def _resumed(folder: Path, data: str | None, assignments: list[str], progress: T
 
 
 def _train(
-    folder: Path, work: Callable[[TrainingProgress | None], "Run"], new: bool = False, diagnosed: bool = False
+    folder: Path,
+    work: Callable[[TrainingProgress | None], "Run"],
+    new: bool = False,
+    chosen: Sequence[str] | None = None,
 ) -> None:
-    """Do the work with a bar, then print the run's folder and its last validation, and if asked a diagnosis."""
+    """Do the work with a bar, then print the run's folder and its last validation.
+
+    Of the method `auto` print what was `chosen`, and a diagnosis at the end.
+    """
     marker = folder / "environment.json"  # the file that makes a folder a run
     foreign = new and marker.exists()
     progress = None
     try:
         if leading():
             with Bar(str(folder), "step") as bar:
-                progress = TrainingProgress(bar)
+                progress = TrainingProgress(bar, chosen or ())
                 run = work(progress)
         else:
             run = work(None)
@@ -271,7 +276,7 @@ def _train(
             note(line)
     best = _checkpoint(folder).get("best_step", 0) if run.settings.train.keep == "best" else 0
     lines = [plain(str(folder)), *_validations(records, best)]
-    if not diagnosed:
+    if chosen is None:
         result("\n".join(lines))
         note(f"next: textvae diagnose {_quoted(folder)}")
         return
