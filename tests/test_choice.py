@@ -80,11 +80,11 @@ def test_what_it_refuses(tmp_path):
         load_chosen(None, AUTO, aim="beauty", data=data)
     with pytest.raises(RequestError, match="--aim balance: is for --method auto alone"):
         load_chosen(None, "vanilla", aim="balance", data=data)
-    assert load_chosen(None, "vanilla", data=data)[1] == []
+    assert load_chosen(None, "vanilla", data=data)[1] is None
 
 
 def test_texts_in_memory_that_can_be_read_once(tmp_path):
-    run = textvae.train((text for text in REVIEWS), tmp_path / "run", False, train={"max_steps": 3})
+    run = textvae.train((text for text in REVIEWS), tmp_path / "run", False, method="auto", train={"max_steps": 3})
     assert run.settings.objective.keys() == {"selected-kl", "bow"} and run.settings.data.tokenizer.name == "word"
     assert len(run.log()) > 3
 

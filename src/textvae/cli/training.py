@@ -46,7 +46,7 @@ Source = Annotated[
 ]
 Methods = Annotated[
     list[str] | None,
-    typer.Option("--method", metavar="NAME", help="A preset, see below; auto without settings."),
+    typer.Option("--method", metavar="NAME", help="A preset, see below; vanilla without settings."),
 ]
 Assignments = Annotated[
     list[str] | None,
@@ -126,25 +126,20 @@ def train(
     given = _in_place_of_others(given, start is not None and settings is None)
     method = _one(methods)
     from textvae.objective.presets import DEFAULT
-    from textvae.training.choice import AUTO, load_chosen
+    from textvae.training.choice import load_chosen
+    from textvae.training.texts import new_folder
 
     if settings is None and method is None and start is None:
         method = DEFAULT
 
     below = settings if start is None or settings is not None else _settings_of(start)
-    tables = {"data": given} if given else {}
-    loaded, reasons = load_chosen(below, method, assignments or (), aim, **tables)
+    loaded, chosen = load_chosen(below, method, assignments or (), aim, **({"data": given} if given else {}))
     if dry_run:
         result(loaded.toml().rstrip())
         return
     _tell_columns(loaded)
-    if out is None:
-        from textvae.training.texts import new_folder
-
-        name = method or (settings.stem if settings else start.resolve().name if start else DEFAULT)
-        out = new_folder(loaded.data.train or loaded.data.corpus or "text", name)
-    folder = out
-    chosen = [f"{method}: {reason}" for reason in reasons] if method == AUTO else None
+    name = method or (settings.stem if settings else start.resolve().name if start else DEFAULT)
+    folder = out or new_folder(loaded.data.train or loaded.data.corpus or "text", name)
     _train(folder, lambda progress: _started(loaded, folder, progress, start), True, chosen)
 
 

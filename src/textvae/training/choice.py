@@ -10,6 +10,7 @@ from textvae.objective.settings import Settings
 from textvae.settings import merge, read_document, spelled_out
 from textvae.text.corpus import training_texts
 from textvae.text.coverage import MEASURED, suggest_tokenizer
+from textvae.text.readers import each_text
 
 AUTO = "auto"
 # The final KL weight for each aim: what one more nat of KL must bring, in nats of the other losses.
@@ -36,9 +37,9 @@ def load_chosen(
     method: str | None,
     assignments: Iterable[str] = (),
     aim: str | None = None,
-    texts: Iterable[str] | None = None,
+    texts: object = None,
     **tables: Any,
-) -> tuple[Settings, list[str]]:
+) -> tuple[Settings, list[str] | None]:
     """Return the settings of `load_settings`, for the method `auto` with what is chosen for the text below them.
 
     Args:
@@ -46,11 +47,11 @@ def load_chosen(
         method: A preset, if any.
         assignments: As those of `load_settings`.
         aim: One of `AIMS`, for `auto` alone; `balance` if None.
-        texts: Training sentences, by default those that the settings name.
+        texts: Training sentences (`each_text`), by default those that the settings name.
         tables: As those of `load_settings`.
 
     Returns:
-        The settings and the reasons for what was chosen, none for another method.
+        The settings, and sentences on what was chosen and why; None for another method.
 
     Raises:
         RequestError: As `load_settings`; for an unknown aim, one for another method, and text that cannot be read
@@ -62,16 +63,16 @@ def load_chosen(
     if aim is not None and method != AUTO:
         raise RequestError(f"--aim {aim}: is for --method auto alone; remove one of the two")
     if method != AUTO:
-        return load_settings(below, method, assignments, **tables), []
+        return load_settings(below, method, assignments, **tables), None
     document = dict(below) if isinstance(below, Mapping) else read_document(Path(below)) if below else {}
     if aim is not None:
         tables = merge({"objective": {"selected-kl": {"end": AIMS[aim]}}}, tables)
     data = load_settings(document, method, assignments, **tables).data
-    choice = choose(training_texts(data) if texts is None else texts)
+    choice = choose(training_texts(data) if texts is None else each_text(texts))
     if data.vocabulary_of is not None:  # a run's tokenizer is taken
         del choice.document["data"], choice.reasons[0]
     settings = load_settings(merge(choice.document, spelled_out(document)), method, assignments, **tables)
-    return settings, choice.reasons
+    return settings, [f"{AUTO}: {reason}" for reason in choice.reasons]
 
 
 def choose(texts: Iterable[str]) -> Choice:

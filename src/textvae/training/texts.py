@@ -62,15 +62,13 @@ def train(
         progress: True for a bar in a notebook or terminal, None or False for none, or a function of the step, the
             planned steps, and the newest record of the log, if there is one.
         start: A run whose weights, tokenizer and settings the new one starts from, as `textvae train --from`.
-        labels: A string or number for each of the texts in memory. The label of a file is a column: `data={"label":
-            NAME}`.
+        labels: A string or number for each text in memory. That of a file is a column: `data={"label": NAME}`.
         valid: Sentences to validate on, given like `texts`.
         test: Sentences to test on, given like `texts`.
         valid_labels: Labels of `valid`.
         test_labels: Labels of `test`.
         settings: A settings file, a document or finished settings, below what is given otherwise.
-        method: A preset, as `textvae train --method`; `auto` if there are neither settings nor a run to start
-            from.
+        method: A preset, as `textvae train --method`; `vanilla` without settings and a run to start from.
         aim: What `auto` is to make the model for: `representation`, `balance` (the default) or `generation`.
         assignments: Settings as `path=value`, above all others.
         **tables: Tables of settings, such as `model={"latent": 16}` and `train={"epochs": 5}`.
@@ -78,31 +76,29 @@ def train(
     Raises:
         RequestError: When texts, labels or settings cannot be used, or the folder exists or is in use.
         WorkError: When training diverges or the disk fails; the last good checkpoint stays.
-        KeyboardInterrupt: After Ctrl-C, with a checkpoint saved; `textvae.resume` continues.
+        KeyboardInterrupt: After Ctrl-C, with a checkpoint saved.
     """
     if texts is None and isinstance(settings, Settings):
         texts, settings = settings, None
-    if not isinstance(texts, Settings) and method is None and settings is None and start is None:
-        method = DEFAULT
-    if method == AUTO and isinstance(texts, Iterator):
-        texts = list(texts)  # read twice
+    finished = isinstance(texts, Settings)
+    method = DEFAULT if not finished and method is None and settings is None and start is None else method
+    texts = list(texts) if method == AUTO and isinstance(texts, Iterator) else texts  # read twice
     given = {"train": texts, "valid": valid, "test": test}
     marks = {"train": labels, "valid": valid_labels, "test": test_labels}
-    memory = None
     if isinstance(texts, Settings):
-        others = {"valid": valid, "test": test, **_named(marks), "settings": settings, "method": method, **tables}
-        _refuse_beside(others | ({"assignments": assignments} if assignments else {}))
-        loaded, name = texts, texts.data.train or texts.data.corpus or "text"
+        others = {"valid": valid, "test": test, **_named(marks), "settings": settings, "method": method, "aim": aim}
+        _refuse_beside(others | tables | ({"assignments": assignments} if assignments else {}))
+        loaded, name, memory = texts, texts.data.train or texts.data.corpus or "text", None
     else:
         name = str(texts) if isinstance(texts, str | Path) else "texts"
     folder = Path(out) if out is not None else new_folder(name, method)
     if not isinstance(texts, Settings):
         memory = None if isinstance(texts, str | Path) else _Memory(folder, given, marks)
-        sources = _files(given, marks) if memory is None else memory.sources()
+        sources = memory.sources() if memory else _files(given, marks)
         _check_tables(tables)
-        tables["data"] = _data(tables.get("data", {}), sources, memory is not None or start is not None)
-        chosen_by = None if memory is None else each_text(texts)
-        loaded, _ = load_chosen(_below(settings, start), method, assignments, aim, chosen_by, **tables)
+        tables["data"] = _data(tables.get("data", {}), sources, bool(memory or start is not None))
+        read = texts if memory else None
+        loaded, _ = load_chosen(_below(settings, start), method, assignments, aim, read, **tables)
     with visible(progress, str(folder), "step") as told:
         return loop.train(loaded, folder, told, start, memory.write if memory is not None else lambda: None)
 
