@@ -262,7 +262,7 @@ def test_memory_that_runs_out_is_one_message(monkeypatch, failure, said):
     def failing(*given, **options):
         raise failure
 
-    monkeypatch.setattr("textvae.training.choice.load_chosen", failing)
+    monkeypatch.setattr("textvae.cli.training._tell_columns", failing)
     result = call("train", "--data", "grammar")
     assert refused(result, said, code=1) and len(result.stderr.splitlines()) == 1
 
@@ -271,7 +271,7 @@ def test_another_failure_of_the_program_is_not_taken_for_one_of_memory(monkeypat
     def failing(*given, **options):
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr("textvae.training.choice.load_chosen", failing)
+    monkeypatch.setattr("textvae.cli.training._tell_columns", failing)
     with pytest.raises(RuntimeError, match="shapes differ"):
         call("train", "--data", "grammar")
 
