@@ -26,6 +26,7 @@ SEMENIUTA = RECIPES / "semeniuta2017.py"
 FIGURE2 = RECIPES / "fu2020_figure2.py"
 REMEDIES = RECIPES / "remedies.py"
 HOMOTOPY = RECIPES / "homotopy.py"
+CHOOSING = RECIPES / "choosing.py"
 
 
 def loaded(monkeypatch, path):
@@ -546,3 +547,48 @@ def test_help_of_every_recipe_does_nothing_else(recipe, tmp_path):
     found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert (found.returncode, found.stderr) == (0, "") and found.stdout.startswith("usage: ")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_choosing_trains_and_judges_a_run_once(monkeypatch, tmp_path):
+    recipe = loaded(monkeypatch, CHOOSING)
+    plan = {"corpus": "grammar", "first": {"train": 300, "valid": 40, "test": 40}}
+    tables = recipe.chosen(plan, tmp_path)
+    assert tables["train"]["fit_prior"] and tables["data"]["tokenizer"]["name"] == "word"
+    lines = (tmp_path / "text" / "train.jsonl").read_text().splitlines()
+    assert len(lines) == 300 and set(json.loads(lines[0])) == {"text"}
+    small = ("train.max_steps=4", "model.latent=2", "model.encoder.hidden=8", "model.decoder.hidden=8")
+    monkeypatch.setattr(recipe, "IW", (2, 10))
+    job = recipe.Job(tmp_path / "grammar" / "auto-0", "auto", small, tables)
+    assert recipe._done((job, None)) is None
+    numbers = json.loads((job.folder / "choosing.json").read_text())
+    assert numbers["seconds"] > 0 and numbers["nll_iw"] > 0 and numbers["collapsed"] is not None
+    before = (job.folder / "log.jsonl").read_bytes()
+    assert recipe._done((job, 0.0)) is None and (job.folder / "log.jsonl").read_bytes() == before
+    late = job._replace(folder=tmp_path / "grammar" / "auto-1")
+    assert "the time was over" in recipe._done((late, 0.0))
+
+
+def test_choosing_joins_earlier_numbers_and_new_ones_in_the_order_of_the_plan(monkeypatch, tmp_path):
+    recipe = loaded(monkeypatch, CHOOSING)
+    monkeypatch.setattr(recipe, "OUT", tmp_path / "results")
+    (tmp_path / "results").mkdir()
+    earlier = {"b": {"auto": {"0": {"kl": 1.0}, "1": {"kl": 2.0}}}, "gone": {"auto": {"0": {}}}}
+    (tmp_path / "results" / "rows.json").write_text(json.dumps(earlier))
+    for name in ("b/auto-0", "b/mu-forcing-0", "a/auto-0"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "choosing.json").write_text(json.dumps({"kl": 3.0}))
+    plan = {"corpora": {"a": {}, "b": {}}, "methods": {"mu-forcing": {}, "auto": {}}}
+    rows = recipe.joined(tmp_path / "runs", plan)
+    assert list(rows) == ["a", "b"] and list(rows["b"]) == ["mu-forcing", "auto"]
+    assert rows["b"]["auto"] == {"0": {"kl": 3.0}, "1": {"kl": 2.0}}
+
+
+def test_every_corpus_and_method_of_choosing_is_known():
+    from textvae.text import registry
+
+    plan = tomllib.loads((RECIPES / "choosing.toml").read_text(encoding="utf-8"))
+    assert len(plan["corpora"]) == 8
+    for corpus in plan["corpora"].values():
+        assert corpus.get("label") in (None, *registry.find(corpus["corpus"]).labels)
+    for own in plan["methods"].values():
+        load_settings(method=own["method"], assignments=own.get("set", ()), data={"corpus": "grammar"})

@@ -1,0 +1,206 @@
+"""Train `auto` and its rivals on eight kinds of text: what codes keep, likelihood, samples and time of each.
+
+    python recipes/choosing.py [CORPUS ...] [--methods auto vanilla ...] [--seeds 0] [--processes 2] [--minutes 60]
+
+Corpora, methods and sizes are in `choosing.toml`. Tokenizer, sizes and epochs are those that `auto` chooses for the
+text, and a prior is fitted at the end, for all methods alike. Runs go to `runs/choosing/CORPUS/METHOD-SEED`:
+finished ones are used again, unfinished ones are gone on with. Each process has one thread. The numbers of all
+finished runs are put into `results/choosing/rows.json`, beside those that were measured before. Corpora other than
+`grammar` are read from the folder that TEXTVAE_DATA names.
+"""
+
+import argparse
+import json
+import multiprocessing
+import sys
+import time
+import tomllib
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HERE = Path(__file__).parent
+OUT = Path("results/choosing")
+# Importance samples, sentences.
+IW = (100, 500)
+
+Rows = dict[str, dict[str, dict[str, dict[str, Any]]]]  # corpus, method, seed, number
+
+
+class Job(NamedTuple):
+    """A run to be."""
+
+    folder: Path
+    method: str
+    assignments: tuple[str, ...]
+    tables: dict[str, Any]
+
+
+def main() -> int:
+    """Do all runs that were asked for; 1 if one of them failed."""
+    plan = tomllib.loads((HERE / "choosing.toml").read_text(encoding="utf-8"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpora", nargs="*", metavar="CORPUS")
+    parser.add_argument("--methods", nargs="+", choices=plan["methods"], default=list(plan["methods"]))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--minutes", type=float, help="begin no run after so long")
+    parser.add_argument("--runs", type=Path, default=Path("runs/choosing"))
+    asked = parser.parse_args()
+    corpora = asked.corpora or list(plan["corpora"])
+    if unknown := set(corpora) - set(plan["corpora"]):
+        parser.error(f"{', '.join(sorted(unknown))}: unknown; known: {', '.join(plan['corpora'])}")
+    jobs = []
+    for seed in asked.seeds:
+        for name in corpora:
+            tables = chosen(plan["corpora"][name], asked.runs / name)
+            for method in asked.methods:
+                own = plan["methods"][method]
+                assignments = (*own.get("set", ()), f"train.seed={seed}")
+                jobs.append(Job(asked.runs / name / f"{method}-{seed}", own["method"], assignments, tables))
+    failed = done(jobs, asked.processes, asked.minutes)
+    rows = joined(asked.runs, plan)
+    from textvae.files import write_json
+
+    OUT.mkdir(parents=True, exist_ok=True)
+    write_json(OUT / "rows.json", rows)
+    for problem in failed:
+        print(f"failed: {problem}", file=sys.stderr)
+    for corpus in corpora:
+        print(f"{corpus}\n{table(rows.get(corpus, {}))}\n")
+    return 1 if failed else 0
+
+
+def chosen(corpus: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return tables of settings: the text, and what `auto` chooses for it."""
+    from textvae.settings import Data, merge
+    from textvae.text.corpus import training_texts
+    from textvae.training.choice import choose
+
+    data = texts_of(corpus, folder / "text")
+    choice = choose(training_texts(Data(**data)))
+    return merge(choice.document, {"data": data, "train": {"fit_prior": True}})
+
+
+def texts_of(corpus: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Write evenly spaced sentences of each split to files, and return the settings that name them."""
+    from textvae.files import write_text
+    from textvae.text import grammar, registry
+    from textvae.text.readers import read
+    from textvae.text.store import spaced
+
+    name, label = corpus["corpus"], corpus.get("label")
+    data: dict[str, Any] = {"column": "text", **({"label": label} if label else {})}
+    files = {} if name == "grammar" else registry.files(name, None, label)
+    column = None if label is None else registry.find(name).label_column(label)
+    for split, count in corpus["first"].items():
+        data[split] = str(folder / f"{split}.jsonl")
+        if Path(data[split]).exists():
+            continue
+        if name == "grammar":
+            lines = [{"text": text} for text in grammar.splits()[split]]
+        else:
+            found = read(files[split], None, column)
+            lines = [{"text": one.text, **({label: one.label} if label else {})} for one in found]
+        kept = [json.dumps(lines[number], ensure_ascii=False) for number in spaced(len(lines), count)]
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(Path(data[split]), "\n".join(kept) + "\n")
+    return data
+
+
+def done(jobs: list[Job], processes: int, minutes: float | None) -> list[str]:
+    """Train and judge the runs, each in a process of one thread; return what went wrong."""
+    from textvae.training.launch import end_with_parent
+
+    until = None if minutes is None else time.time() + 60 * minutes
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(processes, end_with_parent, maxtasksperchild=1) as pool:
+        return [problem for problem in pool.imap(_done, [(job, until) for job in jobs], chunksize=1) if problem]
+
+
+def _done(given: tuple[Job, float | None]) -> str | None:
+    """Train and judge one run, unless that has been done; return what went wrong."""
+    import torch
+
+    from textvae.errors import RequestError, WorkError
+    from textvae.files import write_json
+    from textvae.objective.presets import load_settings
+    from textvae.training.loop import resume, train
+
+    job, until = given
+    judged = job.folder / "choosing.json"
+    if judged.exists():
+        return None
+    if until is not None and time.time() > until:
+        return f"{job.folder}: not begun, the time was over"
+    torch.set_num_threads(1)
+    began = time.process_time()
+    try:
+        resumed = (job.folder / "environment.json").exists()
+        settings = load_settings(None, job.method, job.assignments, **job.tables)
+        run = resume(job.folder) if resumed else train(settings, job.folder)
+        seconds = None if resumed else time.process_time() - began  # what went before is not known
+        write_json(judged, {**judge(run), "seconds": seconds})
+    except (RequestError, WorkError) as error:
+        return f"{job.folder}: {error}"
+    except Exception:
+        return f"{job.folder}: {traceback.format_exc()}"
+    print(f"done: {job.folder}", file=sys.stderr, flush=True)
+    return None
+
+
+def judge(run: Any) -> dict[str, Any]:
+    """Return the numbers of a run on its test split, under its usual prior."""
+    from textvae.evaluation.diagnose import diagnose
+    from textvae.evaluation.evaluate import evaluate
+
+    found, scores = diagnose(run, "test").document(), evaluate(run, "test", *IW)
+    of_diagnosis = (
+        "collapsed", "content_words_kept", "content_words_kept_by_chance", "neighbour_label_agreement",
+        "distinct_samples", "looping_samples", "unknown_tokens",
+    )  # fmt: skip
+    of_scores = (
+        "reconstruction", "kl", "rate_kind", "bound", "bound_iw_sentences", "nll_iw", "nll_iw_standard_error",
+        "shuffle_gap", "mutual_information", "prior", "signature",
+    )  # fmt: skip
+    values = {name: found.get(name) for name in of_diagnosis} | {name: scores.get(name) for name in of_scores}
+    names = ("device", "torch", "textvae")
+    return values | {name: run.environment.get(name) for name in names}
+
+
+def joined(folder: Path, plan: Mapping[str, Any]) -> Rows:
+    """Return earlier numbers with those of the finished runs in their place, in the order of the plan."""
+    path = OUT / "rows.json"
+    rows: Rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for judged in sorted(folder.glob("*/*/choosing.json")):
+        method, _, seed = judged.parent.name.rpartition("-")
+        numbers = json.loads(judged.read_text(encoding="utf-8"))
+        rows.setdefault(judged.parents[1].name, {}).setdefault(method, {})[seed] = numbers
+    return {
+        corpus: {method: rows[corpus][method] for method in plan["methods"] if method in rows[corpus]}
+        for corpus in plan["corpora"]
+        if corpus in rows
+    }
+
+
+def table(methods: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """Return the table of a corpus: a line for each run; nats per sentence, shares from 0 to 1."""
+    head = ("run", "KL", "gap", "bound", "NLL", "content", "by chance", "label", "distinct", "minutes")
+    lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
+    for method, seeds in methods.items():
+        for seed, one in seeds.items():
+            agreement = [own["agreement"] for own in (one["neighbour_label_agreement"] or {}).values()]
+            numbers = [
+                (one["kl"], 2), (one["shuffle_gap"], 2), (one["bound_iw_sentences"], 2), (one["nll_iw"], 2),
+                (one["content_words_kept"], 3), (one["content_words_kept_by_chance"], 3),
+                (agreement[0] if agreement else None, 2), (one["distinct_samples"], 0),
+                (one["seconds"] and one["seconds"] / 60, 1),
+            ]  # fmt: skip
+            cells = [f"{method}-{seed}", *("–" if x is None else f"{x:.{digits}f}" for x, digits in numbers)]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
