@@ -55,6 +55,7 @@ def test_the_machine_output_has_them_too(files):
         "file": "samples.txt",
         "references": "real.txt",
         "train": "train.txt",
+        "reasons": {},
         "scores": {name: one.document() for name, one in expected.items()},
     }
 

@@ -32,7 +32,7 @@ def test_stdin_is_read_as_a_file(run, tmp_path, command, data):
         result = call(*({"RUN": run, "FILE": file}.get(one, one) for one in READERS[command]), **options)
         assert result.exit_code == 0, result.stderr
         codes = (tmp_path / "codes.npy").read_bytes() if command == "encode" else b""
-        return result.stdout.replace("a.txt", "-"), codes
+        return result.stdout.replace("a.txt", "stdin"), codes
 
     assert output("a.txt") == output("-", input=text)
 

@@ -237,7 +237,7 @@ def test_what_cannot_be_measured_is_refused(runs, data, tmp_path):
 
 def test_a_run_that_writes_nothing_is_refused(runs, tmp_path, monkeypatch):
     monkeypatch.setattr("textvae.generate.trained.Trained.sample", lambda self, n, seed, decoding, begin: [""] * n)
-    with pytest.raises(RequestError, match="writes only empty sentences by sample decoding"):
+    with pytest.raises(RequestError, match="writes only empty sentences by sample,allow_unknown=False decoding"):
         forward_cross_entropy(runs[:1], tmp_path, PLAN)
 
 

@@ -5,6 +5,7 @@ import torch
 from textvae.errors import RequestError
 from textvae.evaluation import sensitivity as module
 from textvae.evaluation.sensitivity import sensitivity
+from textvae.generate.decoding import Decoding
 from textvae.metrics.edits import edit_distance
 from textvae.text.batches import Batch
 from textvae.text.tokenizers import EOS
@@ -65,8 +66,9 @@ def test_random_directions_are_unit_vectors_and_every_text_is_compared_with_its_
     away = np.linalg.norm(moved - codes[:, None, None], axis=3)
     np.testing.assert_allclose(away, np.broadcast_to([0.25, 3.0], (3, 7, 2)), rtol=1e-5)
     np.testing.assert_allclose(moved[:, 5] - codes[:, None], codes[:, None] - moved[:, 6], atol=1e-5)
-    written = np.array(decode(moved[:, :5].reshape(-1, 4))).reshape(3, 5, 2)
-    own = decode(codes)
+    measured = Decoding(allow_unknown=True)  # measured texts may have the unknown word
+    written = np.array(decode(moved[:, :5].reshape(-1, 4), measured)).reshape(3, 5, 2)
+    own = decode(codes, measured)
     edits = [
         [[edit_distance(own[n].split(), written[n, k, d].split()) for k in range(5)] for n in range(3)]
         for d in (0, 1)

@@ -389,9 +389,10 @@ class Table:
     """As pandas has it: iterating gives the names of the columns."""
 
     ndim = 2
+    columns = ("text", "label")
 
     def __iter__(self):
-        return iter(["text", "label"])
+        return iter(self.columns)
 
 
 class Column(list):
@@ -418,9 +419,9 @@ def test_texts_are_any_sequence_of_strings(given):
         (["a", None], "texts[1]: is a NoneType, not a string: None"),
         (["a", b"b"], "texts[1]: is a bytes, not a string: b'b'"),
         (b"ab", "texts: is a bytes, not a list of texts"),
-        ({"text": "a"}, "texts: is a dict, not a list of texts; give one column, such as table"),
+        ({"text": "a"}, "texts: is a dict, not a list of texts; give one column, table[NAME], of 'text'"),
         ({"a", "b"}, "texts: is a set, not a list of texts"),
-        (Table(), "texts: is a Table, not a list of texts; give one column, such as table"),
+        (Table(), "texts: is a Table, not a list of texts; give one column, table[NAME], of 'text', 'label'"),
         (np.array([["a", "b"]]), "texts: is a ndarray, not a list of texts; give one column"),
         (Column(["a", float("nan")]), "texts[1]: is a float, not a string: nan"),
         (3, "texts: is a int, not a list of texts"),

@@ -49,7 +49,8 @@ def error_of_log_mean(effective: Float64[Tensor, " batch"], samples: int) -> Flo
     It is the standard error of the mean of the weights over that mean, sqrt((S / ESS - 1) / (S - 1)): nan for one
     weight.
 
-    >>> error_of_log_mean(effective_samples(torch.tensor([1.0, 3.0]).log()[:, None]), 2).item()  # 1 / 2
+    >>> weights = torch.tensor([1.0, 3.0])  # of mean 2, whose standard error is 1
+    >>> round(error_of_log_mean(effective_samples(weights.log()[:, None]), 2).item(), 6)
     0.5
     """
     if samples == 1:

@@ -120,13 +120,14 @@ def test_a_state_can_be_gone_on_from_twice():
     torch.testing.assert_close(after.log_softmax(1)[:, 10], expected, rtol=0, atol=1e-10)
 
 
-def test_greedy_decoding_is_what_whole_scoring_prefers():
+@pytest.mark.parametrize("allow_unknown, never", [(False, (PAD, BOS, UNK)), (True, (PAD, BOS))])
+def test_greedy_decoding_is_what_whole_scoring_prefers(allow_unknown, never):
     """Rows leave the batch as they end; every word is the likeliest of those that scoring the whole would allow."""
-    part = decoder().eval()
+    part, way = decoder().eval(), Decoding("greedy", allow_unknown=allow_unknown)
     z = codes(12, 2)
-    for row, sentence in enumerate(generate(part, z, Decoding("greedy"), 9, chunk=8)):
+    for row, sentence in enumerate(generate(part, z, way, 9, chunk=8)):
         for t, word in enumerate([*sentence, EOS][:9]):
-            tries = torch.tensor([[*sentence[:t], v] for v in range(V) if v not in (PAD, BOS)])
+            tries = torch.tensor([[*sentence[:t], v] for v in range(V) if v not in never])
             log_px = part.log_prob(tries, z[row].expand(1, len(tries), 2))[0, :, t]
             assert int(tries[log_px.argmax(), t]) == word
 
