@@ -1,7 +1,6 @@
 import json
 import math
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +24,7 @@ from textvae.objective.presets import load_settings
 from textvae.parts.decoders import RecurrentDecoderSettings
 from textvae.parts.encoders import RecurrentEncoderSettings
 from textvae.parts.noise import mixed, sentence_noise
+from textvae.run import Run
 from textvae.run.data import corpus_of
 from textvae.text import grammar
 from textvae.text.batches import build, collate
@@ -361,11 +361,15 @@ def test_every_number_has_its_name_in_the_list(tmp_path, text):
         (10**6, 500, 500, "as many"),
     ],
 )
-def test_default_importance_weighting_reads_half_of_what_training_read(epochs, samples, sentences, reason):
+def test_default_importance_weighting_reads_half_of_what_training_read(
+    tmp_path, epochs, samples, sentences, reason
+):
     """By the counts of log and splits, not by the clock."""
     splits = {"train": {"tokens": 1000}, "test": {"sentences": 2000, "tokens": 16_000}}
     log = [{"step": 1, "epoch": 0.5}, {"step": 2, "epoch": epochs}, {"step": 2}]
-    run = SimpleNamespace(environment={"data": {"splits": splits}}, log=lambda: log)
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in log))
+    tokenizer = Tokenizer.train("word", ["a b"], None, 1)
+    run = Run(tmp_path, load_settings(method="vanilla"), tokenizer, {"data": {"splits": splits}})
     found = iw_numbers(run, "test", "auto", "auto")
     assert (found.samples, found.sentences) == (samples, sentences) and found.reason.startswith(reason)
     assert iw_numbers(run, "test", 7, "auto")[:2] == (7, sentences)

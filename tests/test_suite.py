@@ -10,12 +10,14 @@ import torch
 
 from textvae.comparison.rows import evaluated_paths
 from textvae.errors import RequestError
+from textvae.evaluation.diagnose import NO_REPEAT
 from textvae.evaluation.evaluate import evaluate
 from textvae.evaluation.importance import Weighted
 from textvae.evaluation.opened import open_run
 from textvae.evaluation.probing import own_labels, probes
 from textvae.evaluation.record import known_names
 from textvae.evaluation.suite import DECODINGS, evaluate_all, reverse_kl
+from textvae.evaluation.verdict import SAMPLES
 from textvae.generate.codec import Codec
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import load
@@ -174,8 +176,10 @@ def test_everything_is_read_scored_and_decoded_once(folder, monkeypatch):
     evaluate_and_report(folder, times=2)
     assert (counts["model"], counts["build"], counts["forward"]) == (1, 1, 60 + 40)  # test, and valid to diagnose
     # Reconstructions of the test split and, for the diagnosis, of the valid split; two texts each greedily and by
-    # sampling, 40 more to tell how many differ, and a path.
-    assert counts["_texts"] == 60 + 40 + 4 * 60 + 40 + 7
+    # sampling, 40 more to count unknown words in 100, and a path.
+    written = 60 + 40 + 4 * 60 + 40 + 7
+    # Samples of the diagnosis without unknown words: all repeat one word, so that each remedy is tried on them.
+    assert counts["_texts"] == written + SAMPLES * (1 + len(NO_REPEAT))
 
 
 def test_a_language_model_has_samples_alone(language_model):

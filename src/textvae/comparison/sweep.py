@@ -32,7 +32,7 @@ class Sweep:
     """The one number in which runs differ: its path in the settings, and its value for each run by name."""
 
     path: str
-    values: Mapping[str, float]
+    values: Mapping[str, int | float]
 
 
 def sweep_of(members: Sequence[Member]) -> Sweep | None:
