@@ -90,6 +90,7 @@ FACTORS = {
         "capacity-max": {"capacity-max": {"target": 4.0}},
         "mmd": {"mmd": {}},
         "lagrangian": {"lagrangian": {"target": 4.0}},
+        "selected-kl": {"selected-kl": {"looks": 2}, "bow": {}},
         "autoencoder": {"autoencoder": {}},
         "mu-forcing": {"kl": {}, "mu-forcing": {"margin": 2.0}},
         "bow": {"kl": {}, "bow": {}},

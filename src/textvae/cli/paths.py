@@ -350,7 +350,7 @@ def _block(trained: "Trained", one: "Homotopy", numbered: bool = False) -> str:
     )
 
 
-def _scores(one: "Homotopy") -> tuple[float | None, ...]:
+def _scores(one: "Homotopy") -> tuple[int | float | None, ...]:
     """Return the measures of a path whose means a table has."""
     score = one.smoothness
     return score.distinct, score.mean_edit, score.largest_edit, score.nll_ends, score.nll_between

@@ -3,7 +3,7 @@
 from array import array
 from collections.abc import Iterable, Sequence
 from operator import eq
-from typing import overload
+from typing import SupportsIndex, overload
 
 import numpy as np
 from jaxtyping import Int32, Int64
@@ -33,10 +33,10 @@ class Packed(Sequence[str]):
         return len(self._ends) - 1
 
     @overload
-    def __getitem__(self, at: int) -> str: ...
+    def __getitem__(self, at: SupportsIndex) -> str: ...
     @overload
     def __getitem__(self, at: slice) -> list[str]: ...
-    def __getitem__(self, at: int | slice) -> str | list[str]:
+    def __getitem__(self, at: SupportsIndex | slice) -> str | list[str]:
         if isinstance(at, slice):
             return [self[row] for row in range(len(self))[at]]
         row = range(len(self))[at]
@@ -80,10 +80,10 @@ class PackedIds(Sequence[list[int]]):
         return len(self._ends) - 1
 
     @overload
-    def __getitem__(self, at: int) -> list[int]: ...
+    def __getitem__(self, at: SupportsIndex) -> list[int]: ...
     @overload
     def __getitem__(self, at: slice) -> list[list[int]]: ...
-    def __getitem__(self, at: int | slice) -> list[int] | list[list[int]]:
+    def __getitem__(self, at: SupportsIndex | slice) -> list[int] | list[list[int]]:
         if isinstance(at, slice):
             return [self[row] for row in range(len(self))[at]]
         row = range(len(self))[at]

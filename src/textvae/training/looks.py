@@ -1,5 +1,6 @@
 """Looks at validation sentences during training, by which terms change their weights."""
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,16 +19,19 @@ from textvae.training.phase import Stage
 SENTENCES = 200
 
 
-def looks(model: TextVAE, store: TokenStore, stage: Stage, state: State, seed: int) -> Iterator[dict[str, Any]]:
+def looks(
+    model: TextVAE, store: TokenStore, stage: Stage, state: State, seed: int
+) -> Iterator[tuple[float, dict[str, Any]]]:
     """Yield what each term sees that looks at validation sentences after this step, and change its learned factor.
 
-    Each is `inference.Look` and the weights at the step, as the log has them.
+    Each is the seconds that the look took, and `inference.Look` with the weights at the step, as the log has them.
     """
     objective, at = stage.objective, state.step - state.phase_start
     for name, term in objective.terms.items():
         every = term.looks_every(stage.planned)
         if every is None or at % every:
             continue
+        began = time.monotonic()
         weights = objective.weights(at - 1, state.multipliers)
         others = {other: own for other, own in objective.terms.items() if other != name}
 
@@ -36,5 +40,5 @@ def looks(model: TextVAE, store: TokenStore, stage: Stage, state: State, seed: i
             return sum(own, start=torch.zeros((), device=out.log_px.device))
 
         seen = look(model, store, loss, seed, spaced(len(store), SENTENCES))
-        yield {**seen._asdict(), "weights": weights}
+        yield time.monotonic() - began, {**seen._asdict(), "weights": weights}
         state.multipliers[name] = term.after_look(state.multipliers[name], seen.exchange_rate, at / stage.planned)

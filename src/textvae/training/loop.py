@@ -211,12 +211,14 @@ class Loop:
 
     def _look(self) -> None:
         """Look at validation sentences for the terms that ask for it now, and change their weights."""
-        state, began = self.state, time.monotonic()
-        for seen in looks(self.model, self.corpus.split("valid"), self.stage, state, self.settings.train.seed):
+        state = self.state
+        for seconds, seen in looks(
+            self.model, self.corpus.split("valid"), self.stage, state, self.settings.train.seed
+        ):
             self._check_finite(seen, "at a look the ")
             epoch = state.step / self.epochs.per_epoch
             self.log.write(state, {"step": state.step, "epoch": epoch, "split": "look", **seen})
-        self.log.pause(time.monotonic() - began)  # as validation
+            self.log.pause(seconds)  # as validation
 
     def _given(self, position: int, number: int, share: float = 1.0, *stream: int) -> StepInput:
         """Return the input of an update on one of the epoch's batches, with the random numbers of `number`.
