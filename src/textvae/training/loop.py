@@ -211,10 +211,8 @@ class Loop:
 
     def _look(self) -> None:
         """Look at validation sentences for the terms that ask for it now, and change their weights."""
-        state = self.state
-        for seconds, seen in looks(
-            self.model, self.corpus.split("valid"), self.stage, state, self.settings.train.seed
-        ):
+        state, valid = self.state, self.corpus.split("valid")
+        for seconds, seen in looks(self.model, valid, self.stage, state, self.settings.train.seed):
             self._check_finite(seen, "at a look the ")
             epoch = state.step / self.epochs.per_epoch
             self.log.write(state, {"step": state.step, "epoch": epoch, "split": "look", **seen})
