@@ -165,7 +165,8 @@ def test_a_curve_is_scored_by_classifier_references_and_language_model(curve, ru
     assert [line.split("  ")[0] for line in shown[4:-1]] == ["input", "reference", "strength 0", "strength 1"]
     name, parts = parse(told["signature"])
     assert shown[-1] == told["signature"] and name == "transfer"
-    assert (parts["sentences"], parts["decode"], parts["bleu"].split(",")[1]) == ("12", "greedy,allow_unknown=False", "exp")
+    assert (parts["sentences"], parts["bleu"].split(",")[1]) == ("12", "exp")
+    assert parts["decode"] == "greedy,allow_unknown=False"
     assert parts["nll"] == textvae.load(language_model).identity[:6]
     other = parse(json.loads(call(*curve, "--json").stdout)["signature"])[
         1
