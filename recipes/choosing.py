@@ -11,30 +11,30 @@ finished runs are put into `results/choosing/rows.json`, beside those that were 
 
 import argparse
 import json
-import multiprocessing
 import sys
-import time
 import tomllib
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from running import Job, done
 
 HERE = Path(__file__).parent
 OUT = Path("results/choosing")
+# What is measured of a run, in its folder.
+RESULT = "choosing.json"
 # Importance samples, sentences.
 IW = (100, 500)
+OF_DIAGNOSIS = (
+    "collapsed", "content_words_kept", "content_words_kept_by_chance", "neighbour_label_agreement",
+    "distinct_samples", "looping_samples", "unknown_tokens",
+)  # fmt: skip
+OF_SCORES = (
+    "reconstruction", "kl", "rate_kind", "bound", "bound_iw_sentences", "nll_iw", "nll_iw_standard_error",
+    "shuffle_gap", "mutual_information", "prior", "signature",
+)  # fmt: skip
 
 Rows = dict[str, dict[str, dict[str, dict[str, Any]]]]  # corpus, method, seed, number
-
-
-class Job(NamedTuple):
-    """A run to be."""
-
-    folder: Path
-    method: str
-    assignments: tuple[str, ...]
-    tables: dict[str, Any]
 
 
 def main() -> int:
@@ -58,15 +58,14 @@ def main() -> int:
             for method in asked.methods:
                 own = plan["methods"][method]
                 assignments = (*own.get("set", ()), f"train.seed={seed}")
-                jobs.append(Job(asked.runs / name / f"{method}-{seed}", own["method"], assignments, tables))
+                folder = asked.runs / name / f"{method}-{seed}"
+                jobs.append(Job(folder, own["method"], assignments, tables, "test", *IW, judge, RESULT))
     failed = done(jobs, asked.processes, asked.minutes)
     rows = joined(asked.runs, plan)
     from textvae.files import write_json
 
     OUT.mkdir(parents=True, exist_ok=True)
     write_json(OUT / "rows.json", rows)
-    for problem in failed:
-        print(f"failed: {problem}", file=sys.stderr)
     for corpus in corpora:
         print(f"{corpus}\n{table(rows.get(corpus, {}))}\n")
     return 1 if failed else 0
@@ -109,71 +108,24 @@ def texts_of(corpus: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return data
 
 
-def done(jobs: list[Job], processes: int, minutes: float | None) -> list[str]:
-    """Train and judge the runs, each in a process of one thread; return what went wrong."""
-    from textvae.training.launch import end_with_parent
-
-    until = None if minutes is None else time.time() + 60 * minutes
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(processes, end_with_parent, maxtasksperchild=1) as pool:
-        return [problem for problem in pool.imap(_done, [(job, until) for job in jobs], chunksize=1) if problem]
-
-
-def _done(given: tuple[Job, float | None]) -> str | None:
-    """Train and judge one run, unless that has been done; return what went wrong."""
-    import torch
-
-    from textvae.errors import RequestError, WorkError
-    from textvae.files import write_json
-    from textvae.objective.presets import load_settings
-    from textvae.training.loop import resume, train
-
-    job, until = given
-    judged = job.folder / "choosing.json"
-    if judged.exists():
-        return None
-    if until is not None and time.time() > until:
-        return f"{job.folder}: not begun, the time was over"
-    torch.set_num_threads(1)
-    began = time.process_time()
-    try:
-        resumed = (job.folder / "environment.json").exists()
-        settings = load_settings(None, job.method, job.assignments, **job.tables)
-        run = resume(job.folder) if resumed else train(settings, job.folder)
-        seconds = None if resumed else time.process_time() - began  # what went before is not known
-        write_json(judged, {**judge(run), "seconds": seconds})
-    except (RequestError, WorkError) as error:
-        return f"{job.folder}: {error}"
-    except Exception:
-        return f"{job.folder}: {traceback.format_exc()}"
-    print(f"done: {job.folder}", file=sys.stderr, flush=True)
-    return None
-
-
-def judge(run: Any) -> dict[str, Any]:
-    """Return the numbers of a run on its test split, under its usual prior."""
+def judge(run: Any, job: Job, seconds: float | None) -> None:
+    """Write the numbers of a run on its test split, under its usual prior, and how long training took."""
     from textvae.evaluation.diagnose import diagnose
     from textvae.evaluation.evaluate import evaluate
+    from textvae.files import write_json
 
-    found, scores = diagnose(run, "test").document(), evaluate(run, "test", *IW)
-    of_diagnosis = (
-        "collapsed", "content_words_kept", "content_words_kept_by_chance", "neighbour_label_agreement",
-        "distinct_samples", "looping_samples", "unknown_tokens",
-    )  # fmt: skip
-    of_scores = (
-        "reconstruction", "kl", "rate_kind", "bound", "bound_iw_sentences", "nll_iw", "nll_iw_standard_error",
-        "shuffle_gap", "mutual_information", "prior", "signature",
-    )  # fmt: skip
-    values = {name: found.get(name) for name in of_diagnosis} | {name: scores.get(name) for name in of_scores}
-    names = ("device", "torch", "textvae")
-    return values | {name: run.environment.get(name) for name in names}
+    found = diagnose(run, job.split).document()
+    scores = evaluate(run, job.split, job.iw_samples, job.iw_sentences)
+    values = {name: found.get(name) for name in OF_DIAGNOSIS} | {name: scores.get(name) for name in OF_SCORES}
+    machine = {name: run.environment.get(name) for name in ("device", "torch", "textvae")}
+    write_json(job.folder / RESULT, {**values, **machine, "seconds": seconds})
 
 
 def joined(folder: Path, plan: Mapping[str, Any]) -> Rows:
     """Return earlier numbers with those of the finished runs in their place, in the order of the plan."""
     path = OUT / "rows.json"
     rows: Rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for judged in sorted(folder.glob("*/*/choosing.json")):
+    for judged in sorted(folder.glob(f"*/*/{RESULT}")):
         method, _, seed = judged.parent.name.rpartition("-")
         numbers = json.loads(judged.read_text(encoding="utf-8"))
         rows.setdefault(judged.parents[1].name, {}).setdefault(method, {})[seed] = numbers

@@ -4,16 +4,21 @@ import multiprocessing
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from textvae.objective.settings import Settings
+    from textvae.run import Run
 
 
 class Job(NamedTuple):
-    """A run to be: its folder, method, `path=value` assignments and tables of settings, and how it is evaluated."""
+    """A run to be: its folder, method, `path=value` assignments and tables of settings, and how it is evaluated.
+
+    `judge` writes what a recipe measures to the file `result` of the folder, if that is not the evaluation of
+    `split`; it is given the run, the job, and the processor seconds of training, None for a run gone on with.
+    """
 
     folder: Path
     method: str | None
@@ -22,6 +27,13 @@ class Job(NamedTuple):
     split: str = "test"
     iw_samples: int = 100
     iw_sentences: int = 200
+    judge: "Callable[[Run, Job, float | None], None] | None" = None
+    result: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        """True once what is measured of the run is there."""
+        return (self.folder / (self.result or f"evaluation/{self.split}.json")).exists()
 
 
 def slug(name: str) -> str:
@@ -59,7 +71,7 @@ def used(settings: "Settings") -> dict[str, Any]:
 def _in_time(given: tuple[Job, float | None]) -> str | None:
     """One run, unless it is too late to begin it; what went wrong, if something did."""
     job, until = given
-    if until is not None and time.time() > until and not (job.folder / "evaluation").exists():
+    if until is not None and time.time() > until and not job.finished:
         return f"{job.folder.name}: not begun, the time was over"
     return _done(job)
 
@@ -75,17 +87,22 @@ def _done(job: Job) -> str | None:
     from textvae.training.loop import resume, train
 
     torch.set_num_threads(1)
+    began: float | None = time.process_time()
     try:
         settings = load_settings(None, job.method, job.assignments, **job.tables)
         if not (job.folder / "environment.json").exists():
             train(settings, job.folder)
         elif used(Run.open(job.folder).settings) != used(settings):
             return f"{job.folder.name}: was made with other settings; delete {job.folder} to train it anew"
-        elif (job.folder / "evaluation" / f"{job.split}.json").exists():
+        elif job.finished:
             return None
         else:
+            began = None
             resume(job.folder)
-        evaluate(job.folder, job.split, job.iw_samples, job.iw_sentences)
+        if job.judge is None:
+            evaluate(job.folder, job.split, job.iw_samples, job.iw_sentences)
+        else:
+            job.judge(Run.open(job.folder), job, None if began is None else time.process_time() - began)
     except (RequestError, WorkError) as error:
         return f"{job.folder.name}: {error}"
     except Exception:

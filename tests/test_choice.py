@@ -46,13 +46,14 @@ def test_a_small_text_gets_a_small_model():
 def test_the_tokenizer_is_chosen_by_the_text(lines, name):
     choice = choose(lines)
     assert choice.document["data"]["tokenizer"]["name"] == name
-    assert name in choice.reasons[0] and len(choice.reasons) == 2
+    assert name in choice.reasons["data"] and choice.reasons.keys() == choice.document.keys()
 
 
 def test_what_is_given_is_not_chosen(tmp_path):
     file = write(tmp_path, REVIEWS)
     below = {"data": {"corpus": str(file), "tokenizer": {"name": "bpe"}}, "model": {"latent": 5}}
-    settings, _ = load_chosen(below, AUTO, ["train.epochs=2"], train={"lr": 0.5})
+    settings, reasons = load_chosen(below, AUTO, ["train.epochs=2"], train={"lr": 0.5})
+    assert reasons == []  # something of every table was given
     assert settings.data.tokenizer.name == "bpe" and settings.model.latent == 5
     assert settings.train.epochs == 2 and settings.train.optimizer.lr == 0.5
     assert settings.model.encoder.hidden == 128 and settings.train.fit_prior
@@ -68,7 +69,8 @@ def test_an_aim_is_the_price_of_a_nat(tmp_path, aim):
 
 
 def test_the_usual_aim_is_balance(tmp_path):
-    settings, _ = load_chosen(None, AUTO, data={"corpus": str(write(tmp_path, REVIEWS))})
+    settings, reasons = load_chosen(None, AUTO, data={"corpus": str(write(tmp_path, REVIEWS))})
+    assert [reason.split()[1] for reason in reasons] == ["tokenizer", "latent", "40"]
     assert settings.objective["selected-kl"].end == AIMS["balance"]
 
 

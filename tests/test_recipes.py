@@ -557,15 +557,17 @@ def test_choosing_trains_and_judges_a_run_once(monkeypatch, tmp_path):
     lines = (tmp_path / "text" / "train.jsonl").read_text().splitlines()
     assert len(lines) == 300 and set(json.loads(lines[0])) == {"text"}
     small = ("train.max_steps=4", "model.latent=2", "model.encoder.hidden=8", "model.decoder.hidden=8")
-    monkeypatch.setattr(recipe, "IW", (2, 10))
-    job = recipe.Job(tmp_path / "grammar" / "auto-0", "auto", small, tables)
-    assert recipe._done((job, None)) is None
-    numbers = json.loads((job.folder / "choosing.json").read_text())
+    folder = tmp_path / "grammar" / "auto-0"
+    job = recipe.Job(folder, "auto", small, tables, "test", 2, 10, recipe.judge, recipe.RESULT)
+    running = sys.modules[recipe.done.__module__]
+    assert running._in_time((job, None)) is None
+    numbers = json.loads((folder / "choosing.json").read_text())
     assert numbers["seconds"] > 0 and numbers["nll_iw"] > 0 and numbers["collapsed"] is not None
-    before = (job.folder / "log.jsonl").read_bytes()
-    assert recipe._done((job, 0.0)) is None and (job.folder / "log.jsonl").read_bytes() == before
+    before = (folder / "log.jsonl").read_bytes()
+    assert running._in_time((job, 0.0)) is None and (folder / "log.jsonl").read_bytes() == before
     late = job._replace(folder=tmp_path / "grammar" / "auto-1")
-    assert "the time was over" in recipe._done((late, 0.0))
+    assert "the time was over" in running._in_time((late, 0.0))
+    assert "was made with other settings" in running._in_time((job._replace(assignments=small[1:]), None))
 
 
 def test_choosing_joins_earlier_numbers_and_new_ones_in_the_order_of_the_plan(monkeypatch, tmp_path):

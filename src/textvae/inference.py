@@ -102,7 +102,7 @@ class Look(NamedTuple):
     """A look at validation sentences during training; nats per sentence.
 
     Attributes:
-        reconstruction: -log p(x|z) of one code of each sentence.
+        reconstruction: -log p(x|z) of one code of each sentence, averaged over both widths, as the KL.
         kl: KL of the posteriors.
         shuffle_gap: Rise of the reconstruction loss with the code of another sentence.
         exchange_rate: Nats by which reconstruction and the other losses fall for one more nat of KL, at the margin.

@@ -46,8 +46,7 @@ class Reading(Iterator[Sentence]):
         blank: Blank sentences skipped so far.
         unlabelled: Sentences so far whose label is blank.
         notes: Messages for the user, complete from the first sentence on: which columns are read, the first
-        sentence,
-            and what looks wrong.
+            sentence, and what looks wrong.
     """
 
     def __init__(self, name: str, rows: "Callable[[list[str]], Iterator[Row]]") -> None:

@@ -1,4 +1,4 @@
-"""What a run must have to be resumed, the settings that may change then, and the reasons against all others."""
+"""Checks of a run that is resumed: its terms, and settings that change; with the reasons against all others."""
 
 import warnings
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What `--method auto` chooses: the price of a nat by an aim, and tokenizer, sizes and epochs by the text."""
+"""Settings of the method `auto`: the final KL weight by an aim, and tokenizer, sizes and epochs by the text."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from textvae.errors import RequestError, did_you_mean
 from textvae.objective.presets import load_settings
 from textvae.objective.settings import Settings
-from textvae.settings import merge, read_document, spelled_out
+from textvae.settings import leaves, merge, read_document, spelled_out
 from textvae.text.corpus import training_texts
 from textvae.text.coverage import MEASURED, suggest_tokenizer
 from textvae.text.readers import each_text
@@ -21,15 +21,16 @@ FEWEST = 200
 TOKENS, EPOCHS = 3_000_000, (5, 40)
 # Tokens of a text below which the model is small.
 SMALL = 200_000
+LEARNING_RATE = 2e-3
 # Tokens for a word, punctuation apart.
 TOKENS_A_WORD = 1.2
 
 
 class Choice(NamedTuple):
-    """Settings chosen for a text, as a document, and the reason for each in a sentence."""
+    """Settings chosen for a text, as a document, and a sentence with the reason for each of its tables."""
 
     document: dict[str, Any]
-    reasons: list[str]
+    reasons: dict[str, str]
 
 
 def load_chosen(
@@ -51,7 +52,8 @@ def load_chosen(
         tables: As those of `load_settings`.
 
     Returns:
-        The settings, and sentences on what was chosen and why; None for another method.
+        The settings, and sentences on what was chosen and why, without tables of which something else was given;
+        None for another method.
 
     Raises:
         RequestError: As `load_settings`; for an unknown aim, one for another method, and text that cannot be read
@@ -70,9 +72,15 @@ def load_chosen(
     data = load_settings(document, method, assignments, **tables).data
     choice = choose(training_texts(data) if texts is None else each_text(texts))
     if data.vocabulary_of is not None:  # a run's tokenizer is taken
-        del choice.document["data"], choice.reasons[0]
+        del choice.document["data"]
     settings = load_settings(merge(choice.document, spelled_out(document)), method, assignments, **tables)
-    return settings, [f"{AUTO}: {reason}" for reason in choice.reasons]
+    taken = dict(leaves(settings.document()))
+    kept = [
+        f"{AUTO}: {choice.reasons[name]}"
+        for name, table in choice.document.items()
+        if all(taken.get(path) == value for path, value in leaves(table, name))
+    ]
+    return settings, kept
 
 
 def choose(texts: Iterable[str]) -> Choice:
@@ -109,11 +117,12 @@ def choose(texts: Iterable[str]) -> Choice:
             "encoder": {"hidden": hidden},
             "decoder": {"hidden": hidden},
         },
-        "train": {"epochs": epochs, "optimizer": {"lr": 2e-3}},
+        "train": {"epochs": epochs, "optimizer": {"lr": LEARNING_RATE}},
     }
-    size = f"{sentences:,} sentences of about {tokens / sentences:.0f} tokens"
-    reasons = [
-        f"tokenizer {tokenizer.name!r}: {tokenizer.reason}",
-        f"{epochs} epochs, latent {latent}, embedding {embedding}, hidden {hidden}: the text has {size}.",
-    ]
+    size = f"the text has {sentences:,} sentences of about {tokens / sentences:.0f} tokens."
+    reasons = {
+        "data": f"tokenizer {tokenizer.name!r}: {tokenizer.reason}",
+        "model": f"latent {latent}, embedding {embedding}, hidden {hidden}: {size}",
+        "train": f"{epochs} epochs, learning rate {LEARNING_RATE:g}: {size}",
+    }
     return Choice(document, reasons)

@@ -1,4 +1,4 @@
-"""What follows the last step of a run."""
+"""Fit a prior at the end of a run whose settings ask for one."""
 
 import warnings
 from contextlib import suppress

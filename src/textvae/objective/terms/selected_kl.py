@@ -3,18 +3,14 @@
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
-from jaxtyping import Float
 from pydantic import Field, PositiveFloat, PositiveInt
-from torch import Tensor
 
-from textvae.model import Pass
 from textvae.objective.settings import Settings
-from textvae.objective.terms.term import Term, rate, without_rate
-from textvae.parts.gather import gathered
+from textvae.objective.terms.kl import Kl
 from textvae.settings.problems import Problem
 
 
-class SelectedKl(Term):
+class SelectedKl(Kl):
     """E_n KL(q(z|x_n) || p(z)), nats per sentence, with a weight w that training raises from `start` to `end`.
 
     At each of `looks` evenly spaced steps the exchange rate is measured on validation sentences
@@ -29,8 +25,6 @@ class SelectedKl(Term):
         follows from the text. Alemi et al. 2018, "Fixing a broken ELBO": the KL weight is the slope -dD/dR.
     """
 
-    is_rate: ClassVar[bool] = True
-    linear_in_kl: ClassVar[bool] = True
     learned: ClassVar[bool] = True
 
     start: PositiveFloat = 0.02
@@ -39,10 +33,6 @@ class SelectedKl(Term):
     ready: Annotated[float, Field(ge=0, le=1)] = 0.7
     looks: Annotated[PositiveInt, Field(le=1000)] = 64
     until: Annotated[float, Field(gt=0, le=1)] = 0.7
-
-    def __call__(self, out: Pass, step: int) -> Float[Tensor, ""]:
-        """Return the mean KL of the global batch."""
-        return gathered(rate(out)).mean()
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -74,11 +64,11 @@ class SelectedKl(Term):
 
     def problems(self, settings: Settings) -> list[Problem]:
         """Reject posteriors without a KL or an exchange rate, and an end below the start."""
-        problems = without_rate(settings)
+        problems = super().problems(settings)
         posterior = settings.model.posterior
         if not problems and not (posterior.widens and settings.model.inference.refinement is None):
-            known = "with the gaussian posterior, amortized inference and objective.kl or objective.selected-kl"
-            problems = [Problem("", f"measures exchange rates, which are known {known}", "use objective.kl")]
+            known = "those of the gaussian posterior with amortized inference alone are known"
+            problems = [Problem("", f"measures exchange rates, and {known}", "use objective.kl")]
         if self.end < self.start:
             problems.append(Problem("end", f"is below start = {self.start:g}", "give that or more", value=self.end))
         return problems
