@@ -2,12 +2,13 @@ import json
 import math
 import shlex
 
+import numpy as np
 import pytest
 import torch
 
 from textvae.errors import WorkError
 from textvae.evaluation.advice import remedies, works
-from textvae.evaluation.content import Content, LabelAgreement
+from textvae.evaluation.content import Content, LabelAgreement, _agreements
 from textvae.evaluation.diagnose import _content_values, collapsed_since, diagnose, prior_moment_matched
 from textvae.evaluation.evaluate import evaluate
 from textvae.evaluation.values import Missing
@@ -106,6 +107,18 @@ def test_unknown_words_of_samples_are_counted_and_written_nowhere(healthy, tmp_p
     found = diagnose(with_weights(healthy, tmp_path / "run", forget))
     assert found.unknown_words_in_samples == 1.0
     assert not any("<unk>" in example.reconstruction for example in found.examples)
+
+
+def test_copies_of_a_sentence_are_no_neighbours_of_each_other():
+    random = np.random.default_rng(0)
+    texts, labels = [f"text {at}" for at in range(300)], random.choice(["a", "b"], 300).tolist()
+    codes = random.normal(size=(300, 8)).astype(np.float32)
+    alone = _agreements({"kind": labels}, texts, codes)["kind"]
+    assert alone.agreement == pytest.approx(0.5, abs=0.05)
+    rows = np.tile(np.arange(300), 7)
+    copied = _agreements({"kind": [labels[at] for at in rows]}, [texts[at] for at in rows], codes[rows])["kind"]
+    assert copied == alone
+    assert _agreements({"kind": ["a"] * 5}, ["text"] * 5, codes[:5]) == {}
 
 
 def content(kept, by_chance, error=0.001, words=1000, **labels):

@@ -2,16 +2,20 @@
 
 import json
 import os
+import shutil
 
 import pytest
 import torch
 
 from textvae.errors import RequestError, WorkError
+from textvae.evaluation.evaluate import evaluate
 from textvae.files import write_tensors
 from textvae.model import build
 from textvae.objective.presets import load_settings
-from textvae.run import FIXED, FORMAT, Run, check_vacant, load_weights, training_alone
+from textvae.run import FORMAT, Run, load_weights
 from textvae.run.data import check_same_data
+from textvae.run.fitting import fit_prior
+from textvae.run.folder import FIXED, check_vacant, own_folder, training_alone
 from textvae.text.corpus import Corpus, open_corpus
 from textvae.text.tokenizers import Tokenizer
 from textvae.training.loop import resume, train
@@ -301,6 +305,43 @@ def test_a_link_in_the_place_of_the_log_is_not_followed(tmp_path, settings, run)
     with pytest.raises(WorkError, match=r"log\.jsonl: cannot be written"):
         resume(run.folder)
     assert (tmp_path / "mine").read_text() == "precious"
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """A folder that links within a run lead to; nothing may be written or removed there."""
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    (folder / f".last.safetensors.{'0' * 12}.part").write_text("like what a killed writer leaves")
+    yield folder
+    assert [path.name for path in folder.iterdir()] == [f".last.safetensors.{'0' * 12}.part"]
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "text"])
+def test_training_refuses_a_run_with_a_link_in_the_place_of_a_folder(tmp_path, settings, run, outside, name):
+    shutil.rmtree(run.folder / name, ignore_errors=True)
+    half = tmp_path / "half"
+    half.mkdir()
+    (half / ".lock").write_text("")
+    for folder, work in ((run.folder, resume), (half, lambda folder: train(settings, folder))):
+        (folder / name).symlink_to(outside)
+        with pytest.raises(RequestError, match=rf"{name}: is a link, and a run is|half: .* not a run folder"):
+            work(folder)
+
+
+def test_results_are_not_saved_behind_a_link(tmp_path, run, outside):
+    (run.folder / "evaluation").symlink_to(outside)
+    with pytest.warns(UserWarning, match=r"results are complete, but .*evaluation: is a link"):
+        report = evaluate(run.folder, "valid", iw_samples=2, iw_sentences=2)
+    assert report["split"] == "valid"
+    (run.folder / "fitted").symlink_to(outside)
+    with pytest.raises(RequestError, match="fitted: is a link"):
+        fit_prior(run.folder)
+    (run.folder / "fitted").unlink()
+    (run.folder / "fitted").mkdir()
+    (run.folder / "fitted" / "evaluation").symlink_to(outside)
+    with pytest.raises(RequestError, match="fitted/evaluation: is a link"):
+        own_folder(run.folder, "fitted/evaluation")
 
 
 @pytest.mark.parametrize(

@@ -720,6 +720,12 @@ def test_files_with_numbers_of_thousands_of_digits_and_endless_nesting_are_refus
         assert override({}, [text]) == {"x": text[4:]}
 
 
+def test_an_integer_of_more_digits_than_python_writes_is_refused_by_its_place():
+    for digits in ("0x" + "f" * 5000, "[0o" + "7" * 9000 + "]"):
+        with pytest.raises(RequestError, match=r"^model\.latent = an integer of thousands of digits: "):
+            load_settings(None, None, [f"model.latent={digits}"])
+
+
 def test_settings_are_shown_without_what_steers_a_terminal():
     """Those of a file from elsewhere are printed by `train --dry-run`."""
     name = "a\x1b[31mb\x9bc\u202ed\u2028e\x85f\u200fg ü 你"

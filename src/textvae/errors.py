@@ -29,7 +29,10 @@ def shown(value: object) -> str:
     >>> shown("a" * 100)
     "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa ..."
     """
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # TOML has integers in hexadecimal of any length, and Python writes none of that many digits
+        text = "an integer of thousands of digits"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]} ..."
 
 

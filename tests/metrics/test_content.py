@@ -59,6 +59,13 @@ def test_without_content_words_the_shares_are_undefined():
         content_words_kept(words("a"), words("a"), set())
 
 
+def test_chance_is_measured_with_another_sentence_and_not_with_a_copy():
+    four = words("cat", "cat", "dog", "cat")
+    assert content_words_kept(four, four, set())[:2] == (1.0, 0.0)  # half the list away, the second is the fourth
+    copies = words("cat", "cat", "cat")
+    assert content_words_kept(copies, copies, set())[:2] == (1.0, 1.0)
+
+
 @pytest.mark.parametrize(
     ("text", "looping"),
     [

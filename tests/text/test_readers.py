@@ -241,6 +241,16 @@ def test_blank_rows_of_pairs_are_counted(tmp_path):
     assert list(pairs) == [("one", "two", 3), ("three", "four", 5)] and pairs.blank == 2
 
 
+def test_whatever_a_cell_holds_is_read_again_from_a_file_of_lines(tmp_path):
+    odd = ["a\0b", "\0a\0\0 b\r\n", "\0\n", *(f"a{chr(code)}b" for code in (*range(1, 32), 127, 0x85, 0x2028))]
+    path = written(tmp_path, "a.jsonl", "".join(json.dumps({"text": text}) + "\n" for text in odd))
+    found = texts(path)
+    assert found[:2] == ["a b", "a  b"] and len(found) == len(odd) - 1  # the third is blank
+    assert texts(written(tmp_path, "a.txt", "".join(text + "\n" for text in found))) == found
+    rows = "".join(json.dumps({"a": text, "b": "c"}) + "\n" for text in odd)
+    assert [a for a, _, _ in read_pairs(written(tmp_path, "b.jsonl", rows)) if a] == found
+
+
 def test_json_lines_that_do_not_fit(tmp_path):
     def refused(line, **columns):
         return refusal(written(tmp_path, "a.jsonl", '{"text": "fine"}\n' + line + "\n"), **columns)

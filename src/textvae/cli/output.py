@@ -245,8 +245,9 @@ def sentences(texts: Iterable[str]) -> None:
 
 
 def on_one_line(text: str) -> str:
-    """Return a text without the characters that end a line for `text.readers`."""
-    return text.rstrip("\r\n").replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
+    """Return a text without the characters that no line has for `text.readers`: ends of lines, and NUL."""
+    text = text.rstrip("\r\n").replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
+    return text.replace("\0", " ")
 
 
 def number(value: float | int | None, digits: int = 2) -> str:

@@ -88,7 +88,7 @@ def content_of(trained: Opened, split: str) -> Content | None:
         content_words=content_words_kept(
             tokens, list(tokenized(references, way)), common_words(tokenized(counted, way))
         ),
-        labels=_agreements(_labels(trained, store, rows, texts), codes),
+        labels=_agreements(_labels(trained, store, rows, texts), texts, codes),
         examples=_examples(shown, some, texts, written, codes),
         looping=float(np.mean([loops(own) for own in tokens])),
     )
@@ -139,9 +139,15 @@ def _labels(trained: Opened, store: TokenStore, rows: np.ndarray, texts: Sequenc
     return {name: [own.get(name, "") for own in attributes] for name in language.values}
 
 
-def _agreements(labels: dict[str, list[str]], codes: Float32[np.ndarray, "n latent"]) -> dict[str, LabelAgreement]:
-    """Return the agreement of nearest neighbours for each label, among the sentences that have all of them."""
-    known = np.flatnonzero(np.array([[bool(value) for value in own] for own in labels.values()]).all(axis=0))
+def _agreements(
+    labels: dict[str, list[str]], texts: Sequence[str], codes: Float32[np.ndarray, "n latent"]
+) -> dict[str, LabelAgreement]:
+    """Return the agreement of nearest neighbours for each label, among the sentences that have all of them.
+
+    Of equal sentences the first one counts: copies have one code, whatever it holds.
+    """
+    different = dict(zip(reversed(texts), reversed(range(len(texts))), strict=True)).values()
+    known = np.array(sorted(at for at in different if all(own[at] for own in labels.values())), dtype=np.int64)
     if not labels or len(known) < 2:
         return {}
     nearest = nearest_others(codes[known], NEAREST)

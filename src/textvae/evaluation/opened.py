@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from textvae.errors import RequestError, WorkError
-from textvae.files import writing
 from textvae.generate.codec import GREEDY
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import Trained
@@ -16,6 +15,7 @@ from textvae.inference import Scores, score
 from textvae.model import TextVAE
 from textvae.run import Run, model_of
 from textvae.run.fitted import FOLDER
+from textvae.run.folder import own_folder
 from textvae.text.store import spaced
 
 
@@ -69,13 +69,12 @@ class Opened(Trained):
         return kept[:n]
 
     def save(self, name: str, write: Callable[[Path], None]) -> None:
-        """Write results to `Run.result`; warn if that is impossible, as in a read-only folder."""
+        """Write results to `Run.result`; warn if that is impossible, as in a read-only folder, or behind a link."""
         path = self.run.result(name)
         try:
-            with writing(path.parent):
-                path.parent.mkdir(parents=True, exist_ok=True)
+            own_folder(self.run.folder, str(path.parent.relative_to(self.run.folder)))
             write(path)
-        except WorkError as error:
+        except (WorkError, RequestError) as error:
             warnings.warn(f"the results are complete, but could not be saved in the run: {error}", stacklevel=3)
         else:
             self.saved.append(path)

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from textvae.errors import RequestError
-from textvae.files import file_digest, replacing, writing
+from textvae.files import file_digest, replacing
 from textvae.generate.codec import MEASURED
 from textvae.generate.decoding import GPU_ROWS, Decoding
 from textvae.generate.trained import Trained
 from textvae.run import Run, model_of
+from textvae.run.folder import own_folder
 from textvae.text.cutting import SPECIALS
 from textvae.text.packed import Packed
 from textvae.text.readers import one_line
@@ -124,8 +125,7 @@ def vocabulary_file(run: Run, synthetic: Sequence[Files], plan: Plan, out: Path)
         )
     path = out / "vocabulary" / f"{fingerprint(words)[:20]}.json"
     if not path.exists():
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        own_folder(out, "vocabulary")
         Tokenizer.train("word", [" ".join(words)], None, 1).save(path)
     return path
 
@@ -158,12 +158,10 @@ def _place(out: Path, name: str, made_from: Any) -> Path:
 
 
 def _write(path: Path, texts: Iterable[str]) -> None:
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    own_folder(path.parent.parent, path.parent.name)
     with replacing(path) as file:
         for text in texts:
-            # Bytes of a `bpe` model may be line breaks, and NUL, which no reader takes.
-            file.write(one_line(text.replace("\0", " ")).encode() + b"\n")
+            file.write(one_line(text).encode() + b"\n")  # bytes of a `bpe` model may be line breaks, and NUL
 
 
 def key(made_from: Any) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,8 +58,9 @@ def content_words_kept(
     """Return the share of the content words of references that their texts have.
 
     A content word is a token with a letter or a digit that is neither in `common` nor unknown. It is kept as often
-    as the text has it. Chance is measured with the text of the reference half the list away. Shares are pooled over
-    all references; they are nan without content words.
+    as the text has it. Chance is measured with the text of another reference, half the list away or the next one
+    from there that differs, since a copy is the same one. Shares are pooled over all references; they are nan
+    without content words.
 
     Raises:
         RequestError: For numbers of texts and references that differ, and fewer than two.
@@ -74,8 +75,7 @@ def content_words_kept(
     held = [Counter(own) for own in texts]
     sizes = np.array([own.total() for own in bags], dtype=np.int64)
     kept = np.array([(own & text).total() for own, text in zip(bags, held, strict=True)])
-    away = len(held) // 2
-    chance = np.array([(own & held[(at + away) % len(held)]).total() for at, own in enumerate(bags)])
+    chance = np.array([(own & held[at]).total() for own, at in zip(bags, _others(references), strict=True)])
     words = int(sizes.sum())
     if not words:
         return ContentKept(math.nan, math.nan, math.nan, 0)
@@ -83,6 +83,14 @@ def content_words_kept(
     residual = kept - chance - difference * sizes  # a ratio of sums: linearised
     error = math.sqrt((residual**2).sum() * len(bags) / (len(bags) - 1)) / words
     return ContentKept(float(kept.sum() / words), float(chance.sum() / words), error, words)
+
+
+def _others(references: Sequence[Tokens]) -> Iterator[int]:
+    """Yield the position of another reference for each: half the list away, or the next one that differs."""
+    size, texts = len(references), [tuple(own) for own in references]
+    for at, text in enumerate(texts):
+        order = ((at + size // 2 + step) % size for step in range(size))
+        yield next((other for other in order if texts[other] != text), (at + size // 2) % size)
 
 
 def _has_content(token: str, common: Collection[str]) -> bool:

@@ -7,11 +7,9 @@
 
 import hashlib
 import json
-import re
 import shutil
 import tomllib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,13 @@ import torch
 from torch import Tensor
 
 from textvae.errors import RequestError, did_you_mean, shown
-from textvae.files import file_digest, locked, read_json, read_tensors, sweep, write_json, write_text, writing
+from textvae.files import file_digest, read_json, read_tensors, write_json, write_text, writing
 from textvae.model import TextVAE, build
 from textvae.objective.settings import Settings, parse
 from textvae.objective.terms import TERMS
 from textvae.objective.terms.absent import Absent
 from textvae.run.fitted import FOLDER, Fitted, read_fitted
+from textvae.run.folder import CHECKPOINT, FIXED, LOCK, TEXT, check_named, check_vacant, half_made
 from textvae.run.hardware import machine
 from textvae.run.records import Environment, problem, read_log, with_changes
 from textvae.settings import read_document
@@ -32,15 +31,9 @@ from textvae.text.corpus import FilePlaces, file_places
 from textvae.text.tokenizers import Tokenizer
 
 FORMAT = 1
-# Written once; `environment.json` holds their digests, so that an incomplete file is always detected.
-FIXED = ("settings.toml", "tokenizer.json")
 # Remedy for a part or term that is not known.
 PACKAGE = "if an installed package provided it, install that"
 PRIORS_OF_A_RUN = ("usual", "own", "fitted")
-# Folder of text that was given in memory.
-TEXT = "text"
-# Held by the process that trains the run; other processes may read the run meanwhile.
-LOCK = ".lock"
 
 
 class Run:
@@ -97,7 +90,7 @@ class Run:
                 for left in folder.iterdir() if folder.exists() else ():
                     if left.name not in (LOCK, TEXT):
                         left.rmdir() if left.is_dir() else left.unlink()
-                (folder / "checkpoint").mkdir(parents=True)
+                (folder / CHECKPOINT).mkdir(parents=True)
             write_text(folder / "settings.toml", settings.toml())
             tokenizer.save(folder / "tokenizer.json")
             environment["files"] = {name: file_digest(folder / name) for name in FIXED}
@@ -230,69 +223,6 @@ def require_code(run: Run) -> None:
     """
     if not run.settings.model.latent:
         raise RequestError(f"{run.folder}: is a language model: it has no code, and so no prior to fit")
-
-
-def half_made(folder: Path) -> bool:
-    """Return True if a folder holds only the remains of a run whose creation was interrupted."""
-    if not folder.is_dir():
-        return False
-    names = {path.name for path in folder.iterdir()}
-    begun = LOCK in names or (folder / "checkpoint").is_dir()
-    own = all(name in (LOCK, TEXT, "checkpoint", *FIXED) or re.fullmatch(r"\..*\.part", name) for name in names)
-    return begun and own and not ("checkpoint" in names and any((folder / "checkpoint").iterdir()))
-
-
-def check_named(folder: Path) -> None:
-    """Raise RequestError if the name of a folder is not Unicode, which weights and tables are written in."""
-    try:
-        str(folder).encode()
-    except UnicodeEncodeError:
-        raise RequestError(f"{folder}: has a name that is not UTF-8; give the run folder another one") from None
-
-
-def check_vacant(folder: Path) -> None:
-    """Refuse a folder that already holds a run, or files that are not the program's own.
-
-    Raises:
-        RequestError: With the remedy.
-    """
-    check_named(folder)
-    if (folder / "environment.json").exists():
-        raise RequestError(f"{folder}: exists already; give another --out, or resume it with --resume {folder}")
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not half_made(folder))):
-        raise RequestError(f"{folder}: exists already and is not a run folder; give another --out, or delete it")
-
-
-@contextmanager
-def training_alone(folder: Path, new: bool = False) -> Iterator[None]:
-    """Hold the training lock of a run folder while the block runs; create the folder of a `new` run.
-
-    If no new run comes of it, the folder is removed again.
-
-    Raises:
-        RequestError: If another process trains it, or a new run's folder already holds something.
-        WorkError: If the folder cannot be written.
-    """
-    made = [place for place in (folder, *folder.parents) if new and not place.exists()]
-    if new:
-        check_vacant(folder)
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with locked(folder / LOCK, str(folder)):
-            for place in (folder, folder / "checkpoint"):
-                sweep(place)
-            if new:
-                shutil.rmtree(folder / TEXT, ignore_errors=True)  # of a creation that was interrupted
-            try:
-                yield
-            finally:
-                if new and not (folder / "environment.json").exists():
-                    shutil.rmtree(folder / TEXT, ignore_errors=True)
-    finally:
-        for place in made:
-            with suppress(OSError):  # it is not empty
-                place.rmdir()
 
 
 def value_digest(path: Path) -> str | None:

@@ -12,8 +12,9 @@ from typing import Any, Literal
 from torch import Tensor
 
 from textvae.errors import RequestError
-from textvae.files import file_digest, read_json, read_tensors, write_json, write_tensors, writing
+from textvae.files import file_digest, read_json, read_tensors, write_json, write_tensors
 from textvae.parts.priors import FittedSettings
+from textvae.run.folder import own_folder
 from textvae.run.records import Count, Stored, problem
 
 FOLDER = "fitted"
@@ -86,10 +87,9 @@ def write_fitted(folder: Path, tensors: Mapping[str, Tensor], record: Mapping[st
     """Write a fitted prior into a run folder, in place of an earlier one; the record last.
 
     Raises:
+        RequestError: If its folder is a link.
         WorkError: If the folder cannot be written.
     """
-    place = folder / FOLDER
-    with writing(place):
-        place.mkdir(exist_ok=True)
+    place = own_folder(folder, FOLDER)
     write_tensors(place / "prior.safetensors", tensors)
     write_json(place / "prior.json", {**record, "tensors": file_digest(place / "prior.safetensors")})

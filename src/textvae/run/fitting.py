@@ -25,7 +25,8 @@ from textvae.parts.priors.fitting import COVARIANCES, fit, least_codes, log_dens
 from textvae.progress import PartProgress, of_part
 from textvae.run import Run, model_of, require_code
 from textvae.run.data import corpus_of
-from textvae.run.fitted import settings_of, write_fitted
+from textvae.run.fitted import FOLDER, settings_of, write_fitted
+from textvae.run.folder import refuse_link
 from textvae.text.batches import TokenStore, collate, evaluation_places
 from textvae.text.store import spaced
 
@@ -119,7 +120,7 @@ def fit_prior(
 
     Raises:
         RequestError: If the run is no model with codes in a flat space, a number or name cannot be used, there are
-            too few codes for the components, or all codes are the same.
+            too few codes for the components, all codes are the same, or the folder of the prior is a link.
         WorkError: If codes are not finite, or the run's folder cannot be written.
 
     References:
@@ -132,6 +133,7 @@ def fit_prior(
     if codes < 1:
         raise RequestError(f"codes = {codes}: must be 1 or more")
     run = Run.open(run)
+    refuse_link(run.folder, FOLDER)  # before the work, not after it
     train, valid = _splits(run)
     rows = Rows(spaced(len(train), codes), spaced(len(valid), VALIDATION))
     tried = _with_enough(tried, components is None, len(rows.train), run.settings.model.latent, covariance)

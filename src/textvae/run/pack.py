@@ -13,7 +13,8 @@ from typing import Any
 
 from textvae.errors import RequestError
 from textvae.files import json_text, replacing, writing
-from textvae.run import FIXED, TEXT, Run, value_digest_of
+from textvae.run import Run, value_digest_of
+from textvae.run.folder import FIXED, TEXT
 from textvae.text.corpus import file_places, named_files
 
 ENDINGS = (".tar.gz", ".tgz")

@@ -25,8 +25,9 @@ from textvae.text.tables import (
 )
 
 # Incremented when files are read differently, so that nothing made from an earlier reading is used again.
-VERSION = 2
-_BREAKS = re.compile(r"[\r\n]+")
+VERSION = 3
+# Characters that no line of a file has, but cells may have.
+_BREAKS = re.compile(r"[\r\n\0]+")
 
 
 class Sentence(NamedTuple):
@@ -82,8 +83,8 @@ def read(path: Path | str, column: str | int | None = None, label: str | int | N
 
     The suffix decides the format, a final `.gz` set aside: `.tsv`, `.csv`, `.jsonl`, `.ndjson` or `.json` (one
     object a line); anything else is plain text with one sentence a line. Lines end in LF or CRLF only. The
-    byte-order mark and outer white space are removed, line breaks inside a cell become a space, and blank sentences
-    are skipped and counted.
+    byte-order mark and outer white space are removed, line breaks inside a cell become a space, as do escaped NULs
+    of JSON, and blank sentences are skipped and counted.
 
     Columns of a table: if `column` or `label` is a name, the first row is a header that must contain it. Otherwise
     the first row is a header if one of its cells is a known name of a column of text or labels (`TEXT_COLUMNS`,
@@ -359,6 +360,9 @@ def _cut(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text without outer white space and with its line breaks replaced by spaces."""
+    """Return a text without outer white space, and with line breaks and NULs replaced by spaces.
+
+    So what is read from a cell of JSON or quoted CSV can be written to a file of lines, and read again.
+    """
     text = text.strip()
-    return _BREAKS.sub(" ", text) if "\n" in text or "\r" in text else text
+    return _BREAKS.sub(" ", text).strip() if "\n" in text or "\r" in text or "\0" in text else text

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from textvae.errors import RequestError
 from textvae.objective.settings import Settings
 from textvae.parts.kernels.products import exactly
-from textvae.run import training_alone
+from textvae.run.folder import training_alone
 
 # The variables that say which process this is, with what they are for one alone.
 PLACE = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0}

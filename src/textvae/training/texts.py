@@ -14,7 +14,8 @@ from textvae.model import ModelSettings
 from textvae.objective.presets import DEFAULT
 from textvae.objective.settings import Settings
 from textvae.progress import StepProgress, visible
-from textvae.run import TEXT, Run
+from textvae.run import Run
+from textvae.run.folder import TEXT
 from textvae.settings import Data, Train
 from textvae.text.readers import each_text, elements
 from textvae.training import loop
