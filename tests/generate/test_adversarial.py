@@ -73,7 +73,7 @@ def test_every_number_is_what_its_own_function_gives(runs):
         assert row.endings == len({new[len(known) :] for known, new in zip(found.known, made, strict=True)})
     assert found.nll == pytest.approx(runs["scorer"].nll(used).mean())
     name, parts = parse(found.signature)
-    assert parts["nll"] == runs["scorer"].identity[:6] and parts["by"].startswith("unigrams-sklearn-")
+    assert parts["nll"] == runs["scorer"].identity[:6] and parts["by"].startswith("unigrams-shuffled-sklearn-")
     assert name == "adversarial" and (parts["sentences"], parts["last"], parts["seed"]) == ("41", "0.4", "2")
 
 

@@ -1,3 +1,4 @@
+import copy
 import math
 import random
 
@@ -178,6 +179,25 @@ def test_unigrams_reach_what_an_independent_logistic_regression_reaches():
     other = regression.score(counts.transform(both[parts.test]), labels[parts.test])
     assert found.accuracy == pytest.approx(other, abs=0.01)
     assert lstm_error(true[:1000], made[:1000]).accuracy == pytest.approx(0.8, abs=0.1)
+
+
+def test_every_epoch_of_the_regression_has_its_own_order(monkeypatch):
+    from sklearn import linear_model
+    from sklearn.utils import check_random_state
+
+    orders = []
+
+    class Recorder(linear_model.SGDClassifier):
+        def partial_fit(self, *given, **options):
+            orders.append(int(check_random_state(copy.deepcopy(self.random_state)).randint(2**31 - 1)))
+            return super().partial_fit(*given, **options)
+
+    monkeypatch.setattr(linear_model, "SGDClassifier", Recorder)
+    true = texts(100)
+    made = [[*text, "a"] for text in true]
+    found = unigram_error(true, made, seed=3)
+    assert len(set(orders)) == len(orders) >= found.epochs > 1
+    assert unigram_error(true, made, seed=3) == found
 
 
 def test_what_cannot_be_evaluated():

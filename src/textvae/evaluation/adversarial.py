@@ -181,7 +181,7 @@ def _signature(
         split=digest(true),
         sentences=len(true),
         parts="80/10/10,equal-texts-together",
-        by=f"unigrams-sklearn-{version('scikit-learn')},lstm",
+        by=f"unigrams-shuffled-sklearn-{version('scikit-learn')},lstm",
         nll=language_model.identity[:6],
         textvae=textvae.__version__,
     )

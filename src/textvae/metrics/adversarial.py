@@ -121,8 +121,9 @@ def unigram_error(true: Sequence[Words], completed: Sequence[Words], seed: int =
         return csr_matrix((np.ones(len(some.words)), some.words, ends), (len(part), len(some.vocabulary)))
 
     train, valid, test = ((counted(part), texts.true[part]) for part in texts.parts)
+    order = np.random.RandomState(seed % 2**32)  # a number in its place would give every epoch the same order
     learner = SGDClassifier(
-        loss="log_loss", alpha=SHRINKAGE, learning_rate="constant", eta0=STEP, random_state=seed % 2**32
+        loss="log_loss", alpha=SHRINKAGE, learning_rate="constant", eta0=STEP, random_state=order
     )
     best, right, epochs = math.inf, np.zeros(len(test[1]), dtype=bool), 0
     for epoch in range(1, SWEEPS + 1):
