@@ -52,6 +52,15 @@ def test_codes_that_cannot_be_saved_leave_nothing_behind(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_long_texts_are_encoded_some_at_a_time(vae, monkeypatch):
+    monkeypatch.setattr("textvae.generate.codes.CHARACTERS", 1000)
+    texts = ["we " * 200] * 5 + ["we"] * 400 + ["we " * 400]
+    with pytest.warns(UserWarning, match="6 of 406 texts cut"):
+        pieces = list(encoded(vae, iter(texts)))
+    assert [len(piece.codes) for piece in pieces] == [2, 2, 1 + 200, 200 + 1]
+    assert [text for piece in pieces for text in piece.texts] == texts
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".parquet"])
 @pytest.mark.parametrize("rows", [1, 2, 5, 100])
 def test_a_file_is_encoded_piece_by_piece_into_the_codes_of_one_piece(vae, tmp_path, suffix, rows):

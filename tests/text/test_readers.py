@@ -5,6 +5,7 @@ import io
 import json
 import lzma
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textvae.errors import RequestError
-from textvae.text import tables
+from textvae.text import lines, tables
 from textvae.text.readers import Sentence, read, read_pairs, read_stream, read_table, require_texts
 
 
@@ -270,6 +271,31 @@ def test_a_line_without_end_is_refused_and_not_read_into_memory(tmp_path, monkey
     monkeypatch.setattr("textvae.text.lines.LONGEST_LINE", 1000)
     path = written(tmp_path, "a.txt", b"fine\n" + b"x" * 5000)
     assert "PATH:2: the line is longer than" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("a.tsv", "\t" * 500 + "\n"),
+        ("a.csv", "," * 500 + "\n"),
+        ("a.jsonl", json.dumps({"text": "b", "numbers": [0] * 200}) + "\n"),
+    ],
+)
+def test_the_rows_examined_first_are_few_where_they_are_large_without_text(tmp_path, monkeypatch, name, row):
+    """A small file of a compressed table may have rows that fill the memory, a hundred of them at once."""
+    head = "" if name == "a.jsonl" else row.replace(row[0], f"text{row[0]}", 1)
+    monkeypatch.setattr("textvae.text.lines._SAMPLE_CHARACTERS", 1000)
+    path, seen = written(tmp_path, name, head + row * 90 + row.replace("b", "c")), []
+
+    def counted(path):
+        for line in lines.file_lines(path):
+            seen.append(line)
+            yield line
+
+    monkeypatch.setattr(tables, "file_lines", counted)
+    rows = tables.json_rows if name == "a.jsonl" else partial(tables.table_rows, kind=path.suffix)
+    next(rows(path, column=None, label=None, notes=[], pairs=False))
+    assert 1 < len(seen) < 6
 
 
 LINES = {

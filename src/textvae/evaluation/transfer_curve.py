@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import chain, count
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -73,14 +73,15 @@ def transfer_curve(
         raise RequestError(f"references: {len(references)} for {len(texts)} texts; give one for each")
     if judges.classifier is not None and target not in judges.classifier.labels:
         raise RequestError(f"the classifier does not know {target!r}, only {', '.join(judges.classifier.labels)}")
-    z = [piece.codes for piece in encoded(trained, texts, ROWS)]
+    z = [piece.codes for piece in encoded(trained, texts)]
+    begins = list(accumulate(map(len, z), initial=0))
     rows = [{"line": "input", "strength": None, **scores(texts, texts, target, judges, references)}]
     if references is not None:
         rows.append({"line": "reference", "strength": None, **scores(texts, references, target, judges, None)})
     for strength in strengths:
         pieces = (
             trained.decode(moved(trained, codes, direction, strength), decoding, seed, begin)
-            for begin, codes in zip(count(0, ROWS), z, strict=False)
+            for begin, codes in zip(begins, z, strict=False)
         )
         row = scores(texts, Packed(chain.from_iterable(pieces)), target, judges, references)
         rows.append({"line": "transfer", "strength": float(strength), **row})

@@ -18,6 +18,8 @@ from textvae.generate.reading import Seen
 
 # Sentences encoded, and codes read, at once: with 32 numbers per code, one megabyte.
 ROWS = 8192
+# Characters of texts encoded at once, beyond which there are fewer of them.
+CHARACTERS = 2**24
 _COLUMN = re.compile(r"z(\d+)")
 
 Item = TypeVar("Item")
@@ -35,7 +37,7 @@ Write = Callable[[Float32[np.ndarray, "n latent"], Sequence[str] | None], None]
 
 
 def encoded(trained: Codec, texts: Iterable[str], rows: int = ROWS) -> Iterator[Piece]:
-    """Yield the codes of texts, `rows` at a time; texts are read only as they are encoded.
+    """Yield the codes of texts, `rows` at a time, fewer of long ones; texts are read only as they are encoded.
 
     Texts that are too long are cut, with one warning at the end, and one for those without a known word.
 
@@ -43,7 +45,7 @@ def encoded(trained: Codec, texts: Iterable[str], rows: int = ROWS) -> Iterator[
         RequestError: As `Codec.encode`.
     """
     total = Seen()
-    for some in in_pieces(texts, rows):
+    for some in in_pieces(texts, rows, len):
         codes, seen = trained.encode_counted(some)
         total += seen
         yield Piece(codes, some)
@@ -241,13 +243,20 @@ def _npy_header(file: Any, rows: int, latent: int) -> None:
     npy.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (rows, latent)})
 
 
-def in_pieces(items: Iterable[Item], size: int = ROWS) -> Iterator[list[Item]]:
-    """Yield lists of `size` items, the last with the remainder; items are taken only as lists are requested."""
+def in_pieces(
+    items: Iterable[Item], size: int = ROWS, length: Callable[[Item], int] = lambda item: 0
+) -> Iterator[list[Item]]:
+    """Yield lists of `size` items, the last with the remainder; items are taken only as lists are requested.
+
+    A list ends early once the items in it have `CHARACTERS` or more by `length`.
+    """
     some: list[Item] = []
+    characters = 0
     for item in items:
         some.append(item)
-        if len(some) == size:
+        characters += length(item)
+        if len(some) == size or characters >= CHARACTERS:
             yield some
-            some = []
+            some, characters = [], 0
     if some:
         yield some

@@ -127,7 +127,7 @@ def table_rows(
 ) -> Iterator[Row]:
     """Yield text, label and line of each row of a table; with `pairs` the label is the second sentence."""
     rows, separator = cells_of(path, kind)
-    sample, rows = ahead(rows, lambda row: sum(map(len, row[0])))
+    sample, rows = ahead(rows, lambda row: len(row[0]) + sum(map(len, row[0])))  # empty cells take memory too
     filled = [row for row in sample if any(cell.strip() for cell in row[0])]
     columns = width = None
     for cells, line in rows:
@@ -284,9 +284,8 @@ def json_rows(
     path: Path, column: str | int | None, label: str | int | None, notes: list[str], pairs: bool
 ) -> Iterator[Row]:
     """Yield text, label and line of each object of JSON lines; with `pairs` the label is the second sentence."""
-    records = _json_records(path, file_lines(path))
-    sample, records = ahead(records, lambda item: sum(len(one) for one in item[0].values() if isinstance(one, str)))
-    first = [record for record, _ in sample if record]
+    sample, lines = ahead(file_lines(path), lambda item: len(item[0]))
+    first = [record for record, _ in _json_records(path, iter(sample)) if record]
     names = list(dict.fromkeys(name for record in first for name in record))
     role = "column" if pairs else "label"
     mark = ("b" if pairs else None) if label is None else str(label)
@@ -298,7 +297,7 @@ def json_rows(
     if mark is not None and not pairs:
         notes[0] += f", the label {mark!r}"
     kinds = (str,) if pairs else (str, int, float)
-    for record, line in records:
+    for record, line in _json_records(path, lines):
         text = _json_cell(path, line, "column", key, record, str)
         yield text, None if mark is None else _json_cell(path, line, role, mark, record, *kinds).strip(), line
 
