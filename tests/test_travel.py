@@ -10,11 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from textvae.cli import app
-from textvae.errors import RequestError
+from textvae.errors import RequestError, WorkError
 from textvae.evaluation.evaluate import evaluate
 from textvae.files import file_digest
 from textvae.objective.presets import load_settings
 from textvae.run import Run
+from textvae.run import pack as packing
 from textvae.run.data import corpus_of
 from textvae.run.pack import TIME, pack
 from textvae.text.corpus import file_places
@@ -329,6 +330,19 @@ class TestPacked:
         assert list(again.files) == sorted(
             path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
         )
+
+    def test_a_folder_that_another_process_has_just_made_stays(self, made, tmp_path, monkeypatch):
+        folder, content = tmp_path / "folder", packing._content
+
+        def slow(run):
+            folder.mkdir()
+            (folder / "theirs").write_text("precious")
+            return content(run)
+
+        monkeypatch.setattr(packing, "_content", slow)
+        with pytest.raises(WorkError, match="folder: cannot be written: File exists"):
+            pack(made / "runs" / "one", folder)
+        assert (folder / "theirs").read_text() == "precious"
 
     def test_what_cannot_be_packed_is_refused(self, made, archive, tmp_path):
         run = made / "runs" / "one"

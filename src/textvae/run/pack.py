@@ -123,9 +123,9 @@ def _write_archive(file: Any, name: str, content: Mapping[str, bytes | Path]) ->
 
 def _write_folder(out: Path, content: Mapping[str, bytes | Path]) -> None:
     """Write the files into a new folder; remove it again if that fails."""
+    with writing(out):
+        out.mkdir(parents=True)  # fails if another process has just made it, whose folder it then stays
     try:
-        with writing(out):
-            out.mkdir(parents=True)
         for name, one in content.items():
             with writing(out / name):
                 (out / name).parent.mkdir(parents=True, exist_ok=True)
