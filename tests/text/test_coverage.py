@@ -79,9 +79,12 @@ def test_a_text_without_words_is_refused_and_one_word_is_enough():
 
 
 def test_the_share_of_unknown_words_in_held_out_lines_by_hand():
-    texts = ["a x, <unk>", *["a b c, d"] * 4, "a b, y"]  # the first and the sixth are held out
+    others = ["a b c, d", "b a c, d", "a b c, d d", "b b c, d"]
+    texts = ["a x, <unk>", *others, "a b, y"]  # the first and the sixth are held out
     assert held_out_unknown("words", texts, 0, 1) == 2 / 7  # x and y of a x ￭, a b ￭, y
     assert held_out_unknown("word", texts, 0, 1) == 3 / 5  # x, b, y of a x, a b, y
+    copied = [*texts, *others, "a b, y"]  # a line is held out with its copies
+    assert held_out_unknown("words", copied, 0, 1) == 3 / 11
 
 
 def test_the_share_of_unknown_tokens_leaves_end_marks_out(tmp_path):
