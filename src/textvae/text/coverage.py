@@ -91,7 +91,7 @@ def _of_words(texts: list[str], vocabulary: int, min_count: int) -> Suggestion:
 
 
 def held_out_unknown(name: str, texts: Sequence[str], vocabulary: int, min_count: int) -> float:
-    """Return the share of unknown tokens in about a fifth of up to `MEASURED` lines, after learning from the others.
+    """Return the share of unknown tokens in a fifth of up to `MEASURED` lines, after learning from the others.
 
     Every fifth different line is held out with all its copies, as the splits of a text keep copies together.
     Spellings of unknown words in the text itself are not counted.
