@@ -71,8 +71,9 @@ COMMANDS = {
     "data-make": "data make {out}.tsv -n {lines}",
     "evaluate-all": "evaluate {own} --all --iw-samples 2 --iw-sentences 100 --samples 100 --decode greedy",
 }
-# Lines of text that a command reads for each line, where it is not one: a second text, two sentences.
-READ = {"score-references": 2, "syntax": 2}
+# Lines of text that a command compares for each line, where it is not one: a second text, two sentences, a sentence
+# and its completion.
+READ = {"score-references": 2, "syntax": 2, "adversarial": 2}
 # Exit codes of a command that ends as it should: a fitted prior may be no better than the run's own.
 ENDS = {"fit-prior": (0, 1)}
 
