@@ -278,6 +278,10 @@ def test_what_settings_differ_in_is_said_by_path(make):
         "kl, model.latent=2, train.epochs=20",
         "kl, model.latent=3, train.epochs=7",
     ]
+    assert "differences" not in found.document()["reasons"]
+    found = compare([found.members[0].run.folder, make("c", "train.patience=3")]).document()
+    assert found["differences"] == {"train.patience": {"a": None, "c": 3}}
+    assert found["reasons"]["differences"] == "the settings of the run have no such entry, or leave it open"
 
 
 @pytest.mark.parametrize(

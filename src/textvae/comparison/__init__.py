@@ -58,12 +58,14 @@ class Comparison:
         }
 
     def _reasons(self) -> dict[str, str]:
-        """Return the reason for a missing reference row, if it is missing."""
+        """Return the reasons for missing reference rows, and for settings that a run does not have."""
         found = {}
         if self.baseline is None:
             found["baseline"] = "no run is a language model, and --baseline was not given, or its NLL is null"
         if self.speed_of is None:
             found["speed_of"] = "the training log of the run that speeds would be relative to has none"
+        if any(value is None for own in differences(self.members).values() for value in own.values()):
+            found["differences"] = "the settings of the run have no such entry, or leave it open"
         return found
 
     def csv(self) -> str:
