@@ -28,7 +28,7 @@ STANDS = {"beta": "beta-0.3", "capacity": "capacity-3", "word-dropout": "keep-0.
 # Methods that no row of the remedies' recipe represents.
 ELSEWHERE = {"language-model", "hybrid"}
 # Methods whose rows have not been measured yet: their cells say so. Remove a method once it has a measured row.
-UNMEASURED = {"auto", "planar", "radial", "multi-step"}
+UNMEASURED = {"auto", "multi-rate", "planar", "radial", "multi-step"}
 SIGNS = {"monte-carlo": "≈ ", "upper": "≤ "}
 # Methods whose rows were measured before their presets changed, and the mark that their cells get.
 # Remove a method when its rows are measured again. What differs: `docs/results/other-wiring.md`.

@@ -80,7 +80,17 @@ WEIGHTS = {
     # semeniuta2017, section 3.4: once the unregularised model has converged; from the released program's floor.
     "hybrid": Linear(start=0.001, end=1.0, delay=0.4, steps=0.4, unit="run"),
 }
-OTHER_RATES = {"capacity", "capacity-max", "free-bits", "free-bits-total", "lagrangian", "mmd", "point", "auto"}
+OTHER_RATES = {
+    "capacity",
+    "capacity-max",
+    "free-bits",
+    "free-bits-total",
+    "lagrangian",
+    "mmd",
+    "point",
+    "auto",
+    "multi-rate",
+}
 PHASED = {"kl-annealing-converged", "pretrained"}
 
 

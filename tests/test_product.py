@@ -91,6 +91,7 @@ FACTORS = {
         "mmd": {"mmd": {}},
         "lagrangian": {"lagrangian": {"target": 4.0}},
         "selected-kl": {"selected-kl": {"looks": 2}, "bow": {}},
+        "multi-rate": {"multi-rate": {}},
         "autoencoder": {"autoencoder": {}},
         "mu-forcing": {"kl": {}, "mu-forcing": {"margin": 2.0}},
         "bow": {"kl": {}, "bow": {}},
@@ -113,6 +114,7 @@ FACTORS = {
     "around": {
         "nothing": {},
         "highway": {"feedforward": {"layers": 1}},
+        "multi-rate": {"multi_rate": {"knots": 3}},
         "tied": {"tied": True, "shared_embedding": True},  # at embeddings of the decoder's size
     },
     "training": {

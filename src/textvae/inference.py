@@ -132,11 +132,17 @@ def evaluating(model: TextVAE, grad: bool = False) -> Iterator[None]:
 
 
 def score(
-    model: TextVAE, store: TokenStore, seed: int = 0, samples: int = 1, rows: np.ndarray | None = None
+    model: TextVAE,
+    store: TokenStore,
+    seed: int = 0,
+    samples: int = 1,
+    rows: np.ndarray | None = None,
+    beta: Float[Tensor, " n"] | None = None,
 ) -> Scores:
     """Score every sentence of a split (or the given rows) with `samples` codes each, at weight 1, without dropout.
 
-    The noise of a sentence depends on the seed and its number alone, so scores do not depend on batching.
+    The noise of a sentence depends on the seed and its number alone, so scores do not depend on batching. A model
+    of many KL weights answers at the `beta` of each sentence, by default at that of its settings.
     """
     rows = np.arange(len(store)) if rows is None else np.asarray(rows)
     places = spaced(len(rows), KEPT)
@@ -149,7 +155,8 @@ def score(
     with evaluating(model):
         for at in evaluation_places(store, max(1, TOKENS // samples), rows):
             batch = collate(store, rows[at]).to(model.device)
-            out = model(batch, sentence_noise(seed, batch.index, model.device), samples)
+            noise, own = sentence_noise(seed, batch.index, model.device), None if beta is None else beta[at]
+            out = model(batch, noise, samples, beta=own)
             reconstruction[at] = -out.log_px.double().sum(-1).mean(0).cpu()
             if out.posterior is None:
                 continue
@@ -293,7 +300,10 @@ def restate(model: TextVAE, training: TokenStore) -> None:
 
 
 def validation(model: TextVAE, store: TokenStore, seed: int) -> dict[str, Any]:
-    """Return the record of a validation: weight 1, no dropout, float32, every sentence once; nats per sentence."""
+    """Return the record of a validation: weight 1, no dropout, float32, every sentence once; nats per sentence.
+
+    Of a model of many KL weights also the mean of D + beta R over values of beta spread over the interval.
+    """
     scores = score(model, store, seed)
     record: dict[str, Any] = {"reconstruction": scores.reconstruction.mean().item()}
     if scores.bound is not None:
@@ -311,6 +321,11 @@ def validation(model: TextVAE, store: TokenStore, seed: int) -> dict[str, Any]:
             record["mutual_information_lower"] = lower.nats
         means, noise = scores.expectation(seed)
         record["active_units"] = active_units(means, 0.01, noise)
+    if model.gates is not None:
+        beta = model.gates.spread(len(store))
+        spread = score(model, store, seed, beta=beta)
+        assert spread.rate is not None  # settings refuse gates for a posterior without a KL
+        record["loss_over_rates"] = (spread.reconstruction + beta * spread.rate).mean().item()
     return record
 
 

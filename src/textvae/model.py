@@ -1,6 +1,7 @@
 """The text VAE: encoder, posterior, prior and decoder wired together; `forward(batch, noise) -> Pass`."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from textvae.parts.decoders import AnyDecoder, Decoder, RecurrentDecoderSettings
 from textvae.parts.encoders import AnyEncoder, Encoder, RecurrentEncoderSettings
 from textvae.parts.kernels.convolutions import Expansion
 from textvae.parts.kernels.layers import Feedforward, within
+from textvae.parts.multi_rate import BetaGates, MultiRateSettings
 from textvae.parts.noise import Noise, same_noise
 from textvae.parts.posteriors import (
     AnyPosterior,
@@ -35,6 +37,7 @@ from textvae.parts.refinement import (
 )
 from textvae.settings import Data
 from textvae.settings.fields import DepthOrNone, Probability, Size, SizeOrNone
+from textvae.settings.schedules import Schedule
 from textvae.settings.strict import Strict
 from textvae.text.batches import Batch
 
@@ -51,6 +54,7 @@ class ModelSettings(Strict):
 
     `word_keep` is the rate at which word dropout keeps the decoder's input words. With `shared_embedding` encoder
     and decoder embed words alike; with `tied` the decoder's embeddings are the weights of its softmax too.
+    `multi_rate` makes one model of many KL weights.
     """
 
     latent: SizeOrNone = 32
@@ -60,11 +64,17 @@ class ModelSettings(Strict):
     posterior: AnyPosterior = GaussianSettings()
     prior: AnyPrior = StandardNormalSettings()
     inference: AnyInference = Amortized()
+    multi_rate: MultiRateSettings | None = None
     decoder: AnyDecoder = RecurrentDecoderSettings()
     word_keep: Probability = 1.0
     shared_embedding: bool = False
     tied: bool = False
     init: PositiveFloat = 0.1
+
+    def schedules(self) -> dict[str, Schedule]:
+        """Return the schedules of its parts by path."""
+        own = {f"posterior.{name}": schedule for name, schedule in self.posterior.schedules().items()}
+        return own if self.multi_rate is None else own | {"multi_rate.reach": self.multi_rate.reach}
 
     @property
     def fixed_length(self) -> bool:
@@ -77,7 +87,7 @@ class Pass(NamedTuple):
 
     `log_px` (sample, batch, time): log p(x_t | x_<t, z) in nats, zero at padding. `z` (sample, batch, latent).
     For a language model z, posterior and prior are None. `heads`: what auxiliary heads predicted, by the name of
-    the term that asked for them.
+    the term that asked for them. `beta` (batch): the KL weight of each sentence, where each has its own.
     """
 
     log_px: Tensor
@@ -85,6 +95,7 @@ class Pass(NamedTuple):
     posterior: Posterior | None
     prior: Prior | None
     heads: dict[str, Any]
+    beta: Tensor | None = None
 
 
 class TextVAE(nn.Module):
@@ -106,6 +117,7 @@ class TextVAE(nn.Module):
         expansion: Expansion | None = None,
         heads: Mapping[str, nn.Module] | None = None,
         refinement: Refined | None = None,
+        gates: BetaGates | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.posterior, self.prior_network, self.decoder = encoder, posterior, prior, decoder
@@ -113,6 +125,7 @@ class TextVAE(nn.Module):
         self.expansion = expansion  # of z into features of every position
         self.heads = nn.ModuleDict(dict(heads or {}))
         self.refinement = refinement
+        self.gates = gates  # of what leaves the encoder and enters the decoder, by the KL weight
 
     @property
     def device(self) -> torch.device:
@@ -129,11 +142,22 @@ class TextVAE(nn.Module):
         parts = (self.prior_network, self.entering, self.expansion, self.decoder, self.heads)
         return [parameter for part in parts if part is not None for parameter in part.parameters()]
 
-    def forward(self, batch: Batch, noise: Noise, samples: int = 1, components: int | None = None) -> Pass:
-        """Encode, draw `samples` codes for each sentence, and score the sentence under each."""
-        posterior = self.encode(batch, noise, samples, components)
-        z = None if posterior is None else posterior.rsample(noise, samples)
-        return self.scored(batch, z, posterior)
+    def forward(
+        self,
+        batch: Batch,
+        noise: Noise,
+        samples: int = 1,
+        components: int | None = None,
+        beta: Float[Tensor, " batch"] | None = None,
+    ) -> Pass:
+        """Encode, draw `samples` codes for each sentence, and score the sentence under each.
+
+        A model of many KL weights answers at the `beta` of each sentence.
+        """
+        with nullcontext() if self.gates is None else self.gates.at(beta):
+            posterior = self.encode(batch, noise, samples, components)
+            z = None if posterior is None else posterior.rsample(noise, samples)
+            return self.scored(batch, z, posterior)._replace(beta=beta)
 
     def scored(self, batch: Batch, z: Tensor | None, posterior: Posterior | None) -> Pass:
         """Return the pass for codes that have been drawn."""
@@ -198,7 +222,8 @@ class TextVAE(nn.Module):
         """Return the vector of each sentence, which the posterior is made from."""
         assert self.encoder is not None
         hidden = self.encoder(batch.ids, batch.lengths)
-        return hidden if self.leaving is None else self.leaving(hidden)
+        hidden = hidden if self.leaving is None else self.leaving(hidden)
+        return hidden if self.gates is None else self.gates("hidden", hidden)
 
     def negative_bound(self, batch: Batch, noise: Float[Tensor, "1 batch latent"], weight: float = 1.0) -> Nats:
         """-log p(x|z) + weight KL of each sentence in nats as a function of a Gaussian's parameters, one code each.
@@ -219,6 +244,8 @@ class TextVAE(nn.Module):
 
         Of a hybrid model these are features of every position (any, position, maps).
         """
+        if self.gates is not None:
+            z = self.gates("z", z)
         if self.entering is not None:
             z = self.entering(z)
         return z if self.expansion is None else self.expansion(z)
@@ -280,6 +307,8 @@ def assemble(
             layers, highway = settings.feedforward.layers, settings.feedforward.highway
             sizes = (encoder.size, latent)
             parts["leaving"], parts["entering"] = (Feedforward(size, layers, highway) for size in sizes)
+        if settings.multi_rate is not None:
+            parts["gates"] = BetaGates({"hidden": encoder.size, "z": latent}, settings.multi_rate)
         expansion = parts["expansion"] = settings.decoder.expansion(latent, positions)
         seen = {"z": latent} | ({} if expansion is None else {"code": expansion.features})
         heads = {name: term.head(seen, vocabulary) for name, term in (terms or {}).items()}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from textvae.cli.decoding import NBest, decoding_options
-from textvae.cli.options import AsJson, Prior, RunFolder, Seed
+from textvae.cli.options import AsJson, Prior, Rate, RunFolder, Seed
 from textvae.cli.output import blocks, long_document, note, plain, sentences
 from textvae.cli.progress import Bar
 from textvae.cli.texts import Column, File, LeftOut, Strict, Texts, broken, given_rows, shown, streamed_texts
@@ -37,6 +37,7 @@ def sample(
     ] = None,
     n_best: NBest = 0,
     prior: Prior = "usual",
+    rate: Rate = None,
     *,
     decoding: "Decoding",
     seed: Seed = 0,
@@ -60,7 +61,7 @@ def sample(
     from textvae.generate.trained import load
 
     bound = _bound(tail)
-    trained = load(run, prior)
+    trained = load(run, prior, rate)
     if trained.model.prior is None and decoding.certain and count > 1:
         note(
             f"note: a language model has no code, so all {count:,} samples by {decoding.name} decoding are the "
@@ -100,6 +101,7 @@ def reconstruct(
         int, typer.Option(min=0, help="Also decode so many draws from each sentence's posterior.")
     ] = 0,
     n_best: NBest = 0,
+    rate: Rate = None,
     *,
     decoding: "Decoding",
     seed: Seed = 0,
@@ -123,7 +125,7 @@ def reconstruct(
     if samples and n_best:
         raise RequestError(f"--samples {samples}: texts of samples or the n best of the mean, not both")
     given = streamed_texts(texts, file, column)
-    trained = load(run)
+    trained = load(run, rate=rate)
     told: dict[str, Any] = {"decoding": asdict(decoding), "seed": seed}
     read = encoded(trained, (broken(trained, [text])[0] for text in given), ROWS)
     if n_best:
@@ -176,6 +178,7 @@ def impute(
         float | None,
         typer.Option(metavar="SHARE", help="Instead of gaps: so much of each sentence's end is missing."),
     ] = None,
+    rate: Rate = None,
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
@@ -198,7 +201,7 @@ def impute(
 
     require_share(last)
     read = given_rows(texts, file, column)
-    trained = load(run)
+    trained = load(run, rate=rate)
     left_out = LeftOut(strict, file or "")
 
     def made() -> Iterator[tuple[str, Imputation]]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from textvae.cli import output
 from textvae.cli.decoding import by_name, decodings_options
 from textvae.cli.options import (
     AsJson,
@@ -14,11 +15,12 @@ from textvae.cli.options import (
     IwSamplesOrAuto,
     IwSentences,
     Prior,
+    Rate,
     RunFolder,
     Seed,
     iw_numbers_of,
 )
-from textvae.cli.output import document, plain, result
+from textvae.cli.output import document, number, plain, result
 from textvae.cli.progress import Bar
 from textvae.cli.tables import caveats, numbers_chosen, signatures, table
 from textvae.errors import RequestError
@@ -46,6 +48,9 @@ def evaluate(
         int, typer.Option(min=1, help="With --all: how often they are written, for mean ± deviation.")
     ] = TIMES,
     prior: BesidePrior = None,
+    rates: Annotated[
+        bool, typer.Option("--rates", help="The rate-distortion curve instead, of a run of --method multi-rate.")
+    ] = False,
     *,
     decodings: "list[Decoding]",
     seed: Seed = 0,
@@ -62,9 +67,13 @@ def evaluate(
     it, which go to RUN/fitted; --all and --json take one prior. Importance samples and sentences are by default as
     many as read at most half of the tokens that training has read.
 
+    With --rates a run of many KL weights is scored at each instead: rate, reconstruction, bound, loss and active
+    units, which go to RUN/evaluation/SPLIT-rates.json; that of valid is where --rate of other commands looks.
+
     \b
     Examples:
       textvae evaluate RUN --iw-sentences all
+      textvae evaluate RUN --rates
       textvae evaluate RUN --all --decode greedy --decode sample --decode nucleus:0.9
     """  # noqa: D301
     numbers = iw_numbers_of(iw_samples, iw_sentences)
@@ -74,6 +83,12 @@ def evaluate(
     from textvae.evaluation.suite import DECODINGS
     from textvae.run import Run
 
+    if rates:
+        options = {"--all": every, "--prior": prior is not None}
+        if given := [option for option, is_given in options.items() if is_given]:
+            raise RequestError(f"--rates: a curve under the run's own prior; leave out {' and '.join(given)}")
+        _print_rates(run, split, data, seed, as_json)
+        return
     if every:
         from textvae.cli.evaluations import print_all
 
@@ -104,6 +119,29 @@ def evaluate(
     result(_text(run, found))
 
 
+def _print_rates(run: Path, split: str, data: Path | None, seed: int, as_json: bool) -> None:
+    """Measure the rate-distortion curve of a run, print it, and write it into the run."""
+    from textvae.evaluation.opened import open_run
+    from textvae.files import write_json
+    from textvae.run import Run
+    from textvae.run.rates import measure
+
+    opened = open_run(Run.open(run, data), "own")
+    with Bar(f"evaluating {run} at many KL weights", "weight") as bar:
+        curve = measure(opened.run, split, seed, progress=bar.update, model=opened.model)
+    opened.save(f"evaluation/{split}-rates.json", lambda path: write_json(path, curve))
+    if as_json:
+        document(curve)
+        return
+    names = ("rate", "reconstruction", "bound", "loss")
+    rows = [["beta", "rate (KL)", *names[1:], "active units", ""]]
+    for point in curve["points"]:
+        nats = (number(point[name]) for name in names)
+        rows.append([f"{point['beta']:.3g}", *nats, str(point["active_units"]), ""])
+    about = f"{run}, {split}: {curve['sentences']:,} sentences, nats a sentence, loss = reconstruction + beta rate"
+    result("\n".join([plain(about), output.table(rows)]))
+
+
 def _text(run: Path, found: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the scores of a run, a column for each of its priors, with what they depend on."""
     scores = next(iter(found.values()))
@@ -119,6 +157,7 @@ def diagnose(
     split: Annotated[str, typer.Option(help="train, valid or test.")] = "valid",
     data: DataPlace = None,
     prior: Prior = "usual",
+    rate: Rate = None,
     as_json: AsJson = False,
 ) -> None:
     """Say whether the posterior has collapsed, and what to do.
@@ -128,8 +167,10 @@ def diagnose(
     """
     from textvae.evaluation.diagnose import diagnose as diagnosed
     from textvae.run import Run
+    from textvae.run.rates import at_rate
 
-    found = diagnosed(Run.open(run, data).under(prior), split)
+    opened = Run.open(run, data)
+    found = diagnosed((opened if rate is None else at_rate(opened, rate)).under(prior), split)
     if as_json:
         document(found.document())
         return

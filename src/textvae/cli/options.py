@@ -35,6 +35,15 @@ BesidePrior = Annotated[
         show_default=False,
     ),
 ]
+Rate = Annotated[
+    str | None,
+    typer.Option(
+        "--rate",
+        metavar="NATS|beta=B",
+        help="Of a run of --method multi-rate: the KL at which it answers, or the KL weight.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine output.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The seed of everything random.")]
 IwSamples = Annotated[int, typer.Option(min=1, help="Importance samples a sentence.")]

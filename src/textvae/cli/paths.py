@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from textvae.cli.decoding import decoding_options, decodings_options
-from textvae.cli.options import AsJson, RunFolder, Seed
+from textvae.cli.options import AsJson, Rate, RunFolder, Seed
 from textvae.cli.output import (
     DASH,
     blocks,
@@ -73,6 +73,7 @@ def interpolate(
     kind: Kind = None,
     strict: Strict = False,
     language_model: LanguageModel = None,
+    rate: Rate = None,
     *,
     decoding: "Decoding",
     seed: Seed = 0,
@@ -97,7 +98,7 @@ def interpolate(
     from textvae.generate.paths import homotopies
     from textvae.generate.trained import load
 
-    trained = load(run, "fitted" if fitted_prior else "own")
+    trained = load(run, "fitted" if fitted_prior else "own", rate)
     scorer = None if language_model is None else load(language_model)
     if pairs is not None:
         pieces = _ends_of_rows(trained, pairs, column_a, column_b, strict)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from textvae.cli.decoding import decoding_options
-from textvae.cli.options import AsJson, RunFolder, Seed
+from textvae.cli.options import AsJson, Rate, RunFolder, Seed
 from textvae.cli.output import long_document, note, sentences
 from textvae.cli.texts import Column, File, Texts, broken, read_noted, shown, streamed_texts
 from textvae.errors import RequestError
@@ -57,6 +57,7 @@ def transfer(
     direction: DirectionFile = None,
     save_direction: SaveDirection = None,
     strength: Strength = "1",
+    rate: Rate = None,
     *,
     decoding: "Decoding",
     seed: Seed = 0,
@@ -82,7 +83,7 @@ def transfer(
     from textvae.generate.transfer import save_direction as save
 
     rows_given = streamed_texts(texts, file, column)  # read once the direction is there
-    trained = load(run)
+    trained = load(run, rate=rate)
     ends = {"--from": source, "--to": target}
     of_labels = {"--from-label": from_label, "--to-label": to_label}
     if direction is not None:

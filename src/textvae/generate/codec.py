@@ -1,5 +1,6 @@
 """Texts to codes and back: encoding, decoding, samples, and paths between sentences."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
@@ -55,8 +56,9 @@ class Codec:
 
     @cached_property
     def identity(self) -> str:
-        """SHA-256 of the weights, stored in files of codes and directions."""
-        return file_digest(self.run.folder / "model.safetensors")
+        """SHA-256 of the weights, and the KL weight if one was asked for; stored with codes and directions."""
+        weights, beta = file_digest(self.run.folder / "model.safetensors"), self.run.beta
+        return weights if beta is None else hashlib.sha256(f"{weights} {beta!r}".encode()).hexdigest()
 
     def posterior(self, texts: Iterable[str], grad: bool = False) -> Posterior | None:
         """Return q(z|x) of the texts, in order, on the CPU; its `mean` is (n, latent). None without texts.

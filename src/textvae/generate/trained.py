@@ -22,22 +22,26 @@ from textvae.generate.sources import posterior_draws
 from textvae.generate.transfer import direction, moved
 from textvae.run import Run, model_of
 from textvae.run.data import corpus_of
+from textvae.run.rates import at_rate
 from textvae.text.corpus import Corpus
 from textvae.text.readers import each_text, require_texts
 
 
-def load(folder: Path | str | Run, prior: str = "usual") -> "Trained":
+def load(folder: Path | str | Run, prior: str = "usual", rate: float | str | None = None) -> "Trained":
     """Return the model of a run folder with the weights that it keeps, on the device of the run's settings.
 
     Args:
         folder: The run.
         prior: `own`; `fitted`, the prior that `textvae.fit_prior` has fitted to the codes; or `usual`: the fitted
             one of a run that was trained with `train.fit_prior`, else its own.
+        rate: Of a run of many KL weights, the KL in nats per sentence at which it answers, or the weight as a
+            text, `beta=0.3`; by default the weight of its settings, 1.
 
     Raises:
-        RequestError: If the folder is missing, unfinished or damaged, and as `Run.under`.
+        RequestError: If the folder is missing, unfinished or damaged, and as `Run.under` and `rates.at_rate`.
     """
-    run = Run.open(folder).under(prior)
+    run = Run.open(folder)
+    run = (run if rate is None else at_rate(run, rate)).under(prior)
     return Trained(run, model_of(run))
 
 

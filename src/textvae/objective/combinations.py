@@ -93,8 +93,7 @@ def _objective_problems(settings: Settings, terms: Mapping[str, Any], where: str
 def _schedule_problems(settings: Settings, terms: Mapping[str, Any], where: str) -> list[Problem]:
     """Return the problems of schedules: ramps shorter than a step, and more cycles than known steps."""
     schedules = {f"{where}.{name}.weight": term.weight for name, term in terms.items()}
-    own = settings.model.posterior.schedules()
-    schedules |= {f"model.posterior.{name}": schedule for name, schedule in own.items()}
+    schedules |= {f"model.{name}": schedule for name, schedule in settings.model.schedules().items()}
     most = settings.train.max_steps
     share = "for a share of the run give unit = 'run' beside it"
     problems = [
@@ -116,7 +115,7 @@ def _schedule_problems(settings: Settings, terms: Mapping[str, Any], where: str)
 
 def _model_problems(settings: Settings) -> list[Problem]:
     """Return the problems among the parts of the model, and between them and the updates."""
-    problems = _architecture_problems(settings) + _embedding_problems(settings)
+    problems = _architecture_problems(settings) + _embedding_problems(settings) + _gate_problems(settings)
     return problems + _code_problems(settings) + _update_problems(settings)
 
 
@@ -196,6 +195,34 @@ def _code_problems(settings: Settings) -> list[Problem]:
     if inference.refinement is not None and not prior.standard:
         needs = "needs model.prior.name = 'standard-normal'"
         problems.append(Problem("model.inference.name", needs, value=inference.name))
+    return problems
+
+
+def _gate_problems(settings: Settings) -> list[Problem]:
+    """Return the problems of gates by the KL weight, which objective and parts of the model must allow."""
+    model, problems = settings.model, list[Problem]()
+    if model.multi_rate is None:
+        return problems
+    problems += [problem.under("model.multi_rate") for problem in model.multi_rate.problems()]
+    if not model.latent:
+        problems.append(Problem("model.multi_rate", "a language model has no KL to weight", "leave it out"))
+    elif "multi-rate" not in settings.terms():
+        draws = "no objective weights the KL of each sentence by its own beta"
+        problems.append(Problem("model.multi_rate", draws, "give objective.multi-rate, or leave it out"))
+    changing = {
+        f"model.posterior.name = {model.posterior.name!r}": model.posterior.batch_statistics,
+        f"model.encoder.name = {model.encoder.name!r}": model.encoder.batch_statistics,
+        f"model.prior.name = {model.prior.name!r}": model.prior.of_posteriors,
+        f"model.inference.name = {model.inference.name!r}": model.inference.refinement is not None,
+    }
+    problems += [
+        Problem(part, "would mix sentences of different KL weights, as model.multi_rate draws them", "set another")
+        for part, mixes in changing.items()
+        if mixes
+    ]
+    if model.posterior.fixed_rate:
+        fixed = f"the KL of {model.posterior.name} is fixed by its settings, whatever its weight"
+        problems.append(Problem("model.multi_rate", fixed, "leave it out"))
     return problems
 
 

@@ -80,8 +80,11 @@ def criterion(
 ) -> float:
     """Return the criterion by which validations are compared: reconstruction plus the KL at its final weight.
 
-    At weight 1 it is the bound, without a KL penalty reconstruction. Terms beside the rate do not count.
+    At weight 1 it is the bound, without a KL penalty reconstruction; for a model of many KL weights the mean over
+    them. Terms beside the rate do not count.
     """
+    if "loss_over_rates" in record:
+        return record["loss_over_rates"]
     bound, weight = record.get("bound"), objective.final_kl_weight(multipliers)
     if bound is None:
         return record["reconstruction"]

@@ -41,7 +41,8 @@ class Run:
 
     `text` is where its text is to be looked for, if that was given: a file, or a folder of its files. `made` are
     the settings that it was made with, `settings` those of today, with what has changed when it was resumed.
-    `fitted` is the prior in place of its own, if any.
+    `fitted` is the prior in place of its own, if any; `beta` the KL weight that its model answers at, if that was
+    asked for (`at_beta`).
     """
 
     def __init__(
@@ -52,9 +53,10 @@ class Run:
         environment: dict[str, Any],
         text: Path | None = None,
         fitted: Fitted | None = None,
+        beta: float | None = None,
     ) -> None:
         self.folder, self.settings, self.tokenizer = folder, settings, tokenizer
-        self.environment, self.text, self.fitted = environment, text, fitted
+        self.environment, self.text, self.fitted, self.beta = environment, text, fitted, beta
         self.made = settings
         self.settings = self.settings_at(None)
 
@@ -178,7 +180,10 @@ class Run:
         """
         if prior not in PRIORS_OF_A_RUN:
             raise RequestError(f"prior = {prior!r}: unknown{did_you_mean(prior, PRIORS_OF_A_RUN)}")
-        kept = self.settings.train.fit_prior and (self.folder / FOLDER / "prior.json").exists()
+        if prior == "fitted" and self.beta is not None:
+            raise RequestError(f"prior = 'fitted': was not fitted to codes at beta = {self.beta:g}; leave out one")
+        asked = self.settings.train.fit_prior and self.beta is None
+        kept = asked and (self.folder / FOLDER / "prior.json").exists()
         if prior == "own" or (prior == "usual" and not kept) or self.fitted is not None:
             return self
         require_code(self)
@@ -187,8 +192,30 @@ class Run:
         settings = self.settings.model_copy(update={"model": model})
         return Run(self.folder, settings, self.tokenizer, self.environment, self.text, fitted)
 
+    def at_beta(self, beta: float) -> "Run":
+        """Return the run at a KL weight of the interval that its model was trained for, under its own prior.
+
+        Raises:
+            RequestError: For a weight outside it, and a run that was trained at one weight.
+        """
+        gates = self.settings.model.multi_rate
+        if gates is None:
+            raise RequestError(
+                f"{self.folder}: was trained at one KL weight; runs of `train --method multi-rate` have many"
+            )
+        if not gates.low <= beta <= gates.high:
+            inside = f"{self.folder} was trained for KL weights from {gates.low:g} to {gates.high:g}"
+            raise RequestError(f"beta = {beta:g}: {inside}; give one of these")
+        if self.fitted is not None:
+            raise RequestError(f"beta = {beta:g}: the prior in use was fitted to codes at another; leave out one")
+        model = self.settings.model.model_copy(update={"multi_rate": gates.model_copy(update={"beta": beta})})
+        settings = self.settings.model_copy(update={"model": model})
+        return Run(self.folder, settings, self.tokenizer, self.environment, self.text, None, beta)
+
     def result(self, name: str) -> Path:
-        """Return the path of a file of results; those under a fitted prior have a folder of their own."""
+        """Return the path of a file of results; those under a fitted prior, or at a beta, have a folder each."""
+        if self.beta is not None:
+            return self.folder / "at" / f"{self.beta:.6g}" / name
         return self.folder / name if self.fitted is None else self.folder / FOLDER / name
 
     def model(self) -> TextVAE:

@@ -106,7 +106,7 @@ def check_changes(run: Run, settings: Settings, state: State, per_epoch: int) ->
 def _shares(settings: Settings, planned: int, per_epoch: int) -> list[str]:
     """Return what of the settings is counted in shares of the run."""
     schedules = {f"the weight of {name}": term.weight for name, term in settings.terms().items()}
-    schedules |= {f"model.posterior.{name}": one for name, one in settings.model.posterior.schedules().items()}
+    schedules |= {f"model.{name}": one for name, one in settings.model.schedules().items()}
     shares = [
         name
         for name, one in schedules.items()

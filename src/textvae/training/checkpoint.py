@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 from torch import Tensor
 
-from textvae.errors import RequestError, shown
+from textvae.errors import RequestError, WorkError, shown
 from textvae.files import read_tensors
 from textvae.objective.objective import Objective
 from textvae.objective.settings import Settings
@@ -213,3 +213,12 @@ def finite(value: Any) -> bool:
     if isinstance(value, Tensor):
         return bool(value.isfinite().all())
     return not isinstance(value, float) or math.isfinite(value)
+
+
+def diverged(what: str, step: int, lr: float, kept: Path | None) -> WorkError:
+    """Return the error for training whose numbers are not finite; `kept` is the run that a checkpoint stays of."""
+    good = "None is saved yet" if kept is None else f"The last good checkpoint in {kept} stays"
+    return WorkError(
+        f"training diverged: {what} is not finite by step {step}. {good}. Train anew with a lower rate, such as "
+        f"--set train.optimizer.lr={lr / 3:.1g}, or with --set train.clip_norm=1"
+    )

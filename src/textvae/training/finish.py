@@ -1,18 +1,29 @@
-"""Fit a prior at the end of a run whose settings ask for one."""
+"""What follows training: a fitted prior, and the rate-distortion curve."""
 
 import warnings
 from contextlib import suppress
 
 from textvae.errors import RequestError, WorkError
+from textvae.files import write_json
 from textvae.run import Run
 from textvae.run.fitting import fit_prior
+from textvae.run.folder import own_folder
+from textvae.run.rates import CURVE, SENTENCES, measure
 from textvae.training.job import Job
 
 
-def fit_prior_of(run: Run, job: Job) -> None:
-    """Fit a prior to the codes of a run whose settings ask for one, unless it has one of these weights."""
-    if not run.settings.train.fit_prior or not job.leads:
+def finish(run: Run, job: Job) -> None:
+    """Fit a prior and measure the curve of a run whose settings ask for them, unless they are there."""
+    if not job.leads:
         return
+    if run.settings.train.fit_prior:
+        _fit_prior_of(run)
+    if run.settings.model.multi_rate is not None:
+        _measure_curve_of(run)
+
+
+def _fit_prior_of(run: Run) -> None:
+    """Fit a prior to the codes of a run, unless it has one of these weights."""
     with suppress(RequestError):  # there is none, or it belongs to earlier weights
         run.under("fitted")
         return
@@ -21,4 +32,13 @@ def fit_prior_of(run: Run, job: Job) -> None:
     except (RequestError, WorkError) as error:
         reason = str(error)
     if reason is not None:
-        warnings.warn(f"train.fit_prior: no prior was kept: {reason}", stacklevel=3)
+        warnings.warn(f"train.fit_prior: no prior was kept: {reason}", stacklevel=4)
+
+
+def _measure_curve_of(run: Run) -> None:
+    """Measure the curve on validation sentences, by which a rate is looked up."""
+    try:
+        folder, name = CURVE.split("/")
+        write_json(own_folder(run.folder, folder) / name, measure(run, most=SENTENCES))
+    except (RequestError, WorkError) as error:
+        warnings.warn(f"the rate-distortion curve was not measured: {error}", stacklevel=4)

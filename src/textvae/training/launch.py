@@ -96,7 +96,7 @@ def check_schedules(
 ) -> None:
     """Refuse more cycles than a phase has steps; warn of schedules too long and a mu-forcing too weak."""
     named = {f"the weight of {name}": term.weight for name, term in objective.terms.items()}
-    named |= {f"model.posterior.{name}": schedule for name, schedule in model.posterior.schedules().items()}
+    named |= {f"model.{name}": schedule for name, schedule in model.schedules().items()}
     for name, term in objective.terms.items():
         weight, settled = term.weight.settled(planned, per_epoch), term.settled(planned, per_epoch)
         if warn and settled > max(planned, weight):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from textvae.errors import RequestError, WorkError
+from textvae.errors import RequestError
 from textvae.files import write_tensors
 from textvae.inference import restate, validation
 from textvae.model import TextVAE, build
@@ -27,13 +27,14 @@ from textvae.training.checkpoint import (
     State,
     check_phase,
     check_progress,
+    diverged,
     finite,
     optimizer_tensors,
     read_checkpoint,
     restore_optimizer,
 )
 from textvae.training.epochs import INNER, Epochs
-from textvae.training.finish import fit_prior_of
+from textvae.training.finish import finish
 from textvae.training.job import Job, join
 from textvae.training.launch import (
     check_trainable,
@@ -85,7 +86,7 @@ def train(
         job.barrier()
         run = Run.open(out)
         Loop(run, corpus, job).run(progress)
-        fit_prior_of(run, job)
+        finish(run, job)
     return run
 
 
@@ -124,7 +125,7 @@ def resume(
             run = Run.open(run.folder, run.text)
         with visible(progress, str(run.folder), "step") as told:
             Loop(run, corpus, job).run(told)
-        fit_prior_of(run, job)
+        finish(run, job)
     return run
 
 
@@ -223,12 +224,14 @@ class Loop:
 
         `share` is that of the components that stand beside each code at this step.
         """
-        state, posterior = self.state, self.settings.model.posterior
+        state, model = self.state, self.settings.model
         step = state.step - state.phase_start
-        components = posterior.drawn(step, self.stage.planned, self.epochs.per_epoch)
+        at = (step, self.stage.planned, self.epochs.per_epoch)
+        components = model.posterior.drawn(*at)
         components = None if components is None else round(components * share)
         batch, noise = self.epochs.given(position, number, *stream)
-        return StepInput(batch, noise, step, posterior.codes(), components, state.multipliers)
+        beta = None if model.multi_rate is None else model.multi_rate.drawn(noise, *at)
+        return StepInput(batch, noise, step, model.posterior.codes(), components, state.multipliers, beta)
 
     def _encoder_update(self, number: int) -> tuple[float, int]:
         """Update the encoder alone on a batch drawn from the epoch's; return its nats and tokens."""
@@ -379,17 +382,8 @@ class Loop:
         """Raise WorkError for numbers and tensors that are not finite."""
         wrong = [name for name, value in values.items() if not finite(value)]
         if wrong:
-            raise self._diverged(prefix + ", ".join(wrong))
-
-    def _diverged(self, what: str) -> WorkError:
-        """Return the error for training that has gone wrong."""
-        folder = self.folder
-        kept = f"The last good checkpoint in {folder} stays" if self.checkpoint.exists() else "None is saved yet"
-        lr = self.stage.optimizer.param_groups[0]["lr"]
-        return WorkError(
-            f"training diverged: {what} is not finite by step {self.state.step}. {kept}. Train anew with a lower "
-            f"rate, such as --set train.optimizer.lr={lr / 3:.1g}, or with --set train.clip_norm=1"
-        )
+            what, lr = prefix + ", ".join(wrong), self.stage.optimizer.param_groups[0]["lr"]
+            raise diverged(what, self.state.step, lr, self.folder if self.checkpoint.exists() else None)
 
     def _agreed(self, flag: bool) -> bool:
         """Return whether to stop; several processes decide together, at logging steps."""

@@ -44,7 +44,7 @@ class Stage:
 
     def settled(self, settings: Settings) -> float:
         """Return the first step of the phase after which all schedules are constant."""
-        own = settings.model.posterior.schedules().values()
+        own = settings.model.schedules().values()
         return max([self.objective.settled(), *(one.settled(self.planned, self.per_epoch) for one in own)])
 
 

@@ -12,6 +12,7 @@ from textvae.objective.terms.kl import Kl
 from textvae.objective.terms.lagrangian import Lagrangian
 from textvae.objective.terms.mmd import Mmd
 from textvae.objective.terms.mu_forcing import MuForcing
+from textvae.objective.terms.multi_rate import MultiRate
 from textvae.objective.terms.selected_kl import SelectedKl
 from textvae.objective.terms.term import Term
 
@@ -32,6 +33,7 @@ TERMS: Registry[type[Term]] = Registry(
         "capacity-max": CapacityMax,
         "mmd": Mmd,
         "selected-kl": SelectedKl,
+        "multi-rate": MultiRate,
         "lagrangian": Lagrangian,
         "autoencoder": Autoencoder,
         "mu-forcing": MuForcing,

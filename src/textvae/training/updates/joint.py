@@ -12,7 +12,7 @@ class JointUpdate(Update):
     def step(self, given: StepInput) -> dict[str, Float[Tensor, ""]]:
         """Take the step."""
         with self.job.autocast():
-            out = self.model(given.batch, given.noise, given.codes, given.components)
+            out = self.model(given.batch, given.noise, given.codes, given.components, given.beta)
         loss, raw = self.objective(out, given.step, given.multipliers)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

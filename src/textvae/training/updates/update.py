@@ -22,7 +22,8 @@ class StepInput:
     """Input of one step: this process's share of a global batch, its noise, and the step of the phase.
 
     `step` counts from the start of the phase. A sentence gets `codes` codes, and `components` beside each where the
-    posterior draws some. `multipliers` are the learned factors of weights, by term.
+    posterior draws some. `multipliers` are the learned factors of weights, by term. `beta` is the KL weight of each
+    sentence, where each has its own.
     """
 
     batch: Batch
@@ -31,6 +32,7 @@ class StepInput:
     codes: int = 1
     components: int | None = None
     multipliers: Mapping[str, float] = field(default_factory=dict)
+    beta: Float[Tensor, " batch"] | None = None
 
 
 class Update(ABC):
