@@ -81,15 +81,8 @@ WEIGHTS = {
     "hybrid": Linear(start=0.001, end=1.0, delay=0.4, steps=0.4, unit="run"),
 }
 OTHER_RATES = {
-    "capacity",
-    "capacity-max",
-    "free-bits",
-    "free-bits-total",
-    "lagrangian",
-    "mmd",
-    "point",
-    "auto",
-    "multi-rate",
+    *("capacity", "capacity-max", "free-bits", "free-bits-total", "lagrangian", "mmd", "point"),
+    *("auto", "multi-rate"),
 }
 PHASED = {"kl-annealing-converged", "pretrained"}
 

@@ -115,10 +115,15 @@ def test_a_rate_is_looked_up_between_the_points_of_the_curve(folder, tmp_path):
         {"beta": 10.0, "rate": 0.0, "reconstruction": 6.0},
     ]
     run = Run.open(with_curve(folder, tmp_path, points))
-    for asked, beta in ((8, 0.01), (6, 10**-1.5), (4, 0.1), ("1", 10**0.5), (0, 10.0)):
+    for asked, beta in ((8.0, 0.01), (6.0, 10**-1.5), (4.0, 0.1), ("1", 10**0.5), (0.0, 10.0)):
         assert at_rate(run, asked).beta == pytest.approx(beta), asked
     assert at_rate(run, "beta=0.5").beta == 0.5
-    for asked, reason in ((9, "from 0.00 to 8.00"), (-1, "from 0.00"), ("many", "give nats"), ("nan", "give nats")):
+    for asked, reason in (
+        (9.0, "from 0.00 to 8.00"),
+        (-1.0, "from 0.00"),
+        ("many", "give nats"),
+        ("nan", "give nats"),
+    ):
         with pytest.raises(RequestError, match=reason):
             at_rate(run, asked)
     for beta in ("beta=0.001", "beta=11"):
@@ -146,21 +151,21 @@ def test_evaluations_at_a_rate_do_not_replace_those_of_the_run(folder):
 
 
 def test_what_has_no_curve_or_another_is_refused(folder, plain, tmp_path):
-    for refused in (lambda: at_rate(Run.open(plain), 1), lambda: measure(Run.open(plain))):
+    for refused in (lambda: at_rate(Run.open(plain), 1.0), lambda: measure(Run.open(plain))):
         with pytest.raises(RequestError, match="one KL weight"):
             refused()
     with pytest.raises(RequestError, match="was not fitted to codes at"):
         Run.open(folder).at_beta(0.1).under("fitted")
     copy = with_curve(folder, tmp_path, [{"beta": 0.1, "rate": "much"}])
     with pytest.raises(RequestError, match=r"valid-rates\.json: damaged: points"):
-        at_rate(Run.open(copy), 1)
+        at_rate(Run.open(copy), 1.0)
     curve = json.loads((folder / CURVE).read_text())
     (copy / CURVE).write_text(json.dumps({**curve, "weights": "0" * 64}))
     with pytest.raises(RequestError, match="other weights"):
-        at_rate(Run.open(copy), 1)
+        at_rate(Run.open(copy), 1.0)
     (copy / CURVE).unlink()
     with pytest.raises(RequestError, match="--split valid --rates"):
-        at_rate(Run.open(copy), 1)
+        at_rate(Run.open(copy), 1.0)
 
 
 @pytest.mark.parametrize(

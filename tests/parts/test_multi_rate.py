@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -68,7 +69,7 @@ def test_a_new_model_is_the_one_without_gates(tiny_tokenizer, tiny_store):
     torch.manual_seed(0)
     with_gates = build(gated, len(tiny_tokenizer)).eval()
     with_gates.load_state_dict(without.state_dict(), strict=False)
-    batch, noise = collate(tiny_store, range(4)), lambda samples, size: torch.ones(samples, 4, size)
+    batch, noise = collate(tiny_store, np.arange(4)), lambda samples, size: torch.ones(samples, 4, size)
     torch.testing.assert_close(with_gates(batch, noise).log_px, without(batch, noise).log_px)
 
 
@@ -107,7 +108,7 @@ def test_the_loss_is_reconstruction_plus_the_mean_of_beta_kl(passed):
 
 
 def test_gradients_reach_the_knots_beside_the_drawn_beta_alone(model, tiny_store):
-    batch = collate(tiny_store, range(2))
+    batch = collate(tiny_store, np.arange(2))
     noise = step_noise(0, 0, 2, slice(None))
     out = model(batch, noise, beta=torch.tensor([0.05, 0.2]))  # between knots 0 and 1, and 1 and 2
     Objective({"multi-rate": MultiRate()}, 10)(out, 0)[0].backward()
@@ -121,7 +122,7 @@ def test_a_pass_at_one_beta_is_that_of_the_model_set_to_it(model, tiny_store):
     model.eval()
     for parameter in model.gates.parameters():
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
-    batch = collate(tiny_store, range(3))
+    batch = collate(tiny_store, np.arange(3))
 
     def noise(samples: int, size: int) -> torch.Tensor:
         return torch.ones(samples, 3, size)

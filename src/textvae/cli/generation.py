@@ -149,20 +149,16 @@ def reconstruct(
     if as_json:
         long_document(told, "reconstructions", rows())
     elif samples:
-        blocks(
-            "\n".join(
-                f"{name:<10}{plain(line)}".rstrip()
-                for name, line in zip(
-                    chain(("input", "mean"), (f"sample {number}" for number in counted(1))),
-                    shown(trained, [row["text"], row["reconstruction"], *row["samples"]]),
-                    strict=False,
-                )
-            )
-            for row in rows()
-        )
+        blocks(_block(shown(trained, [row["text"], row["reconstruction"], *row["samples"]])) for row in rows())
     else:
         for some in in_pieces((row["reconstruction"] for row in rows()), ROWS):
             sentences(shown(trained, some))
+
+
+def _block(lines: Iterable[str]) -> str:
+    """Return a sentence, its reconstruction and samples as lines with their names."""
+    names = chain(("input", "mean"), (f"sample {number}" for number in counted(1)))
+    return "\n".join(f"{name:<10}{plain(line)}".rstrip() for name, line in zip(names, lines, strict=False))
 
 
 def impute(

@@ -27,6 +27,7 @@ from textvae.errors import RequestError
 
 if TYPE_CHECKING:
     from textvae.generate.decoding import Decoding
+    from textvae.run import Run
 
 
 # What `evaluate --all` writes without its options.
@@ -78,15 +79,13 @@ def evaluate(
     """  # noqa: D301
     numbers = iw_numbers_of(iw_samples, iw_sentences)
 
-    from textvae.evaluation.evaluate import evaluate as evaluated
-    from textvae.evaluation.opened import beside
     from textvae.evaluation.suite import DECODINGS
     from textvae.run import Run
 
+    written = {"--samples": samples != SAMPLES, "--times": times != TIMES}
+    written["--decode"] = decodings != [*DECODINGS.values()]
     if rates:
-        options = {"--all": every, "--prior": prior is not None}
-        if given := [option for option, is_given in options.items() if is_given]:
-            raise RequestError(f"--rates: a curve under the run's own prior; leave out {' and '.join(given)}")
+        _refuse({"--all": every, "--prior": prior, **written}, "--rates measures a curve under the run's own prior")
         _print_rates(run, split, data, seed, as_json)
         return
     if every:
@@ -95,20 +94,34 @@ def evaluate(
         opened = Run.open(run, data).under(prior or "usual")
         print_all(opened, split, *numbers, samples, by_name(decodings), seed, as_json, times)
         return
-    others = {
-        "--samples": samples != SAMPLES,
-        "--times": times != TIMES,
-        "--decode": decodings != [*DECODINGS.values()],
-    }
-    for option, given in others.items():
+    _refuse(written, "says how text is written, which is done with --all; give --all too")
+    _print_scores(Run.open(run, data), split, numbers, prior, seed, as_json)
+
+
+def _refuse(options: Mapping[str, Any], reason: str) -> None:
+    """Refuse the first option that is given, for the reason."""
+    for option, given in options.items():
         if given:
-            raise RequestError(f"{option}: says how text is written, which is done with --all; give --all too")
-    opened = Run.open(run, data)
+            raise RequestError(f"{option}: {reason}")
+
+
+def _print_scores(
+    opened: "Run",
+    split: str,
+    numbers: tuple[int | str, int | None | str],
+    prior: str | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Score a run, under its fitted prior too if none was asked for, and print the scores."""
+    from textvae.evaluation.evaluate import evaluate as evaluated
+    from textvae.evaluation.opened import beside
+
+    run = opened.folder
     fitted = None if prior or as_json else beside(opened)
+    usual = opened.under(prior or ("usual" if as_json else "own"))
     with Bar(f"evaluating {run}", "sentence") as bar:
-        scores = evaluated(
-            opened.under(prior or ("usual" if as_json else "own")), split, *numbers, seed, bar.update
-        )
+        scores = evaluated(usual, split, *numbers, seed, bar.update)
     if as_json:
         document(scores)
         return

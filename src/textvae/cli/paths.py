@@ -110,9 +110,7 @@ def interpolate(
         for pair in zip(given, homotopies(trained, ends, steps, kind, decoding, seed, scorer, begin), strict=True)
     )
     if as_json:
-        rows = (
-            {**({} if texts is None else {"a": texts[0], "b": texts[1]}), **one.document()} for texts, one in found
-        )
+        rows = ({**dict(zip("ab", texts or (), strict=False)), **one.document()} for texts, one in found)
         long_document({"decoding": asdict(decoding), "seed": seed, **_path(kind)}, "paths", rows)
         return
     several = pairs is not None or codes is not None or count > 1

@@ -105,9 +105,8 @@ def transfer(
         about = {"decoding": asdict(decoding), "seed": seed, "direction_norm": norm(moves)}
         long_document(about, "transfers", rows)
         return
-    one = len(strengths) == 1
     lines = (
-        shown(trained, [new])[0] if one else f"{each:>4g}  {shown(trained, [new])[0]}"
+        shown(trained, [new])[0] if len(strengths) == 1 else f"{each:>4g}  {shown(trained, [new])[0]}"
         for _, changed in made
         for each, new in zip(strengths, changed, strict=True)
     )
