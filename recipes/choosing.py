@@ -2,10 +2,10 @@
 
     python recipes/choosing.py [CORPUS ...] [--methods auto vanilla ...] [--seeds 0] [--processes 2] [--minutes 60]
 
-Corpora, methods and sizes are in `choosing.toml`. Tokenizer, sizes and epochs are those that `auto` chooses for the
-text, and a prior is fitted at the end, for all methods alike. Runs go to `runs/choosing/CORPUS/METHOD-SEED`:
-finished ones are used again, unfinished ones are gone on with. Each process has one thread. The numbers of all
-finished runs are put into `results/choosing/rows.json`, beside those that were measured before. Corpora other than
+Corpora, methods and epochs are in `choosing.toml`. Tokenizer and sizes are those that `auto` chooses for the text,
+and a prior is fitted at the end, for all methods alike. Runs go to `runs/choosing/CORPUS/METHOD-SEED`: finished
+ones are used again, unfinished ones are gone on with. Each process has one thread. The numbers of all finished
+runs are put into `results/choosing/rows.json`, beside those that were measured before. Corpora other than
 `grammar` are read from the folder that TEXTVAE_DATA names.
 """
 
@@ -51,10 +51,12 @@ def main() -> int:
     corpora = asked.corpora or list(plan["corpora"])
     if unknown := set(corpora) - set(plan["corpora"]):
         parser.error(f"{', '.join(sorted(unknown))}: unknown; known: {', '.join(plan['corpora'])}")
+    from textvae.settings import merge
+
     jobs = []
     for seed in asked.seeds:
         for name in corpora:
-            tables = chosen(plan["corpora"][name], asked.runs / name)
+            tables = merge(chosen(plan["corpora"][name], asked.runs / name), plan["settings"])
             for method in asked.methods:
                 own = plan["methods"][method]
                 assignments = (*own.get("set", ()), f"train.seed={seed}")
