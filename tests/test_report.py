@@ -571,3 +571,23 @@ def test_a_run_with_nothing_but_a_name():
 
 def _ids(drawn: ElementTree.Element) -> str:
     return " ".join(element.get("id") or "" for element in drawn.iter())
+
+
+CURVE = [{"beta": beta, "rate": rate, "reconstruction": 30.0 - rate} for beta, rate in ((0.01, 12.0), (10.0, 0.5))]
+LOOKS = [
+    {"step": step, "split": "look", "exchange_rate": rate, "weights": {"selected-kl": weight}}
+    for step, rate, weight in ((10, None, 0.02), (20, 0.5, 0.02), (30, -0.1, 0.3))
+]
+
+
+def test_a_run_of_many_kl_weights_shows_its_curve_and_others_do_not():
+    html = document("both", [vae("<many>", rates=CURVE), vae("one")])
+    assert html.count("<h2>Rate and distortion</h2>") == 1
+    assert "&lt;many&gt;: KL 0.50 at β = 10 to 12.00 at β = 0.01" in html and "one: KL" not in html
+    assert "Rate and distortion" not in document("one", [vae("one")])
+
+
+def test_looks_are_drawn_with_the_weight_that_followed_them():
+    html = document("auto", [vae("auto", log=[*log(), *LOOKS]), vae("one")])
+    assert html.count("<h2>What a nat of KL was worth</h2>") == 1 and "At the end auto: weight 0.3." in html
+    assert "What a nat" not in document("one", [vae("one")])

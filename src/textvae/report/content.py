@@ -1,6 +1,6 @@
 """Content of a report: all that it shows of one run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,8 @@ class RunReport:
     have `distinct_samples` (different sentences among greedy samples from the prior), `prior_samples` (of how many)
     and `hardware`. `means` and `codes` are each sentence's posterior mean and one sampled code, `labels` its
     values of the attribute `label_name`. `normal` says that the run's own prior is N(0, I); `priors` are draws of
-    an own prior that is another one, and of a fitted one, by name.
+    an own prior that is another one, and of a fitted one, by name. `rates` are the points of the curve of a run
+    of many KL weights.
     """
 
     name: str
@@ -36,6 +37,7 @@ class RunReport:
     diagnosis: Diagnosis | None = None
     normal: bool = True
     priors: Mapping[str, Float[np.ndarray, "draws latent"]] = field(default_factory=dict)
+    rates: Sequence[Mapping[str, float]] = ()
 
 
 def language_model(run: RunReport) -> bool:

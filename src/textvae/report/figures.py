@@ -41,6 +41,8 @@ RUN_COLOURS = (
     ("#6b6b6b", "#b5b5b5"),
 )
 GROUP_COLOURS = tuple(RUN_COLOURS[place] for place in (2, 3, 5, 4, 1, 0))
+# The term whose weight follows the exchange rate.
+SELECTED = "selected-kl"
 # With seven colours, five markers make thirty-five pairs.
 MARKERS = ("o", "s", "^", "D", "v")
 INK, MUTED, GRID, OTHER = "#010101", "#010102", "#010103", "#010104"
@@ -91,6 +93,41 @@ def training_curve(logs: Sequence[Sequence[Mapping[str, Any]]], score: str, name
     axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
     axes.set_xlabel("step")
     axes.set_ylabel("nats per sentence")
+    return svg(axes, name)
+
+
+def rate_curves(curves: Mapping[int, Sequence[Mapping[str, float]]], name: str) -> str:
+    """Draw reconstruction over rate for the points of runs of many KL weights, by the number of the run."""
+    axes = _axes(530, 320)
+    for number, points in curves.items():
+        rates, losses = ([point[score] for point in points] for score in ("rate", "reconstruction"))
+        marker = MARKERS[number % len(MARKERS)]
+        axes.plot(rates, losses, marker=marker, markersize=6, color=run_colour(number), linewidth=1.8)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("KL, nats per sentence")
+    axes.set_ylabel("reconstruction, nats per sentence")
+    return svg(axes, name)
+
+
+def exchange_rates(logs: Mapping[int, Sequence[Mapping[str, Any]]], name: str) -> str:
+    """Draw the exchange rate of each look over the steps, and dashed the weight of the KL that follows it."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axes = _axes(530, 320)
+    for number, looks in logs.items():
+        steps = [look["step"] for look in looks]
+        marker = MARKERS[number % len(MARKERS)]
+        rates = [look["exchange_rate"] if (look.get("exchange_rate") or 0) > 0 else math.nan for look in looks]
+        axes.plot(steps, rates, marker=marker, markersize=5, color=run_colour(number), linewidth=1.0, alpha=0.8)
+        weights = [look["weights"][SELECTED] for look in looks]
+        axes.step(steps, weights, where="post", color=run_colour(number), linewidth=1.8, linestyle=(0, (4, 3)))
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
+    axes.set_xlabel("step")
+    axes.set_ylabel("nats for a nat of KL")
     return svg(axes, name)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from textvae.errors import RequestError
 from textvae.files import write_text
 from textvae.metrics.latent import DIMENSION_OFF
-from textvae.report import figures
+from textvae.report import exchange, figures
 from textvae.report.content import RunReport, agreements, drawable, language_model, per_dimension, without_codes
 from textvae.report.pieces import (
     MISSING,
@@ -65,6 +65,7 @@ def document(title: str, runs: Sequence[RunReport]) -> str:
         *([("Held-out sentences", examples(runs))] if any(run.diagnosis for run in runs) else []),
         ("Scores", table([run.name for run in runs], [run.evaluation for run in runs])),
         ("Training", _training(runs)),
+        *exchange.sections(runs),
         ("Posterior means", _histograms(runs)),
         ("KL per dimension", _dimensions(runs)),
         ("Map of the latent space", _maps(runs)),

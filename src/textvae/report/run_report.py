@@ -20,6 +20,7 @@ from textvae.metrics.text import distinct
 from textvae.report.content import RunReport, agreements
 from textvae.report.page import write_report
 from textvae.run import Run, model_of
+from textvae.run.rates import points_of
 from textvae.text import grammar
 from textvae.text.batches import TokenStore
 from textvae.text.tokenizers import Tokenizer
@@ -63,6 +64,7 @@ def run_report(trained: Opened, split: str, evaluation: dict[str, Any], seed: in
         interpolation=trained.interpolate_prior(seed=seed, steps=7) if coded else [],
         verdict=told,
         diagnosis=diagnosis,
+        rates=_rates(run),
         **(_priors(trained, seed) if coded else {}),
     )
 
@@ -117,6 +119,16 @@ def _diagnosis(trained: Opened, seed: int) -> tuple[Diagnosis | None, str]:
     except RequestError as error:
         return None, f"No diagnosis: {error}"
     return found, " ".join(found.sentences)
+
+
+def _rates(run: Run) -> list[dict[str, float]]:
+    """Return the points of the curve of a run of many KL weights; none for other runs and without a curve."""
+    if run.settings.model.multi_rate is None:
+        return []
+    try:
+        return points_of(run)
+    except RequestError:
+        return []
 
 
 def _priors(trained: Opened, seed: int) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def at_rate(run: Run, asked: float | str) -> Run:
         raise RequestError(f"rate = {text!r}: give nats per sentence, as 5, or a KL weight, as beta=0.3")
     if text.startswith("beta="):
         return run.at_beta(number)
-    points = _points(run)
+    points = points_of(run)
     rates = [point["rate"] for point in points]
     for low, high in zip(points, points[1:], strict=False):
         if low["rate"] >= number >= high["rate"]:
@@ -141,7 +141,7 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _points(run: Run) -> list[dict[str, float]]:
+def points_of(run: Run) -> list[dict[str, float]]:
     """Return the points of the curve that a run keeps.
 
     Raises:
