@@ -2,7 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Both cores on tests: two workers with one thread each.
-TESTS := $(BIN)/python -m pytest -n 2
+TESTS := $(BIN)/python -m pytest -n 2 --durations=20 --durations-min=10
+SMALL := $(addprefix --set ,data.corpus=grammar train.max_steps=50 model.latent=8 model.embedding=16 \
+	model.encoder.hidden=16 model.decoder.hidden=16)
 
 .PHONY: setup demo test check wheel explore clean
 
@@ -37,7 +39,8 @@ wheel: setup
 	$(PYTHON) -m venv .wheel
 	.wheel/bin/pip install --quiet --constraint constraints.txt torch
 	.wheel/bin/pip install --quiet --constraint constraints.txt dist/*.whl
-	cd .wheel && bin/textvae --version && bin/textvae quickstart
+	cd .wheel && bin/textvae --version && bin/textvae train --method bow --out run $(SMALL) \
+		&& bin/textvae report run --iw-samples 2 --iw-sentences 10 && bin/textvae sample run -n 2
 
 # Properties on new random input, many times over: not part of `check`, which must say the same each time.
 explore: setup
