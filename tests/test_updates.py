@@ -27,7 +27,7 @@ class Point(TextVAE):
         self.at = nn.Parameter(START.clone())
         self.unreached = nn.Parameter(torch.ones(2))
 
-    def forward(self, batch, noise, samples, components):
+    def forward(self, batch, noise, samples, components, beta):
         return self.at
 
 

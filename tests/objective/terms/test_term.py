@@ -7,7 +7,7 @@ from textvae.objective.terms.term import Term
 from textvae.settings.problems import Problem
 
 RATES = {"kl", "free-bits", "free-bits-total", "capacity", "capacity-max", "mmd", "lagrangian", "autoencoder"}
-RATES |= {"selected-kl"}
+RATES |= {"selected-kl", "multi-rate"}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -34,7 +34,7 @@ def test_the_rate_terms_are_those_of_the_design():
 
 
 def test_terms_that_read_a_kl_refuse_a_point():
-    settings = Settings.model_validate({"model": {"posterior": {"name": "point"}}})
+    settings = Settings.model_validate({"model": {"posterior": {"name": "point"}, "multi_rate": {}}})
     remedy = "use objective.autoencoder, or another model.posterior.name"
     refused = [Problem("", "the point posterior has no KL", remedy)]
     for name, term in TERMS.items():
