@@ -140,7 +140,8 @@ class TextVAE(nn.Module):
     def generative(self) -> list[nn.Parameter]:
         """Return the parameters of p(z), p(x|z) and the heads: all but those of q(z|x)."""
         parts = (self.prior_network, self.entering, self.expansion, self.decoder, self.heads)
-        return [parameter for part in parts if part is not None for parameter in part.parameters()]
+        gates = [] if self.gates is None else self.gates.of("z")
+        return gates + [parameter for part in parts if part is not None for parameter in part.parameters()]
 
     def forward(
         self,

@@ -133,3 +133,9 @@ def test_a_pass_at_one_beta_is_that_of_the_model_set_to_it(model, tiny_store):
     torch.testing.assert_close(of_each.log_px, of_all.log_px)
     torch.testing.assert_close(of_each.posterior.mean, of_all.posterior.mean)
     assert not torch.allclose(of_all.log_px, model(batch, noise).log_px)
+
+
+def test_gates_of_the_code_belong_to_the_decoder_and_those_of_the_vector_to_the_encoder(model):
+    generative = {id(parameter) for parameter in model.generative()}
+    assert all(id(parameter) in generative for parameter in model.gates.of("z"))
+    assert not any(id(parameter) in generative for parameter in model.gates.of("hidden"))

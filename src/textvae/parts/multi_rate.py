@@ -91,6 +91,10 @@ class BetaGates(nn.Module):
             nn.init.ones_(scales)
             nn.init.zeros_(self.shifts[name])
 
+    def of(self, name: str) -> list[nn.Parameter]:
+        """Return the parameters of the gates of one kind of vectors."""
+        return [self.scales[name], self.shifts[name]]
+
     @contextmanager
     def at(self, beta: Float[Tensor, "*batch"] | float | None) -> Iterator[None]:
         """Answer at `beta` in the block, one for all sentences or one for each; None stays where it is."""
