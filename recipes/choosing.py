@@ -9,7 +9,6 @@ runs are put into `results/choosing/rows.json`, beside those that were measured 
 `grammar` are read from the folder that TEXTVAE_DATA names.
 """
 
-import argparse
 import json
 import sys
 import tomllib
@@ -17,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from running import Job, done
+from running import Job, done, parser_of, texts_of
 
 HERE = Path(__file__).parent
 OUT = Path("results/choosing")
@@ -40,17 +39,10 @@ Rows = dict[str, dict[str, dict[str, dict[str, Any]]]]  # corpus, method, seed, 
 def main() -> int:
     """Do all runs that were asked for; 1 if one of them failed."""
     plan = tomllib.loads((HERE / "choosing.toml").read_text(encoding="utf-8"))
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpora", nargs="*", metavar="CORPUS")
+    parser = parser_of(__doc__, plan["corpora"], Path("runs/choosing"))
     parser.add_argument("--methods", nargs="+", choices=plan["methods"], default=list(plan["methods"]))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--minutes", type=float, help="begin no run after so long")
-    parser.add_argument("--runs", type=Path, default=Path("runs/choosing"))
     asked = parser.parse_args()
     corpora = asked.corpora or list(plan["corpora"])
-    if unknown := set(corpora) - set(plan["corpora"]):
-        parser.error(f"{', '.join(sorted(unknown))}: unknown; known: {', '.join(plan['corpora'])}")
     from textvae.settings import merge
 
     jobs = []
@@ -82,32 +74,6 @@ def chosen(corpus: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     data = texts_of(corpus, folder / "text")
     choice = choose(training_texts(Data(**data)))
     return merge(choice.document, {"data": data, "train": {"fit_prior": True}})
-
-
-def texts_of(corpus: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Write evenly spaced sentences of each split to files, and return the settings that name them."""
-    from textvae.files import write_text
-    from textvae.text import grammar, registry
-    from textvae.text.readers import read
-    from textvae.text.store import spaced
-
-    name, label = corpus["corpus"], corpus.get("label")
-    data: dict[str, Any] = {"column": "text", **({"label": label} if label else {})}
-    files = {} if name == "grammar" else registry.files(name, None, label)
-    column = None if label is None else registry.find(name).label_column(label)
-    for split, count in corpus["first"].items():
-        data[split] = str(folder / f"{split}.jsonl")
-        if Path(data[split]).exists():
-            continue
-        if name == "grammar":
-            lines = [{"text": text} for text in grammar.splits()[split]]
-        else:
-            found = read(files[split], None, column)
-            lines = [{"text": one.text, **({label: one.label} if label else {})} for one in found]
-        kept = [json.dumps(lines[number], ensure_ascii=False) for number in spaced(len(lines), count)]
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(Path(data[split]), "\n".join(kept) + "\n")
-    return data
 
 
 def judge(run: Any, job: Job, seconds: float | None) -> None:

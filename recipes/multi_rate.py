@@ -7,15 +7,13 @@ used again, unfinished ones are gone on with; each process has one thread. R, D 
 to `results/multi-rate/rows.json` and, as a table, to `results/multi-rate/CORPUS.md`.
 """
 
-import argparse
 import json
 import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
-from choosing import texts_of
-from running import Job, done
+from running import Job, done, parser_of, texts_of
 
 HERE = Path(__file__).parent
 OUT = Path("results/multi-rate")
@@ -25,16 +23,8 @@ RESULT = "multi-rate.json"
 def main() -> int:
     """Do all runs that were asked for; 1 if one of them failed."""
     plan = tomllib.loads((HERE / "multi_rate.toml").read_text(encoding="utf-8"))
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpora", nargs="*", metavar="CORPUS")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--minutes", type=float, help="begin no run after so long")
-    parser.add_argument("--runs", type=Path, default=Path("runs/multi-rate"))
-    asked = parser.parse_args()
+    asked = parser_of(__doc__, plan["corpora"], Path("runs/multi-rate")).parse_args()
     corpora = asked.corpora or list(plan["corpora"])
-    if unknown := set(corpora) - set(plan["corpora"]):
-        parser.error(f"{', '.join(sorted(unknown))}: unknown; known: {', '.join(plan['corpora'])}")
     jobs = [job for name in corpora for seed in asked.seeds for job in jobs_of(plan, name, seed, asked.runs / name)]
     failed = done(jobs, asked.processes, asked.minutes)
     from textvae.files import write_json, write_text
@@ -51,11 +41,7 @@ def main() -> int:
 def jobs_of(plan: dict[str, Any], name: str, seed: int, folder: Path) -> list[Job]:
     """Return the runs of a corpus and seed: the one of many weights, and those of one each."""
     corpus = plan["corpora"][name]
-    data = (
-        texts_of({"corpus": corpus["data"]["corpus"], **corpus}, folder / "text")
-        if "first" in corpus
-        else corpus["data"]
-    )
+    data = texts_of(corpus, folder / "text") if "first" in corpus else {"corpus": corpus["corpus"]}
     tables = {"data": data, "model": corpus["model"]}
     common = (f"train.seed={seed}", "train.optimizer.lr=0.002", "train.batch_size=32")
     epochs = (f"train.epochs={round(corpus['epochs'] * plan['share'])}", f"train.epochs={corpus['epochs']}")

@@ -1,10 +1,12 @@
 """What recipes share: runs that are trained and evaluated once, and gone on with when interrupted."""
 
+import argparse
+import json
 import multiprocessing
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,6 +36,49 @@ class Job(NamedTuple):
     def finished(self) -> bool:
         """True once what is measured of the run is there."""
         return (self.folder / (self.result or f"evaluation/{self.split}.json")).exists()
+
+
+def parser_of(description: str | None, corpora: Collection[str], runs: Path) -> argparse.ArgumentParser:
+    """Return a parser of what recipes over several corpora and seeds are asked: corpora, seeds, processes, runs."""
+
+    def known(name: str) -> str:
+        if name not in corpora:
+            raise argparse.ArgumentTypeError(f"{name}: unknown; known: {', '.join(corpora)}")
+        return name
+
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpora", nargs="*", metavar="CORPUS", type=known)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--minutes", type=float, help="begin no run after so long")
+    parser.add_argument("--runs", type=Path, default=runs)
+    return parser
+
+
+def texts_of(corpus: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Write evenly spaced sentences of each split to files, and return the settings that name them."""
+    from textvae.files import write_text
+    from textvae.text import grammar, registry
+    from textvae.text.readers import read
+    from textvae.text.store import spaced
+
+    name, label = corpus["corpus"], corpus.get("label")
+    data: dict[str, Any] = {"column": "text", **({"label": label} if label else {})}
+    files = {} if name == "grammar" else registry.files(name, None, label)
+    column = None if label is None else registry.find(name).label_column(label)
+    for split, count in corpus["first"].items():
+        data[split] = str(folder / f"{split}.jsonl")
+        if Path(data[split]).exists():
+            continue
+        if name == "grammar":
+            lines = [{"text": text} for text in grammar.splits()[split]]
+        else:
+            found = read(files[split], None, column)
+            lines = [{"text": one.text, **({label: one.label} if label else {})} for one in found]
+        kept = [json.dumps(lines[number], ensure_ascii=False) for number in spaced(len(lines), count)]
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(Path(data[split]), "\n".join(kept) + "\n")
+    return data
 
 
 def slug(name: str) -> str:
