@@ -1,8 +1,8 @@
 """The report's sections on rate against distortion: curves of many KL weights, and looks during training."""
 
 from collections.abc import Sequence
-from typing import Any
 
+from textvae.objective.terms import TERMS
 from textvae.report import figures
 from textvae.report.content import RunReport
 from textvae.report.pieces import described, figure, key, text
@@ -39,9 +39,7 @@ def _looks(runs: Sequence[RunReport]) -> str:
     looks = {place: own for place, run in enumerate(runs) if (own := _looks_of(run))}
     if not looks:
         return ""
-    ends = [
-        f"{runs[place].name}: weight {own[-1]['weights'][figures.SELECTED]:.2g}" for place, own in looks.items()
-    ]
+    ends = [f"{runs[place].name}: weight {own[-1][2]:.2g}" for place, own in looks.items()]
     alt = f"Exchange rate and KL weight over the steps. At the end {'; '.join(ends)}."
     return figure(
         [described(figures.exchange_rates(looks, "exchange-rate"), alt)],
@@ -52,10 +50,15 @@ def _looks(runs: Sequence[RunReport]) -> str:
     )
 
 
-def _looks_of(run: RunReport) -> list[dict[str, Any]]:
-    """Return the looks of a run by which a KL weight was raised."""
-    looks = (one for one in run.log if one.get("split") == "look")
-    return [one for one in looks if figures.SELECTED in (one.get("weights") or {})]
+def _looks_of(run: RunReport) -> list[tuple[int, float | None, float]]:
+    """Return step, exchange rate and weight of the rate term at each look of a run."""
+    return [
+        (one["step"], one.get("exchange_rate"), weight)
+        for one in run.log
+        if one.get("split") == "look"
+        for name, weight in (one.get("weights") or {}).items()
+        if name in TERMS and TERMS[name].is_rate
+    ]
 
 
 def _legend(runs: Sequence[RunReport], places: Sequence[int]) -> str:

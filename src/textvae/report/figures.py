@@ -41,8 +41,6 @@ RUN_COLOURS = (
     ("#6b6b6b", "#b5b5b5"),
 )
 GROUP_COLOURS = tuple(RUN_COLOURS[place] for place in (2, 3, 5, 4, 1, 0))
-# The term whose weight follows the exchange rate.
-SELECTED = "selected-kl"
 # With seven colours, five markers make thirty-five pairs.
 MARKERS = ("o", "s", "^", "D", "v")
 INK, MUTED, GRID, OTHER = "#010101", "#010102", "#010103", "#010104"
@@ -109,17 +107,16 @@ def rate_curves(curves: Mapping[int, Sequence[Mapping[str, float]]], name: str) 
     return svg(axes, name)
 
 
-def exchange_rates(logs: Mapping[int, Sequence[Mapping[str, Any]]], name: str) -> str:
-    """Draw the exchange rate of each look over the steps, and dashed the weight of the KL that follows it."""
+def exchange_rates(logs: Mapping[int, Sequence[tuple[int, float | None, float]]], name: str) -> str:
+    """Draw step, exchange rate and KL weight of the looks of each run: the rate with markers, the weight dashed."""
     from matplotlib.ticker import LogLocator, NullLocator
 
     axes = _axes(530, 320)
     for number, looks in logs.items():
-        steps = [look["step"] for look in looks]
+        steps, rates, weights = zip(*looks, strict=True)
         marker = MARKERS[number % len(MARKERS)]
-        rates = [look["exchange_rate"] if (look.get("exchange_rate") or 0) > 0 else math.nan for look in looks]
-        axes.plot(steps, rates, marker=marker, markersize=5, color=run_colour(number), linewidth=1.0, alpha=0.8)
-        weights = [look["weights"][SELECTED] for look in looks]
+        drawn = [rate if (rate or 0) > 0 else math.nan for rate in rates]
+        axes.plot(steps, drawn, marker=marker, markersize=5, color=run_colour(number), linewidth=1.0, alpha=0.8)
         axes.step(steps, weights, where="post", color=run_colour(number), linewidth=1.8, linestyle=(0, (4, 3)))
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
