@@ -1,6 +1,7 @@
 """Runs of many KL weights: their curve, a rate looked up, results apart, and what is refused."""
 
 import json
+import shutil
 import signal
 
 import numpy as np
@@ -56,8 +57,6 @@ def plain(tmp_path_factory, text):
 
 def with_curve(folder, tmp_path, points):
     """Return a copy of a run with another curve."""
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     curve = json.loads((copy / CURVE).read_text())
@@ -88,7 +87,7 @@ def test_validations_are_judged_by_the_mean_loss_over_the_interval(folder):
     records = [one for one in run.log() if one["split"] == "valid"]
     best = min(records, key=lambda one: one["loss_over_rates"])
     store, model = corpus_of(run).split("valid"), run.model()
-    beta = model.gates.spread(len(store))
+    beta = model.gates.settings.spread(len(store))
     own = score(model, store, beta=beta)
     assert best["loss_over_rates"] == pytest.approx((own.reconstruction + beta * own.rate).mean().item(), rel=1e-6)
     objective = Objective(run.settings.objective, 10)
@@ -147,6 +146,7 @@ def test_evaluations_at_a_rate_do_not_replace_those_of_the_run(folder):
     usual = textvae.evaluate(folder, iw_samples=2, iw_sentences=3, progress=False)
     other = textvae.evaluate(Run.open(folder).at_beta(0.01), iw_samples=2, iw_sentences=3, progress=False)
     assert other["kl"] != usual["kl"]
+    assert "|beta:0.01|" in other["signature"] and "beta" not in usual["signature"]
     assert json.loads((folder / "evaluation/test.json").read_text())["kl"] == usual["kl"]
 
 

@@ -322,7 +322,7 @@ def validation(model: TextVAE, store: TokenStore, seed: int) -> dict[str, Any]:
         means, noise = scores.expectation(seed)
         record["active_units"] = active_units(means, 0.01, noise)
     if model.gates is not None:
-        beta = model.gates.spread(len(store))
+        beta = model.gates.settings.spread(len(store))
         spread = score(model, store, seed, beta=beta)
         assert spread.rate is not None  # settings refuse gates for a posterior without a KL
         record["loss_over_rates"] = (spread.reconstruction + beta * spread.rate).mean().item()

@@ -92,8 +92,8 @@ def test_two_processes_draw_the_betas_of_one():
     torch.testing.assert_close(torch.cat([first, second]), whole, rtol=0, atol=0)
 
 
-def test_the_betas_of_validation_fill_the_interval_evenly(gates):
-    share = (gates.spread(1000).double().log() - math.log(0.01)) / math.log(1000)
+def test_the_betas_of_validation_fill_the_interval_evenly():
+    share = (FOUR.spread(1000).double().log() - math.log(0.01)) / math.log(1000)
     assert torch.histc(share, 10, 0, 1).tolist() == pytest.approx([100] * 10, abs=2)
 
 

@@ -263,6 +263,8 @@ class Measured:
                 parts["prior"] = self.prior
             if components is not None:
                 parts["k"] = components
+        if run.beta is not None:
+            parts["beta"] = f"{run.beta:.6g}"
         if self.store.window is not None:
             parts["window"] = self.store.window
         return signature(

@@ -50,6 +50,10 @@ class MultiRateSettings(Strict):
         share = self.reach(step, planned, per_epoch)
         return self.at(share * torch.special.ndtr(noise(1, 1)[0, :, 0].double())).float()
 
+    def spread(self, count: int) -> Float[Tensor, " count"]:
+        """Return so many values of beta, spread over the interval in an order without a trend."""
+        return self.at((0.5 + GOLDEN * torch.arange(count, dtype=torch.float64)) % 1).float()
+
     def points(self) -> list[float]:
         """Return the knots and the middles between them."""
         return self.at(torch.linspace(0, 1, 2 * self.knots - 1, dtype=torch.float64)).tolist()
@@ -69,8 +73,7 @@ class BetaGates(nn.Module):
     References:
         Bae et al. 2023, "Multi-Rate VAE", section 4: the pre-activations of every layer are gated by functions of
         an affine one of log beta. Here the vector of a sentence, which its posterior is made from, and its code
-        are, so that recurrent kernels stay, and by functions that are local in beta. With gates that were not, the
-        codes collapsed at all of them (docs/methods.md).
+        are, so that recurrent kernels stay, and by functions that are local in beta.
     """
 
     log_beta: Tensor
@@ -78,7 +81,7 @@ class BetaGates(nn.Module):
 
     def __init__(self, sizes: Mapping[str, int], settings: MultiRateSettings) -> None:
         super().__init__()
-        self.low, self.high = math.log(settings.low), math.log(settings.high)
+        self.settings = settings
         self.register_buffer("log_beta", torch.tensor(math.log(settings.beta)), persistent=False)
         self.register_buffer("places", torch.arange(settings.knots, dtype=torch.float32), persistent=False)
         shape = {name: (settings.knots, size) for name, size in sizes.items()}
@@ -106,14 +109,10 @@ class BetaGates(nn.Module):
         finally:
             self.log_beta = before
 
-    def spread(self, count: int) -> Float[Tensor, " count"]:
-        """Return so many values of beta, spread over the interval in an order without a trend."""
-        share = (0.5 + GOLDEN * torch.arange(count, dtype=torch.float64)) % 1
-        return (self.low + (self.high - self.low) * share).exp().float()
-
     def forward(self, name: str, vectors: Float[Tensor, "*any size"]) -> Float[Tensor, "*any size"]:
         """Return the vectors at the present beta."""
-        share = (self.log_beta - self.low) / (self.high - self.low)
+        low, high = math.log(self.settings.low), math.log(self.settings.high)
+        share = (self.log_beta - low) / (high - low)
         knot = share.clamp(0, 1)[..., None] * (len(self.places) - 1)
         hats = (1 - (knot - self.places).abs()).clamp(min=0)
         with torch.autocast(vectors.device.type, enabled=False):

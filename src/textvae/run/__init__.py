@@ -22,6 +22,7 @@ from textvae.model import TextVAE, build
 from textvae.objective.settings import Settings, parse
 from textvae.objective.terms import TERMS
 from textvae.objective.terms.absent import Absent
+from textvae.parts.multi_rate import MultiRateSettings
 from textvae.run.fitted import FOLDER, Fitted, read_fitted
 from textvae.run.folder import CHECKPOINT, FIXED, LOCK, TEXT, check_named, check_vacant, half_made
 from textvae.run.hardware import machine
@@ -198,11 +199,7 @@ class Run:
         Raises:
             RequestError: For a weight outside it, and a run that was trained at one weight.
         """
-        gates = self.settings.model.multi_rate
-        if gates is None:
-            raise RequestError(
-                f"{self.folder}: was trained at one KL weight; runs of `train --method multi-rate` have many"
-            )
+        gates = require_rates(self)
         if not gates.low <= beta <= gates.high:
             inside = f"{self.folder} was trained for KL weights from {gates.low:g} to {gates.high:g}"
             raise RequestError(f"beta = {beta:g}: {inside}; give one of these")
@@ -240,6 +237,20 @@ class Run:
     def log(self) -> list[dict[str, Any]]:
         """Return the records of `log.jsonl`; a last line cut short by a crash is left out."""
         return read_log(self.folder / "log.jsonl")
+
+
+def require_rates(run: Run) -> MultiRateSettings:
+    """Return the interval of KL weights that a run was trained for.
+
+    Raises:
+        RequestError: If it was trained at one weight.
+    """
+    gates = run.settings.model.multi_rate
+    if gates is None:
+        raise RequestError(
+            f"{run.folder}: was trained at one KL weight; runs of `train --method multi-rate` have many"
+        )
+    return gates
 
 
 def require_code(run: Run) -> None:

@@ -12,10 +12,10 @@ from typing import Any, Literal
 from torch import Tensor
 
 from textvae.errors import RequestError
-from textvae.files import file_digest, read_json, read_tensors, write_json, write_tensors
+from textvae.files import file_digest, read_tensors, write_json, write_tensors
 from textvae.parts.priors import FittedSettings
 from textvae.run.folder import own_folder
-from textvae.run.records import Count, Stored, problem
+from textvae.run.records import Count, Stored, read_stored
 
 FOLDER = "fitted"
 
@@ -66,12 +66,7 @@ def read_fitted(folder: Path) -> Fitted:
     again = f"fit it again with `textvae fit-prior {folder}`"
     if not path.exists():
         raise RequestError(f"{folder}: has no fitted prior; fit one with `textvae fit-prior {folder}`")
-    try:
-        record = read_json(path)
-    except RequestError:
-        raise RequestError(f"{path}: damaged: not JSON; {again}") from None
-    if (wrong := problem(Record, record)) is not None:
-        raise RequestError(f"{path}: damaged: {wrong}; {again}")
+    record = read_stored(path, Record, again)
     weights = folder / "model.safetensors"
     if record["weights"] != file_digest(weights):
         raise RequestError(

@@ -7,14 +7,14 @@ import numpy as np
 
 import textvae
 from textvae.errors import RequestError
-from textvae.files import file_digest, read_json
+from textvae.files import file_digest
 from textvae.inference import score
 from textvae.metrics.latent import active_units
 from textvae.model import TextVAE
 from textvae.progress import Progress
-from textvae.run import Run, model_of
+from textvae.run import Run, model_of, require_rates
 from textvae.run.data import corpus_of
-from textvae.run.records import Count, Error, Stored, problem
+from textvae.run.records import Count, Error, Stored, read_stored
 from textvae.text.store import spaced
 
 # Where the curve by which a rate is looked up lies in a run, and most sentences that it is measured on in training.
@@ -62,17 +62,12 @@ def measure(
     Raises:
         RequestError: If the run was trained at one weight, or the split cannot be used.
     """
-    gates = run.settings.model.multi_rate
-    if gates is None:
-        raise RequestError(
-            f"{run.folder}: was trained at one KL weight; runs of `train --method multi-rate` have a curve"
-        )
+    betas = require_rates(run).points()
     model = model or model_of(run)
     assert model.gates is not None
     store = corpus_of(run).split(split)
     rows = np.arange(len(store)) if most is None else spaced(len(store), most)
     points = []
-    betas = gates.points()
     for done, beta in enumerate(betas):
         with model.gates.at(beta):
             scores = score(model, store, seed, rows=rows)
@@ -148,16 +143,10 @@ def points_of(run: Run) -> list[dict[str, float]]:
         RequestError: If there is none, it is damaged, or it is of other weights.
     """
     path, again = run.folder / CURVE, f"measure it with `textvae evaluate {run.folder} --split valid --rates`"
-    if run.settings.model.multi_rate is None:
-        run.at_beta(1.0)  # refused
+    require_rates(run)
     if not path.exists():
         raise RequestError(f"{path}: no such file, so no rate can be looked up; {again}")
-    try:
-        document = read_json(path)
-    except RequestError:
-        raise RequestError(f"{path}: damaged: not JSON; {again}") from None
-    if (wrong := problem(Curve, document)) is not None:
-        raise RequestError(f"{path}: damaged: {wrong}; {again}")
+    document = read_stored(path, Curve, again)
     if document["weights"] != file_digest(run.folder / "model.safetensors"):
         raise RequestError(f"{path}: is of other weights than model.safetensors has now; {again}")
     return document["points"]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from textvae.errors import RequestError
-from textvae.files import numbers_of
+from textvae.files import numbers_of, read_json
 from textvae.objective.settings import Settings
 from textvae.settings import Train
 from textvae.settings.documents import parsed
@@ -144,6 +144,21 @@ def problem(kind: type[Stored], document: Any) -> str | None:
         reason = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
         return f"{place} = {_shown(first['input'])}: {reason}"
     return None
+
+
+def read_stored(path: Path, kind: type[Stored], again: str) -> dict[str, Any]:
+    """Return a document of a run's folder as plain values.
+
+    Raises:
+        RequestError: If it is not JSON of that kind; `again` is the remedy.
+    """
+    try:
+        document = read_json(path)
+    except RequestError:
+        raise RequestError(f"{path}: damaged: not JSON; {again}") from None
+    if (wrong := problem(kind, document)) is not None:
+        raise RequestError(f"{path}: damaged: {wrong}; {again}")
+    return document
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

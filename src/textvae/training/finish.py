@@ -1,4 +1,4 @@
-"""What follows training: a fitted prior, and the rate-distortion curve."""
+"""Fit a prior to a trained run and measure its rate-distortion curve, where its settings ask for it."""
 
 import warnings
 from contextlib import suppress
@@ -8,7 +8,7 @@ from textvae.files import write_json
 from textvae.run import Run
 from textvae.run.fitting import fit_prior
 from textvae.run.folder import own_folder
-from textvae.run.rates import CURVE, SENTENCES, measure
+from textvae.run.rates import CURVE, SENTENCES, measure, points_of
 from textvae.training.job import Job
 
 
@@ -36,7 +36,10 @@ def _fit_prior_of(run: Run) -> None:
 
 
 def _measure_curve_of(run: Run) -> None:
-    """Measure the curve on validation sentences, by which a rate is looked up."""
+    """Measure the curve on validation sentences, unless the run has one of these weights."""
+    with suppress(RequestError):  # there is none, or it belongs to earlier weights
+        points_of(run)
+        return
     try:
         folder, name = CURVE.split("/")
         write_json(own_folder(run.folder, folder) / name, measure(run, most=SENTENCES))

@@ -15,7 +15,8 @@ from textvae.settings.problems import Problem
 class MultiRate(Term):
     """E_n beta_n KL(q(z|x_n; beta_n) || p(z)), nats per sentence, with the beta that each sentence has drawn.
 
-    The interval is that of `model.multi_rate`. `weight` multiplies all; leave it at 1.
+    The interval is that of `model.multi_rate`; where no beta was drawn it is 1. `weight` multiplies all; leave it
+    at 1.
 
     References:
         Bae et al. 2023, "Multi-Rate VAE", section 4.
