@@ -4,7 +4,7 @@ import pytest
 
 import textvae
 from textvae.errors import RequestError
-from textvae.training.choice import AIMS, AUTO, choose, load_chosen
+from textvae.training.choice import AIMS, AUTO, choose, default_method, load_chosen
 from textvae.training.loop import train
 
 REVIEWS = [
@@ -83,6 +83,18 @@ def test_what_it_refuses(tmp_path):
     with pytest.raises(RequestError, match="--aim balance: is for --method auto alone"):
         load_chosen(None, "vanilla", aim="balance", data=data)
     assert load_chosen(None, "vanilla", data=data)[1] is None
+
+
+def test_auto_is_the_method_unless_the_objective_is_ones_own(tmp_path):
+    assert default_method(["model.latent=4", "objective.bow.weight=0.5", "train.lr=0.1"]) == AUTO
+    assert default_method(model={"latent": 4}, data={"corpus": "grammar"}) == AUTO
+    for own in (["objective.kl={}"], ["objective.mu-forcing.margin=2"], ["model.latent=0"], ["phase=[{}]"]):
+        assert default_method(own) == "vanilla"
+    assert default_method(objective={"capacity": {"target": 3}}) == "vanilla"
+    run = textvae.train(
+        iter(REVIEWS), tmp_path / "run", False, train={"max_steps": 3}, assignments=iter(["model.latent=3"])
+    )
+    assert run.settings.objective.keys() == {"selected-kl", "bow"} and run.settings.model.latent == 3
 
 
 def test_texts_in_memory_that_can_be_read_once(tmp_path):

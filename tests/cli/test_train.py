@@ -43,6 +43,16 @@ def test_a_folder_that_is_taken_is_not_touched(reviews):
     assert "mu-forcing" in Run.open("runs/reviews-mu-forcing-3").settings.objective
 
 
+def test_without_a_method_it_is_auto(reviews):
+    result = call("train", "--data", reviews, *small("train.max_steps=1"))
+    assert result.stdout.startswith("runs/reviews-auto\n") and "next: textvae" in result.stdout
+    assert "selected-kl" in Run.open("runs/reviews-auto").settings.objective
+    own = call("train", "--data", reviews, *small("train.max_steps=1", "objective.kl.weight=0.5"))
+    assert own.stdout.startswith("runs/reviews-vanilla\n")
+    other = call("train", "--data", reviews, *assigned(["model.posterior.name=iaf"]))
+    assert refused(other, "the gaussian posterior", "--method vanilla")
+
+
 def test_a_run_has_one_method(reviews):
     both = call("train", "--data", reviews, "--method", "cyclical", "--method", "mu-forcing")
     assert refused(both, "--method cyclical, --method mu-forcing: a run has one preset", "--set")

@@ -46,7 +46,7 @@ Source = Annotated[
 ]
 Methods = Annotated[
     list[str] | None,
-    typer.Option("--method", metavar="NAME", help="A preset, see below; vanilla without settings."),
+    typer.Option("--method", metavar="NAME", help="A preset, see below; auto without settings."),
 ]
 Assignments = Annotated[
     list[str] | None,
@@ -93,9 +93,11 @@ def train(
 
     Ctrl-C saves the run, and --resume continues it. FILE is text with one sentence a line, or TSV, CSV or JSONL
     with a text column, each also as .gz. From a single file the validation and test splits are made, and recorded.
+    Without --method it is auto: tokenizer, sizes and epochs by the text, and a diagnosis at the end.
 
     \b
     Examples:
+      textvae train --data reviews.txt
       textvae train --data reviews.txt --method mu-forcing
       textvae train --data ptb --set train.epochs=3 --set model.latent=16
       textvae train --data tweets.tsv --column text --set data.tokenizer.name=character
@@ -125,20 +127,18 @@ def train(
         return
     given = _in_place_of_others(given, start is not None and settings is None)
     method = _one(methods)
-    from textvae.objective.presets import DEFAULT
-    from textvae.training.choice import load_chosen
+    from textvae.training.choice import default_method, load_chosen
     from textvae.training.texts import new_folder
 
     if settings is None and method is None and start is None:
-        method = DEFAULT
-
+        method = default_method(assignments or ())
     below = settings if start is None or settings is not None else _settings_of(start)
     loaded, chosen = load_chosen(below, method, assignments or (), aim, **({"data": given} if given else {}))
     if dry_run:
         result(loaded.toml().rstrip())
         return
     _tell_columns(loaded)
-    name = method or (settings.stem if settings else start.resolve().name if start else DEFAULT)
+    name = method or (settings.stem if settings else start.resolve().name if start else "")
     folder = out or new_folder(loaded.data.train or loaded.data.corpus or "text", name)
     _train(folder, lambda progress: _started(loaded, folder, progress, start), True, chosen)
 

@@ -13,8 +13,6 @@ from textvae.objective.terms import TERMS
 from textvae.settings import fitted, merge, override, read_document, spelled_out
 from textvae.settings.problems import refuse
 
-# The method of a run where none is given.
-DEFAULT = "vanilla"
 # The method without a code.
 LANGUAGE_MODEL = "language-model"
 

@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from textvae.errors import RequestError, did_you_mean
-from textvae.objective.presets import load_settings
+from textvae.objective.presets import load_settings, methods
 from textvae.objective.settings import Settings
-from textvae.settings import leaves, merge, read_document, spelled_out
+from textvae.settings import leaves, merge, override, read_document, spelled_out
 from textvae.text.corpus import training_texts
 from textvae.text.coverage import MEASURED, suggest_tokenizer
 from textvae.text.readers import each_text
 
-AUTO = "auto"
+# The method of a run where none is given, and that of one with an objective of its own or without a code.
+AUTO, PLAIN = "auto", "vanilla"
 # The final KL weight for each aim: what one more nat of KL must bring, in nats of the other losses.
 AIMS = {"representation": 0.1, "balance": 0.3, "generation": 1.0}
 # Fewest sentences by which something can be chosen.
@@ -83,6 +84,24 @@ def load_chosen(
     return settings, kept
 
 
+def default_method(assignments: Iterable[str] = (), **tables: Any) -> str:
+    """Return the method where neither settings nor a method are given: `auto`.
+
+    It is `vanilla`, the plain KL, beside terms that `auto` does not have, phases, or a model without a code.
+
+    >>> default_method(), default_method(["train.epochs=3"], model={"latent": 8})
+    ('auto', 'auto')
+    >>> default_method(["objective.kl.weight=0.5"]), default_method(model={"latent": 0})
+    ('vanilla', 'vanilla')
+    """
+    document = override(tables, assignments)
+    objective, model = document.get("objective", {}), document.get("model", {})
+    usual = read_document(methods()[AUTO])["objective"]
+    other_terms = not isinstance(objective, Mapping) or objective.keys() - usual.keys()
+    without_code = isinstance(model, Mapping) and model.get("latent") == 0
+    return PLAIN if other_terms or without_code or "phase" in document else AUTO
+
+
 def choose(texts: Iterable[str]) -> Choice:
     """Choose tokenizer, sizes and epochs for training sentences.
 
@@ -93,7 +112,7 @@ def choose(texts: Iterable[str]) -> Choice:
         RequestError: If there are fewer than 200 sentences, or no word in them.
     """
     kept, every, sentences, words, characters = list[str](), 1, 0, 0, 0
-    for text in texts:
+    for text in filter(str.strip, texts):
         if sentences % every == 0:
             kept.append(text)
             if len(kept) > 2 * MEASURED:

@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 from textvae.errors import RequestError, shown
 from textvae.files import replacing, writing
 from textvae.model import ModelSettings
-from textvae.objective.presets import DEFAULT
 from textvae.objective.settings import Settings
 from textvae.progress import StepProgress, visible
 from textvae.run import Run
@@ -19,7 +18,7 @@ from textvae.run.folder import TEXT
 from textvae.settings import Data, Train
 from textvae.text.readers import each_text, elements
 from textvae.training import loop
-from textvae.training.choice import AUTO, load_chosen
+from textvae.training.choice import AUTO, default_method, load_chosen
 from textvae.training.start import start_document
 
 # Texts in memory, the name or path of a file or of a registered corpus.
@@ -69,7 +68,8 @@ def train(
         valid_labels: Labels of `valid`.
         test_labels: Labels of `test`.
         settings: A settings file, a document or finished settings, below what is given otherwise.
-        method: A preset, as `textvae train --method`; `vanilla` without settings and a run to start from.
+        method: A preset, as `textvae train --method`; by default `auto` (`default_method`) without settings and
+            a run to start from.
         aim: What `auto` is to make the model for: `representation`, `balance` (the default) or `generation`.
         assignments: Settings as `path=value`, above all others.
         **tables: Tables of settings, such as `model={"latent": 16}` and `train={"epochs": 5}`.
@@ -81,8 +81,9 @@ def train(
     """
     if texts is None and isinstance(settings, Settings):
         texts, settings = settings, None
-    finished = isinstance(texts, Settings)
-    method = DEFAULT if not finished and method is None and settings is None and start is None else method
+    finished, assignments = isinstance(texts, Settings), tuple(assignments)
+    if not finished and method is None and settings is None and start is None:
+        method = default_method(assignments, **tables)
     texts = list(texts) if method == AUTO and isinstance(texts, Iterator) else texts  # read twice
     given = {"train": texts, "valid": valid, "test": test}
     marks = {"train": labels, "valid": valid_labels, "test": test_labels}
@@ -98,7 +99,7 @@ def train(
         sources = memory.sources() if memory else _files(given, marks)
         _check_tables(tables)
         tables["data"] = _data(tables.get("data", {}), sources, bool(memory or start is not None))
-        read = texts if memory else None
+        read = memory.texts("train") if memory else None
         loaded, _ = load_chosen(_below(settings, start), method, assignments, aim, read, **tables)
     with visible(progress, str(folder), "step") as told:
         return loop.train(loaded, folder, told, start, memory.write if memory is not None else lambda: None)
@@ -168,14 +169,30 @@ class _Memory:
                 raise RequestError(f"{_name(split, labels=True)}: there are no texts {split}= to label")
         whole = list(self.given) == ["train"]
         self.files = {split: folder / TEXT / f"{'texts' if whole else split}.jsonl" for split in self.given}
-        # Refuses at once what is no collection; the elements are read when they are written.
-        self.texts = {split: each_text(texts, _name(split)) for split, texts in self.given.items()}
+        for split, texts in self.given.items():
+            each_text(texts, _name(split))  # refuses what is no collection; the elements are read later
 
     def sources(self) -> dict[str, str | None]:
         """Return the settings that name the files and their columns."""
         paths = {split: str(file) for split, file in self.files.items()}
         files = {"corpus": paths["train"]} if len(paths) == 1 else paths
         return {**files, "column": "text", "label": "label" if self.labelled else None}
+
+    def texts(self, split: str) -> Iterator[str]:
+        """Yield the texts of a split.
+
+        Raises:
+            RequestError: For what is no text, by its position, and at the end if there was none.
+        """
+        count, blank = 0, 0
+        for text in each_text(self.given[split], _name(split)):
+            yield _encodable(text, f"{_name(split)}[{count}]")
+            count, blank = count + 1, blank + (not text.strip())
+        if count == blank:
+            given = self.given[split]
+            once = "; what has been read before, such as a generator, is empty" if iter(given) is given else ""
+            reason = f"holds {count:,} blank texts alone" if count else f"is empty{once}"
+            raise RequestError(f"{_name(split)}: {reason}; give sentences")
 
     def write(self) -> None:
         """Write the texts, one JSON object a line.
@@ -187,31 +204,23 @@ class _Memory:
         for split, file in self.files.items():
             with writing(file):
                 file.parent.mkdir(exist_ok=True)
-            texts, count, blank = self.given[split], 0, 0
             with replacing(file) as lines:
                 for row in self._rows(split):
                     lines.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-                    count, blank = count + 1, blank + (not row["text"].strip())
-            if count == blank:
-                once = "; what has been read before, such as a generator, is empty" if iter(texts) is texts else ""
-                reason = f"holds {count:,} blank texts alone" if count else f"is empty{once}"
-                raise RequestError(f"{_name(split)}: {reason}; give sentences")
 
     def _rows(self, split: str) -> Iterator[dict[str, Any]]:
         """Yield the rows of a split, its texts and labels side by side."""
         name, marks = _name(split, labels=True), self.marks[split]
         labels = None if marks is None else elements(marks, name, "labels")
         if labels is None:
-            for number, text in enumerate(self.texts[split]):
-                yield {"text": _encodable(text, f"{_name(split)}[{number}]")}
+            yield from ({"text": text} for text in self.texts(split))
             return
-        pairs: Iterator[tuple[Any, Any]] = zip_longest(self.texts[split], labels, fillvalue=_NOTHING)
+        pairs: Iterator[tuple[Any, Any]] = zip_longest(self.texts(split), labels, fillvalue=_NOTHING)
         for number, (text, label) in enumerate(pairs):
             if text is _NOTHING or label is _NOTHING:
                 found = _counted(marks, number, label is _NOTHING)
                 whole = _counted(self.given[split], number, text is _NOTHING)
                 raise RequestError(f"{name}: {found} for {whole} texts; give one for each")
-            text = _encodable(text, f"{_name(split)}[{number}]")
             yield {"text": text, "label": _label(label, f"{name}[{number}]")}
 
 

@@ -68,7 +68,8 @@ class SelectedKl(Kl):
         posterior = settings.model.posterior
         if not problems and not (posterior.widens and settings.model.inference.refinement is None):
             known = "those of the gaussian posterior with amortized inference alone are known"
-            problems = [Problem("", f"measures exchange rates, and {known}", "use objective.kl")]
+            remedy = "use objective.kl, as --method vanilla does"
+            problems = [Problem("", f"measures exchange rates, and {known}", remedy)]
         if self.end < self.start:
             problems.append(Problem("end", f"is below start = {self.start:g}", "give that or more", value=self.end))
         return problems
