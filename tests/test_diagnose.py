@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from textvae.errors import WorkError
-from textvae.evaluation.advice import remedies, works
+from textvae.evaluation.advice import LOW_WEIGHT, remedies, works
 from textvae.evaluation.content import Content, LabelAgreement, _agreements
 from textvae.evaluation.diagnose import _content_values, collapsed_since, diagnose, prior_moment_matched
 from textvae.evaluation.evaluate import evaluate
@@ -142,7 +142,7 @@ def test_a_code_that_is_read_and_keeps_nothing_is_not_praised():
     )
     assert kept_content(much).endswith("; 78% of the nearest codes have its sentiment (50% by chance).")
     settings = load_settings(None, "mu-forcing")
-    assert next(remedies(settings, False, True, empty=True))[0].startswith("--method bow-annealing --set ")
+    assert next(remedies(settings, False, True, empty=True))[0] == "--method auto"
 
 
 def test_unknown_words_and_loops_are_mentioned_where_there_are_many():
@@ -199,8 +199,7 @@ def test_a_posterior_that_is_the_prior_is_called_collapsed(healthy, tmp_path):
     assert found.sentences[0].startswith("The posterior has collapsed: KL = 0.00 nats per sentence")
     words = shlex.split(found.command)
     assert words[:3] == ["textvae", "train", str(folder / "settings.toml")]
-    assert "objective.mu-forcing.weight=4" in words  # the hinge is there, and was too weak
-    load_settings(folder / "settings.toml", None, [words[words.index("--set") + 1]])
+    assert words[3:5] == ["--method", "auto"] and words[5:] == ["--out", str(folder) + "-auto"]
 
 
 def test_a_decoder_that_ignores_the_code_counts_as_collapsed(healthy, tmp_path):
@@ -236,7 +235,7 @@ def test_a_language_model_cannot_collapse(tmp_path, text):
     assert "language model" in found.sentences[0]
     nulls = [name for name, value in found.document().items() if value is None]
     assert found.reasons == dict.fromkeys(nulls, "a language model has no code") and len(nulls) == 21
-    assert "--method mu-forcing" in found.command
+    assert "--method auto --set model.latent=32" in found.command
 
 
 def test_a_missed_target_is_reported(healthy, tmp_path):
@@ -292,26 +291,32 @@ def test_an_autoencoder_is_sent_from_a_sentence_to_another(tmp_path):
 @pytest.mark.parametrize(
     ("method", "assignments", "collapsed", "far", "expected"),
     [
-        ("vanilla", [], True, False, "--set objective.mu-forcing.margin=2"),
-        ("semi-implicit", [], True, False, "--set objective.mu-forcing.margin=2"),
-        ("mu-forcing", [], True, False, "--set objective.mu-forcing.weight=2"),
-        ("mu-forcing", ["objective.mu-forcing.weight=3"], True, False, "--set objective.mu-forcing.weight=6"),
-        # A mean over 32 dimensions balances the KL at a weight of 16.
+        ("vanilla", [], True, False, "--method auto"),
+        ("semi-implicit", [], True, False, "--set objective.bow.weight=1"),
+        ("mu-forcing", [], True, False, "--method auto"),
+        ("auto", [], True, False, "--set objective.selected-kl.end=0.1"),
         (
-            "mu-forcing",
-            ["objective.mu-forcing.reading=per-dimension"],
+            "auto",
+            ["objective.selected-kl.end=0.03"],
             True,
             False,
-            "--set objective.mu-forcing.weight=32",
+            "--set objective.selected-kl.end=0.01 --set objective.selected-kl.start=0.01",
         ),
         ("batch-norm", ["model.posterior.gamma=0.4"], True, False, "--set model.posterior.gamma=0.8"),
-        ("free-bits", [], True, False, "--method mu-forcing"),
-        ("capacity", [], True, True, "--method mu-forcing"),
-        ("mmd", [], True, False, "--method mu-forcing"),
+        ("free-bits", [], True, False, "--method auto"),
+        ("capacity", [], True, True, "--method auto"),
+        ("mmd", [], True, False, "--method auto"),
         ("vmf", [], True, False, "--set model.posterior.concentration=100"),
-        ("point", [], True, False, "--method mu-forcing --set model.posterior.name=gaussian"),
-        ("free-bits-total", ["model.prior.name=vamp"], True, False, "--method mu-forcing"),
-        ("pretrained", [], True, False, "--set phase.1.objective.mu-forcing.margin=2"),
+        ("point", [], True, False, "--set objective.bow.weight=1"),
+        (
+            "iaf",
+            ["objective.bow={}"],
+            True,
+            False,
+            f"--method bow-annealing --set {shlex.quote(f'objective.kl.weight={LOW_WEIGHT}')}",
+        ),
+        ("free-bits-total", ["model.prior.name=vamp"], True, False, "--method auto"),
+        ("pretrained", [], True, False, "--method auto"),
         ("mu-forcing", [], False, True, "--set objective.mu-forcing.margin=1"),
         ("capacity", [], False, True, "--set objective.capacity.target=2.5"),
         ("free-bits", [], False, True, "--set objective.free-bits.target=0.05"),

@@ -9,7 +9,7 @@ import numpy as np
 from textvae.errors import RequestError
 from textvae.objective.presets import load_settings
 from textvae.objective.settings import Settings
-from textvae.objective.terms.mu_forcing import MuForcing
+from textvae.objective.terms.selected_kl import SelectedKl
 from textvae.run import Run
 from textvae.text.batches import TokenStore
 
@@ -23,30 +23,30 @@ def remedies(settings: Settings, collapsed: bool, far: bool, empty: bool = False
     """Yield what to change next, the best first: options of `textvae train`, and a name for the new run.
 
     `far`: the aggregated posterior is far from the prior. `empty`: the code is read but keeps little of a sentence.
-    A remedy that is there already is made stronger against a collapse, weaker against distance; without one
-    mu-forcing is added, and where that cannot be, another posterior. A code that keeps little gets a bag of words
-    and a KL weight that ends below 1.
+    Against a collapse, and for a code that keeps little, `auto`; if that is there, its price of a nat is lowered.
+    A posterior that `auto` does not have is made stronger where it can be, else gets a bag of words. Against
+    distance what reserves nats becomes weaker.
     """
     own = settings.phase[-1].objective if settings.phase else {}
     terms, where = (own, f"phase.{len(settings.phase) - 1}.objective") if own else (settings.objective, "objective")
-    forcing, posterior = terms.get("mu-forcing"), settings.model.posterior
-    if collapsed and isinstance(forcing, MuForcing):
-        # At its balance the hinge no more than cancels the pull of the KL; above it, it wins.
-        balance = forcing.balance(settings.model.latent, terms["kl"].weight.final if "kl" in terms else 1.0)
-        yield f"--set {where}.mu-forcing.weight={2 * max(balance, forcing.weight.final):g}", "heavier"
-    if collapsed and (stronger := posterior.stronger()) is not None:
+    selected = terms.get("selected-kl")
+    if collapsed or empty:
+        if isinstance(selected, SelectedKl):
+            lower = selected.end / 3
+            start = f" --set {where}.selected-kl.start={lower:.2g}" if lower < selected.start else ""
+            yield f"--set {where}.selected-kl.end={lower:.2g}{start}", "lower-price"
+        else:
+            yield "--method auto", "auto"
+    if collapsed and (stronger := settings.model.posterior.stronger()) is not None:
         setting, value, word = stronger
         yield f"--set model.posterior.{setting}={value:g}", word
-    if collapsed and not settings.phase and any(name in terms for name in RESERVES):
-        yield "--method mu-forcing", "mu-forcing"  # the KL is there and says nothing; `pretrained` collapsed again
-    if collapsed and any(term.is_rate and term.penalises_kl for term in terms.values()):
-        yield f"--set {where}.mu-forcing.margin=2", "mu-forcing"
-    if empty and not collapsed:
+    if collapsed and "bow" not in terms:
+        yield f"--set {where}.bow.weight=1", "bow"
+    if empty or collapsed:
         yield f"--method bow-annealing --set {shlex.quote(f'objective.kl.weight={LOW_WEIGHT}')}", "bow"
         yield f"--set {shlex.quote(f'{where}.kl.weight={LOW_WEIGHT}')}", "lower-weight"
     if collapsed:
-        yield "--method mu-forcing", "mu-forcing"
-        yield "--method mu-forcing --set model.posterior.name=gaussian", "mu-forcing"
+        yield "--method auto --set model.posterior.name=gaussian", "auto"
     if far and not collapsed and not empty:
         for name, field in (("mu-forcing", "margin"), *((reserve, "target") for reserve in RESERVES)):
             value = getattr(terms.get(name), field, 0.0)

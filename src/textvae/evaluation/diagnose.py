@@ -264,7 +264,7 @@ def _language_model(run: Run, split: str, written: Written, fewer: str) -> Diagn
     none: dict[str, Any] = {one.name: None for one in fields(Diagnosis) if type(None) in get_args(one.type)}
     no_code = "This is a language model: it has no latent code, so nothing can collapse."
     settings = shlex.quote(str(run.folder / "settings.toml"))
-    out = next_folder(run.folder, "mu-forcing")
+    out = next_folder(run.folder, "auto")
     return Diagnosis(
         **none,
         reasons=dict.fromkeys(none, "a language model has no code"),
@@ -274,5 +274,5 @@ def _language_model(run: Run, split: str, written: Written, fewer: str) -> Diagn
         samples=SAMPLES,
         sentences=[sentence for sentence in (no_code, written.on_unknown_words(fewer)) if sentence],
         examples=[],
-        command=f"textvae train {settings} --method mu-forcing --set model.latent=32 --out {out}",
+        command=f"textvae train {settings} --method auto --set model.latent=32 --out {out}",
     )

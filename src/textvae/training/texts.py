@@ -68,8 +68,7 @@ def train(
         valid_labels: Labels of `valid`.
         test_labels: Labels of `test`.
         settings: A settings file, a document or finished settings, below what is given otherwise.
-        method: A preset, as `textvae train --method`; by default `auto` (`default_method`) without settings and
-            a run to start from.
+        method: A preset; by default that of `default_method` without settings and a run to start from.
         aim: What `auto` is to make the model for: `representation`, `balance` (the default) or `generation`.
         assignments: Settings as `path=value`, above all others.
         **tables: Tables of settings, such as `model={"latent": 16}` and `train={"epochs": 5}`.
