@@ -51,8 +51,7 @@ def train(
     """Train a model on texts, and return its run.
 
     Texts in memory are written into the run's folder (`text/*.jsonl`), where everything that is done with the run
-    later finds them. Without `valid` they are split as a single file is: by a hash of each sentence's words, by the
-    shares in `data.split`.
+    later finds them. Without `valid` they are split as a single file is (`data.split`).
 
     Args:
         texts: Sentences: a list, generator, array or column of a table; or the path of a file, or the name of a
@@ -60,8 +59,8 @@ def train(
         out: The new run folder; by default `runs/NAME-METHOD`, where NAME is `texts` for texts in memory, else that
             of the file or corpus, and a number is added if the folder exists.
         progress: True for a bar in a notebook or terminal, None or False for none, or a function of the step, the
-            planned steps, and the newest record of the log, if there is one.
-        start: A run whose weights, tokenizer and settings the new one starts from, as `textvae train --from`.
+            planned steps, and the newest record of the log or None.
+        start: A run to take weights, tokenizer and settings from, as `textvae train --from`.
         labels: A string or number for each text in memory. That of a file is a column: `data={"label": NAME}`.
         valid: Sentences to validate on, given like `texts`.
         test: Sentences to test on, given like `texts`.
@@ -80,26 +79,26 @@ def train(
     """
     if texts is None and isinstance(settings, Settings):
         texts, settings = settings, None
-    finished, assignments = isinstance(texts, Settings), tuple(assignments)
-    if not finished and method is None and settings is None and start is None:
+    assignments = tuple(assignments)
+    if not isinstance(texts, Settings) and method is None and settings is None and start is None:
         method = default_method(assignments, **tables)
-    texts = list(texts) if method == AUTO and isinstance(texts, Iterator) else texts  # read twice
+    if method == AUTO and isinstance(texts, Iterator):
+        texts = list(texts)  # read twice
     given = {"train": texts, "valid": valid, "test": test}
     marks = {"train": labels, "valid": valid_labels, "test": test_labels}
+    name = str(texts) if isinstance(texts, str | Path) else "texts"
     if isinstance(texts, Settings):
         others = {"valid": valid, "test": test, **_named(marks), "settings": settings, "method": method, "aim": aim}
         _refuse_beside(others | tables | ({"assignments": assignments} if assignments else {}))
         loaded, name, memory = texts, texts.data.train or texts.data.corpus or "text", None
-    else:
-        name = str(texts) if isinstance(texts, str | Path) else "texts"
     folder = Path(out) if out is not None else new_folder(name, method)
     if not isinstance(texts, Settings):
         memory = None if isinstance(texts, str | Path) else _Memory(folder, given, marks)
         sources = memory.sources() if memory else _files(given, marks)
         _check_tables(tables)
         tables["data"] = _data(tables.get("data", {}), sources, bool(memory or start is not None))
-        read = memory.texts("train") if memory else None
-        loaded, _ = load_chosen(_below(settings, start), method, assignments, aim, read, **tables)
+        below, read = _below(settings, start), memory.texts("train") if memory else None
+        loaded, _ = load_chosen(below, method, assignments, aim, read, **tables)
     with visible(progress, str(folder), "step") as told:
         return loop.train(loaded, folder, told, start, memory.write if memory is not None else lambda: None)
 
