@@ -63,7 +63,8 @@ def test_what_is_given_is_not_chosen(tmp_path):
 def test_an_aim_is_the_price_of_a_nat(tmp_path, aim):
     data = {"corpus": str(write(tmp_path, REVIEWS))}
     settings, _ = load_chosen(None, AUTO, aim=aim, data=data)
-    assert settings.objective["selected-kl"].end == AIMS[aim]
+    assert settings.objective["selected-kl"].end == {"representation": 0.1, "balance": 0.3, "generation": 1.0}[aim]
+    assert settings.model.word_keep == (1.0 if aim == "generation" else 0.8)
     settings, _ = load_chosen(None, AUTO, ["objective.selected-kl.end=0.7"], aim=aim, data=data)
     assert settings.objective["selected-kl"].end == 0.7
 
@@ -71,7 +72,7 @@ def test_an_aim_is_the_price_of_a_nat(tmp_path, aim):
 def test_the_usual_aim_is_balance(tmp_path):
     settings, reasons = load_chosen(None, AUTO, data={"corpus": str(write(tmp_path, REVIEWS))})
     assert [reason.split()[1] for reason in reasons] == ["tokenizer", "latent", "40"]
-    assert settings.objective["selected-kl"].end == AIMS["balance"]
+    assert settings.objective["selected-kl"].end == 0.3
 
 
 def test_what_it_refuses(tmp_path):

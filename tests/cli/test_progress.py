@@ -78,7 +78,7 @@ def quickstart(monkeypatch):
             raise module.fails
         scores = {"reconstruction": 20.0, "iw_sentences": 5, "distinct_samples": 7}
         report = SimpleNamespace(evaluation=scores, verdict="It has.", samples=["a \x1b[1m b"], interpolation=["c"])
-        return [SimpleNamespace(**{**vars(report), "name": name}) for name in ("vanilla", "mu-forcing")]
+        return [SimpleNamespace(**{**vars(report), "name": name}) for name in ("vanilla", "auto")]
 
     module.quickstart = start
     monkeypatch.setitem(sys.modules, "textvae.quickstart", module)
@@ -88,13 +88,13 @@ def quickstart(monkeypatch):
 def test_quickstart_prints_table_samples_path_and_report(quickstart):
     result = call("quickstart", "--seed", 3)
     assert (result.exit_code, quickstart.calls) == (0, [("runs/quickstart", 3)])
-    table, vanilla, forcing, report = result.stdout.split("\n\n")
+    table, vanilla, auto, report = result.stdout.split("\n\n")
     assert [line.split()[:3] for line in table.splitlines()] == [
-        ["vanilla", "mu-forcing"],
+        ["vanilla", "auto"],
         ["reconstruction", "20.00", "20.00"],
         ["distinct", "samples", "7"],
     ]
-    assert vanilla.startswith("vanilla: It has.") and forcing.startswith("mu-forcing: It has.")
+    assert vanilla.startswith("vanilla: It has.") and auto.startswith("auto: It has.")
     assert "    a \\x1b[1m b" in vanilla and "    c" in vanilla
     assert report == "report: runs/quickstart/report.html\n"
     assert result.stderr == "training vanilla\n"

@@ -14,8 +14,12 @@ from textvae.text.readers import each_text
 
 # The method of a run where none is given, and that of one with an objective of its own or without a code.
 AUTO, PLAIN = "auto", "vanilla"
-# The final KL weight for each aim: what one more nat of KL must bring, in nats of the other losses.
-AIMS = {"representation": 0.1, "balance": 0.3, "generation": 1.0}
+# Settings for each aim: the final KL weight is what one more nat of KL must bring, in nats of the other losses.
+AIMS: dict[str, dict[str, Any]] = {
+    "representation": {"objective": {"selected-kl": {"end": 0.1}}},
+    "balance": {"objective": {"selected-kl": {"end": 0.3}}},
+    "generation": {"objective": {"selected-kl": {"end": 1.0}}, "model": {"word_keep": 1.0}},
+}
 # Fewest sentences by which something can be chosen.
 FEWEST = 200
 # Tokens that training is to go through in all, and the bounds of the number of epochs for it.
@@ -69,7 +73,7 @@ def load_chosen(
         return load_settings(below, method, assignments, **tables), None
     document = dict(below) if isinstance(below, Mapping) else read_document(Path(below)) if below else {}
     if aim is not None:
-        tables = merge({"objective": {"selected-kl": {"end": AIMS[aim]}}}, tables)
+        tables = merge(AIMS[aim], tables)
     data = load_settings(document, method, assignments, **tables).data
     choice = choose(training_texts(data) if texts is None else each_text(texts))
     if data.vocabulary_of is not None:  # a run's tokenizer is taken
