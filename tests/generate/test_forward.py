@@ -208,6 +208,33 @@ def test_human_text_teaches_more_about_human_text_than_noise_does(runs, data, ou
     assert noisy.human.mean("nats_per_sentence") < noisy.rows[0].mean("nats_per_sentence") - 1
 
 
+@pytest.mark.parametrize("kind", ["words", "character", "bpe"])
+def test_other_tokens_than_words_between_white_space(tmp_path, kind):
+    data = {"tokenizer": {"name": kind, "vocabulary": 300}}
+    for number, name in enumerate(("train", "valid", "test")):
+        lines = [f"it's {one}, isn't it?" for one in text(number, 40)]
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines) + "\n")
+        data[name] = str(tmp_path / f"{name}.txt")
+    run = made(tmp_path / "run", data)
+    plan = replace(PLAN, draws=1, epochs=1, vocabulary="run" if kind == "bpe" else "common")
+    found = forward_cross_entropy([run], tmp_path / "out", plan)
+    own = Run.open(run).tokenizer
+    written = [text for draws in synthetic([run], plan) for text in draws[0]]
+    for model in models(tmp_path / "out"):
+        assert model.tokenizer.name == kind
+        if kind == "bpe":
+            assert model.tokenizer.tokens == own.tokens
+        else:
+            pieces = {piece for text in written for piece in own.pieces(text)} - {"<unk>"}
+            assert set(model.tokenizer.tokens[4:]) == pieces and found.vocabulary == len(pieces)
+    test = (tmp_path / "test.txt").read_text().splitlines()
+    if kind == "words":  # it 's ..., is n't it ?
+        assert found.test.length == pytest.approx(sum(len(line.split()) + 4 for line in test) / len(test))
+    if kind == "character":
+        assert found.test.length == pytest.approx(sum(len(line.replace(" ", "")) for line in test) / len(test))
+    assert found.test.sentences == 40
+
+
 def test_the_top_of_a_hybrid_decoder_is_its_language_model(runs, data):
     document = {"data": data, "model": {**SMALL, "decoder": {"name": "hybrid", "top": {"hidden": 7}}}}
     files = Files(*(forward.Path(data[name]) for name in ("train", "valid")))
@@ -222,9 +249,9 @@ def test_what_cannot_be_measured_is_refused(runs, data, tmp_path):
     other = made(tmp_path / "other", {**data, "test": data["valid"]})
     with pytest.raises(RequestError, match="was trained on other text or words than .*; give runs"):
         forward_cross_entropy([runs[0], other], tmp_path / "out", PLAN)
-    characters = made(tmp_path / "characters", {**data, "tokenizer": {"name": "character"}})
-    with pytest.raises(RequestError, match="has a character tokenizer; forward cross entropy is that of words"):
-        forward_cross_entropy([characters], tmp_path / "out", PLAN)
+    pairs = made(tmp_path / "pairs", {**data, "tokenizer": {"name": "bpe", "vocabulary": 260}})
+    with pytest.raises(RequestError, match="pairs: has a tokenizer of byte pairs.*--vocabulary run"):
+        forward_cross_entropy([pairs], tmp_path / "out", PLAN)
     windows = made(tmp_path / "windows", {**data, "window": 5})
     with pytest.raises(RequestError, match="is a model of pieces of running text, not of sentences"):
         forward_cross_entropy([windows], tmp_path / "out", PLAN)

@@ -146,15 +146,15 @@ def forward_cross_entropy(
     All texts, tokenizers and language models are kept in the folder `out`: what is there is not done again, so
     that a call goes on where an earlier one was interrupted.
 
-    Raises RequestError for runs of different data, models of windows and of other tokens than words, a decoder that
-    is no language model, a language model by a decoding without chance, which gives it one sentence, and where
+    Raises RequestError for runs of different data, models of windows, common words of byte pairs, a decoder that is
+    no language model, a language model by a decoding without chance, which gives it one sentence, and where
     nothing is written or no word is common. Otherwise as `training.train`.
 
     References: Prokhorov et al. 2019, section 3.3.2 and Table 3; Cífka et al. 2018, "Eval all, trust a few, do
     wrong to none: comparing sentence generation models".
     """
     runs = [Run.open(folder) for folder in folders]
-    _check(runs, plan.decoding)
+    _check(runs, plan)
     out = Path(out)
     own = corpus_of(runs[0])
     human = {name: Packed(own.texts(name)) for name in ("train", "valid", "test")}
@@ -197,12 +197,12 @@ def forward_cross_entropy(
     )
 
 
-def _check(runs: Sequence[Run], decoding: Decoding) -> None:
-    """Refuse runs that cannot be measured, or not together, or not by this decoding."""
+def _check(runs: Sequence[Run], plan: Plan) -> None:
+    """Refuse runs that cannot be measured, or not together, or not by this plan."""
     if not runs:
         raise RequestError("runs: 0 given; at least one is needed")
     first = runs[0]
-    data = first.environment.get("data", {}).get("splits")
+    data, decoding = first.environment.get("data", {}).get("splits"), plan.decoding
     for run in runs:
         settings, decoder = run.settings, run.settings.model.decoder
         if settings.model.latent == 0 and decoding.certain:
@@ -212,11 +212,10 @@ def _check(runs: Sequence[Run], decoding: Decoding) -> None:
             )
         if settings.data.window is not None:
             raise RequestError(f"{run.folder}: is a model of pieces of running text, not of sentences")
-        if run.tokenizer.name != "word":
-            kind = run.tokenizer.name
+        if run.tokenizer.name == "bpe" and plan.vocabulary == "common":
             raise RequestError(
-                f"{run.folder}: has a {kind} tokenizer; forward cross entropy is that of words between white space "
-                "(data.tokenizer.name = 'word')"
+                f"{run.folder}: has a tokenizer of byte pairs, and corpora have no words of those in common; take "
+                "the runs' own vocabulary (--vocabulary run)"
             )
         if decoder.alone is None:
             raise RequestError(f"{run.folder}: has a feed-forward decoder, which without a code is no model")
@@ -241,6 +240,7 @@ def _settings(run: Run, files: Files, test: Path, known: Path, plan: Plan, seed:
         data={
             **{"train": str(files.train), "valid": str(files.valid), "test": str(test)},
             "vocabulary_of": str(known),
+            "tokenizer": {"name": run.tokenizer.name},
             "max_length": max(data.max_length, plan.decoding.max_length),  # nothing that was written is dropped
             "right_to_left": data.right_to_left,
         },
@@ -295,7 +295,8 @@ def _read(path: Path) -> Draw:
 
 def _statistics(corpus: Corpus, split: str) -> Text:
     """Return the columns of prokhorov2019, Table 3, for a split of a corpus."""
-    sentences = tokenized(corpus.texts(split))
+    way = {"words": "pieces", "character": "characters"}.get(corpus.tokenizer.name, "words")
+    sentences = tokenized(corpus.texts(split), way)
     found = {name: one.value for name, one in score(Given(sentences), ("unknown", "vocabulary", "length")).items()}
     repeats = score(Given(sentences[:SELF_BLEU]), ("self-bleu-4",))["self-bleu-4"]
     unknown, words, length = found["unknown"], found["vocabulary"], found["length"]

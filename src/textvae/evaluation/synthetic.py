@@ -36,8 +36,9 @@ class Plan:
     """Settings of forward cross entropy.
 
     `n` sentences make a synthetic corpus and there are `draws` of them, from the seeds `seed`, `seed` + 1, ...
-    `vocabulary` is that of the language models: `common`, the words that every corpus has, of all runs and draws
-    (the paper's are those of three corpora, one a run), or `run`, that of the runs. A language model is trained for
+    `vocabulary` is that of the language models: `common`, the words (characters in models of those) that every
+    corpus has, of all runs and draws (the paper's are those of three corpora, one a run), or `run`, that of the
+    runs. A language model is trained for
     `epochs` at most.
 
     Raises RequestError for a number below 1 and an unknown vocabulary.
@@ -117,23 +118,24 @@ def vocabulary_file(run: Run, synthetic: Sequence[Files], plan: Plan, out: Path)
     """Return the tokenizer of all language models."""
     if plan.vocabulary == "run":
         return (run.folder / "tokenizer.json").absolute()
-    each = [_words(files.train) for files in synthetic]
-    words = sorted(reduce(set.intersection, each) - {SPECIALS[UNK]})
-    if not words:
+    name = run.tokenizer.name
+    each = [_pieces(files.train, run.tokenizer) for files in synthetic]
+    common = sorted(reduce(set.intersection, each) - {SPECIALS[UNK]})
+    if not common:
         raise RequestError(
             "vocabulary: no word is in every synthetic corpus; draw more sentences, or take the runs' vocabulary"
         )
-    path = out / "vocabulary" / f"{fingerprint(words)[:20]}.json"
+    path = out / "vocabulary" / f"{fingerprint(common if name == 'word' else [name, *common])[:20]}.json"
     if not path.exists():
         own_folder(out, "vocabulary")
-        Tokenizer.train("word", [" ".join(words)], None, 1).save(path)
+        Tokenizer.of(name, common).save(path)
     return path
 
 
-def _words(path: Path) -> set[str]:
-    """Return the different words of a file."""
+def _pieces(path: Path, tokenizer: Tokenizer) -> set[str]:
+    """Return the different words or characters of a file, whether or not they are in the vocabulary."""
     with path.open(encoding="utf-8") as file:
-        return {word for line in file for word in line.split()}
+        return {piece for line in file for piece in tokenizer.pieces(line.rstrip("\n"))}
 
 
 def fingerprint(texts: Iterable[str]) -> str:

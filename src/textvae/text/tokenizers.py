@@ -109,6 +109,13 @@ class Tokenizer:
         return cls(inner, right_to_left)
 
     @classmethod
+    def of(cls, name: str, entries: Iterable[str]) -> "Tokenizer":
+        """Return a tokenizer of words or characters that has these entries after the special ones."""
+        inner = _pipeline(name, False)
+        inner.model = _model(name, {token: i for i, token in enumerate((*SPECIALS, *entries))}, [])
+        return cls(inner)
+
+    @classmethod
     def load(cls, path: Path | str, right_to_left: bool = False) -> "Tokenizer":
         """Read a `tokenizer.json` that `save` wrote; the file does not record the direction.
 
