@@ -1,5 +1,6 @@
 import json
 import random
+import shutil
 from dataclasses import replace
 from statistics import fmean, stdev
 
@@ -12,10 +13,13 @@ from textvae.evaluation import forward
 from textvae.evaluation import synthetic as making
 from textvae.evaluation.forward import Draw, Row, Text, forward_cross_entropy
 from textvae.evaluation.synthetic import Files, Plan
+from textvae.files import file_digest
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import load
 from textvae.objective.presets import load_settings
+from textvae.parts.priors import FittedMixture
 from textvae.run import Run, model_of
+from textvae.run.fitted import write_fitted
 from textvae.text.batches import Batch
 from textvae.text.corpus import open_corpus
 from textvae.text.tokenizers import UNK
@@ -110,6 +114,25 @@ def test_texts_are_sampled_in_pieces(runs, tmp_path, monkeypatch):
     pieces = making.synthetic_files(Run.open(runs[0]), PLAN, 0, tmp_path / "pieces")
     assert [one.read_bytes() for one in pieces] == [one.read_bytes() for one in whole]
     assert [len(one.read_text().splitlines()) for one in pieces] == [PLAN.n, PLAN.n // making.HELD_OUT]
+
+
+def test_texts_under_a_fitted_prior_are_not_those_under_the_runs_own(runs, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(runs[0], folder)
+    prior = FittedMixture(SMALL["latent"], 1)
+    prior.means += 30.0
+    weights = file_digest(folder / "model.safetensors")
+    write_fitted(
+        folder,
+        dict(prior.named_buffers()),
+        {"kind": "mixture", "components": 1, "covariance": "full", "weights": weights},
+    )
+    written = {}
+    for name in ("own", "fitted"):
+        files = making.synthetic_files(Run.open(folder).under(name), PLAN, 0, tmp_path / "out")
+        written[name] = files.train.read_text().splitlines()
+        assert written[name] == load(folder, name).sample(PLAN.n, 0, PLAN.decoding)
+    assert written["own"] != written["fitted"]
 
 
 def test_scores_are_those_of_one_sentence_at_a_time(out, found):

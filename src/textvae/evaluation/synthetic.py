@@ -76,6 +76,10 @@ def synthetic_files(run: Run, plan: Plan, seed: int, out: Path) -> Files:
     """Return the run's text from the seed's draws of the prior, and more from further draws to validate on."""
     held = -(-plan.n // HELD_OUT)
     made_from = [file_digest(run.folder / "model.safetensors"), asdict(plan.decoding), plan.n, held, seed]
+    if run.fitted is not None:
+        made_from.append(run.fitted.name)
+    if run.beta is not None:
+        made_from.append(run.beta)
     files = Files(*(_place(out, name, made_from) for name in ("train", "valid")))
     if not all(file.exists() for file in files):
         texts = Packed(_sampled(Trained(run, model_of(run)), plan.n + held, seed, plan.decoding))
