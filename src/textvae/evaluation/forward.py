@@ -21,7 +21,6 @@ from textvae.evaluation.synthetic import (
     vocabulary_file,
 )
 from textvae.files import file_digest, read_json, write_json
-from textvae.generate.decoding import Decoding
 from textvae.inference import score as likelihoods
 from textvae.metrics.scoring import Given, score
 from textvae.metrics.signature import SOFTMAX, signature
