@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -318,6 +320,37 @@ class TestPacked:
         assert call("compare", run, "--json").exit_code == 0
         refused = call("train", "--resume", run)
         assert refused.exit_code == 2 and "is a packed run, which leaves out the checkpoint" in refused.stderr
+
+    @pytest.mark.slow
+    def test_another_user_who_may_only_read_uses_it(self, made, archive, tmp_path):
+        """As root, files of somebody else are read without the privileges of root."""
+        there, mine = tmp_path / "there", tmp_path / "mine"
+        shutil.unpack_archive(archive, there, filter="data")
+        shutil.copytree(made / "text", there / "text")
+        mine.mkdir()
+        for path in [there, *there.rglob("*")]:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+            if os.geteuid() == 0:
+                os.chown(path, 65534, 65534)
+        drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+
+        def program(*arguments):
+            command = [*drop, sys.executable, "-m", "textvae", *map(str, arguments)]
+            environment = {**os.environ, "HOME": str(mine), "TEXTVAE_CACHE": str(mine / "cache")}
+            return subprocess.run(command, cwd=mine, env=environment, capture_output=True, text=True, check=False)
+
+        run, text = there / "one", there / "text"
+        for arguments in (
+            ("diagnose", run, "--data", text),
+            ("reconstruct", run, "the cat is red"),
+            ("encode", run, "--file", text / "all.tsv", "--out", mine / "codes.npy"),
+        ):
+            done = program(*arguments)
+            assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+        done = program("evaluate", run, "--data", text, "--iw-samples", 3, "--iw-sentences", 2)
+        assert "NLL" in done.stdout and "could not be saved in the run" in done.stderr
+        report = program("report", run, "--data", text, "--iw-samples", 3, "--iw-sentences", 2)
+        assert report.stdout == "report: report.html\n" and (mine / "report.html").exists()
 
     def test_equal_runs_make_equal_archives(self, made, archive, tmp_path):
         copy = tmp_path / "copy" / "one"
