@@ -14,14 +14,16 @@ import typer
 
 import textvae
 from textvae.cli import app
+from textvae.evaluation.advice import remedies
 from textvae.generate.trained import Trained
 from textvae.metrics.scoring import METRICS
-from textvae.objective.presets import methods
+from textvae.objective.presets import load_settings, methods
 from textvae.objective.terms import TERMS
 from textvae.parts.decoders import DECODERS
 from textvae.parts.encoders import ENCODERS
 from textvae.parts.posteriors import POSTERIORS
 from textvae.parts.priors import PRIORS
+from textvae.training.choice import default_method
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")])
@@ -122,6 +124,25 @@ def test_rate_terms_are_marked_in_their_rows():
     page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     marked = re.findall(r"(?m)^\| `([\w-]+)` \(rate\)", page)
     assert sorted(marked) == sorted(name for name, term in TERMS.own.items() if term.is_rate)
+
+
+def test_readme_guide_and_diagnose_advise_what_train_takes(python_page):
+    assert default_method() == "auto"
+    pages = {
+        name: (ROOT / name).read_text(encoding="utf-8")
+        for name in ("README.md", "docs/guide.md", "docs/methods.md")
+    }
+    readme = pages["README.md"]
+    commands = re.findall(r"(?m)^textvae train --data \S+(.*?)#", readme)
+    assert commands and "--method" not in commands[0] and "\nrun = textvae.train(sentences)" in readme
+    assert "Without `--method` it is [`auto`]" in readme and "**Which first?** [`auto`]" in pages["docs/methods.md"]
+    assert "leave out `--method` and `--set`: [`auto`]" in pages["docs/guide.md"]
+    assert "run = textvae.train(sentences, train=" in python_page
+    for method in ("vanilla", "mu-forcing", "capacity", "free-bits", "bow-annealing", "pretrained"):
+        settings = load_settings(None, method)
+        for collapsed in (True, False):
+            options, _ = next(remedies(settings, collapsed, far=False, empty=not collapsed))
+            assert options == "--method auto"
 
 
 def test_every_claim_with_a_verdict_is_in_the_glossary():
