@@ -132,7 +132,7 @@ class Row:
         if name in ("tokens_per_second", "relative_speed"):
             return "the training log has no speeds, or that of the run to be relative to has none"
         if name == "final_kl_weight":
-            return "no term of the objective pays for the KL by a weight, or the log does not say it"
+            return "no term of the objective penalises the KL by a weight, or the log does not say it"
         return "the evaluation does not have it; evaluate again (--again)"
 
 
@@ -300,7 +300,7 @@ def _bound_of_drawn(scores: Mapping[str, Any]) -> Any:
 
 
 def final_kl_weight(settings: Settings, training: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return the weight of the rate term at the end of the log; None where nothing pays for the KL."""
+    """Return the weight of the rate term at the end of the log; None where nothing penalises the KL."""
     terms = settings.phases()[-1].objective or settings.objective
     rates = [name for name, term in terms.items() if term.is_rate and term.penalises_kl]
     weights = next((record["weights"] for record in reversed(training) if "weights" in record), None)

@@ -23,7 +23,7 @@ def remedies(settings: Settings, collapsed: bool, far: bool, empty: bool = False
     """Yield what to change next, the best first: options of `textvae train`, and a name for the new run.
 
     `far`: the aggregated posterior is far from the prior. `empty`: the code is read but keeps little of a sentence.
-    Against a collapse, and for a code that keeps little, `auto`; if that is there, its price of a nat is lowered.
+    Against a collapse, and for a code that keeps little, `auto`; if that is there, its final KL weight is lowered.
     A posterior that `auto` does not have is made stronger where it can be, else gets a bag of words. Against
     distance what reserves nats becomes weaker.
     """
@@ -34,7 +34,7 @@ def remedies(settings: Settings, collapsed: bool, far: bool, empty: bool = False
         if isinstance(selected, SelectedKl):
             lower = selected.end / 3
             start = f" --set {where}.selected-kl.start={lower:.2g}" if lower < selected.start else ""
-            yield f"--set {where}.selected-kl.end={lower:.2g}{start}", "lower-price"
+            yield f"--set {where}.selected-kl.end={lower:.2g}{start}", "lower-weight"
         else:
             yield "--method auto", "auto"
     if collapsed and (stronger := settings.model.posterior.stronger()) is not None:

@@ -16,13 +16,13 @@ class SelectedKl(Kl):
     At each of `looks` evenly spaced steps the exchange rate is measured on validation sentences
     (`inference.look`): by how many nats reconstruction and the other terms fall for one more nat of KL. Where the
     posterior fits the objective it is w. So w becomes w times `factor` if the exchange rate is at least `ready`
-    times w. It stays if it is less: then the posterior still pays for nats that nothing reads yet, and a higher
-    weight would make it drop them. After the share `until` of the steps w stays. `end` is the price of a nat: the
-    KL ends where one more nat lowers the other losses by that many nats. `weight` multiplies w; leave it at 1.
+    times w. It stays if it is less: then the posterior still holds nats that nothing reads yet, and a higher
+    weight would make it drop them. After the share `until` of the steps w stays. With the weight `end` the KL ends
+    where one more nat lowers the other losses by that many nats. `weight` multiplies w; leave it at 1.
 
     References:
-        Prokhorov et al. 2019, section 5, asks for an automatic selection of C; here a price is chosen, and C
-        follows from the text. Alemi et al. 2018, "Fixing a broken ELBO": the KL weight is the slope -dD/dR.
+        Prokhorov et al. 2019, section 5, asks for an automatic selection of C; here the final weight is chosen,
+        and C follows from the text. Alemi et al. 2018, "Fixing a broken ELBO": the KL weight is the slope -dD/dR.
     """
 
     learned: ClassVar[bool] = True
