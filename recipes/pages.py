@@ -2,10 +2,10 @@
 
     python recipes/pages.py
 
-Fills the tables of remedies and of the toy in `docs/results/` and the last column of `docs/methods.md` from
-`results/`, the scores of `evaluate` in `docs/metrics.md` from their schema, and makes `docs/references.md` from
-`docs/references.bib`. Nothing else on these pages is changed. `tests/test_results_page.py` and
-`tests/test_metrics_page.py` fail if a page differs.
+Fills the tables of remedies, of fitted priors and of the toy in `docs/results/` and the last column of
+`docs/methods.md` from `results/`, the scores of `evaluate` in `docs/metrics.md` from their schema, and makes
+`docs/references.md` from `docs/references.bib`. Nothing else on these pages is changed.
+`tests/test_results_page.py` and `tests/test_metrics_page.py` fail if a page differs.
 """
 
 import argparse
@@ -22,6 +22,9 @@ PLACES = {
     "remedies-yelp_sentiment/table": ("remedies-yelp", "## Measured rows"),
     "fu2020_figure2": ("fu2020", "## Three schedules"),
     "fu2020_figure2_tries": ("fu2020", "## Why not under the constant schedule"),
+    "fitted-priors/multi-rate-grammar-likelihood": ("fitted-priors", "## Grammar by KL weight: likelihood"),
+    "fitted-priors/multi-rate-grammar-samples": ("fitted-priors", "## Grammar by KL weight: samples"),
+    "fitted-priors/remedies-grammar-likelihood": ("fitted-priors", "## Remedies on grammar: likelihood"),
 }
 # The row that represents a method whose own row has another name.
 STANDS = {"beta": "beta-0.3", "capacity": "capacity-3", "word-dropout": "keep-0.75-annealing"}

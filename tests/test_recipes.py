@@ -16,10 +16,16 @@ import tomli_w
 import torch
 from torch.distributions import Normal, kl_divergence
 
+import textvae
+from textvae.evaluation.evaluate import evaluate
+from textvae.files import read_tensors, write_tensors
+from textvae.generate.decoding import Decoding
 from textvae.model import TextVAE
 from textvae.objective.presets import load_settings
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import DiagonalGaussian, GaussianPosterior
+from textvae.run import Run
+from textvae.training.loop import train
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 SEMENIUTA = RECIPES / "semeniuta2017.py"
@@ -27,6 +33,7 @@ FIGURE2 = RECIPES / "fu2020_figure2.py"
 REMEDIES = RECIPES / "remedies.py"
 HOMOTOPY = RECIPES / "homotopy.py"
 CHOOSING = RECIPES / "choosing.py"
+FITTED_PRIORS = RECIPES / "fitted_priors.py"
 
 
 def loaded(monkeypatch, path):
@@ -535,6 +542,8 @@ class Here:
     def map(self, function, tasks, chunksize):
         return list(map(function, tasks))
 
+    imap = map
+
 
 @pytest.mark.parametrize(
     "recipe", sorted(one.stem for one in RECIPES.glob("*.py") if "__main__" in one.read_text())
@@ -594,3 +603,126 @@ def test_every_corpus_and_method_of_choosing_is_known():
         assert corpus.get("label") in (None, *registry.find(corpus["corpus"]).labels)
     for own in plan["methods"].values():
         load_settings(method=own["method"], assignments=own.get("set", ()), data={"corpus": "grammar"})
+
+
+@pytest.fixture
+def fitted_priors(monkeypatch, tmp_path):
+    """The recipe, working in a temporary folder and in one process."""
+    recipe = loaded(monkeypatch, FITTED_PRIORS)
+    monkeypatch.setattr(recipe.multiprocessing, "get_context", lambda _: Here())
+    monkeypatch.chdir(tmp_path)
+    return recipe
+
+
+def small_run(folder, method="vanilla", means=None, **model):
+    """A run of a few steps; with `means`, its posteriors lie there and are narrow, whatever the sentence."""
+    lines = [f"{kind * 2} w{i} {kind} w{j}" for kind in "ab" for i in range(12) for j in range(12)]
+    (folder.parent / "text.txt").write_text("\n".join(lines) + "\n")
+    sizes = {"latent": 2, "embedding": 8, "encoder": {"hidden": 8}, "decoder": {"hidden": 8}}
+    data = {"corpus": str(folder.parent / "text.txt"), "split": {"valid": 0.3, "test": 0.2}}
+    steps = {"batch_size": 16, "max_steps": 4, "device": "cpu"}
+    run = train(load_settings(method=method, data=data, model={**sizes, **model}, train=steps), folder)
+    if means is not None:
+        weights = {name: tensor.clone() for name, tensor in run.model().state_dict().items()}
+        weights["posterior.parameters_of.bias"][:2], weights["posterior.parameters_of.bias"][2:] = means, -4.0
+        write_tensors(folder / "model.safetensors", weights)
+    return folder
+
+
+@pytest.mark.slow
+def test_fitted_priors_measures_copies_of_runs_once_under_both_priors(fitted_priors, tmp_path, monkeypatch):
+    (tmp_path / "fitted_priors.toml").write_text(
+        "[likelihood]\niw_samples = 30\niw_sentences = 20\n"
+        "[fce]\ndecoding = 'sample'\nn = 40\ndraws = 1\nvocabulary = 'run'\nepochs = 1\n"
+        "[fce.runs]\nsome-corpus = ['moved-0', 'plain-0']\n"
+    )
+    runs = tmp_path / "some" / "corpus"
+    runs.mkdir(parents=True)
+    run = small_run(runs / "moved-0", means=3.0)
+    small_run(runs / "plain-0", "vmf")
+    small_run(runs / "lm-0", "language-model", latent=0)
+    before = {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()}
+    monkeypatch.setattr(fitted_priors, "HERE", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fitted_priors.py", str(runs), "--samples", "40", "--fce"])
+    assert fitted_priors.main() == 0
+    assert {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()} == before
+    text = (tmp_path / "results/fitted-priors/rows.json").read_text()
+    assert str(tmp_path) not in text
+    rows = json.loads(text)["some-corpus"]
+    moved, copy = rows["runs"]["moved-0"], tmp_path / "runs/fitted-priors/some-corpus/moved-0"
+    assert moved["reason"] is None and moved["fit"]["kept"] and moved["nll_change"] < -1
+    for prior in ("own", "fitted"):
+        scores = evaluate(Run.open(copy).under(prior), "test", 30, 20)
+        names = {"kl": "kl", "bound": "bound", "nll": "nll_iw", "nll_standard_error": "nll_iw_standard_error"}
+        assert {name: moved[prior][name] for name in names} == {ours: scores[name] for ours, name in names.items()}
+        assert moved[prior]["signature"] == scores["signature"]
+        texts = textvae.load(copy, prior).sample(40, 0, Decoding("sample", allow_unknown=True))
+        assert moved[prior]["samples"]["sample"]["distinct"] == pytest.approx(len(set(texts)) / 40)
+    for name in ("bound", "nll"):
+        assert moved[f"{name}_change"] == pytest.approx(moved["fitted"][name] - moved["own"][name])
+        assert 0 < moved[f"{name}_change_standard_error"] < 1
+    assert moved["mismatch"] == pytest.approx(moved["own"]["kl"] - moved["mutual_information"])
+    assert -moved["bound_change"] == pytest.approx(moved["mismatch"], abs=0.3)  # of N(3, ...) all is regained
+    assert "lie on a sphere, where a Gaussian has no density" in rows["runs"]["plain-0"]["reason"]
+    assert rows["runs"]["plain-0"]["own"]["nll"] > 0 and rows["runs"]["plain-0"]["fitted"] is None
+    assert rows["runs"]["lm-0"]["reason"].startswith("is a language model")
+    assert list(rows["fce"]["runs"]) == ["moved-0"]  # the other has no fitted prior
+    cross = rows["fce"]["runs"]["moved-0"]
+    assert (
+        cross["own"] != cross["fitted"]
+        and "FCE |" in (tmp_path / "results/fitted-priors/some-corpus-samples.md").read_text()
+    )
+    monkeypatch.setattr(fitted_priors, "measured", None)  # not called again
+    assert fitted_priors.main() == 0
+    (tmp_path / "runs/fitted-priors/some-corpus/lm-0/fitted-priors.json").unlink()
+    monkeypatch.setattr(sys, "argv", ["fitted_priors.py", str(run), str(runs / "lm-0"), "--minutes", "0"])
+    assert fitted_priors.main() == 1
+    assert (tmp_path / "results/fitted-priors/rows.json").read_text() == text  # numbers of earlier are kept
+
+
+def test_fitted_priors_leaves_out_runs_that_are_still_training(fitted_priors, tmp_path):
+    run = small_run(tmp_path / "run-0")
+    assert fitted_priors.runs_of([tmp_path]) == fitted_priors.runs_of([run]) == [run]
+    tensors, state = read_tensors(run / "checkpoint" / "last.safetensors")
+    write_tensors(run / "checkpoint" / "last.safetensors", tensors, {**state, "finished": False})
+    assert fitted_priors.runs_of([tmp_path]) == []
+    shutil.rmtree(run / "checkpoint")  # as in a packed run
+    assert fitted_priors.runs_of([tmp_path]) == [run]
+
+
+def test_fitted_priors_tables_by_hand(fitted_priors):
+    def way(distinct, inside, joint=("a", "b")):
+        kl = {"kl_grammar_to_samples": distinct, "joint_of": list(joint)}
+        return {"distinct": distinct, "self_bleu_4": 0.5, "inside": inside, **kl}
+
+    def prior(kl, nll, distinct, joint=("a", "b")):
+        samples = {"greedy": way(distinct, 0.8), "sample": way(distinct, 0.6, joint)}
+        return {"kl": kl, "rate_kind": "exact", "bound": nll + 1, "nll": nll, "samples": samples}
+
+    change = {"bound_change": -1.5, "bound_change_standard_error": 0.1, "nll_change": -0.25}
+    gained = {
+        "reason": None,
+        "fit": {"kind": "mixture", "components": 5},
+        "own": prior(4.0, 18.0, 0.1),
+        "fitted": prior(2.5, 17.75, 0.3, ("a",)),
+        "mutual_information": 2.0,
+        "mismatch": 2.0,
+        **change,
+        "nll_change_standard_error": 0.02,
+    }
+    flat = {"kl": 0.01, "rate_kind": "upper", "bound": 9.0, "nll": 9.0}
+    known = {"mutual_information": 0.0, "mismatch": 0.01}
+    collapsed = {"reason": "collapsed", "fit": {}, "own": flat, "fitted": None, **known}
+    own = {"runs": {"a": collapsed, "b": gained, "lm": {"reason": "no code", "fit": None}}, "fce": {}}
+    lines = fitted_priors.likelihood_table(own).splitlines()[2:]
+    assert lines == [
+        "| b | 4.00 | 2.00 | 2.00 | 75 % | 19.00 → 18.75 | -1.50 ± 0.10 | 18.00 → 17.75 | -0.25 ± 0.02 "
+        "| mixture, 5 |",
+        "| a | ≤ 0.01 | 0.00 | 0.01 | – | 9.00 | – | 9.00 | – | none: collapsed |",
+        "| lm | – | – | – | – | – | – | – | – | none: no code |",
+    ]
+    (line,) = fitted_priors.samples_table(own).splitlines()[2:]
+    same = "10 % → 30 % | 0.500 → 0.500"
+    assert line == f"| b | {same} | 80 % → 80 % | 0.10 → 0.30 | {same} | 60 % → 60 % | – |"
+    own["fce"] = {"runs": {"b": {"own": 22.5, "fitted": 22.0}}}
+    assert fitted_priors.samples_table(own).splitlines()[2] == f"{line} 22.50 → 22.00 |"
