@@ -419,6 +419,15 @@ def test_a_run_trained_with_fit_prior_is_used_under_it_unless_its_own_is_asked_f
     assert model.run.fitted.name == textvae.load(run.folder, "fitted").run.fitted.name
     assert textvae.load(run.folder, "own").run.fitted is None
     assert evaluate(run.folder, iw_sentences=5)["prior"] == model.run.fitted.name
+    own = Run.open(run.folder).under("own")
+    assert own.under("usual").fitted is open_run(own).run.fitted is None  # once chosen, it stays
+    assert "prior" not in evaluate(own, iw_sentences=5) and diagnose(own).prior == ""
+    assert (
+        model.run.under("own").fitted is None
+        and model.run.under("own").settings.model.prior == own.settings.model.prior
+    )
+    rows = compare([run.folder], iw_sentences=5).rows
+    assert [row.name for row in rows] == ["run", "run (fitted prior)"]
     before = (run.folder / "fitted/prior.json").read_bytes()
     assert textvae.resume(run.folder).under("usual").fitted is not None  # finished already: nothing is fitted again
     assert (run.folder / "fitted/prior.json").read_bytes() == before

@@ -80,7 +80,7 @@ def open_runs(
             )
     check_same_text(runs, split)
     if prior is None:
-        both = [(run, beside(run)) for run in runs]
+        both = [(run.under("own"), beside(run)) for run in runs]
         return [one for pair in both for one in pair if one is not None]
     return [run.under(prior if run.settings.model.latent else "own") for run in runs]
 

@@ -10,6 +10,7 @@ import json
 import shutil
 import tomllib
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,10 @@ class Run:
     `text` is where its text is to be looked for, if that was given: a file, or a folder of its files. `made` are
     the settings that it was made with, `settings` those of today, with what has changed when it was resumed.
     `fitted` is the prior in place of its own, if any; `beta` the KL weight that its model answers at, if that was
-    asked for (`at_beta`).
+    asked for (`at_beta`). `prior_chosen` is True once `under` has been told which prior to take.
     """
+
+    prior_chosen = False
 
     def __init__(
         self,
@@ -174,7 +177,7 @@ class Run:
         """Return the run under its `own` prior or the `fitted` one, which its settings then have.
 
         The `usual` one is the fitted prior of a run that was trained with `train.fit_prior`, if it was kept; else
-        the run's own.
+        the run's own. A run that was put under one of the two stays there if the usual one is asked for.
 
         Raises:
             RequestError: For another name, for a fitted prior of a language model, and as `read_fitted`.
@@ -183,15 +186,24 @@ class Run:
             raise RequestError(f"prior = {prior!r}: unknown{did_you_mean(prior, PRIORS_OF_A_RUN)}")
         if prior == "fitted" and self.beta is not None:
             raise RequestError(f"prior = 'fitted': was not fitted to codes at beta = {self.beta:g}; leave out one")
-        asked = self.settings.train.fit_prior and self.beta is None
-        kept = asked and (self.folder / FOLDER / "prior.json").exists()
-        if prior == "own" or (prior == "usual" and not kept) or self.fitted is not None:
-            return self
+        if prior == "usual" and not self.prior_chosen:
+            asked = self.settings.train.fit_prior and self.beta is None
+            prior = "fitted" if asked and (self.folder / FOLDER / "prior.json").exists() else "own"
+        if prior == "usual" or (prior == "fitted") == (self.fitted is not None):
+            return self._chosen()
+        if prior == "own":
+            return Run.open(self.folder, self.text)._chosen()
         require_code(self)
         fitted = read_fitted(self.folder)
         model = self.settings.model.model_copy(update={"prior": fitted.settings})
         settings = self.settings.model_copy(update={"model": model})
-        return Run(self.folder, settings, self.tokenizer, self.environment, self.text, fitted)
+        return Run(self.folder, settings, self.tokenizer, self.environment, self.text, fitted)._chosen()
+
+    def _chosen(self) -> "Run":
+        """Return the run as it is, under the prior that it has whatever its usual one is."""
+        chosen = copy(self)
+        chosen.prior_chosen = True
+        return chosen
 
     def at_beta(self, beta: float) -> "Run":
         """Return the run at a KL weight of the interval that its model was trained for, under its own prior.
