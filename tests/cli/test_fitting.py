@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 import textvae
+from textvae.comparison import compare
+from textvae.comparison.figures import curves
 from textvae.files import write_tensors
 from textvae.run import Run
 
@@ -67,6 +69,9 @@ def test_own_and_fitted_prior_stand_in_one_table(displaced, tmp_path):
     rows = json.loads(call("compare", folder, "--json").stdout)["rows"]
     assert [row["name"] for row in rows] == ["run", "run (fitted prior)"]
     assert [row["kl"] for row in rows] == [own["kl"], fitted["kl"]]
+    both = compare([folder])
+    figure = curves(both.members, {"run": 0, "run (fitted prior)": 1}, ["run", "run (fitted prior)"])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["run", "thin: training"]  # one training
     assert len(json.loads(call("compare", folder, "--json", "--prior", "own").stdout)["rows"]) == 1
     assert json.loads(call("evaluate", folder, "--json", *few).stdout) == own
     # One that was fitted to other weights is left out, which is said.

@@ -46,7 +46,8 @@ LEGEND = 18
 def curves(members: Sequence[Member], places: Mapping[str, int], names: Sequence[str]) -> "Figure | None":
     """KL and reconstruction over the steps, a line a run in its row's colour: training thin, validation marked.
 
-    `places` says in which row a run is. None where no log has either.
+    `places` says in which row a run is; a run that comes under its fitted prior too is drawn once. None where no
+    log has either.
     """
     with plain_matplotlib(map(shown, names)):
         figure, axes_of = panels(("kl", "KL"), ("reconstruction", "reconstruction"))
@@ -57,12 +58,19 @@ def curves(members: Sequence[Member], places: Mapping[str, int], names: Sequence
         if not last:
             return None
         rows = [[member for member in members if places[member.name] == place] for place in range(len(names))]
+        folders = [[member.run.folder for member in own] for own in rows]
+        rows = [
+            own if folders.index(runs) == place else []
+            for place, (own, runs) in enumerate(zip(rows, folders, strict=True))
+        ]
         for score, axes in axes_of.items():
             _curve(axes, rows, score, last)
         averaged = [
-            f"{name} (n = {len(own)})" if len(own) > 1 else name for name, own in zip(names, rows, strict=True)
+            (place, f"{names[place]} (n = {len(own)})" if len(own) > 1 else names[place])
+            for place, own in enumerate(rows)
+            if own
         ]
-        _legend(figure, list(enumerate(averaged)))
+        _legend(figure, averaged)
         return figure
 
 
