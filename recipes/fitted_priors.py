@@ -210,12 +210,19 @@ def scores_of(trained: Any, task: Task) -> tuple[dict[str, Any], dict[str, Any]]
 
 
 def information_of(trained: Any) -> dict[str, float | None]:
-    """Return the mutual information of sentence and code; by two estimates where the posterior is random itself."""
+    """Return the mutual information of sentence and code with the most that its estimate can be.
+
+    It comes by two estimates where the posterior is random itself.
+    """
     from textvae.evaluation.latent import Codes
     from textvae.evaluation.values import follow, resolved
 
     codes = Codes.of(trained, "test", 0)
-    paths = {"mutual_information": "information.nats", "mutual_information_lower": "information_lower.nats"}
+    paths = {
+        "mutual_information": "information.nats",
+        "mutual_information_ceiling": "information.ceiling",
+        "mutual_information_lower": "information_lower.nats",
+    }
     return resolved({name: follow(codes, path) for name, path in paths.items()})[0]
 
 

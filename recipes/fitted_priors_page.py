@@ -23,19 +23,22 @@ def by_kl(runs: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def likelihood_row(name: str, run: Mapping[str, Any]) -> list[str]:
-    """Return the cells of a run."""
+    """Return the cells of a run; an MI near its ceiling is a lower bound."""
+    from textvae.metrics.information import ROOM
+
     before, after = (run.get(prior) or {} for prior in PRIORS)
-    mismatch, gain, regained = run.get("mismatch"), run.get("bound_change"), None
-    if mismatch is not None and gain is not None and mismatch >= LEAST_MISMATCH:
-        regained = percent(-gain / mismatch)
+    mutual, mismatch, gain = (run.get(name) for name in ("mutual_information", "mismatch", "bound_change"))
+    some = mismatch is not None and gain is not None and mismatch >= LEAST_MISMATCH
+    low = mutual is not None and mutual > run["mutual_information_ceiling"] - ROOM
+    least, most = ("≥ ", "≤ ") if low else ("", "")
     fit = run["fit"]
     kept = f"{fit['kind']}, {fit['components']}" if run["reason"] is None else f"none: {run['reason']}"
     return [
         name,
         SIGNS.get(before.get("rate_kind"), "") + number(before.get("kl")),
-        number(run.get("mutual_information")),
-        number(mismatch),
-        regained or DASH,
+        least + number(mutual),
+        most + number(mismatch),
+        least + percent(-gain / mismatch) if some else DASH,
         pair(before.get("bound"), after.get("bound")),
         changed(run, "bound"),
         pair(before.get("nll"), after.get("nll")),

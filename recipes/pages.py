@@ -25,6 +25,9 @@ PLACES = {
     "fitted-priors/multi-rate-grammar-likelihood": ("fitted-priors", "## Grammar by KL weight: likelihood"),
     "fitted-priors/multi-rate-grammar-samples": ("fitted-priors", "## Grammar by KL weight: samples"),
     "fitted-priors/remedies-grammar-likelihood": ("fitted-priors", "## Remedies on grammar: likelihood"),
+    "fitted-priors/remedies-grammar-samples": ("fitted-priors", "## Remedies on grammar: samples"),
+    "fitted-priors/choosing-short-reviews-likelihood": ("fitted-priors", "## Short reviews: likelihood"),
+    "fitted-priors/choosing-short-reviews-samples": ("fitted-priors", "## Short reviews: samples"),
 }
 # The row that represents a method whose own row has another name.
 STANDS = {"beta": "beta-0.3", "capacity": "capacity-3", "word-dropout": "keep-0.75-annealing"}

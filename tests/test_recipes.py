@@ -706,12 +706,13 @@ def test_fitted_priors_tables_by_hand(fitted_priors):
         "own": prior(4.0, 18.0, 0.1),
         "fitted": prior(2.5, 17.75, 0.3, ("a",)),
         "mutual_information": 2.0,
+        "mutual_information_ceiling": 4.0,
         "mismatch": 2.0,
         **change,
         "nll_change_standard_error": 0.02,
     }
     flat = {"kl": 0.01, "rate_kind": "upper", "bound": 9.0, "nll": 9.0}
-    known = {"mutual_information": 0.0, "mismatch": 0.01}
+    known = {"mutual_information": 0.0, "mutual_information_ceiling": 4.0, "mismatch": 0.01}
     collapsed = {"reason": "collapsed", "fit": {}, "own": flat, "fitted": None, **known}
     own = {"runs": {"a": collapsed, "b": gained, "lm": {"reason": "no code", "fit": None}}, "fce": {}}
     lines = fitted_priors.likelihood_table(own).splitlines()[2:]
@@ -721,6 +722,8 @@ def test_fitted_priors_tables_by_hand(fitted_priors):
         "| a | ≤ 0.01 | 0.00 | 0.01 | – | 9.00 | – | 9.00 | – | none: collapsed |",
         "| lm | – | – | – | – | – | – | – | – | none: no code |",
     ]
+    gained["mutual_information_ceiling"] = 3.9
+    assert "| 4.00 | ≥ 2.00 | ≤ 2.00 | ≥ 75 % |" in fitted_priors.likelihood_table(own)
     (line,) = fitted_priors.samples_table(own).splitlines()[2:]
     same = "10 % → 30 % | 0.500 → 0.500"
     assert line == f"| b | {same} | 80 % → 80 % | 0.10 → 0.30 | {same} | 60 % → 60 % | – |"
