@@ -85,7 +85,7 @@ def number(value: float | None, digits: int = 2) -> str:
 
 def percent(value: float | None) -> str:
     """Return a share as per cent, a dash for None."""
-    return DASH if value is None else f"{100 * value:.0f} %"
+    return DASH if value is None else f"{round(100 * value)} %"
 
 
 def pair(before: float | None, after: float | None, shown: Callable[[float | None], str] = number) -> str:

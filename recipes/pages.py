@@ -26,6 +26,8 @@ PLACES = {
     "fitted-priors/multi-rate-grammar-samples": ("fitted-priors", "## Grammar by KL weight: samples"),
     "fitted-priors/remedies-grammar-likelihood": ("fitted-priors", "## Remedies on grammar: likelihood"),
     "fitted-priors/remedies-grammar-samples": ("fitted-priors", "## Remedies on grammar: samples"),
+    "fitted-priors/runs-quickstart-likelihood": ("fitted-priors", "## The quickstart's model: likelihood"),
+    "fitted-priors/runs-quickstart-samples": ("fitted-priors", "## The quickstart's model: samples"),
     "fitted-priors/choosing-short-reviews-likelihood": ("fitted-priors", "## Short reviews: likelihood"),
     "fitted-priors/choosing-short-reviews-samples": ("fitted-priors", "## Short reviews: samples"),
 }
