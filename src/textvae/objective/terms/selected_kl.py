@@ -29,9 +29,9 @@ class SelectedKl(Kl):
 
     start: PositiveFloat = 0.02
     end: PositiveFloat = 0.3
-    factor: Annotated[float, Field(gt=1, le=10)] = 1.22
+    factor: Annotated[float, Field(gt=1, le=10)] = 1.1
     ready: Annotated[float, Field(ge=0, le=1)] = 0.7
-    looks: Annotated[PositiveInt, Field(le=1000)] = 32
+    looks: Annotated[PositiveInt, Field(le=1000)] = 64
     until: Annotated[float, Field(gt=0, le=1)] = 0.7
 
     @property
@@ -52,7 +52,7 @@ class SelectedKl(Kl):
 
         >>> term = SelectedKl()
         >>> [round(term.after_look(0.1, rate, 0.5), 2) for rate in (0.1, 0.08, 0.05, None)]
-        [0.12, 0.12, 0.1, 0.1]
+        [0.11, 0.11, 0.1, 0.1]
         """
         if share > self.until or exchange_rate is None or exchange_rate < self.ready * before:
             return before
