@@ -62,7 +62,7 @@ def test_the_quickstart_tells_collapse_from_use(tmp_path):
     assert auto.verdict.startswith("The posterior has not collapsed")
     assert auto.evaluation["reconstruction"] < vanilla.evaluation["reconstruction"]
     assert auto.evaluation["nll_iw"] < vanilla.evaluation["nll_iw"] + vanilla.evaluation["nll_iw_standard_error"]
-    assert vanilla.evaluation["distinct_samples"] < 20 < 80 < auto.evaluation["distinct_samples"]
+    assert vanilla.evaluation["distinct_samples"] < 20 < 50 < auto.evaluation["distinct_samples"]
     assert len(set(auto.interpolation)) > 3
     for report in (vanilla, auto):  # claim X1: nothing beats the truth
         gap, error = (report.evaluation[f"gap_to_surprisal{part}"] for part in ("", "_standard_error"))
