@@ -38,7 +38,7 @@ ROOMS = (
 )
 
 # May be imported nowhere at the head of a module: they cost a second or more, or are needed by few.
-HEAVY = {"matplotlib", "sklearn", "pyarrow", "scipy", "transformers", "datasets", "sacrebleu", "jieba"}
+HEAVY = {"matplotlib", "sklearn", "pyarrow", "scipy", "transformers", "datasets", "sacrebleu", "jieba", "zuko"}
 # Would run code from a file.
 CODE_FROM_FILES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -26,9 +27,9 @@ from textvae.objective.presets import load_settings
 from textvae.parts.decoders import RecurrentDecoderSettings
 from textvae.parts.encoders import RecurrentEncoderSettings
 from textvae.parts.priors import FittedMixture
-from textvae.parts.priors.fitting import fit
 from textvae.run import Run, model_of
-from textvae.run.fitting import choose, draw_codes, fit_prior
+from textvae.run.densities import choose, densities_of
+from textvae.run.fitting import draw_codes, fit_prior
 from textvae.run.pack import pack
 from textvae.text.batches import collate
 from textvae.training.loop import train
@@ -36,9 +37,9 @@ from textvae.training.loop import train
 # On a tiny model.
 
 
-@pytest.fixture(scope="module")
-def model(every_sentence):
-    """A model of one latent dimension under a mixture of two Gaussians fitted to its codes."""
+@pytest.fixture(scope="module", params=["mixture", "flow"])
+def model(every_sentence, request):
+    """A model of one latent dimension under a mixture of two Gaussians, or a flow, fitted to its codes."""
     store, tokenizer = every_sentence
     torch.manual_seed(1)
     settings = ModelSettings(
@@ -50,8 +51,8 @@ def model(every_sentence):
     )
     model = build_model(settings, len(tokenizer)).eval()
     codes = torch.cat([draw_codes(model, store, np.arange(len(store)), seed) for seed in range(20)])
-    model.prior_network = FittedMixture(1, 2)
-    model.prior_network.load_state_dict(fit(codes, 2)._asdict())
+    tried = densities_of(request.param, 2 if request.param == "mixture" else None, None)
+    model.prior_network = tried.best(codes, codes[::2], 0).prior
     return model
 
 
@@ -295,7 +296,8 @@ def test_a_prior_of_other_weights_is_refused(displaced, tmp_path):
     ("file", "content", "message"),
     [
         ("prior.json", b"{", "damaged: not JSON"),
-        ("prior.json", b'{"kind": "flow"}', "damaged: kind = "),
+        ("prior.json", b'{"kind": "ring"}', "damaged: kind = "),
+        ("prior.json", b'{"kind": "flow", "weights": "a", "tensors": "b"}', "was fitted to other weights"),
         ("prior.safetensors", b"abc", "missing, or not the file that prior.json is of"),
         ("prior.safetensors", None, "missing, or not the file that prior.json is of"),
     ],
@@ -320,6 +322,12 @@ def test_damaged_files_are_refused_with_the_remedy(displaced, tmp_path, file, co
         ({"components": ()}, "components = (): give numbers"),
         ({"codes": 0}, "codes = 0: must be 1 or more"),
         (
+            {"kind": "flow", "components": 3},
+            "components = 3: a flow has none; leave it out, or take kind = 'mixture'",
+        ),
+        ({"kind": "flow", "covariance": "full"}, "covariance = 'full': a flow has none; leave it out"),
+        ({"kind": "flow", "codes": 2}, "kind = 'flow': 2 codes are too few; one of 2 dimensions takes 3 or more"),
+        (
             {"components": (1, 500)},
             "components = 500: 153 codes are too few; 500 of 2 dimensions with full covariance ",
         ),
@@ -343,10 +351,111 @@ def test_models_without_codes_on_a_sphere_and_other_names_are_refused(displaced,
         textvae.load(tmp_path / "lm", prior="fitted")
     sphere = {"posterior": {"name": "vmf", "concentration": 9.0}, "prior": {"name": "uniform-sphere"}}
     trained(text, tmp_path / "vmf", **sphere)
-    with pytest.raises(RequestError, match="codes of its vmf posterior lie on a sphere"):
-        fit_prior(tmp_path / "vmf")
+    for kind in ("mixture", "flow"):
+        with pytest.raises(RequestError, match="codes of its vmf posterior lie on a sphere"):
+            fit_prior(tmp_path / "vmf", kind)
     with pytest.raises(RequestError, match="prior = 'fited': unknown; did you mean 'fitted'?"):
         textvae.load(displaced[0], prior="fited")
+
+
+# A flow.
+
+
+@pytest.fixture(scope="module")
+def flowing(displaced, tmp_path_factory):
+    """A copy of the run with a flow fitted to its codes; to be read only."""
+    folder = shutil.copytree(displaced[0], tmp_path_factory.mktemp("flows") / "flowing")
+    fitted = fit_prior(folder, "flow")
+    assert fitted.kept
+    return folder, fitted
+
+
+def test_a_flow_lowers_kl_and_bound_as_it_says(flowing, displaced):
+    folder, fitted = flowing
+    own, under = (open_run(folder, prior).scores("valid", 0) for prior in ("own", "fitted"))
+    assert under.rate_kind == "monte-carlo" and torch.equal(own.reconstruction, under.reconstruction)
+    assert fitted.kl_after == pytest.approx(under.rate.mean().item(), abs=4 * fitted.gain_standard_error)
+    assert fitted.bound_before - fitted.bound_after == pytest.approx(fitted.gain)
+    gaussian, flow = fitted.log_density.values()
+    assert flow >= gaussian and gaussian == displaced[1].log_density["1"]
+    assert fitted.gain == pytest.approx(flow - fitted.log_density_own)
+    document = fitted.document()
+    assert document["kind"] == "flow" and not {"components", "covariance"} & document.keys()
+    assert document["flow"].keys() == {"transforms", "hidden", "bins", "epochs"}
+    assert parse(fitted.signature)[1]["prior"] == "fitted-flow" and "zuko" in parse(fitted.signature)[1]["by"]
+    assert "flow" not in displaced[1].document()
+
+
+def test_samples_and_scores_under_a_flow(flowing, tmp_path):
+    folder = shutil.copytree(flowing[0], tmp_path / "run")
+    under = textvae.load(folder, prior="fitted")
+    np.testing.assert_allclose(under.draw(200).mean(0), 3, atol=0.3)
+    assert np.array_equal(under.draw(5), under.draw(9)[:5])
+    name = under.run.fitted.name
+    scores = evaluate(under, "valid", 20, 10)
+    assert name.startswith("fitted-flow-") and scores["prior"] == name
+    assert parse(scores["signature"])[1]["prior"] == name
+    assert scores["nll_iw"] < evaluate(folder, "valid", 20, 10)["nll_iw"] - 5
+    assert under.interpolate_prior(steps=3) and diagnose(under).document()["prior"] == name
+    compared = compare([folder], "valid", prior="fitted", iw_samples=20, iw_sentences=10)
+    assert "fitted-flow prior" in compared.rows[0].method
+
+
+def test_a_seed_repeats_a_flow_to_the_last_bit(flowing, tmp_path):
+    again = shutil.copytree(flowing[0], tmp_path / "again")
+    shutil.rmtree(again / "fitted")
+    assert {**fit_prior(again, "flow").document(), "run": ""} == {**flowing[1].document(), "run": ""}
+    for file in ("prior.json", "prior.safetensors"):
+        assert (again / "fitted" / file).read_bytes() == (flowing[0] / "fitted" / file).read_bytes()
+
+
+def test_without_its_library_the_extra_is_named_and_the_own_prior_works(flowing, text, tmp_path, monkeypatch):
+    folder = shutil.copytree(flowing[0], tmp_path / "run")
+    monkeypatch.setitem(sys.modules, "zuko", None)
+    how = "a flow needs zuko, which is not installed; install it with pip install 'textvae[flow]'"
+    for use in (textvae.load, open_run):
+        with pytest.raises(RequestError) as error:
+            use(folder, prior="fitted")
+        assert str(error.value) == f"{folder / 'fitted'}: {how}; or use the run's own prior (--prior own)"
+    with pytest.raises(RequestError) as error:
+        fit_prior(folder, "flow")
+    assert str(error.value) == f"kind = 'flow': {how}, or take kind = 'mixture'"
+    assert textvae.load(folder, prior="own").sample(2)
+    with pytest.warns(UserWarning, match="the fitted prior is left out: .*textvae.flow"):
+        assert len(compare([folder], "valid", iw_samples=5, iw_sentences=5).rows) == 1
+    assert fit_prior(folder, "gaussian").kept and textvae.load(folder, prior="fitted").sample(2)
+
+
+@pytest.mark.parametrize(
+    ("flow", "message"),
+    [
+        ({"hidden": 8}, "prior.safetensors: does not fit prior.json: it has in another shape splines."),
+        ({"transforms": 3}, "prior.safetensors: does not fit prior.json: it lacks splines."),
+        ({"bins": 0}, "prior.json: damaged: flow.bins = 0: "),
+        ({"hidden": 2**40}, "prior.json: damaged: flow.hidden = "),
+        (None, "prior.json: damaged: flow: is missing"),
+    ],
+)
+def test_a_flow_of_other_sizes_is_refused(flowing, tmp_path, flow, message):
+    folder = shutil.copytree(flowing[0], tmp_path / "run")
+    path = folder / "fitted" / "prior.json"
+    record = json.loads(path.read_text())
+    sizes = record.pop("flow")
+    path.write_text(json.dumps(record if flow is None else {**record, "flow": {**sizes, **flow}}))
+    with pytest.raises(RequestError) as error:
+        textvae.load(folder, prior="fitted")
+    assert str(error.value).startswith(f"{folder / 'fitted'}/{message}") and "\n" not in str(error.value)
+    assert str(error.value).endswith(f"; fit it again with `textvae fit-prior {folder}`")
+
+
+def test_a_mixture_of_another_shape_is_refused(displaced, tmp_path):
+    folder = shutil.copytree(displaced[0], tmp_path / "run")
+    path = folder / "fitted" / "prior.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "components": 2}))
+    with pytest.raises(
+        RequestError, match="fitted/prior.safetensors: does not fit prior.json: it has in another sh"
+    ):
+        textvae.load(folder, prior="fitted")
 
 
 # Other posteriors and priors.

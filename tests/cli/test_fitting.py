@@ -54,6 +54,16 @@ def test_commands_use_it(displaced, tmp_path):
     assert compared["rows"][0]["kl"] < 5 and f"|prior:{name}|" in compared["runs"]["run"]["signature"]
 
 
+def test_a_flow_is_fitted_and_used(displaced, tmp_path):
+    folder = shutil.copytree(displaced, tmp_path / "run")
+    told = call("fit-prior", folder, "--kind", "flow").stdout.splitlines()
+    assert [line.split()[0] for line in told[1:5]] == ["prior", "own", "gaussian", "flow"]
+    assert told[4].split()[-1] == "chosen" and "prior:fitted-flow|" in told[-1]
+    under = textvae.load(folder, prior="fitted")
+    assert lines(call("sample", folder, "--prior", "fitted", "-n", 3)) == under.sample(3)
+    assert f"under {under.run.fitted.name})" in call("diagnose", folder, "--prior", "fitted").stdout
+
+
 def test_own_and_fitted_prior_stand_in_one_table(displaced, tmp_path):
     folder = shutil.copytree(displaced, tmp_path / "run")
     few = ["--iw-samples", 5, "--iw-sentences", 5]
@@ -106,7 +116,9 @@ def test_one_that_is_not_better_is_not_kept(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fit-prior", "RUN", "--kind", "flow"], "kind = 'flow': unknown; known: gaussian, mixture"),
+        (["fit-prior", "RUN", "--kind", "flows"], "kind = 'flows': unknown; did you mean 'flow'?"),
+        (["fit-prior", "RUN", "--kind", "flow", "--components", "2"], "components = [2]: a flow has none"),
+        (["fit-prior", "RUN", "--kind", "flow", "--covariance", "full"], "covariance = 'full': a flow has none"),
         (["fit-prior", "RUN", "--components", "3,x"], "--components 3,x: give whole numbers with commas"),
         (
             ["fit-prior", "RUN", "--components", "100"],

@@ -24,7 +24,7 @@ from textvae.objective.settings import Settings, parse
 from textvae.objective.terms import TERMS
 from textvae.objective.terms.absent import Absent
 from textvae.parts.multi_rate import MultiRateSettings
-from textvae.run.fitted import FOLDER, Fitted, read_fitted
+from textvae.run.fitted import FOLDER, Fitted, read_fitted, refit
 from textvae.run.folder import CHECKPOINT, FIXED, LOCK, TEXT, check_named, check_vacant, half_made
 from textvae.run.hardware import machine
 from textvae.run.records import Environment, problem, read_log, with_changes
@@ -180,7 +180,8 @@ class Run:
         the run's own. A run that was put under one of the two stays there if the usual one is asked for.
 
         Raises:
-            RequestError: For another name, for a fitted prior of a language model, and as `read_fitted`.
+            RequestError: For another name, for a fitted prior of a language model, or one that needs a library that
+                is not installed, and as `read_fitted`.
         """
         if prior not in PRIORS_OF_A_RUN:
             raise RequestError(f"prior = {prior!r}: unknown{did_you_mean(prior, PRIORS_OF_A_RUN)}")
@@ -195,6 +196,8 @@ class Run:
             return Run.open(self.folder, self.text)._chosen()
         require_code(self)
         fitted = read_fitted(self.folder)
+        if (missing := fitted.settings.missing) is not None:
+            raise RequestError(f"{self.folder / FOLDER}: {missing}; or use the run's own prior (--prior own)")
         model = self.settings.model.model_copy(update={"prior": fitted.settings})
         settings = self.settings.model_copy(update={"model": model})
         return Run(self.folder, settings, self.tokenizer, self.environment, self.text, fitted)._chosen()
@@ -243,8 +246,19 @@ class Run:
         heads = tuple(f"heads.{name}." for name, term in settings.terms().items() if isinstance(term, Absent))
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(heads)}
         model = build(settings.model, len(self.tokenizer), settings.terms(), settings.data.positions)
+        if self.fitted is not None:
+            self._check_fitted(model.prior_network, self.fitted)
         load_weights(model, tensors, path)
         return model.eval()
+
+    def _check_fitted(self, prior: torch.nn.Module | None, fitted: Fitted) -> None:
+        """Load the tensors of a fitted prior, so that a message about them names their files."""
+        assert prior is not None
+        path = self.folder / FOLDER / "prior.safetensors"
+        try:
+            load_weights(prior, fitted.tensors, path, "prior.json")
+        except RequestError as error:
+            raise RequestError(f"{error}; {refit(self.folder)}") from None
 
     def log(self) -> list[dict[str, Any]]:
         """Return the records of `log.jsonl`; a last line cut short by a crash is left out."""
@@ -338,12 +352,15 @@ def difference(path: Path, digest: object, value: object) -> str | None:
     return "it holds other settings" if toml else "it holds another vocabulary"
 
 
-def load_weights(model: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+def load_weights(
+    model: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path, of: str = "the run's settings.toml"
+) -> None:
     """Load tensors into a model of the same shape; floats of another precision are converted.
 
+    Messages name `path`, the file of the tensors, and `of`, that of the model's sizes.
+
     Raises:
-        RequestError: Naming the first tensors, if names, shapes or types differ from those of the run's settings,
-        or a
+        RequestError: Naming the first tensors, if names, shapes or types differ from those of the model, or a
             number is not finite.
     """
     own = model.state_dict()
@@ -360,7 +377,7 @@ def load_weights(model: torch.nn.Module, tensors: Mapping[str, Tensor], path: Pa
     }
     for problem_found, names in wrong.items():
         if names:
-            raise RequestError(f"{path}: does not fit the run's settings.toml: it {problem_found} {_first(names)}")
+            raise RequestError(f"{path}: does not fit {of}: it {problem_found} {_first(names)}")
     if infinite := [name for name in both if not tensors[name].to(own[name].dtype).isfinite().all()]:
         raise RequestError(
             f"{path}: damaged: holds numbers that are not finite in {_first(infinite)}; restore an intact copy"

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from textvae.errors import RequestError
 from textvae.files import file_digest, read_tensors, write_json, write_tensors
-from textvae.parts.priors import FittedSettings
+from textvae.parts.priors import FittedFlowSettings, FittedSettings
 from textvae.run.folder import own_folder
-from textvae.run.records import Count, Stored, read_stored
+from textvae.run.records import Stored, read_stored
+from textvae.settings.fields import Depth, Size
 
 FOLDER = "fitted"
 
@@ -23,18 +24,53 @@ FOLDER = "fitted"
 class Record(Stored):
     """Required part of `prior.json`: the kind of the prior, and the files that it belongs to, by SHA-256."""
 
-    kind: Literal["gaussian", "mixture"]
-    components: Count
-    covariance: Literal["full", "diagonal"]
+    kind: Literal["gaussian", "mixture", "flow"]
     weights: str
     tensors: str
+
+
+class GaussiansRecord(Record):
+    """`prior.json` of a Gaussian or a mixture."""
+
+    components: Size
+    covariance: Literal["full", "diagonal"]
+
+    def settings(self) -> FittedSettings:
+        """Return the settings of the prior."""
+        values: Any = {"name": f"fitted-{self.kind}", "components": self.components, "covariance": self.covariance}
+        return FittedSettings(**values)
+
+
+class Flow(Stored):
+    """Sizes of a flow."""
+
+    transforms: Depth
+    hidden: Size
+    bins: Size
+
+
+class FlowRecord(Record):
+    """`prior.json` of a flow."""
+
+    flow: Flow
+
+    def settings(self) -> FittedFlowSettings:
+        """Return the settings of the prior."""
+        return FittedFlowSettings(transforms=self.flow.transforms, hidden=self.flow.hidden, bins=self.flow.bins)
+
+
+RECORDS: dict[str, type[GaussiansRecord | FlowRecord]] = {
+    "gaussian": GaussiansRecord,
+    "mixture": GaussiansRecord,
+    "flow": FlowRecord,
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
     """A fitted prior as a run keeps it: settings, tensors by name, and the digest of their file."""
 
-    settings: FittedSettings
+    settings: FittedSettings | FittedFlowSettings
     tensors: Mapping[str, Tensor]
     digest: str
 
@@ -50,12 +86,6 @@ class Fitted:
         return others | {f"{prior}{name}": tensor for name, tensor in self.tensors.items()}
 
 
-def settings_of(kind: str, components: int, covariance: str) -> FittedSettings:
-    """Return the settings of a fitted prior by the kind that its record has."""
-    values: dict[str, Any] = {"name": f"fitted-{kind}", "components": components, "covariance": covariance}
-    return FittedSettings(**values)
-
-
 def read_fitted(folder: Path) -> Fitted:
     """Return the fitted prior of a run folder.
 
@@ -63,7 +93,7 @@ def read_fitted(folder: Path) -> Fitted:
         RequestError: If there is none, it is damaged, or the run's weights are not those that it was fitted to.
     """
     path, tensors = folder / FOLDER / "prior.json", folder / FOLDER / "prior.safetensors"
-    again = f"fit it again with `textvae fit-prior {folder}`"
+    again = refit(folder)
     if not path.exists():
         raise RequestError(f"{folder}: has no fitted prior; fit one with `textvae fit-prior {folder}`")
     record = read_stored(path, Record, again)
@@ -74,8 +104,14 @@ def read_fitted(folder: Path) -> Fitted:
         )
     if not tensors.exists() or (digest := file_digest(tensors)) != record["tensors"]:
         raise RequestError(f"{tensors}: missing, or not the file that prior.json is of; {again}")
-    settings = settings_of(record["kind"], record["components"], record["covariance"])
+    kind = RECORDS[record["kind"]]
+    settings = kind.model_validate(read_stored(path, kind, again)).settings()
     return Fitted(settings, read_tensors(tensors)[0], digest)
+
+
+def refit(folder: Path) -> str:
+    """Return the remedy for a fitted prior of a run folder that cannot be used."""
+    return f"fit it again with `textvae fit-prior {folder}`"
 
 
 def write_fitted(folder: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:

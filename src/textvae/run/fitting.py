@@ -12,7 +12,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 import textvae
-from textvae.errors import RequestError, WorkError, did_you_mean
+from textvae.errors import RequestError, WorkError
 from textvae.files import file_digest
 from textvae.inference import Scores, evaluating, score
 from textvae.metrics.latent import LITTLE_KL
@@ -20,18 +20,18 @@ from textvae.metrics.likelihood import standard_error
 from textvae.metrics.signature import signature
 from textvae.model import TextVAE
 from textvae.parts.noise import mixed, sentence_noise
-from textvae.parts.priors import FittedSettings, Gaussians
-from textvae.parts.priors.fitting import COVARIANCES, fit, least_codes, log_densities
+from textvae.parts.priors import FittedFlowSettings, FittedSettings
 from textvae.progress import PartProgress, of_part
 from textvae.run import Run, model_of, require_code
 from textvae.run.data import corpus_of
-from textvae.run.fitted import FOLDER, settings_of, write_fitted
+from textvae.run.densities import densities_of, log_prob
+from textvae.run.fitted import FOLDER, write_fitted
 from textvae.run.folder import refuse_link
 from textvae.text.batches import TokenStore, collate, evaluation_places
 from textvae.text.store import spaced
 
-# Numbers of components that are tried, in this order, until the density of validation codes falls.
-TRIED = {"gaussian": (1,), "mixture": (1, 2, 5, 10, 20)}
+# Values of a fit that not every kind has.
+OF_A_KIND = ("components", "covariance", "flow")
 # Most codes of training and of validation sentences, one a sentence.
 CODES, VALIDATION = 50_000, 10_000
 # A prior that lowers the validation bound by less is not kept, nats per sentence.
@@ -54,15 +54,14 @@ class PriorFit:
     """A prior fitted to the codes of a run, and what it changes on validation sentences; nats per sentence.
 
     KL and bound `after` are those `before` less the gain, the mean of log p'(z) - log p(z) over one code z of each
-    sentence. `log_density` has the mean log p'(z) by number of components, `log_density_own` that of the run's own
-    prior. `not_kept` is the reason for not keeping the prior, None if it was kept; `reasons` those of other
-    values that are None.
+    sentence. `log_density` has the mean log p'(z) by number of components, or of the Gaussian that a flow started
+    from and of the flow; `log_density_own` that of the run's own prior. `flow` has the sizes of a flow and the
+    epoch that its weights are of. `not_kept` is the reason for not keeping the prior, None if it was kept;
+    `reasons` those of other values that are None.
     """
 
     run: str
     kind: str
-    components: int
-    covariance: str
     kept: bool
     not_kept: str | None
     gain: float
@@ -79,10 +78,14 @@ class PriorFit:
     seed: int
     signature: str
     reasons: dict[str, str] = field(default_factory=dict)
+    components: int | None = None
+    covariance: str | None = None
+    flow: dict[str, int] | None = None
 
     def document(self) -> dict[str, Any]:
-        """Return everything as plain values for JSON."""
-        return asdict(self)
+        """Return plain values for JSON; `components`, `covariance` and `flow` only if the kind has them."""
+        values = asdict(self)
+        return {name: value for name, value in values.items() if value is not None or name not in OF_A_KIND}
 
     def record(self) -> dict[str, Any]:
         """Return what a run keeps of it."""
@@ -94,7 +97,7 @@ def fit_prior(
     run: Path | str | Run,
     kind: str = "mixture",
     components: int | Sequence[int] | None = None,
-    covariance: str = "full",
+    covariance: str | None = None,
     codes: int = CODES,
     seed: int = 0,
     progress: PartProgress | None = None,
@@ -106,12 +109,13 @@ def fit_prior(
 
     Args:
         run: A finished run.
-        kind: `gaussian`, with the moments of the codes, or `mixture` of Gaussians.
-        components: Numbers to try for a mixture, by default `TRIED`, until the mean log density of codes of
-            validation sentences falls. The one with the highest is taken.
-        covariance: `full` or `diagonal`.
+        kind: `gaussian`, with the moments of the codes, `mixture` of Gaussians, or `flow`, a neural spline flow,
+            which needs the extra `flow`.
+        components: Numbers to try for a mixture, by default 1, 2, 5, 10 and 20, until the mean log density of codes
+            of validation sentences falls. The one with the highest is taken.
+        covariance: `full`, the default, or `diagonal`; not for a flow.
         codes: Most codes, one a sentence.
-        seed: Of the codes, and of the centres that mixtures start from.
+        seed: Of the codes, of the centres that mixtures start from, and of a flow's weights and batches.
         progress: Called with the part of the work.
 
     Returns:
@@ -120,45 +124,43 @@ def fit_prior(
 
     Raises:
         RequestError: If the run is no model with codes in a flat space, a number or name cannot be used, there are
-            too few codes for the components, all codes are the same, or the folder of the prior is a link.
+            too few codes, all codes are the same, the library of flows is not installed, or the folder of the prior
+            is a link.
         WorkError: If codes are not finite, or the run's folder cannot be written.
 
     References:
         Hoffman and Johnson 2016, "ELBO surgery"; Ghosh et al. 2020, "From variational to deterministic
         autoencoders", section 4 (density estimation after training).
     """
-    tried = _components(kind, components)
-    if covariance not in COVARIANCES:
-        raise RequestError(f"covariance = {covariance!r}: unknown{did_you_mean(covariance, COVARIANCES)}")
+    densities = densities_of(kind, components, covariance)
     if codes < 1:
         raise RequestError(f"codes = {codes}: must be 1 or more")
     run = Run.open(run)
     refuse_link(run.folder, FOLDER)  # before the work, not after it
     train, valid = _splits(run)
     rows = Rows(spaced(len(train), codes), spaced(len(valid), VALIDATION))
-    tried = _with_enough(tried, components is None, len(rows.train), run.settings.model.latent, covariance)
+    densities = densities.with_enough(len(rows.train), run.settings.model.latent)
     weights, model = file_digest(run.folder / "model.safetensors"), model_of(run)
     fitted_to = draw_codes(model, train, rows.train, mixed(seed, _TRAIN), progress, "training")
     chosen_on = draw_codes(model, valid, rows.valid, mixed(seed, _VALID), progress, "validation")
     _require_usable(run, fitted_to, chosen_on)
-    best, densities = choose(fitted_to, chosen_on, tried, covariance, seed, progress)
+    best = densities.best(fitted_to, chosen_on, seed, progress)
     own = _log_prob(model, chosen_on)
-    change = log_densities(best, chosen_on).logsumexp(1) - own
+    change = log_prob(best.prior, chosen_on) - own
     fitted = PriorFit(
         run=str(run.folder),
         kind=kind,
-        components=len(best.means),
-        covariance=covariance,
-        log_density=densities,
+        log_density=best.log_density,
         log_density_own=own.mean().item(),
         codes=len(fitted_to),
         validation_codes=len(chosen_on),
         seed=seed,
-        signature=_signature(settings_of(kind, len(best.means), covariance), train, valid, rows, seed),
+        signature=_signature(best.settings, train, valid, rows, seed),
+        **best.chosen,
         **_changes(run, score(model, valid, seed, rows=rows.valid), change),
     )
     if fitted.kept:
-        write_fitted(run.folder, best._asdict(), {**fitted.record(), "weights": weights})
+        write_fitted(run.folder, best.prior.state_dict(), {**fitted.record(), "weights": weights})
     return fitted
 
 
@@ -199,7 +201,9 @@ def _changes(run: Run, scores: Scores, change: Float64[Tensor, " n"]) -> dict[st
     }
 
 
-def _signature(settings: FittedSettings, train: TokenStore, valid: TokenStore, rows: Rows, seed: int) -> str:
+def _signature(
+    settings: FittedSettings | FittedFlowSettings, train: TokenStore, valid: TokenStore, rows: Rows, seed: int
+) -> str:
     """Return the signature of a fit."""
     return signature(
         "fitted-prior",
@@ -207,7 +211,7 @@ def _signature(settings: FittedSettings, train: TokenStore, valid: TokenStore, r
         split=valid.fingerprint[:6],
         train=train.fingerprint[:6],
         prior=settings.label,
-        covariance=settings.covariance,
+        **settings.details,
         codes=len(rows.train),
         sentences=len(rows.valid),
         seed=seed,
@@ -247,59 +251,6 @@ def _log_prob(model: TextVAE, codes: Float[Tensor, "n latent"]) -> Float64[Tenso
         return torch.cat(
             [model.prior.log_prob(some.to(model.device)).double().cpu() for some in codes.split(CHUNK)]
         )
-
-
-def choose(
-    fitted_to: Float[Tensor, "n latent"],
-    chosen_on: Float[Tensor, "m latent"],
-    tried: Sequence[int],
-    covariance: str,
-    seed: int,
-    progress: PartProgress | None = None,
-) -> tuple[Gaussians, dict[str, float]]:
-    """Fit mixtures of more and more components until the mean log density of other codes falls.
-
-    Returns:
-        The best, and the mean log density by number of components.
-    """
-    told = of_part(progress, "fitting")
-    best, densities = None, dict[str, float]()
-    for place, components in enumerate(tried):
-        fitted = fit(fitted_to, components, covariance, seed)
-        density = log_densities(fitted, chosen_on).logsumexp(1).mean().item()
-        if best is not None and not density > max(densities.values()):
-            densities[str(components)] = density
-            break
-        best, densities[str(components)] = fitted, density
-        if told is not None:
-            told(place + 1, len(tried))
-    assert best is not None
-    return best, densities
-
-
-def _components(kind: str, components: int | Sequence[int] | None) -> tuple[int, ...]:
-    """Return the numbers of components to try, in order."""
-    if kind not in TRIED:
-        raise RequestError(f"kind = {kind!r}: unknown{did_you_mean(kind, TRIED)}")
-    if components is not None and TRIED[kind] == (1,):
-        raise RequestError(f"components = {components}: a {kind} has one; leave it out, or take kind = 'mixture'")
-    given = TRIED[kind] if components is None else (components,) if isinstance(components, int) else components
-    if not given or any(number < 1 for number in given):
-        raise RequestError(f"components = {components}: give numbers, 1 or more")
-    return tuple(sorted(set(given)))
-
-
-def _with_enough(tried: tuple[int, ...], usual: bool, codes: int, latent: int, covariance: str) -> tuple[int, ...]:
-    """Return the numbers of components that there are enough codes for; refuse one that was asked for."""
-    few = [number for number in tried if least_codes(number, latent, covariance) > codes]
-    if few and (not usual or few == [*tried]):
-        least = least_codes(few[0], latent, covariance)
-        fewer = "; give covariance = 'diagonal', which takes fewer" if covariance == "full" else ""
-        raise RequestError(
-            f"components = {few[0]}: {codes:,} codes are too few; {few[0]} of {latent} dimensions with {covariance}"
-            f" covariance take {least:,} or more{fewer}"
-        )
-    return tuple(number for number in tried if number not in few)
 
 
 def _require_usable(run: Run, *parts: Float[Tensor, "_ latent"]) -> None:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from textvae.errors import RequestError, WorkError
 from textvae.files import write_json
 from textvae.run import Run
+from textvae.run.fitted import read_fitted
 from textvae.run.fitting import fit_prior
 from textvae.run.folder import own_folder
 from textvae.run.rates import CURVE, SENTENCES, measure, points_of
@@ -25,7 +26,7 @@ def finish(run: Run, job: Job) -> None:
 def _fit_prior_of(run: Run) -> None:
     """Fit a prior to the codes of a run, unless it has one of these weights."""
     with suppress(RequestError):  # there is none, or it belongs to earlier weights
-        run.under("fitted")
+        read_fitted(run.folder)
         return
     try:
         reason = fit_prior(run).not_kept

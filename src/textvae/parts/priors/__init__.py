@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from textvae.parts.priors.fitted import FittedMixture, FittedSettings, Gaussians
+from textvae.parts.priors.flow import FittedFlow, FittedFlowSettings
 from textvae.parts.priors.mixture import MixtureOfGaussians, MixtureOfGaussiansSettings
 from textvae.parts.priors.prior import Prior, PriorNetwork, PriorSettings, arc, chosen, line
 from textvae.parts.priors.sphere import UniformSphere, UniformSphereSettings, log_area
@@ -14,6 +15,8 @@ __all__ = [
     "PRIORS",
     "AnyPrior",
     "Component",
+    "FittedFlow",
+    "FittedFlowSettings",
     "FittedMixture",
     "FittedSettings",
     "Gaussians",

@@ -100,6 +100,11 @@ class FittedSettings(PriorSettings):
         """Name with the number of components of a mixture."""
         return self.name if self.name == "fitted-gaussian" else f"{self.name}-{self.components}"
 
+    @property
+    def details(self) -> dict[str, str | int]:
+        """What the signature of a fit has beside the label."""
+        return {"covariance": self.covariance}
+
     def build(self, latent: int, embedding: int) -> FittedMixture:
         """Build it for codes of `latent` dimensions, as N(0, I) until its tensors are loaded."""
         return FittedMixture(latent, self.components)

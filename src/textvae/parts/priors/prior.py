@@ -64,6 +64,11 @@ class PriorSettings(Kind, ABC):
         """Name in signatures and tables."""
         return self.name
 
+    @property
+    def missing(self) -> str | None:
+        """What it needs and is not installed, with the remedy; None if it can be built."""
+        return None
+
     @abstractmethod
     def build(self, latent: int, embedding: int) -> PriorNetwork:
         """Build it for codes of `latent` dimensions and an encoder whose embeddings have size `embedding`."""
