@@ -102,7 +102,7 @@ class FittedSettings(PriorSettings):
 
     @property
     def details(self) -> dict[str, str | int]:
-        """What the signature of a fit has beside the label."""
+        """Parts of a fit's signature beside the label, by name."""
         return {"covariance": self.covariance}
 
     def build(self, latent: int, embedding: int) -> FittedMixture:

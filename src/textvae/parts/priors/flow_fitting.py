@@ -31,8 +31,8 @@ def fit_flow(
     on a plateau. `latent` + 1 codes are needed.
 
     Args:
-        codes: What it is fitted to.
-        others: What it is stopped by.
+        codes: Codes that the flow is fitted to.
+        others: Codes whose density ends the fit.
         settings: Sizes.
         seed: Of the first weights and the order of the codes.
         progress: Called with the epoch and the most epochs.

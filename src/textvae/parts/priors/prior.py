@@ -66,7 +66,7 @@ class PriorSettings(Kind, ABC):
 
     @property
     def missing(self) -> str | None:
-        """What it needs and is not installed, with the remedy; None if it can be built."""
+        """Library that it needs and that is not installed, with the remedy; None if it can be built."""
         return None
 
     @abstractmethod
