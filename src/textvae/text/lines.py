@@ -4,6 +4,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
@@ -43,13 +44,8 @@ class Stream(Protocol):
 
 def file_lines(path: Path) -> Iterator[tuple[str, int]]:
     """Yield the decoded lines of a file with their numbers, from 1."""
-    try:
-        raw = path.open("rb")
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read: {error.strerror or error}") from error
-    with raw:
-        gzipped = path.suffix.lower() == ".gz"
-        yield from decoded_lines(str(path), io.BufferedReader(gzip.GzipFile(fileobj=raw)) if gzipped else raw)
+    with opened(path) as stream:
+        yield from _decoded(str(path), stream)
 
 
 def decoded_lines(name: str, stream: Stream) -> Iterator[tuple[str, int]]:
@@ -57,8 +53,27 @@ def decoded_lines(name: str, stream: Stream) -> Iterator[tuple[str, int]]:
 
     A line ends in LF or CRLF; the last one may have no end.
     """
-    try:
+    with _failures_of(name):
         yield from _decoded(name, stream)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Stream]:
+    """Open a file for reading bytes, those within a gzip file if its name ends in `.gz`.
+
+    Raises:
+        RequestError: Also while it is read: if the file cannot be read, or is no sound gzip file.
+    """
+    with _failures_of(str(path)), path.open("rb") as raw:
+        gzipped = path.suffix.lower() == ".gz"
+        yield io.BufferedReader(gzip.GzipFile(fileobj=raw)) if gzipped else raw
+
+
+@contextmanager
+def _failures_of(name: str) -> Iterator[None]:
+    """Convert failures of reading in the block into requests that name the source."""
+    try:
+        yield
     except (gzip.BadGzipFile, zlib.error) as error:
         raise RequestError(f"{name}: not a sound gzip file ({error}); compress it again or drop .gz") from error
     except EOFError as error:
