@@ -284,7 +284,7 @@ def test_an_interruption_leaves_no_store_and_the_next_build_makes_it(tmp_path):
 def test_a_killed_build_leaves_no_store(tmp_path):
     source = lines(tmp_path / "a.txt", many(5000))
     killed = (
-        "import os, signal, sys; import textvae.text.store as s; from textvae.text.batches import build\n"
+        "import os, signal, sys; import textvae.text.writing as s; from textvae.text.batches import build\n"
         "add = s._SplitWriter.add\n"
         "def kill(*a): add(*a); os.kill(os.getpid(), signal.SIGKILL)\n"
         "s._SplitWriter.add = kill\n"

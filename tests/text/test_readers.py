@@ -294,7 +294,7 @@ def test_the_rows_examined_first_are_few_where_they_are_large_without_text(tmp_p
 
     monkeypatch.setattr(tables, "file_lines", counted)
     rows = tables.json_rows if name == "a.jsonl" else partial(tables.table_rows, kind=path.suffix)
-    next(rows(path, column=None, label=None, notes=[], pairs=False))
+    next(rows(path, wanted=tables.Wanted(), notes=[]))
     assert 1 < len(seen) < 6
 
 

@@ -47,7 +47,7 @@ class Data(Strict):
     With `window` the model is trained on pieces of that many tokens of running text instead of sentences;
     `max_length` and `too_long` have no effect then. With `right_to_left` it reads and writes the last token of a
     sentence first. `vocabulary_of` names a run, or a `tokenizer.json`, whose tokenizer is used instead of learning
-    one.
+    one. `condition_on` names columns of labels on which the model is conditioned; `label` names one for evaluation.
     """
 
     corpus: str | None = None
@@ -56,6 +56,7 @@ class Data(Strict):
     test: str | None = None
     column: str | None = None
     label: str | None = None
+    condition_on: Annotated[tuple[str, ...], Field(strict=False)] = ()
     tokenizer: TokenizerSettings = TokenizerSettings()
     vocabulary_of: str | None = None
     max_length: PositiveInt = 100
@@ -69,6 +70,19 @@ class Data(Strict):
     def _place(cls, given: Any) -> Any:
         """Return a number that names a column by position as text."""
         return str(given) if isinstance(given, int) and not isinstance(given, bool) and given >= 0 else given
+
+    @field_validator("condition_on", mode="before")
+    @classmethod
+    def _places(cls, given: Any) -> Any:
+        """Return columns given by position as text, and a single one as a tuple; refuse a repeated one."""
+        columns = [given] if isinstance(given, str | int) else given
+        if not isinstance(columns, list | tuple):
+            return given
+        places = tuple(cls._place(column) for column in columns)
+        for place in places:
+            if places.count(place) > 1:
+                raise ValueError(f"names {place!r} twice; name it once")
+        return places
 
     @property
     def positions(self) -> int:

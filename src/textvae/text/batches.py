@@ -16,10 +16,12 @@ from torch.nn.utils.rnn import pad_sequence
 from textvae.errors import RequestError
 from textvae.files import file_digest
 from textvae.text import readers
+from textvae.text.conditions import Labels
 from textvae.text.readers import Sentence, one_line, read
 from textvae.text.splits import assigned_split, split_words
-from textvae.text.store import EmptySplit, TokenStore, finished, write_store
+from textvae.text.store import TokenStore, finished
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK, Tokenizer
+from textvae.text.writing import EmptySplit, write_store
 
 __all__ = [
     "BOS",
@@ -53,15 +55,18 @@ class Batch(NamedTuple):
         ids: Targets, (batch, time). A row is w1 ... wn `<eos>` `<pad>` ...; the decoder shifts them right itself.
         lengths: Tokens, n + 1 with the end mark and without padding, (batch,).
         index: Number of each sentence in its split, (batch,).
+        condition: What the model is conditioned on, one row for each sentence; None without conditions.
     """
 
     ids: Int[Tensor, "batch time"]
     lengths: Int[Tensor, "batch"]
     index: Int[Tensor, "batch"]  # type: ignore[assignment]  # hides tuple.index, which is not used
+    condition: Labels | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
-        return Batch(self.ids.to(device), self.lengths.to(device), self.index.to(device))
+        condition = None if self.condition is None else self.condition.to(device)
+        return Batch(self.ids.to(device), self.lengths.to(device), self.index.to(device), condition)
 
 
 def build(
@@ -74,6 +79,7 @@ def build(
     lowercase: bool = False,
     column: str | int | None = None,
     label: str | int | None = None,
+    condition_on: Mapping[str, str | int] | None = None,
     max_length: int | None = None,
     too_long: Literal["drop", "cut"] = "drop",
     valid: float = 0.05,
@@ -87,9 +93,10 @@ def build(
     `sources` names a file or a list of sentences for `train` and optionally `valid` and `test`. With `train` alone,
     `assigned_split` distributes its sentences by the shares `valid` and `test`; 0 leaves a split out. The
     vocabulary is learned from train alone, including sentences that are too long (see `Tokenizer.train`), unless
-    `vocabulary_of` gives a `tokenizer.json` to use unchanged. `column` and `label` are as in `read`. Sentences of
-    more than `max_length` tokens, the end mark not counted, are dropped or cut. With `right_to_left` the tokens of
-    each sentence are stored in reverse, the end mark still last.
+    `vocabulary_of` gives a `tokenizer.json` to use unchanged. `column` and `label` are as in `read`;
+    `condition_on` gives further columns of labels by name, on which a model is conditioned. Sentences of more than
+    `max_length` tokens, the end mark not counted, are dropped or cut. With `right_to_left` the tokens of each
+    sentence are stored in reverse, the end mark still last.
 
     A finished store made from the same bytes with the same arguments is used again; anything else in its place is
     replaced. Only one process at a time may build into a folder.
@@ -105,14 +112,13 @@ def build(
     splits = list(given) if len(given) > 1 else ["train", *["valid"] * (valid > 0), *["test"] * (test > 0)]
     if (stores := finished(folder, key)) is not None and list(stores) == splits:
         return stores
+    marks = condition_on or {}
 
     def rows() -> Iterator[tuple[str, Sentence]]:
         for split, source in given.items():
-            for sentence in sentences_of(source, column, label):
-                if len(given) > 1 or not sentence.text:
-                    yield split, sentence
-                else:
-                    yield assigned_split(sentence.text, valid, test, seed), sentence
+            for sentence in sentences_of(source, column, label, tuple(marks.values())):
+                assigned = len(given) == 1 and sentence.text
+                yield assigned_split(sentence.text, valid, test, seed) if assigned else split, sentence
 
     if vocabulary_of is not None:
         trained = Tokenizer.load(vocabulary_of, right_to_left)
@@ -120,7 +126,8 @@ def build(
         training = (sentence.text for split, sentence in rows() if split == "train" and sentence.text)
         trained = Tokenizer.train(tokenizer, training, vocabulary, min_count, lowercase, right_to_left)
     try:
-        return write_store(folder, rows(), trained, splits, max_length=max_length, too_long=too_long, key=key)
+        of_texts: dict[str, Any] = {"max_length": max_length, "too_long": too_long, "columns": tuple(marks)}
+        return write_store(folder, rows(), trained, splits, key=key, **of_texts)
     except EmptySplit as error:
         if len(given) > 1:
             raise
@@ -214,7 +221,8 @@ def collate(store: TokenStore, rows: np.ndarray, pad_to: int | None = None) -> B
     inside = steps < lengths[:, None]
     ids = np.full((len(rows), width), PAD, dtype=np.int64)
     ids[inside] = store.ids[(store.starts[rows][:, None] + steps)[inside]]
-    return Batch(torch.from_numpy(ids), torch.from_numpy(lengths), torch.from_numpy(rows.copy()))
+    condition = None if store.conditions is None else store.conditions.at(rows)
+    return Batch(torch.from_numpy(ids), torch.from_numpy(lengths), torch.from_numpy(rows.copy()), condition)
 
 
 def padded(sentences: Sequence[list[int]], index: Sequence[int]) -> Batch:
@@ -238,10 +246,12 @@ def _check(sources: Mapping[str, Source], given: Mapping[str, Source], arguments
         raise RequestError(f"data.split: shares of {valid} and {test} leave nothing to train on; sum below 1")
 
 
-def sentences_of(source: Source, column: str | int | None, label: str | int | None) -> Iterator[Sentence]:
+def sentences_of(
+    source: Source, column: str | int | None, label: str | int | None, marks: Sequence[str | int] = ()
+) -> Iterator[Sentence]:
     """Yield the sentences of one source; blank ones, of which only the number matters, come last."""
     if isinstance(source, str | Path):
-        sentences = read(source, column, label)
+        sentences = read(source, column, label, marks)
         yield from sentences
         yield from repeat(Sentence("", None, 0), sentences.blank)
         return
@@ -262,6 +272,8 @@ def _key(given: Mapping[str, Source], arguments: Mapping[str, Any]) -> str:
     """Return the SHA-256 of everything a store is made from: source bytes, reader version and arguments."""
     unused = ("valid", "test", "seed") if len(given) > 1 else ()
     parts: dict[str, Any] = {name: value for name, value in arguments.items() if name not in unused}
+    if not parts["condition_on"]:
+        del parts["condition_on"]  # keys of stores without conditions stay as they were
     parts["reader"] = readers.VERSION
     if (vocabulary := parts.pop("vocabulary_of")) is not None:
         parts["vocabulary_of"] = file_digest(vocabulary)
@@ -272,7 +284,8 @@ def _key(given: Mapping[str, Source], arguments: Mapping[str, Any]) -> str:
         else:
             hashed = hashlib.sha256()
             for number, item in enumerate(source if source is not None else (), 1):
-                hashed.update(json.dumps(_given(item, number)[:2]).encode() + b"\n")
+                text, label, _, marks = _given(item, number)
+                hashed.update(json.dumps([text, label, *marks]).encode() + b"\n")
             parts[f"source {split}"] = [hashed.hexdigest(), []]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
@@ -11,13 +11,15 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 from filelock import FileLock
 
-from textvae.errors import RequestError
+from textvae.errors import RequestError, did_you_mean
 from textvae.files import writing
 from textvae.settings import Data
 from textvae.settings.problems import Problem, refuse
 from textvae.text import grammar, registry
 from textvae.text.batches import TokenStore, build, sentences_of
 from textvae.text.coverage import MEASURED, unknown_tokens
+from textvae.text.readers import Sentence
+from textvae.text.reviews import ATTRIBUTES
 from textvae.text.store import fingerprint_of_pieces, fingerprints, finished, spaced
 from textvae.text.tokenizers import Tokenizer
 
@@ -69,11 +71,15 @@ class Corpus(NamedTuple):
                 **store.counts,
                 "fingerprint": store.fingerprint,
                 **({} if store.label_hash is None else {"labels": store.label_hash}),
+                **({} if store.condition_hash is None else {"conditions": store.condition_hash}),
             }
             for name, store in self.splits.items()
         }
         unknown = {name: unknown_tokens(store) for name, store in self.splits.items()}
-        shown = {"corpus": self.name, "vocabulary": len(self.tokenizer)}
+        shown: dict[str, object] = {"corpus": self.name, "vocabulary": len(self.tokenizer)}
+        conditions = next(iter(self.splits.values())).conditions
+        if conditions is not None:
+            shown["conditions"] = dict(conditions.names)
         return {**shown, "unknown_tokens": unknown, "splits": splits}
 
 
@@ -84,7 +90,8 @@ def training_texts(data: Data, mirror: Path | None = None) -> Iterator[str]:
         RequestError: As `open_corpus`, for the text.
     """
     _, sources, columns = _sources(data, mirror)
-    return (sentence.text for sentence in sentences_of(sources["train"], **columns) if sentence.text)
+    marks = tuple(columns.pop("condition_on").values())
+    return (sentence.text for sentence in sentences_of(sources["train"], **columns, marks=marks) if sentence.text)
 
 
 def sample_of(data: Data, lines: int = MEASURED, mirror: Path | None = None) -> list[str]:
@@ -157,7 +164,7 @@ def cached_corpora(data: Data, recorded: Mapping[str, Mapping[str, Any]]) -> Ite
 
     Args:
         data: Settings of the text.
-        recorded: Of each split its `fingerprint`, and that of its `labels` if `data` names a label.
+        recorded: Of each split its `fingerprint`, and those of its `labels` and `conditions` if `data` names such.
     """
     name, window = Path(data.train or data.corpus or "").name, data.window
     wanted = {split: own["fingerprint"] for split, own in recorded.items()}
@@ -169,11 +176,15 @@ def cached_corpora(data: Data, recorded: Mapping[str, Mapping[str, Any]]) -> Ite
             continue
         if window is not None:
             splits = {split: store.pieces(window) for split, store in splits.items()}
-        for store in splits.values() if data.label is None else ():  # those of another run of this text
-            store.labels, store.label_names, store.label_hash = None, [], None
-        if data.label is None or all(
-            store.label_hash is not None and store.label_hash == recorded[split].get("labels")
-            for split, store in splits.items()
+        for store in splits.values():  # what another run of this text has, this one may not have
+            if data.label is None:
+                store.labels, store.label_names, store.label_hash = None, [], None
+            if not data.condition_on:
+                store.conditions, store.condition_hash = None, None
+        own_hashes = {split: (store.label_hash, store.condition_hash) for split, store in splits.items()}
+        if all(
+            hashes == (recorded[split].get("labels"), recorded[split].get("conditions"))
+            for split, hashes in own_hashes.items()
         ):
             yield Corpus(name, Tokenizer.load(folder / "tokenizer.json", data.right_to_left), splits)
 
@@ -219,7 +230,7 @@ def window_problems(data: Data) -> list[Problem]:
     reason = "has no effect with data.window, which cuts running text"
     return [
         Problem(f"data.{name}", reason, "remove one of the two", value=getattr(data, name))
-        for name in ("max_length", "too_long", "label")
+        for name in ("max_length", "too_long", "label", "condition_on")
         if data.window is not None and getattr(data, name) != getattr(default, name)
     ]
 
@@ -265,17 +276,43 @@ def own_files(data: Data) -> dict[str, Path]:
     return {"train": path}
 
 
+def _reviews(attributes: Sequence[str]) -> dict[str, Any]:
+    """Return the splits of `grammar`, with the attributes of each sentence if some are named.
+
+    Raises:
+        RequestError: For an attribute that the grammar does not have.
+    """
+    for name in attributes:
+        if name not in ATTRIBUTES:
+            near = did_you_mean(name, ATTRIBUTES, f"; it has {', '.join(ATTRIBUTES)}")
+            raise RequestError(f"data.condition_on: grammar has no attribute {name!r}{near}")
+    splits: dict[str, Any] = dict(grammar.splits())
+    if attributes:
+        language = grammar.reviews()
+        for split, texts in splits.items():
+            parsed = ((text, language.attributes(text) or {}) for text in texts)
+            splits[split] = [
+                Sentence(text, None, line, tuple(values[name] for name in attributes))
+                for line, (text, values) in enumerate(parsed, 1)
+            ]
+    return splits
+
+
 def _sources(data: Data, mirror: Path | None) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Return the corpus's name, the source of each split, and the columns of text and label."""
-    columns: dict[str, Any] = {"column": data.column, "label": data.label}
+    """Return the corpus's name, the source of each split, and the columns of text, label and conditions."""
+    conditions: dict[str, str | int] = {name: name for name in data.condition_on}
+    columns: dict[str, Any] = {"column": data.column, "label": data.label, "condition_on": conditions}
     if data.train is not None:
         return Path(data.train).name, dict(own_files(data)), columns
     if data.corpus is None:
         raise RequestError("data.corpus: no text given; name a corpus or a file, such as --data reviews.txt")
     if data.corpus == "grammar":
-        return "grammar", dict(grammar.splits()), {"column": None, "label": None}
+        return "grammar", _reviews(data.condition_on), {"column": None, "label": None, "condition_on": conditions}
     if data.corpus in registry.CORPORA:
-        files = registry.files(data.corpus, mirror, data.label)
-        column = None if data.label is None else registry.find(data.corpus).label_column(data.label)
-        return data.corpus, dict(files), {"column": None, "label": column}
+        known = registry.find(data.corpus)
+        named = [one for one in (data.label, *data.condition_on) if one is not None]
+        files = registry.files(data.corpus, mirror, named[0] if named else None)
+        conditions = {name: known.label_column(name, "condition_on") for name in data.condition_on}
+        label = None if data.label is None else known.label_column(data.label)
+        return data.corpus, dict(files), {"column": None, "label": label, "condition_on": conditions}
     return Path(data.corpus).name, dict(own_files(data)), columns

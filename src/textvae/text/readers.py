@@ -14,6 +14,7 @@ from textvae.errors import RequestError, did_you_mean, shown
 from textvae.text.lines import Stream, ahead, decoded_lines, file_lines, refuse_returns
 from textvae.text.tables import (
     Row,
+    Wanted,
     cells_of,
     is_header,
     json_rows,
@@ -31,11 +32,15 @@ _BREAKS = re.compile(r"[\r\n\0]+")
 
 
 class Sentence(NamedTuple):
-    """One sentence of a source: its text, its label if one was asked for, and its line, from 1."""
+    """One sentence of a source: its text, its label if one was asked for, its line from 1, and further `marks`.
+
+    `marks` are the cells of the columns on which a model is conditioned; an empty one is a missing label.
+    """
 
     text: str
     label: str | None
     line: int
+    marks: tuple[str, ...] = ()
 
 
 class Reading(Iterator[Sentence]):
@@ -63,7 +68,7 @@ class Reading(Iterator[Sentence]):
     def _read(self, name: str, rows: "Callable[[list[str]], Iterator[Row]]") -> Iterator[Sentence]:
         begun = False
         columns: list[str] = []
-        for text, mark, line in rows(columns):
+        for text, mark, line, marks in rows(columns):
             text = one_line(text)
             if not text:
                 self.blank += 1
@@ -73,12 +78,17 @@ class Reading(Iterator[Sentence]):
                 self.notes += _column_notes(name, columns, f"first sentence: {short(text)}")
             if mark == "":
                 self.unlabelled += 1
-            yield Sentence(text, mark, line)
+            yield Sentence(text, mark, line, marks)
         if not begun:
             raise RequestError(f"{name}: holds no sentence, only blank lines or a header; give text")
 
 
-def read(path: Path | str, column: str | int | None = None, label: str | int | None = None) -> Reading:
+def read(
+    path: Path | str,
+    column: str | int | None = None,
+    label: str | int | None = None,
+    marks: Sequence[str | int] = (),
+) -> Reading:
     """Open a file and return its sentences as a stream; at most some rows are held in memory.
 
     The suffix decides the format, a final `.gz` set aside: `.tsv`, `.csv`, `.jsonl`, `.ndjson` or `.json` (one
@@ -96,7 +106,8 @@ def read(path: Path | str, column: str | int | None = None, label: str | int | N
     of the label; if that column holds numbers or has the name of a label, it is the only other column that does
     not. TSV cells are taken as they are, quotes included; CSV cells may be quoted, and are separated by semicolons
     or tabs if there is no comma. In JSON lines `column` is a key, by default the most preferred text name. Null and
-    missing values are blank, and `true` and `false` are labels of that spelling.
+    missing values are blank, and `true` and `false` are labels of that spelling. `marks` are further columns to
+    read, given as `label` is.
 
     Errors that can be seen from outside the file are raised at once, the others when the line is reached.
 
@@ -109,7 +120,7 @@ def read(path: Path | str, column: str | int | None = None, label: str | int | N
     """
     path = Path(path)
     _check(path)
-    return Reading(str(path), lambda notes: _rows(path, column, label, notes))
+    return Reading(str(path), lambda notes: _rows(path, Wanted(column, label, tuple(marks)), notes))
 
 
 def read_stream(stream: Stream, name: str) -> Reading:
@@ -139,7 +150,7 @@ class Pairs(Iterator[tuple[str, str, int]]):
     def _read(self, path: Path, a: str | int | None, b: str | int | None) -> Iterator[tuple[str, str, int]]:
         begun = False
         columns: list[str] = []
-        for first, second, line in _rows(path, a, b, columns, pairs=True):
+        for first, second, line, _ in _rows(path, Wanted(a, b, pairs=True), columns):
             pair = one_line(first), one_line(second or "")
             if not any(pair):
                 self.blank += 1
@@ -229,23 +240,22 @@ def _kind(path: Path) -> str:
     return suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else "".join(suffixes[-1:])
 
 
-def _rows(
-    path: Path, column: str | int | None, label: str | int | None, notes: list[str], *, pairs: bool = False
-) -> "Iterator[Row]":
-    """Return text, label and line of each row; with `pairs` the label is the second sentence.
+def _rows(path: Path, wanted: Wanted, notes: list[str]) -> "Iterator[Row]":
+    """Return what is wanted of each row.
 
     Notes on the columns of a table are appended to `notes` before the first row.
     """
     kind = _kind(path)
     if kind in (".jsonl", ".json", ".ndjson"):
-        return json_rows(path, column, label, notes, pairs)
+        return json_rows(path, wanted, notes)
     if kind in (".tsv", ".csv"):
-        return table_rows(path, kind, column, label, notes, pairs)
-    if pairs:
+        return table_rows(path, kind, wanted, notes)
+    if wanted.pairs:
         raise RequestError(f"{path}: plain text has no columns, and pairs need two; name it .tsv, .csv or .jsonl")
-    if column is not None or label is not None:
+    named = [one for one in (wanted.column, wanted.label, *wanted.marks) if one is not None]
+    if named:
         next(file_lines(path), None)  # refuses binary data
-        asked = column if column is not None else label
+        asked = named[0]
         raise RequestError(f"{path}: plain text has no column {asked!r}; name it .tsv, .csv or .jsonl")
     return _plain_rows(str(path), file_lines(path), notes)
 
@@ -266,7 +276,7 @@ def _plain_rows(name: str, lines: Iterator[tuple[str, int]], notes: list[str]) -
         ]
     for text, line in lines:
         refuse_returns(name, line, text)
-        yield text, None, line
+        yield Row(text, None, line)
 
 
 def _is_object(text: str) -> bool:

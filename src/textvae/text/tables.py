@@ -6,7 +6,7 @@ The one writer of CSV, which escapes cells that a spreadsheet would take for for
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,8 +43,23 @@ _MISSING = ("na", "n/a", "nan", "null", "none", "-", "?")
 _SEPARATORS = {";": "semicolons", "\t": "tabs"}
 _SHOWN = 60  # most characters of a sentence in a message
 
-# Text, label (None if not requested) and line of a row.
-Row = tuple[str, str | None, int]
+
+class Row(NamedTuple):
+    """Text, label (None if not requested) and line of a row, and its cells in further columns."""
+
+    text: str
+    label: str | None
+    line: int
+    marks: tuple[str, ...] = ()
+
+
+class Wanted(NamedTuple):
+    """Columns of a table to read: text, label, further `marks`; with `pairs` the label is the second sentence."""
+
+    column: str | int | None = None
+    label: str | int | None = None
+    marks: tuple[str | int, ...] = ()
+    pairs: bool = False
 
 
 def cells_of(path: Path, kind: str) -> tuple[Iterator[tuple[list[str], int]], str]:
@@ -115,49 +130,39 @@ def _csv_cells(path: Path, lines: Iterator[tuple[str, int]], separator: str) -> 
 
 
 class _Columns(NamedTuple):
-    """Positions of text and label in a row, -1 for no label; `header` is the first row if it is one."""
+    """Positions of text, label (-1 for none) and marks in a row; `header` is the first row if it is one."""
 
     text: int
     label: int
+    marks: tuple[int, ...]
     header: list[str] | None
 
 
-def table_rows(
-    path: Path, kind: str, column: str | int | None, label: str | int | None, notes: list[str], pairs: bool
-) -> Iterator[Row]:
-    """Yield text, label and line of each row of a table; with `pairs` the label is the second sentence."""
+def table_rows(path: Path, kind: str, wanted: Wanted, notes: list[str]) -> Iterator[Row]:
+    """Yield what is wanted of each row of a table."""
     rows, separator = cells_of(path, kind)
     sample, rows = ahead(rows, lambda row: len(row[0]) + sum(map(len, row[0])))  # empty cells take memory too
     filled = [row for row in sample if any(cell.strip() for cell in row[0])]
     columns = width = None
     for cells, line in rows:
         if not any(cell.strip() for cell in cells):
-            yield "", None, line
+            yield Row("", None, line)
             continue
         if columns is None:
-            columns, width = (
-                _columns(path, line, [row for row, _ in filled], column, label, notes, pairs),
-                len(cells),
-            )
+            columns, width = _columns(path, line, [row for row, _ in filled], wanted, notes), len(cells)
             if separator:
                 notes[0] += f"; {separator} separate the columns"
             if columns.header is not None:
                 continue
         if len(cells) != width:
             raise RequestError(other_width(path, line, len(cells), width))
-        yield cells[columns.text], cells[columns.label].strip() if columns.label >= 0 else None, line
+        label = cells[columns.label].strip() if columns.label >= 0 else None
+        yield Row(cells[columns.text], label, line, tuple(cells[at].strip() for at in columns.marks))
 
 
-def _columns(
-    path: Path,
-    line: int,
-    sample: list[list[str]],
-    column: str | int | None,
-    label: str | int | None,
-    notes: list[str],
-    pairs: bool,
-) -> _Columns:
+def _columns(path: Path, line: int, sample: list[list[str]], wanted: Wanted, notes: list[str]) -> _Columns:
     """Choose the columns to read by the first rows of a table, and append the choice to `notes`."""
+    column, label, pairs = wanted.column, wanted.label, wanted.pairs
     first = [cell.strip() for cell in sample[0]]
     rows = [[cell.strip() for cell in row] for row in sample if len(row) == len(first)]
     if len(first) == 1 and is_header(first[0]):
@@ -165,7 +170,7 @@ def _columns(
             f"{path}:{line}: {short(first[0])} is one cell; give the file the suffix of its separator"
         )
     pair = next((pair for pair in PAIR_COLUMNS if set(pair) <= {name.lower() for name in first}), None)
-    named = any(one is not None and isinstance(_number(one), str) for one in (column, label))
+    named = any(one is not None and isinstance(_number(one), str) for one in (column, label, *wanted.marks))
     header = first if named or pair or _on_top(first, rows[1:]) else None
     numeric = [_numeric(cells) for cells in zip(*(rows if header is None else rows[1:]), strict=True)]
     numeric = numeric or [False] * len(first)
@@ -185,18 +190,21 @@ def _columns(
         if text_at == label_at:
             raise RequestError(f"{path}:{line}: both sentences are in column {text_at}; name two columns")
         notes.append(f"sentences are {title(text_at)} and {title(label_at)}")
-        return _Columns(text_at, label_at, header)
+        return _Columns(text_at, label_at, (), header)
+    marks = tuple(_place(path, line, "column", mark, first) for mark in wanted.marks)
     if column is not None:
         text_at = _place(path, line, "column", column, first)
     else:
         names = [_known_as(cell) if header else "" for cell in first]
-        text_at = _text_column(f"{path}:{line}", names, numeric, label_at, title)
-    notes.append(f"the text is {title(text_at)}" + (f", the label {title(label_at)}" if label_at >= 0 else ""))
+        text_at = _text_column(f"{path}:{line}", names, numeric, {label_at, *marks}, title)
+    others = f", the label {title(label_at)}" if label_at >= 0 else ""
+    others += f", the condition {' and '.join(map(title, marks))}" if marks else ""
+    notes.append(f"the text is {title(text_at)}{others}")
     if header is None:
         notes[0] += ", there is no header"
     if numeric[text_at]:
         notes.append(f"{title(text_at)} holds numbers; if it is not the text, name another column")
-    return _Columns(text_at, label_at, header)
+    return _Columns(text_at, label_at, marks, header)
 
 
 def _on_top(first: list[str], rows: list[list[str]]) -> bool:
@@ -212,17 +220,17 @@ def _on_top(first: list[str], rows: list[list[str]]) -> bool:
 
 
 def _text_column(
-    place: str, names: list[str], numeric: list[bool], label_at: int, title: Callable[[int], str]
+    place: str, names: list[str], numeric: list[bool], taken: Set[int], title: Callable[[int], str]
 ) -> int:
     """Return the column of the text if none is named (see `read`)."""
     for name in TEXT_COLUMNS:
-        places = [at for at, own in enumerate(names) if own == name and at != label_at]
+        places = [at for at, own in enumerate(names) if own == name and at not in taken]
         if len(places) > 1:
             known = " and ".join(map(title, places[:2]))
             raise RequestError(f"{place}: which column is the text, {known}? Name it (--column or data.column)")
         if places:
             return places[0]
-    others = [at for at in range(len(names)) if at != label_at] or [0]
+    others = [at for at in range(len(names)) if at not in taken] or [0]
     likely = [at for at in others if not numeric[at] and names[at] not in LABEL_COLUMNS]
     if others[-1] in likely or len(others) == 1:
         return others[-1]
@@ -280,26 +288,30 @@ def _place(path: Path, line: int, role: str, asked: str | int, header: list[str]
     return place
 
 
-def json_rows(
-    path: Path, column: str | int | None, label: str | int | None, notes: list[str], pairs: bool
-) -> Iterator[Row]:
-    """Yield text, label and line of each object of JSON lines; with `pairs` the label is the second sentence."""
+def json_rows(path: Path, wanted: Wanted, notes: list[str]) -> Iterator[Row]:
+    """Yield what is wanted of each object of JSON lines."""
+    column, label, pairs = wanted.column, wanted.label, wanted.pairs
     sample, lines = ahead(file_lines(path), lambda item: len(item[0]))
     first = [record for record, _ in _json_records(path, iter(sample)) if record]
     names = list(dict.fromkeys(name for record in first for name in record))
     role = "column" if pairs else "label"
     mark = ("b" if pairs else None) if label is None else str(label)
     key = ("a" if pairs else _json_text(first)) if column is None else str(column)
-    for kind, name in (("column", key), (role, mark)):
+    marks = [str(mark) for mark in wanted.marks]
+    for kind, name in (("column", key), (role, mark), *(("column", one) for one in marks)):
         if first and name is not None and name not in names:
             raise RequestError(f"{path}:1: {no_column(kind, name, names)}")
     notes.append(f"sentences are {key!r} and {mark!r}" if pairs else f"the text is {key!r}")
     if mark is not None and not pairs:
         notes[0] += f", the label {mark!r}"
+    if marks:
+        notes[0] += f", the condition {' and '.join(map(repr, marks))}"
     kinds = (str,) if pairs else (str, int, float)
     for record, line in _json_records(path, lines):
         text = _json_cell(path, line, "column", key, record, str)
-        yield text, None if mark is None else _json_cell(path, line, role, mark, record, *kinds).strip(), line
+        cell = None if mark is None else _json_cell(path, line, role, mark, record, *kinds).strip()
+        cells = (_json_cell(path, line, "column", one, record, str, int, float).strip() for one in marks)
+        yield Row(text, cell, line, tuple(cells))
 
 
 def _json_records(path: Path, lines: Iterator[tuple[str, int]]) -> Iterator[tuple[dict[str, object], int]]:
