@@ -17,7 +17,7 @@ from textvae.metrics.latent import active_units
 from textvae.metrics.likelihood import perplexity
 from textvae.model import Pass, TextVAE
 from textvae.parts.kernels.products import exactly
-from textvae.parts.noise import mixed, sentence_noise
+from textvae.parts.noise import Noise, mixed, sentence_noise
 from textvae.parts.posteriors import (
     Drawn,
     Expectation,
@@ -32,6 +32,8 @@ from textvae.parts.posteriors import (
 from textvae.text.batches import TokenStore, collate, evaluation_batches, evaluation_places
 from textvae.text.store import spaced
 
+# Codes drawn from the prior at once.
+DRAWN = 8192
 # Padded tokens scored at once.
 TOKENS = 4096
 # Most sentences whose codes and posteriors are kept, for estimates of the information in the code.
@@ -47,8 +49,18 @@ STATISTICS = 2000
 _EXPECTED = 4
 
 
-# log q(z_n|x_n) of N sentences and codes, and ln (1/N) sum_m q(z_n|x_m), the log mixture at the same codes.
-Densities = tuple[Float[Tensor, " n"], Float[Tensor, " n"]]
+class Densities(NamedTuple):
+    """log q(z_n|x_n) of sentences and codes, and the log mixture at the same codes.
+
+    The mixture is ln (1/N) sum_m q(z_n|x_m) over all N sentences; of a conditional model, over those with the
+    condition of sentence n. `mixed` is N, or the geometric mean of these numbers.
+    """
+
+    log_q: Float[Tensor, " n"]
+    mixture: Float[Tensor, " n"]
+    mixed: int
+
+
 Both = tuple[Densities | None, Densities | None]
 
 
@@ -67,6 +79,7 @@ class Scores:
         z: Codes of the kept sentences.
         posterior: Posteriors of the kept sentences.
         tokens: Tokens of all scored sentences.
+        groups: Number of the condition of each kept sentence, equal for equal conditions; None without conditions.
     """
 
     reconstruction: Float[Tensor, " n"]
@@ -77,6 +90,7 @@ class Scores:
     z: Float[Tensor, "kept latent"] | None
     posterior: Posterior | None
     tokens: int
+    groups: Int[Tensor, " kept"] | None = None
 
     @property
     def bound(self) -> Float[Tensor, " n"] | None:
@@ -180,6 +194,7 @@ def score(
         z=None if sorted_places is None else torch.cat(z)[sorted_places],
         posterior=None if sorted_places is None else mapped(joined(posteriors), lambda rows: rows[sorted_places]),
         tokens=int(store.lengths[rows].sum()),
+        groups=None if store.conditions is None else torch.from_numpy(store.conditions.groups(rows[places])),
     )
 
 
@@ -226,9 +241,26 @@ def densities(scores: Scores, sentences: int, apart: bool = False) -> Densities 
         if not isinstance(posterior, Drawn):
             return None
         posterior = posterior.apart
+    groups = torch.zeros(len(z), dtype=torch.long) if scores.groups is None else scores.groups[place]
+    _, sizes = groups.unique(return_counts=True)
     with torch.no_grad():
-        log_q, mixture = posterior.log_prob(z[None]), posterior.mixture_log_prob(z)
-    return None if log_q is None or mixture is None else (log_q[0], mixture)
+        log_q, mixture = posterior.log_prob(z[None]), _mixture(posterior, z, groups)
+    if log_q is None or mixture is None:
+        return None
+    mean_log = (sizes * sizes.log()).sum() / max(1, len(z))  # the ceiling of the information: the mean of ln N
+    return Densities(log_q[0], mixture, round(math.exp(mean_log)))
+
+
+def _mixture(posterior: Posterior, z: Tensor, groups: Int[Tensor, " n"]) -> Tensor | None:
+    """Return the log mixture of the posteriors of a sentence's own group, at its code."""
+    mixture = torch.empty(len(z), dtype=torch.float64)
+    for group in groups.unique():
+        mine = (groups == group).nonzero()[:, 0]
+        found = mapped(posterior, partial(_rows, mine)).mixture_log_prob(z[mine])
+        if found is None:
+            return None
+        mixture[mine] = found.double()
+    return mixture
 
 
 def both_densities(scores: Scores, sentences: int) -> Both:
@@ -287,6 +319,26 @@ def look(
         exchange_rate=(wide + more - narrow - less) / change if known else None,
         exchange_rate_reconstruction=(wide - narrow) / change if known else None,
     )
+
+
+def prior_draws(model: TextVAE, latent: int, n: int, seed: int, begin: int = 0) -> Float[Tensor, "n latent"]:
+    """Return draws from the prior on the CPU; the noise of each depends on the seed and its number alone.
+
+    The numbers are `begin` and up. Each draw has its own stream, which a prior may ask several times.
+    """
+    prior = model.prior
+    assert prior is not None
+    pieces = []
+    for first in range(begin, begin + n, DRAWN):
+        numbers = torch.arange(first, min(first + DRAWN, begin + n))
+        of_each = sentence_noise(seed, numbers, model.device)
+
+        def noise(samples: int, size: int, of_each: Noise = of_each) -> Float[Tensor, "sample 1 size"]:
+            return of_each(1, size).transpose(0, 1)
+
+        with evaluating(model):
+            pieces.append(prior.sample(len(numbers), noise).cpu())
+    return torch.cat(pieces) if pieces else torch.zeros(0, latent)
 
 
 def restate(model: TextVAE, training: TokenStore) -> None:

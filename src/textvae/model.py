@@ -1,7 +1,12 @@
-"""The text VAE: encoder, posterior, prior and decoder wired together; `forward(batch, noise) -> Pass`."""
+"""The text VAE: encoder, posterior, prior and decoder wired together; `forward(batch, noise) -> Pass`.
 
-from collections.abc import Iterable, Mapping
+With a condition c, all of them read its vector: p(z|c) p(x|z, c) and q(z|x, c). Codes are then those of the prior
+N(0, I): under a conditional prior they are standardised by it (`parts.priors.conditional`).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from copy import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +14,7 @@ from jaxtyping import Float
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 
+from textvae.parts.conditioners import AnyConditioner, Conditioning, NoConditioner
 from textvae.parts.decoders import AnyDecoder, Decoder, RecurrentDecoderSettings
 from textvae.parts.encoders import AnyEncoder, Encoder, RecurrentEncoderSettings
 from textvae.parts.kernels.convolutions import Expansion
@@ -59,6 +65,7 @@ class ModelSettings(Strict):
 
     latent: SizeOrNone = 32
     embedding: Size = 256
+    conditioner: AnyConditioner = NoConditioner()
     encoder: AnyEncoder = RecurrentEncoderSettings()
     feedforward: FeedforwardSettings = FeedforwardSettings()
     posterior: AnyPosterior = GaussianSettings()
@@ -118,6 +125,7 @@ class TextVAE(nn.Module):
         heads: Mapping[str, nn.Module] | None = None,
         refinement: Refined | None = None,
         gates: BetaGates | None = None,
+        conditioning: Conditioning | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.posterior, self.prior_network, self.decoder = encoder, posterior, prior, decoder
@@ -126,6 +134,8 @@ class TextVAE(nn.Module):
         self.heads = nn.ModuleDict(dict(heads or {}))
         self.refinement = refinement
         self.gates = gates  # of what leaves the encoder and enters the decoder, by the KL weight
+        self.conditioning = conditioning
+        self.fixed: Any = None  # the condition of all sentences, for batches that come without one
 
     @property
     def device(self) -> torch.device:
@@ -139,7 +149,7 @@ class TextVAE(nn.Module):
 
     def generative(self) -> list[nn.Parameter]:
         """Return the parameters of p(z), p(x|z) and the heads: all but those of q(z|x)."""
-        parts = (self.prior_network, self.entering, self.expansion, self.decoder, self.heads)
+        parts = (self.prior_network, self.conditioning, self.entering, self.expansion, self.decoder, self.heads)
         gates = [] if self.gates is None else self.gates.of("z")
         return gates + [parameter for part in parts if part is not None for parameter in part.parameters()]
 
@@ -162,11 +172,27 @@ class TextVAE(nn.Module):
 
     def scored(self, batch: Batch, z: Tensor | None, posterior: Posterior | None) -> Pass:
         """Return the pass for codes that have been drawn."""
-        code = None if z is None else self.code(z)
+        seen = self._seen(z, self.context(batch))
+        code = None if seen is None else self._entered(seen)
         heads = {}
         for name, head in self.heads.items():
-            heads[name] = head(z if head.sees == "z" else code, batch.ids, batch.lengths)
+            heads[name] = head(seen if head.sees == "z" else code, batch.ids, batch.lengths)
         return Pass(self._log_px(batch, code), z, posterior, self.prior, heads)
+
+    def given(self, condition: Any) -> "TextVAE":
+        """Return the model under one condition, a single row, for all sentences; it shares the weights."""
+        model = copy(self)
+        model.fixed = condition
+        return model
+
+    def context(self, batch: Batch) -> Float[Tensor, "batch size"] | None:
+        """Return the vector of each sentence's condition; None for a model without conditions.
+
+        Raises:
+            RequestError: If the batch has no condition and none holds for all.
+        """
+        given = self.fixed if batch.condition is None else batch.condition
+        return None if self.conditioning is None else self.conditioning.contexts(given, len(batch.ids))
 
     def encode(
         self, batch: Batch, noise: Noise | None = None, samples: int = 1, components: int | None = None
@@ -193,10 +219,10 @@ class TextVAE(nn.Module):
         So codes of one sentence are independent draws from q(z|x), as the codes of one `encode` need not be.
         """
         assert self.posterior is not None
-        hidden = self.hidden(batch)
+        hidden, context = self.hidden(batch), self.context(batch)
         codes = []
         for noise in noises:
-            posterior = self.posterior(hidden, noise, 1, 1)
+            posterior = self._standardised(self.posterior(hidden, noise, 1, 1), context)
             if self.refinement is not None:
                 posterior = self._refined(batch, posterior, noise)
             codes.append(posterior.rsample(noise)[0])
@@ -217,14 +243,24 @@ class TextVAE(nn.Module):
         """Return q(z|x) as the encoder gives it, before any refinement; None for a language model."""
         if self.encoder is None or self.posterior is None:
             return None
-        return self.posterior(self.hidden(batch), noise, samples, components)
+        posterior = self.posterior(self.hidden(batch), noise, samples, components)
+        return self._standardised(posterior, self.context(batch))
+
+    def _standardised(self, posterior: Posterior, context: Tensor | None) -> Posterior:
+        """Return the posterior of codes as the prior N(0, I) has them."""
+        if self.conditioning is None:
+            return posterior
+        assert context is not None
+        return self.conditioning.standardised(posterior, context)
 
     def hidden(self, batch: Batch) -> Float[Tensor, "batch size"]:
         """Return the vector of each sentence, which the posterior is made from."""
         assert self.encoder is not None
         hidden = self.encoder(batch.ids, batch.lengths)
         hidden = hidden if self.leaving is None else self.leaving(hidden)
-        return hidden if self.gates is None else self.gates("hidden", hidden)
+        hidden = hidden if self.gates is None else self.gates("hidden", hidden)
+        context = self.context(batch)
+        return hidden if self.conditioning is None or context is None else self.conditioning.read(hidden, context)
 
     def negative_bound(self, batch: Batch, noise: Float[Tensor, "1 batch latent"], weight: float = 1.0) -> Nats:
         """-log p(x|z) + weight KL of each sentence in nats as a function of a Gaussian's parameters, one code each.
@@ -240,22 +276,41 @@ class TextVAE(nn.Module):
 
         return nats
 
-    def code(self, z: Float[Tensor, "*any latent"]) -> Float[Tensor, "*rest"]:
+    def code(
+        self, z: Float[Tensor, "*any latent"], context: Float[Tensor, "*any size"] | None = None
+    ) -> Float[Tensor, "*rest"]:
         """Return what the decoder reads: z itself, unless there are feed-forward layers between them.
 
-        Of a hybrid model these are features of every position (any, position, maps).
+        Of a hybrid model these are features of every position (any, position, maps). With a condition, whose
+        vectors are `context`, or by default those of the condition that holds for all, z is joined by them.
         """
-        if self.gates is not None:
+        if self.conditioning is not None and context is None:
+            context = self.conditioning.contexts(self.fixed, 1)[0].expand(*z.shape[:-1], -1)
+        seen = self._seen(z, context)
+        assert seen is not None
+        return self._entered(seen)
+
+    def _seen(self, z: Tensor | None, context: Tensor | None) -> Tensor | None:
+        """Return the codes, with their conditions; None for a language model without conditions."""
+        if z is not None and self.gates is not None:
             z = self.gates("z", z)
+        if self.conditioning is None:
+            return z
+        assert context is not None
+        return self.conditioning.seen(z, context)
+
+    def _entered(self, seen: Tensor) -> Tensor:
+        """Return what the decoder reads of codes and conditions."""
         if self.entering is not None:
-            z = self.entering(z)
-        return z if self.expansion is None else self.expansion(z)
+            seen = self.entering(seen)
+        return seen if self.expansion is None else self.expansion(seen)
 
     def log_px(
         self, batch: Batch, z: Float[Tensor, "sample batch latent"] | None
     ) -> Float[Tensor, "sample batch time"]:
         """log p(x_t | x_<t, z) in nats, end mark counted, zero at padding."""
-        return self._log_px(batch, None if z is None else self.code(z))
+        seen = self._seen(z, self.context(batch))
+        return self._log_px(batch, None if seen is None else self._entered(seen))
 
     def _log_px(self, batch: Batch, code: Tensor | None) -> Tensor:
         """Return the same from what the decoder sees of z."""
@@ -274,13 +329,14 @@ def build(
     vocabulary: int,
     terms: Mapping[str, Any] | None = None,
     positions: int = Data().positions,
+    names: Mapping[str, Sequence[str]] | None = None,
 ) -> TextVAE:
     """Build the model that settings describe, with freshly drawn weights (from torch's global generator).
 
     Every weight and bias is drawn from U(-init, init), as in Semeniuta et al. 2017 and Fu et al. 2020, except where
     a part starts otherwise. Arguments as those of `assemble`.
     """
-    model = assemble(settings, vocabulary, terms, positions)
+    model = assemble(settings, vocabulary, terms, positions, names)
     redraw(model, settings.init)
     return model
 
@@ -290,31 +346,38 @@ def assemble(
     vocabulary: int,
     terms: Mapping[str, Any] | None = None,
     positions: int = Data().positions,
+    names: Mapping[str, Sequence[str]] | None = None,
 ) -> TextVAE:
     """Build the model that settings describe, its weights without meaning yet.
 
     `terms` of the objective that predict something from z name their heads. `positions`: the number of tokens of
-    the longest text, end mark included, which parts of fixed length need to know.
+    the longest text, end mark included, which parts of fixed length need to know. `names`: the values of each
+    column of labels on which the model is conditioned.
     """
     latent, embedding = settings.latent, settings.embedding
+    conditioner = settings.conditioner.build(vocabulary, embedding, names or {})
+    size = 0 if conditioner is None else conditioner.size
     parts: dict[str, Any] = {}
     expansion = None
     if latent:
         encoder = parts["encoder"] = settings.encoder.build(vocabulary, embedding, positions)
-        parts["posterior"] = settings.posterior.build(encoder.size, latent)
+        parts["posterior"] = settings.posterior.build(encoder.size + size, latent)
         parts["prior"] = settings.prior.build(latent, embedding)
         parts["refinement"] = settings.inference.refinement
         if settings.feedforward.layers:
             layers, highway = settings.feedforward.layers, settings.feedforward.highway
-            sizes = (encoder.size, latent)
-            parts["leaving"], parts["entering"] = (Feedforward(size, layers, highway) for size in sizes)
+            parts["leaving"] = Feedforward(encoder.size, layers, highway)
+            parts["entering"] = Feedforward(latent + size, layers, highway)
         if settings.multi_rate is not None:
             parts["gates"] = BetaGates({"hidden": encoder.size, "z": latent}, settings.multi_rate)
-        expansion = parts["expansion"] = settings.decoder.expansion(latent, positions)
-        seen = {"z": latent} | ({} if expansion is None else {"code": expansion.features})
+        expansion = parts["expansion"] = settings.decoder.expansion(latent + size, positions)
+        seen = {"z": latent + size} | ({} if expansion is None else {"code": expansion.features})
         heads = {name: term.head(seen, vocabulary) for name, term in (terms or {}).items()}
         parts["heads"] = {name: head for name, head in heads.items() if head is not None}
-    decoder = settings.decoder.build(vocabulary, embedding, latent, settings.word_keep)
+    if conditioner is not None:
+        placement = settings.prior.placement(latent, size) if latent else None
+        parts["conditioning"] = Conditioning(conditioner, placement)
+    decoder = settings.decoder.build(vocabulary, embedding, latent + size, settings.word_keep)
     if expansion is not None:
         decoder.max_length = expansion.positions
     if latent and settings.shared_embedding:

@@ -9,7 +9,7 @@ import typer
 
 from textvae.cli.decoding import NBest, decoding_options
 from textvae.cli.generation import write_n_best, write_texts
-from textvae.cli.options import AsJson, Rate, RunFolder, Seed
+from textvae.cli.options import AsJson, Conditions, Rate, RunFolder, Seed, condition_of
 from textvae.cli.output import document, plain, result
 from textvae.cli.progress import Bar
 from textvae.cli.texts import Column, File, Texts, broken, shown, streamed_texts
@@ -30,6 +30,7 @@ def encode(
         Path, typer.Option(metavar="FILE", help="Where the codes go: .npy or .parquet.", show_default=False)
     ] = ...,  # type: ignore[assignment]
     rate: Rate = None,
+    condition: Conditions = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the codes of sentences to a file.
@@ -46,7 +47,7 @@ def encode(
     from textvae.generate.trained import load
 
     given = streamed_texts(texts, file, column)
-    trained = load(run, rate=rate)
+    trained = load(run, rate=rate, condition=condition_of(condition))
     with Bar(f"encoding {file or 'sentences'}", "sentence") as bar:
         count = encode_file(trained, _broken(trained, given), out, lambda done: bar.update(done, None))
     if as_json:
@@ -64,6 +65,7 @@ def decode(
     ] = ...,  # type: ignore[assignment]
     n_best: NBest = 0,
     rate: Rate = None,
+    condition: Conditions = None,
     *,
     decoding: "Decoding",
     seed: Seed = 0,
@@ -79,7 +81,7 @@ def decode(
     from textvae.generate.codes import read_codes
     from textvae.generate.trained import load
 
-    trained = load(run, rate=rate)
+    trained = load(run, rate=rate, condition=condition_of(condition))
     trained.draw(0)  # a language model is refused before its codes are
     read = read_codes(codes, trained.latent, run=trained.identity)
     told: dict[str, Any] = {"decoding": asdict(decoding), "seed": seed}
@@ -115,6 +117,7 @@ def neighbours(
         str, typer.Option(metavar="NAME", help="cosine (1 - cos of the angle) or euclidean.")
     ] = "cosine",
     rate: Rate = None,
+    condition: Conditions = None,
     as_json: AsJson = False,
 ) -> None:
     """Find the sentences of a corpus whose codes are nearest.
@@ -136,7 +139,7 @@ def neighbours(
         raise RequestError("neighbours: --file and --codes are given; the corpus is one, leave out the other")
     if file is None and codes is None:
         raise RequestError("neighbours: give the corpus, as sentences with --file or as codes with --codes")
-    trained = load(run, rate=rate)
+    trained = load(run, rate=rate, condition=condition_of(condition))
     given = broken(trained, texts)
     queries = trained.encode(given)
     if codes is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from textvae.cli.decoding import NBest, decoding_options
-from textvae.cli.options import AsJson, Prior, Rate, RunFolder, Seed
+from textvae.cli.options import AsJson, Conditions, Prior, Rate, RunFolder, Seed, condition_of
 from textvae.cli.output import blocks, long_document, note, plain, sentences
 from textvae.cli.progress import Bar
 from textvae.cli.texts import Column, File, LeftOut, Strict, Texts, broken, given_rows, shown, streamed_texts
@@ -38,6 +38,7 @@ def sample(
     n_best: NBest = 0,
     prior: Prior = "usual",
     rate: Rate = None,
+    condition: Conditions = None,
     *,
     decoding: "Decoding",
     seed: Seed = 0,
@@ -54,6 +55,7 @@ def sample(
       textvae sample RUN -n 1000 --decode nucleus:0.9 --seed 1 > samples.txt
       textvae sample RUN --tail auto
       textvae sample RUN --prior fitted
+      textvae sample RUN --condition sentiment=negative
       textvae sample RUN -n 3 --decode beam:5 --n-best 5
     """  # noqa: D301
     from textvae.generate.codes import ROWS
@@ -61,7 +63,7 @@ def sample(
     from textvae.generate.trained import load
 
     bound = _bound(tail)
-    trained = load(run, prior, rate)
+    trained = load(run, prior, rate, condition_of(condition))
     if trained.model.prior is None and decoding.certain and count > 1:
         note(
             f"note: a language model has no code, so all {count:,} samples by {decoding.name} decoding are the "
@@ -70,6 +72,8 @@ def sample(
     told: dict[str, Any] = {"decoding": asdict(decoding), "seed": seed}
     if trained.run.fitted is not None:
         told["prior"] = trained.run.fitted.name
+    if condition:
+        told["condition"] = condition_of(condition)
     if tail is not None:
         told["tail"] = volume_preserving_bound(trained.latent) if bound is None else bound
 
@@ -102,6 +106,7 @@ def reconstruct(
     ] = 0,
     n_best: NBest = 0,
     rate: Rate = None,
+    condition: Conditions = None,
     *,
     decoding: "Decoding",
     seed: Seed = 0,
@@ -125,7 +130,7 @@ def reconstruct(
     if samples and n_best:
         raise RequestError(f"--samples {samples}: texts of samples or the n best of the mean, not both")
     given = streamed_texts(texts, file, column)
-    trained = load(run, rate=rate)
+    trained = load(run, rate=rate, condition=condition_of(condition))
     told: dict[str, Any] = {"decoding": asdict(decoding), "seed": seed}
     read = encoded(trained, (broken(trained, [text])[0] for text in given), ROWS)
     if n_best:
@@ -175,6 +180,7 @@ def impute(
         typer.Option(metavar="SHARE", help="Instead of gaps: so much of each sentence's end is missing."),
     ] = None,
     rate: Rate = None,
+    condition: Conditions = None,
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
@@ -197,7 +203,7 @@ def impute(
 
     require_share(last)
     read = given_rows(texts, file, column)
-    trained = load(run, rate=rate)
+    trained = load(run, rate=rate, condition=condition_of(condition))
     left_out = LeftOut(strict, file or "")
 
     def made() -> Iterator[tuple[str, Imputation]]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from textvae.cli.options import AsJson, IwSamples, Prior, Rate, RunFolder, Seed
+from textvae.cli.options import AsJson, Conditions, IwSamples, Prior, Rate, RunFolder, Seed, condition_of
 from textvae.cli.output import long_document, note, number, on_one_line, plain, result
 from textvae.cli.progress import Bar
 from textvae.cli.texts import Column, File, Texts, streamed_texts
@@ -29,6 +29,7 @@ def log_prob(
     iw_samples: IwSamples = 500,
     prior: Prior = "usual",
     rate: Rate = None,
+    condition: Conditions = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write a table instead: .tsv, or .jsonl with an object a line."),
@@ -59,7 +60,7 @@ def log_prob(
         )
         raise RequestError(f"--out {out}: {reason}")
     given = streamed_texts(texts, file, column)
-    trained = load(run, prior, rate)
+    trained = load(run, prior, rate, condition_of(condition))
     trained.require_whole_texts()  # before a file is read
     totals = _Totals()
 

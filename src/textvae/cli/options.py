@@ -44,6 +44,15 @@ Rate = Annotated[
         show_default=False,
     ),
 ]
+Conditions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--condition",
+        metavar="COLUMN=VALUE",
+        help="Of a conditional model: a label that holds for all; once for each column.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine output.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="The seed of everything random.")]
 IwSamples = Annotated[int, typer.Option(min=1, help="Importance samples a sentence.")]
@@ -53,6 +62,23 @@ IwSamplesOrAuto = Annotated[
 IwSentences = Annotated[
     str, typer.Option(metavar="NUMBER|all|auto", help="Sentences, drawn by the seed, to estimate NLL on.")
 ]
+
+
+def condition_of(given: list[str] | None, option: str = "--condition") -> dict[str, str] | None:
+    """Return labels by column, given as COLUMN=VALUE; None if none is given.
+
+    Raises:
+        RequestError: For another form, and for a column that is given twice.
+    """
+    labels: dict[str, str] = {}
+    for one in given or ():
+        column, equals, value = one.partition("=")
+        if not (column and equals and value):
+            raise RequestError(f"{option} {one}: give COLUMN=VALUE, such as sentiment=negative")
+        if column in labels:
+            raise RequestError(f"{option} {one}: {column} is given twice; a text has one value of it")
+        labels[column] = value
+    return labels or None
 
 
 def iw_numbers_of(iw_samples: str, iw_sentences: str) -> tuple[int | str, int | None | str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from textvae.cli.decoding import decoding_options, decodings_options
-from textvae.cli.options import AsJson, Rate, RunFolder, Seed
+from textvae.cli.options import AsJson, Conditions, Rate, RunFolder, Seed, condition_of
 from textvae.cli.output import (
     DASH,
     blocks,
@@ -74,6 +74,7 @@ def interpolate(
     strict: Strict = False,
     language_model: LanguageModel = None,
     rate: Rate = None,
+    condition: Conditions = None,
     *,
     decoding: "Decoding",
     seed: Seed = 0,
@@ -98,7 +99,7 @@ def interpolate(
     from textvae.generate.paths import homotopies
     from textvae.generate.trained import load
 
-    trained = load(run, "fitted" if fitted_prior else "own", rate)
+    trained = load(run, "fitted" if fitted_prior else "own", rate, condition_of(condition))
     scorer = None if language_model is None else load(language_model)
     if pairs is not None:
         pieces = _ends_of_rows(trained, pairs, column_a, column_b, strict)

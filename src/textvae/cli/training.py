@@ -53,6 +53,15 @@ Assignments = Annotated[
     typer.Option("--set", metavar="PATH=VALUE", help="Override a setting; may be given many times."),
 ]
 
+ConditionOn = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--condition-on",
+        metavar="NAME|NUMBER|label",
+        help="A column of labels that the model is conditioned on; several times for several.",
+        show_default=False,
+    ),
+]
 Aim = Annotated[
     str | None,
     typer.Option(
@@ -81,6 +90,7 @@ def train(
     test: Annotated[str | None, typer.Option("--test", metavar="FILE", help="Text to evaluate on.")] = None,
     column: Annotated[str | None, typer.Option(metavar="NAME|NUMBER", help="The column of the text.")] = None,
     label: Annotated[str | None, typer.Option(metavar="NAME|NUMBER", help="The column of a label.")] = None,
+    condition_on: ConditionOn = None,
     methods: Methods = None,
     assignments: Assignments = None,
     aim: Aim = None,
@@ -100,6 +110,7 @@ def train(
       textvae train --data reviews.txt
       textvae train --data reviews.txt --method mu-forcing
       textvae train --data ptb --set train.epochs=3 --set model.latent=16
+      textvae train --data reviews.csv --condition-on sentiment
       textvae train --data tweets.tsv --column text --set data.tokenizer.name=character
       textvae train --data reviews.txt --set 'objective.kl.weight={schedule="linear", steps=5000}'
       textvae train settings.toml --out runs/mine
@@ -117,7 +128,9 @@ def train(
     train.lr, train.patience, train.seed. A wrong name is answered with the nearest one.
     """  # noqa: D301
     sources = {"corpus": data, "train": train_file, "valid": valid, "test": test, "column": column, "label": label}
-    given: dict[str, str | None] = {name: value for name, value in sources.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in sources.items() if value is not None}
+    conditions = _conditions(condition_on, label)
+    given |= conditions.get("data", {})
     if resume is not None:
         if settings or methods or aim or out or start or given.keys() - {"corpus"} or dry_run:
             raise RequestError(
@@ -131,9 +144,10 @@ def train(
     from textvae.training.texts import new_folder
 
     if settings is None and method is None and start is None:
-        method = default_method(assignments or ())
+        method = default_method(assignments or (), **conditions)
     below = settings if start is None or settings is not None else _settings_of(start)
-    loaded, chosen = load_chosen(below, method, assignments or (), aim, **({"data": given} if given else {}))
+    tables = {**conditions, **({"data": given} if given else {})}
+    loaded, chosen = load_chosen(below, method, assignments or (), aim, **tables)
     if dry_run:
         result(loaded.toml().rstrip())
         return
@@ -143,7 +157,15 @@ def train(
     _train(folder, lambda progress: _started(loaded, folder, progress, start), True, chosen)
 
 
-def _in_place_of_others(given: dict[str, str | None], of_a_run: bool) -> dict[str, str | None]:
+def _conditions(columns: list[str] | None, label: str | None) -> dict[str, Any]:
+    """Return tables of settings for a model conditioned on columns of labels; `label` is that of --label."""
+    if not columns:
+        return {}
+    names = [label if column == "label" and label is not None else column for column in columns]
+    return {"data": {"condition_on": names}, "model": {"conditioner": {"name": "labels"}}}
+
+
+def _in_place_of_others(given: dict[str, Any], of_a_run: bool) -> dict[str, Any]:
     """Return the text that was given, with None for settings of other text, which do not belong to it.
 
     The columns of a settings file stay, those of a run's own text do not.
@@ -168,7 +190,7 @@ def _tell_columns(settings: "Settings") -> None:
     from textvae.text.readers import read
 
     for path in own_files(settings.data).values():
-        reading = read(path, settings.data.column, settings.data.label)
+        reading = read(path, settings.data.column, settings.data.label, settings.data.condition_on)
         next(reading, None)
         tell_notes(reading)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from textvae.cli.decoding import decoding_options
-from textvae.cli.options import AsJson, Rate, RunFolder, Seed
+from textvae.cli.options import AsJson, Conditions, Rate, RunFolder, Seed, condition_of
 from textvae.cli.output import long_document, note, sentences
 from textvae.cli.texts import Column, File, Texts, broken, read_noted, shown, streamed_texts
 from textvae.errors import RequestError
@@ -37,6 +37,10 @@ LabelText = Annotated[
 DirectionFile = Annotated[
     Path | None, typer.Option("--direction", metavar="FILE", help="A direction that --save-direction wrote.")
 ]
+ToCondition = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN=VALUE", help="Of a conditional model: the label that texts are to get."),
+]
 SaveDirection = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the direction to a .npy file.")]
 Strength = Annotated[str, typer.Option(metavar="NUMBERS", help="How far: 1, or several parted by commas, 0.5,1,2.")]
 
@@ -58,6 +62,8 @@ def transfer(
     save_direction: SaveDirection = None,
     strength: Strength = "1",
     rate: Rate = None,
+    condition: Conditions = None,
+    to_condition: ToCondition = None,
     *,
     decoding: "Decoding",
     seed: Seed = 0,
@@ -68,13 +74,15 @@ def transfer(
     Their codes are moved along a direction and decoded. The direction leads from one sentence to another
     (--from, --to), or from the mean code of sentences with one label to that of another (--labels, --label,
     --from-label, --to-label), or comes from a file. At strength 1 it is added to a sentence's code as it is; 0 is
-    the plain reconstruction.
+    the plain reconstruction. Of a conditional model the label can be changed while the code stays: sentences are
+    encoded under --condition, and decoded under it with the changes of --to-condition.
 
     \b
     Examples:
       textvae transfer RUN "the food was awful ." --from "it was bad ." --to "it was good ."
       textvae transfer RUN --file new.txt --labels reviews.tsv --label stars --from-label 1 --to-label 5
       textvae transfer RUN "the food was awful ." --direction better.npy
+      textvae transfer RUN "it was bad ." --condition sentiment=negative --to-condition sentiment=positive
     """  # noqa: D301
     strengths = strengths_of(strength)
 
@@ -83,9 +91,15 @@ def transfer(
     from textvae.generate.transfer import save_direction as save
 
     rows_given = streamed_texts(texts, file, column)  # read once the direction is there
-    trained = load(run, rate=rate)
+    trained = load(run, rate=rate, condition=condition_of(condition))
     ends = {"--from": source, "--to": target}
     of_labels = {"--from-label": from_label, "--to-label": to_label}
+    if to_condition:
+        others = {**{"--direction": direction, "--labels": labels}, **ends, **of_labels}
+        _refuse_beside("--to-condition", others)
+        told = {"condition": condition_of(condition), "to": condition_of(to_condition, "--to-condition")}
+        _relabelled(trained, rows_given, told, decoding, seed, as_json)
+        return
     if direction is not None:
         moves = _from_file(trained, direction, {**ends, "--labels": labels, **of_labels})
     elif labels is None:
@@ -112,6 +126,39 @@ def transfer(
     )
     for some in in_pieces(lines, ROWS):
         sentences(some)
+
+
+def _refuse_beside(option: str, others: Mapping[str, Any]) -> None:
+    """Refuse options that have no use beside another."""
+    also = [name for name, value in others.items() if value is not None]
+    if also:
+        raise RequestError(f"{option}: has no use for {', '.join(also)}; leave out one of the two")
+
+
+def _relabelled(
+    trained: "Trained", texts: Iterable[str], told: dict[str, Any], decoding: "Decoding", seed: int, as_json: bool
+) -> None:
+    """Print each text decoded under another label, from its code."""
+    from textvae.generate.codes import ROWS, in_pieces
+
+    if told["condition"] is None:
+        raise RequestError("--to-condition: changes the labels that texts have; give them with --condition")
+    target = {**told["condition"], **told["to"]}
+
+    def made() -> Iterator[tuple[str, str]]:
+        begin = 0
+        for some in in_pieces((broken(trained, [text])[0] for text in texts), ROWS):
+            changed = trained.relabel(some, told["condition"], target, decoding, seed, begin)
+            yield from zip(some, changed, strict=True)
+            begin += len(some)
+
+    if as_json:
+        about = {"decoding": asdict(decoding), "seed": seed, "condition": told["condition"], "target": target}
+        rows = ({"text": text, "transfer": shown(trained, [new])[0]} for text, new in made())
+        long_document(about, "transfers", rows)
+        return
+    for lines in in_pieces((shown(trained, [new])[0] for _, new in made()), ROWS):
+        sentences(lines)
 
 
 def strengths_of(given: str) -> list[float]:
@@ -169,9 +216,7 @@ def _from_file(trained: "Trained", path: Path, beside: dict[str, Any]) -> "np.nd
     from textvae.generate.transfer import load_direction
 
     trained.draw(0)  # refuses a language model, whose width means nothing
-    also = [name for name, value in beside.items() if value is not None]
-    if also:
-        raise RequestError(f"--direction {path}: has no use for {', '.join(also)}; leave out one of the two")
+    _refuse_beside(f"--direction {path}", beside)
     return load_direction(path, trained.latent, trained.identity)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float32
 
 from textvae.evaluation.opened import Opened
@@ -76,9 +77,11 @@ def content_of(trained: Opened, split: str) -> Content | None:
     if trained.model.prior is None or trained.window is not None or len(rows) < 2:
         return None
     ids = store.sentences(rows)
-    texts, codes = trained.tokenizer.decode_batch(ids), trained.means_of(ids).numpy()
+    conditions = None if store.conditions is None else store.conditions.at(rows)
+    texts, codes = trained.tokenizer.decode_batch(ids), trained.means_of(ids, conditions).numpy()
     some = spaced(len(rows), RECONSTRUCTED)
-    references, written = [texts[at] for at in some], trained.decode(codes[some])
+    under = None if conditions is None else conditions.at(torch.from_numpy(some))
+    references, written = [texts[at] for at in some], trained.decode(codes[some], condition=under)
     way = tokenization(trained, references)
     training = trained.corpus.split("train")
     counted = trained.tokenizer.decode_batch(training.sentences(spaced(len(training), COUNTED)))

@@ -164,7 +164,8 @@ class Codes:
         gap = shuffle_gap(self.model, self.store, self.scores, self.seed, self.rows)
         few = "neighbours depend on each other; it takes four sentences"
         odd = "neighbours depend on each other so much that their variance comes out below 0; take more sentences"
-        error = cyclic_standard_error(gap[_cycle(len(gap), self.seed)])
+        cycles = _cycles(len(gap), self.seed, self.scores.groups)
+        error = cyclic_standard_error(gap[torch.cat(cycles)])
         return Estimate(gap.mean().item(), finite(error, few if len(gap) < 4 else odd))
 
     @cached_property
@@ -252,12 +253,13 @@ def shuffle_gap(
 ) -> Float64[Tensor, " kept"]:
     """Compute how much worse each sentence is reconstructed from another's code, in nats; about 0 if z is unused.
 
-    Codes go round a random cycle of the kept sentences (of `rows`, or of all), so that none keeps its own.
+    Codes go round a random cycle of the kept sentences (of `rows`, or of all), so that none keeps its own. Those of
+    a conditional model are exchanged among sentences of the same condition; one that is alone keeps its own code.
     """
     assert scores.z is not None
-    cycle = _cycle(len(scores.kept), seed)
-    others = torch.empty_like(scores.z)
-    others[cycle] = scores.z[cycle.roll(1)]
+    others = scores.z.clone()
+    for cycle in _cycles(len(scores.kept), seed, scores.groups):
+        others[cycle] = scores.z[cycle.roll(1)]
     kept = (np.arange(len(store)) if rows is None else np.asarray(rows))[scores.kept.numpy()]
     found = torch.empty(len(kept), dtype=torch.float64)
     with evaluating(model):
@@ -268,6 +270,10 @@ def shuffle_gap(
     return found - scores.reconstruction[scores.kept]
 
 
-def _cycle(sentences: int, seed: int) -> Int[Tensor, " kept"]:
-    """Return the order in which codes go round: each sentence is given the code of the one before it."""
-    return torch.from_numpy(np.random.default_rng([seed, 2]).permutation(sentences))
+def _cycles(sentences: int, seed: int, groups: Int[Tensor, " kept"] | None) -> list[Int[Tensor, " some"]]:
+    """Return the orders in which codes go round: each sentence is given the code of the one before it.
+
+    There is one cycle for each group of sentences, of all if there are no groups.
+    """
+    order = torch.from_numpy(np.random.default_rng([seed, 2]).permutation(sentences))
+    return [order] if groups is None else [order[groups[order] == group] for group in groups.unique()]

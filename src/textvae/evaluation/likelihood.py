@@ -241,8 +241,10 @@ class Measured:
             return Missing("the entropy is of whole sentences, none left out, cut, or with unknown words")
         if not self.codes.several:
             return Missing("one sentence has no standard error, and no other that its code could be told from")
-        rows, entropy = scores.kept[looked_at(scores, MI_SENTENCES)], grammar.reviews().entropy
-        bounds = information_bounds(entropy, scores.reconstruction[rows], scores.rate[rows], *above, below)
+        rows, entropy = scores.kept[looked_at(scores, MI_SENTENCES)], conditional_entropy(store)
+        lower = None if below is None else (below.log_q, below.mixture)
+        given = scores.reconstruction[rows], scores.rate[rows], above.log_q, above.mixture
+        bounds = information_bounds(entropy, *given, lower)
         found = asdict(bounds)
         if bounds.holds is None:
             found["holds"] = Missing(str(bounds.reason))
@@ -295,14 +297,28 @@ def perplexity_of(nats: float, tokens: int) -> float | Missing:
 
 
 def distance_to_truth(nll: Float[Tensor, " n"], store: TokenStore, rows: np.ndarray, tokenizer: Tokenizer) -> Truth:
-    """Compare the NLL of sentences with their exact -log p under the grammar.
+    """Compare the NLL of sentences with their exact -log p under the grammar, given their condition if there is one.
 
     The gap, a paired difference, estimates KL(data || model) and in expectation cannot be negative.
     """
-    corpus = grammar.reviews()
+    corpus, entropy = grammar.reviews(), conditional_entropy(store)
     texts = tokenizer.decode_batch(store.sentences(rows))
     surprisal = -torch.tensor([corpus.log_prob(text) for text in texts], dtype=torch.float64)
+    if store.conditions is not None:
+        for names, numbers in zip(store.conditions.names.items(), store.conditions.values[rows].T, strict=True):
+            attribute, values = names
+            log_prob = [math.log(corpus.values[attribute][value]) for value in values]
+            surprisal += torch.tensor(log_prob, dtype=torch.float64)[torch.from_numpy(numbers.astype(np.int64))]
     mean, unknown = surprisal.mean().item(), "a sentence is none of the grammar's"
     if not math.isfinite(mean):
-        return Truth(corpus.entropy, Missing(unknown), Missing(unknown))
-    return Truth(corpus.entropy, mean, mean_of(nll - surprisal))
+        return Truth(entropy, Missing(unknown), Missing(unknown))
+    return Truth(entropy, mean, mean_of(nll - surprisal))
+
+
+def conditional_entropy(store: TokenStore) -> float:
+    """Return H(x|c) = H(x) - H(c) of the grammar in nats; c are attributes, drawn independently and seen in x."""
+    corpus = grammar.reviews()
+    attributes = () if store.conditions is None else tuple(store.conditions.names)
+    return corpus.entropy + sum(
+        weight * math.log(weight) for name in attributes for weight in corpus.values[name].values() if weight
+    )

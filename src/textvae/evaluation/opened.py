@@ -8,6 +8,7 @@ import numpy as np
 
 from textvae.errors import RequestError, WorkError
 from textvae.generate.codec import GREEDY
+from textvae.generate.conditions import Condition
 from textvae.generate.decoding import Decoding
 from textvae.generate.trained import Trained
 from textvae.generate.ways import decoding_of
@@ -16,7 +17,11 @@ from textvae.model import TextVAE
 from textvae.run import Run, model_of
 from textvae.run.fitted import FOLDER
 from textvae.run.folder import own_folder
+from textvae.text.conditions import Labels
 from textvae.text.store import spaced
+
+# Random stream of the conditions of samples.
+_CONDITIONS = 5
 
 
 class Opened(Trained):
@@ -54,19 +59,41 @@ class Opened(Trained):
             self._scores[key] = score(self.model, store, seed, rows=rows)
         return self._scores[key]
 
-    def sample(self, n: int, seed: int = 0, decoding: Decoding | str = GREEDY, begin: int = 0) -> list[str]:
+    def sample(
+        self,
+        n: int,
+        seed: int = 0,
+        decoding: Decoding | str = GREEDY,
+        begin: int = 0,
+        condition: Condition | None = None,
+    ) -> list[str]:
         """Generate `n` sentences as `Trained.sample` does; decode only those that were not asked for before.
+
+        Without a condition, those of a conditional model are under conditions drawn from the training text.
 
         Raises:
             RequestError: as `Trained.sample`.
         """
         decoding = decoding_of(decoding)
-        if begin:
-            return super().sample(n, seed, decoding, begin)
+        if condition is not None or begin:
+            return super().sample(n, seed, decoding, begin, condition or self.drawn_conditions(n, seed, begin))
         kept = self._samples.setdefault((seed, decoding), [])
         if not 0 <= n <= len(kept):
-            kept += super().sample(n if n < 0 else n - len(kept), seed, decoding, len(kept))
+            missing, begin = n if n < 0 else n - len(kept), len(kept)
+            kept += super().sample(missing, seed, decoding, begin, self.drawn_conditions(missing, seed, begin))
         return kept[:n]
+
+    def drawn_conditions(self, n: int, seed: int, begin: int = 0) -> Labels | None:
+        """Return the conditions of training sentences drawn by the seed, for the samples `begin` and up.
+
+        None for a model without conditions, or with one that holds for all texts.
+        """
+        if self.model.conditioning is None or self.model.fixed is not None:
+            return None
+        store = self.corpus.split("train")
+        assert store.conditions is not None
+        random = np.random.default_rng([seed, _CONDITIONS])
+        return store.conditions.at(random.integers(len(store), size=begin + max(0, n))[begin:])
 
     def save(self, name: str, write: Callable[[Path], None]) -> None:
         """Write results to `Run.result`; warn if that is impossible, as in a read-only folder, or behind a link."""

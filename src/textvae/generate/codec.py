@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,20 +13,18 @@ from torch import Tensor
 
 from textvae.errors import RequestError
 from textvae.files import file_digest
+from textvae.generate.conditions import Condition, conditioned, labels_of
 from textvae.generate.decoding import Decoding, beams, generate
 from textvae.generate.reading import Reader, Seen, batches, codes_of, encoded_together, one_code
 from textvae.generate.ways import decoding_of
-from textvae.inference import evaluating
+from textvae.inference import evaluating, prior_draws
 from textvae.model import TextVAE
-from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import Posterior, joined, mapped
 from textvae.parts.priors import Prior, arc, line
 from textvae.run import Run
 from textvae.text.readers import require_texts
 from textvae.text.tokenizers import EOS
 
-# Codes drawn from the prior at once, each with its own random stream.
-DRAWN = 8192
 # Padded tokens scored at once; each takes the logits of the whole vocabulary.
 SCORED = 4096
 GREEDY = Decoding()
@@ -79,13 +78,13 @@ class Codec:
         """
         return self._posterior(self.read(texts), grad)
 
-    def encode(self, texts: Iterable[str]) -> Float32[np.ndarray, "n latent"]:
-        """Return the code of each text, in order: the mean of its posterior.
+    def encode(self, texts: Iterable[str], condition: Condition | None = None) -> Float32[np.ndarray, "n latent"]:
+        """Return the code of each text, in order: the mean of its posterior, under its condition if there is one.
 
         Raises:
             RequestError: As `posterior`.
         """
-        return self._means(texts).numpy()
+        return self.means_of(self.read(texts), condition).numpy()
 
     def encode_counted(self, texts: Iterable[str]) -> tuple[Float32[np.ndarray, "n latent"], Seen]:
         """Return the codes of texts as `encode` does, with the counts to warn about, without warning.
@@ -98,9 +97,14 @@ class Codec:
         return self.means_of(ids).numpy(), seen
 
     def decode(
-        self, z: ArrayLike | Tensor, decoding: Decoding | str = GREEDY, seed: int = 0, begin: int = 0
+        self,
+        z: ArrayLike | Tensor,
+        decoding: Decoding | str = GREEDY,
+        seed: int = 0,
+        begin: int = 0,
+        condition: Condition | None = None,
     ) -> list[str]:
-        """Decode codes (n, latent) to one text each.
+        """Decode codes (n, latent) to one text each, under a condition if the model has one.
 
         The first code has number `begin` among those decoded with this seed, so several calls give the texts of a
         single one.
@@ -109,7 +113,7 @@ class Codec:
             RequestError: For codes of another shape or not finite, and for a language model, which has none.
         """
         self._prior()
-        return self._texts(codes_of(z, self.latent), decoding, seed, begin=begin)
+        return self._texts(codes_of(z, self.latent), decoding, seed, begin=begin, condition=condition)
 
     def n_best(
         self, z: ArrayLike | Tensor | None, decoding: Decoding | str, n: int, rows: int = 1
@@ -128,13 +132,24 @@ class Codec:
             raise RequestError(f"n_best = {n}: must be 1 to {decoding.beam}, the size of the beam")
         codes = None if z is None or self.model.prior is None else codes_of(z, self.latent)
         with evaluating(self.model):
-            model, end, length = self.model, self.window is None, decoding.max_length or self.max_length
-            hypotheses = beams(model.decoder, codes, decoding, length, rows=rows, code=model.code, end=end)
+            end, length = self.window is None, decoding.max_length or self.max_length
+            given = conditioned(self.model, codes, None, rows if codes is None else len(codes))
+            hypotheses = beams(
+                self.model.decoder, given.codes, decoding, length, rows=rows, code=given.code, end=end
+            )
         return [[(self._written(text.ids), text.log_prob) for text in texts[:n]] for texts in hypotheses]
 
-    def sample(self, n: int, seed: int = 0, decoding: Decoding | str = GREEDY, begin: int = 0) -> list[str]:
+    def sample(
+        self,
+        n: int,
+        seed: int = 0,
+        decoding: Decoding | str = GREEDY,
+        begin: int = 0,
+        condition: Condition | None = None,
+    ) -> list[str]:
         """Generate `n` sentences, numbered from `begin`, from codes drawn from the prior, or from a language model.
 
+        A conditional model needs a `condition`: labels by column, a value for all sentences or a list of `n`.
         Without codes, greedy decoding gives the same sentence n times; sample from a language model instead.
 
         Raises:
@@ -143,8 +158,10 @@ class Codec:
         if n < 0:
             raise RequestError(f"n = {n}: must be 0 or more")
         if self.model.prior is None:
-            return self._texts(None, decoding, seed, n, begin)
-        return self._texts(self._drawn(n, seed, begin), decoding, seed, begin=begin)
+            return self._texts(None, decoding, seed, n, begin, condition)
+        return self._texts(
+            prior_draws(self.model, self.latent, n, seed, begin), decoding, seed, begin=begin, condition=condition
+        )
 
     def nll(self, texts: Iterable[str]) -> Float64[np.ndarray, " n"]:
         """Return -log p(text) of each text under a language model, in nats, end mark included: exact and finite.
@@ -223,7 +240,7 @@ class Codec:
             RequestError: For fewer than 2 steps, and for a language model, which has no codes.
         """
         self._prior()
-        a, b = self._drawn(2, seed)
+        a, b = prior_draws(self.model, self.latent, 2, seed)
         return self.interpolate(a, b, steps, decoding, seed)
 
     def draw(self, n: int, seed: int = 0, begin: int = 0) -> Float32[np.ndarray, "n latent"]:
@@ -235,12 +252,12 @@ class Codec:
         self._prior()
         if n < 0:
             raise RequestError(f"n = {n}: must be 0 or more")
-        return self._drawn(n, seed, begin).numpy()
+        return prior_draws(self.model, self.latent, n, seed, begin).numpy()
 
-    def means_of(self, ids: list[list[int]]) -> Float[Tensor, "n latent"]:
+    def means_of(self, ids: list[list[int]], condition: Condition | None = None) -> Float[Tensor, "n latent"]:
         """Return the posterior means of tokenized texts, end marks included."""
         means = torch.zeros(len(ids), self.latent)
-        for index, posterior in self._encoded(ids):
+        for index, posterior in self._encoded(ids, condition=condition):
             means[index] = posterior.mean.cpu()
         return means
 
@@ -252,17 +269,18 @@ class Codec:
         order = torch.cat([index for index, _ in parts]).argsort()
         return mapped(joined([posterior for _, posterior in parts]), lambda rows: rows[order])
 
-    def _encoded(self, ids: list[list[int]], grad: bool = False) -> Iterator[tuple[Tensor, Posterior]]:
+    def _encoded(
+        self, ids: list[list[int]], grad: bool = False, condition: Condition | None = None
+    ) -> Iterator[tuple[Tensor, Posterior]]:
         """Yield the positions of some texts and their posteriors, batch by batch."""
+        labels = None if condition is None else labels_of(self.run, condition, len(ids))
         with evaluating(self.model, grad):
             for batch in encoded_together(ids, self.model.device):
+                if labels is not None:
+                    batch = batch._replace(condition=labels.at(batch.index))
                 posterior = self.model.encode(batch.to(self.model.device))
                 assert posterior is not None
                 yield batch.index, posterior
-
-    def _means(self, texts: Iterable[str]) -> Float[Tensor, "n latent"]:
-        """Return the posterior means of texts."""
-        return self.means_of(self.read(texts))
 
     def require_likelihood(self) -> None:
         """Refuse a model with codes.
@@ -294,30 +312,23 @@ class Codec:
             raise RequestError(f"{self.run.folder}: is a language model: it has no latent code")
         return self.model.prior
 
-    def _drawn(self, n: int, seed: int, begin: int = 0) -> Float[Tensor, "n latent"]:
-        """Return draws from the prior on the CPU; the noise of each depends on its number alone."""
-        pieces = [self._some_drawn(range(begin, begin + n)[at : at + DRAWN], seed) for at in range(0, n, DRAWN)]
-        return torch.cat(pieces) if pieces else torch.zeros(0, self.latent)
-
-    def _some_drawn(self, numbers: range, seed: int) -> Float[Tensor, "n latent"]:
-        # One stream per draw, continued from call to call: a prior may ask for noise several times.
-        of_each = sentence_noise(seed, torch.arange(numbers.start, numbers.stop), self.model.device)
-
-        def noise(samples: int, size: int) -> Float[Tensor, "sample 1 size"]:
-            assert samples == len(numbers)
-            return of_each(1, size).transpose(0, 1)
-
-        with evaluating(self.model):
-            return self._prior().sample(len(numbers), noise).cpu()
-
     def _texts(
-        self, z: Tensor | None, decoding: Decoding | str, seed: int, rows: int = 1, begin: int = 0
+        self,
+        z: Tensor | None,
+        decoding: Decoding | str,
+        seed: int,
+        rows: int = 1,
+        begin: int = 0,
+        condition: Condition | None = None,
     ) -> list[str]:
         decoding = decoding_of(decoding)
+        rows = rows if z is None else len(z)
+        labels = None if condition is None else labels_of(self.run, condition, rows)
         with evaluating(self.model):
-            model, end, length = self.model, self.window is None, decoding.max_length or self.max_length
-            how = {"rows": rows, "code": model.code, "end": end, "begin": begin}
-            ids = generate(model.decoder, z, decoding, length, seed, **how)  # type: ignore[arg-type]
+            end, length = self.window is None, decoding.max_length or self.max_length
+            given = conditioned(self.model, z, labels, rows)
+            how: dict[str, Any] = {"rows": rows, "code": given.code, "end": end, "begin": begin}
+            ids = generate(self.model.decoder, given.codes, decoding, length, seed, **how)
         return self.tokenizer.decode_batch(ids) if end else [self.tokenizer.decode_lines(row) for row in ids]
 
     def _written(self, ids: list[int]) -> str:
@@ -371,5 +382,5 @@ class Codec:
             RequestError: As `posterior` and `decode`, with its `name` in the message.
         """
         if isinstance(end, str):
-            return self._means([end])[0]
+            return self.means_of(self.read([end]))[0]
         return one_code(end, self.latent, name)

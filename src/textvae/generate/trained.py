@@ -13,6 +13,7 @@ from torch import Tensor
 from textvae.errors import RequestError
 from textvae.generate.codec import GREEDY, Codec
 from textvae.generate.codes import Piece, encoded
+from textvae.generate.conditions import Condition, labels_of
 from textvae.generate.decoding import Decoding
 from textvae.generate.imputation import impute
 from textvae.generate.likelihood import Likelihood, likelihood
@@ -27,7 +28,12 @@ from textvae.text.corpus import Corpus
 from textvae.text.readers import each_text, require_texts
 
 
-def load(folder: Path | str | Run, prior: str = "usual", rate: float | str | None = None) -> "Trained":
+def load(
+    folder: Path | str | Run,
+    prior: str = "usual",
+    rate: float | str | None = None,
+    condition: Condition | None = None,
+) -> "Trained":
     """Return the model of a run folder with the weights that it keeps, on the device of the run's settings.
 
     Args:
@@ -36,17 +42,31 @@ def load(folder: Path | str | Run, prior: str = "usual", rate: float | str | Non
             one of a run that was trained with `train.fit_prior`, else its own.
         rate: Of a run of many KL weights, the KL in nats per sentence at which it answers, or the weight as a
             text, `beta=0.3`; by default the weight of its settings, 1.
+        condition: Of a conditional model, the labels by column that hold for all texts, as in `Trained.given`.
 
     Raises:
-        RequestError: If the folder is missing, unfinished or damaged, and as `Run.under` and `rates.at_rate`.
+        RequestError: If the folder is missing, unfinished or damaged, and as `Run.under`, `rates.at_rate` and
+            `Trained.given`.
     """
     run = Run.open(folder)
     run = (run if rate is None else at_rate(run, rate)).under(prior)
-    return Trained(run, model_of(run))
+    trained = Trained(run, model_of(run))
+    return trained if condition is None else trained.given(condition)
 
 
 class Trained(Codec):
     """A run's model with its tokenizer, and all operations on a text through its code."""
+
+    def given(self, condition: Condition) -> "Trained":
+        """Return the model under one condition, which then holds for every text that it reads or writes.
+
+        Args:
+            condition: A value for each column of labels, such as `{"sentiment": "negative"}`.
+
+        Raises:
+            RequestError: For a model without conditions, and for unknown or missing columns and values.
+        """
+        return Trained(self.run, self.model.given(labels_of(self.run, condition)))
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -63,15 +83,20 @@ class Trained(Codec):
         decoding: Decoding | str = GREEDY,
         sample_posterior: bool = False,
         seed: int = 0,
+        condition: Condition | None = None,
     ) -> list[str]:
         """Encode and decode each text, from its posterior's mean or the first of `posterior_draws`.
+
+        With a `condition` of a single row both draws and means are under it; one for each text is for means.
 
         Raises:
             RequestError: As `posterior`.
         """
         texts = require_texts(texts)
-        z = torch.tensor(posterior_draws(self, texts, 1, seed)[:, 0]) if sample_posterior else self._means(texts)
-        return self._texts(z, decoding, seed)
+        if not sample_posterior:
+            return self._texts(self.means_of(self.read(texts), condition), decoding, seed, condition=condition)
+        model = self if condition is None else self.given(condition)
+        return model._texts(torch.tensor(posterior_draws(model, texts, 1, seed)[:, 0]), decoding, seed)
 
     def impute(
         self, texts: str | Iterable[str], size: int | None = None, rounds: int = 3, last: float | None = None
@@ -109,6 +134,31 @@ class Trained(Codec):
         """
         given = [texts] if isinstance(texts, str) else texts
         return self.decode(moved(self, self.encode(given), direction, strength), decoding, seed)
+
+    def relabel(
+        self,
+        texts: str | Iterable[str],
+        condition: Condition,
+        target: Condition,
+        decoding: Decoding | str = GREEDY,
+        seed: int = 0,
+        begin: int = 0,
+    ) -> list[str]:
+        """Change the labels of texts while their codes stay: encode under one condition, decode under another.
+
+        Args:
+            texts: One text or several.
+            condition: Their labels by column, a value for all or one for each.
+            target: The labels that they are to get, likewise.
+            decoding: How texts are written.
+            seed: Of the decoding.
+            begin: Number of the first text among those decoded with this seed.
+
+        Raises:
+            RequestError: As `encode`, `decode` and `given`.
+        """
+        given = [texts] if isinstance(texts, str) else texts
+        return self.decode(self.encode(given, condition), decoding, seed, begin, target)
 
     def neighbours(
         self,

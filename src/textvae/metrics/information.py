@@ -23,7 +23,7 @@ class MutualInformation:
     """Estimate of I(x; z), always to be reported with the number of posteriors in the mixture."""
 
     nats: float
-    sentences: int  # N, the posteriors in the mixture
+    sentences: int  # N, the posteriors in the mixture; of a conditional model those of one condition
 
     @property
     def ceiling(self) -> float:
@@ -32,7 +32,7 @@ class MutualInformation:
 
 
 def mutual_information(
-    log_q: Float[Tensor, "sentence"], log_mixture: Float[Tensor, "sentence"]
+    log_q: Float[Tensor, "sentence"], log_mixture: Float[Tensor, "sentence"], mixed: int | None = None
 ) -> MutualInformation:
     """Estimate I = E_x KL(q(z | x) || p(z)) - KL(q(z) || p(z)) = E log q(z | x) - E log q(z), in nats.
 
@@ -42,6 +42,9 @@ def mutual_information(
     are the same it is 0; a small sample can make it slightly negative. With the surrogate density of a
     semi-implicit posterior, in which a code's own component stands out, it is too high, the more so the narrower
     and fewer the components are; with components that the code was not drawn from it is too low.
+
+    `mixed` is N where the mixture of a sentence is not one over all sentences but over those of its condition: the
+    estimate is then I(x; z | c).
 
     Raises:
         RequestError: Without a sentence, or if a mixture leaves out the sentence's own posterior.
@@ -62,7 +65,7 @@ def mutual_information(
         )
     nats = terms.mean().item()
     # Any remaining excess over the ceiling is rounding. Written so that nan stays nan.
-    return MutualInformation(nats=ceiling if nats > ceiling else nats, sentences=sentences)
+    return MutualInformation(ceiling if nats > ceiling else nats, sentences if mixed is None else mixed)
 
 
 def estimates(value: str, lowest: str | None, upper: bool) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from textvae.objective.settings import Settings
 from textvae.objective.terms import TERMS
+from textvae.parts.conditioners import CONDITIONERS
 from textvae.parts.posteriors import POSTERIORS
 from textvae.settings import Aggressive, Data
 from textvae.settings.problems import Problem
@@ -116,7 +117,7 @@ def _schedule_problems(settings: Settings, terms: Mapping[str, Any], where: str)
 def _model_problems(settings: Settings) -> list[Problem]:
     """Return the problems among the parts of the model, and between them and the updates."""
     problems = _architecture_problems(settings) + _embedding_problems(settings) + _gate_problems(settings)
-    return problems + _code_problems(settings) + _update_problems(settings)
+    return problems + _code_problems(settings) + _condition_problems(settings) + _update_problems(settings)
 
 
 def _architecture_problems(settings: Settings) -> list[Problem]:
@@ -195,6 +196,34 @@ def _code_problems(settings: Settings) -> list[Problem]:
     if inference.refinement is not None and not prior.standard:
         needs = "needs model.prior.name = 'standard-normal'"
         problems.append(Problem("model.inference.name", needs, value=inference.name))
+    return problems
+
+
+def _condition_problems(settings: Settings) -> list[Problem]:
+    """Return the problems between conditions, the data that names them, and the parts that read them."""
+    model, data, problems = settings.model, settings.data, list[Problem]()
+    conditioner, prior, posterior = model.conditioner, model.prior, model.posterior
+    readers = {kind.reads: name for name, kind in CONDITIONERS.items() if kind.reads is not None}
+    for setting, name in readers.items():
+        value = getattr(data, setting)
+        if conditioner.reads == setting and not value:
+            none = f"reads the condition that data.{setting} names, and it names none"
+            remedy = f"give data.{setting}, or leave out model.conditioner"
+            problems.append(Problem("model.conditioner.name", none, remedy, value=conditioner.name))
+        elif conditioner.reads != setting and value:
+            remedy = f"set model.conditioner.name = {name!r}, or leave it out"
+            problems.append(Problem(f"data.{setting}", "is a condition that the model does not read", remedy))
+    if prior.conditional and conditioner.reads is None:
+        remedy = "give model.conditioner, or leave model.prior as it is"
+        problems.append(Problem("model.prior.name", "there is no condition", remedy, value=prior.name))
+    if prior.conditional and not posterior.standardises:
+        known = ", ".join(repr(name) for name, kind in POSTERIORS.items() if kind.standardises)
+        made = f"cannot be standardised by model.prior.name = {prior.name!r}"
+        remedy = f"set it to one of {known}, or leave model.prior as it is"
+        problems.append(Problem("model.posterior.name", made, remedy, value=posterior.name))
+    if prior.of_posteriors and conditioner.reads is not None:
+        without = "its pseudo-sentences have no condition"
+        problems.append(Problem("model.prior.name", without, "leave model.prior as it is", value=prior.name))
     return problems
 
 

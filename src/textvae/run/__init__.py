@@ -27,7 +27,7 @@ from textvae.parts.multi_rate import MultiRateSettings
 from textvae.run.fitted import FOLDER, Fitted, read_fitted, refit
 from textvae.run.folder import CHECKPOINT, FIXED, LOCK, TEXT, check_named, check_vacant, half_made
 from textvae.run.hardware import machine
-from textvae.run.records import Environment, problem, read_log, with_changes
+from textvae.run.records import Environment, label_names, problem, read_log, with_changes
 from textvae.settings import read_document
 from textvae.text.corpus import FilePlaces, file_places
 from textvae.text.tokenizers import Tokenizer
@@ -245,7 +245,8 @@ class Run:
         settings = self.settings
         heads = tuple(f"heads.{name}." for name, term in settings.terms().items() if isinstance(term, Absent))
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(heads)}
-        model = build(settings.model, len(self.tokenizer), settings.terms(), settings.data.positions)
+        known, size = label_names(self.environment), len(self.tokenizer)
+        model = build(settings.model, size, settings.terms(), settings.data.positions, known)
         if self.fitted is not None:
             self._check_fitted(model.prior_network, self.fitted)
         load_weights(model, tensors, path)

@@ -14,6 +14,7 @@ from textvae.objective.settings import Settings
 from textvae.settings import Train
 from textvae.settings.documents import parsed
 from textvae.settings.problems import Problem, refuse
+from textvae.text.conditions import LabelNames
 
 # Most characters of a wrong value in a message.
 SHOWN = 60
@@ -43,6 +44,7 @@ class SplitData(Stored):
 
     fingerprint: str
     labels: str | None = None
+    conditions: str | None = None
     sentences: Count = 0
     tokens: Count = 0
     dropped: Count = 0
@@ -76,6 +78,7 @@ class RunData(Stored):
     splits: dict[str, SplitData] | None = None
     corpus: str | None = None
     vocabulary: Count | None = None
+    conditions: dict[str, list[str]] | None = None
 
 
 class Environment(Stored):
@@ -111,6 +114,11 @@ class Record(Stored):
     epoch: Error | None = None
     rate_kind: str | None = None
     weights: dict[str, float] | None = None
+
+
+def label_names(environment: Mapping[str, Any]) -> LabelNames:
+    """Return the values of the columns of labels that a run's model is conditioned on; empty without such."""
+    return LabelNames((environment.get("data") or {}).get("conditions") or {})
 
 
 def with_changes(settings: Settings, changes: Iterable[Mapping[str, Any]]) -> Settings:

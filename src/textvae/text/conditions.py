@@ -118,6 +118,10 @@ class LabelColumns(NamedTuple):
         sizes = np.array([len(names) for names in self.names.values()])
         return bool(((self.values >= MISSING) & (self.values < sizes)).all())
 
+    def groups(self, rows: np.ndarray) -> np.ndarray:
+        """Return a number for the condition of each of some sentences: the same for the same labels."""
+        return np.unique(self.values[rows], axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
     def at(self, rows: np.ndarray) -> Labels:
         """Return the labels of some sentences as a batch has them."""
         return Labels(torch.from_numpy(self.values[rows].astype(np.int64)))

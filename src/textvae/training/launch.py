@@ -18,6 +18,7 @@ from textvae.objective.objective import Objective
 from textvae.objective.settings import Settings
 from textvae.objective.terms.mu_forcing import MuForcing
 from textvae.settings import Data
+from textvae.text.conditions import MISSING
 from textvae.text.corpus import Corpus, sample_of
 from textvae.text.coverage import MANY_UNKNOWN, fewer_unknown, unknown_tokens
 from textvae.training.epochs import epoch_data
@@ -62,6 +63,7 @@ def check_trainable(settings: Settings, corpus: Corpus, processes: int, device: 
             f"data: {corpus.name} has no validation split, which says when a model is best; "
             "give data.valid, or for a single file a data.split.valid above 0"
         )
+    refuse_missing_labels(corpus)
     sentences, size = len(corpus.split("train")), settings.train.batch_size
     if sentences < size:
         raise RequestError(
@@ -78,7 +80,21 @@ def check_trainable(settings: Settings, corpus: Corpus, processes: int, device: 
     if smallest < processes:
         raise RequestError(f"train.batch_size = {size}: is less than a sentence for each of {processes} processes")
     padded = max(len(rows) * int(store.lengths[rows].max()) for rows in batches)
-    check_memory(settings, len(corpus.tokenizer), padded, device)
+    names = corpus.split("train").conditions
+    check_memory(settings, len(corpus.tokenizer), padded, device, None if names is None else names.names)
+
+
+def refuse_missing_labels(corpus: Corpus) -> None:
+    """Refuse sentences without a label of a column that the model is conditioned on."""
+    for name, store in corpus.splits.items():
+        if store.conditions is None:
+            continue
+        for column, values in zip(store.conditions.names, store.conditions.values.T, strict=True):
+            if missing := int((values == MISSING).sum()):
+                raise RequestError(
+                    f"data.condition_on: {missing:,} of {len(values):,} sentences of the {name} split have no "
+                    f"{column!r}; leave them out, or give them a label"
+                )
 
 
 def warn_of_unknown_words(data: Data, corpus: Corpus) -> None:

@@ -19,7 +19,7 @@ from textvae.parts.refinement import frozen
 from textvae.progress import StepProgress, visible
 from textvae.run import Run, load_weights
 from textvae.run.data import corpus_of
-from textvae.run.records import read_log, with_changes
+from textvae.run.records import label_names, read_log, with_changes
 from textvae.text.corpus import Corpus, open_corpus
 from textvae.training.changes import changes_of, check_changes, ends, require_terms
 from textvae.training.checkpoint import (
@@ -138,7 +138,11 @@ class Loop:
         with job.undisturbed():
             torch.manual_seed(settings.train.seed)
             self.model: TextVAE = build(
-                settings.model, len(corpus.tokenizer), settings.terms(), settings.data.positions
+                settings.model,
+                len(corpus.tokenizer),
+                settings.terms(),
+                settings.data.positions,
+                label_names(run.environment),
             )
         self.model.to(job.device)  # now, because a checkpoint's optimizer slots are put where the weights are
         self.epochs = Epochs(corpus.split("train"), settings, job)

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,13 @@ _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory
 USUAL = {"data.tokenizer.vocabulary": 10_000, "data.max_length": 100, "data.window": 100}
 
 
-def check_memory(settings: Settings, vocabulary: int, tokens: int, device: torch.device) -> None:
+def check_memory(
+    settings: Settings,
+    vocabulary: int,
+    tokens: int,
+    device: torch.device,
+    names: Mapping[str, Sequence[str]] | None = None,
+) -> None:
     """Refuse a model that cannot be trained in the memory of this machine, before anything is allocated.
 
     Counted are weights, gradients, the optimizer's slots, the logits of the largest batch, which has `tokens` with
@@ -29,7 +36,7 @@ def check_memory(settings: Settings, vocabulary: int, tokens: int, device: torch
     Raises:
         RequestError: naming the largest of the sizes, what it needs and what there is.
     """
-    weights, has = weight_bytes(settings, vocabulary), total_memory(device)
+    weights, has = weight_bytes(settings, vocabulary, names), total_memory(device)
     parts = {
         _largest(settings, vocabulary): math.inf if weights is None else weights * (2 + _slots(settings)),
         f"train.batch_size = {settings.train.batch_size}": logit_bytes(settings, vocabulary, tokens),
@@ -43,11 +50,13 @@ def check_memory(settings: Settings, vocabulary: int, tokens: int, device: torch
     raise RequestError(f"{what}: needs {amount} of memory to train, {where} has {said(has)}; give less")
 
 
-def weight_bytes(settings: Settings, vocabulary: int) -> int | None:
+def weight_bytes(
+    settings: Settings, vocabulary: int, names: Mapping[str, Sequence[str]] | None = None
+) -> int | None:
     """Bytes of the model's weights and buffers, in float32; None where they are too many to be counted."""
     try:
         with torch.device("meta"):  # shapes alone
-            model = assemble(settings.model, vocabulary, settings.terms(), settings.data.positions)
+            model = assemble(settings.model, vocabulary, settings.terms(), settings.data.positions, names)
     except (RuntimeError, TypeError) as error:  # torch says either of a size beyond 64 bits
         if "overflow" not in str(error).lower():
             raise

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from textvae.parts.noise import Noise
 from textvae.parts.posteriors.aggregate import aggregated_log_prob
 from textvae.parts.posteriors.posterior import ENTRIES, Expectation, PosteriorNetwork, PosteriorSettings, Rate
-from textvae.parts.priors import Prior
+from textvae.parts.priors import Place, Prior
 from textvae.settings.fields import Scale
 
 
@@ -39,6 +39,10 @@ class DiagonalGaussian:
     def widened(self, factor: float) -> "DiagonalGaussian":
         """Return the posterior with its standard deviations multiplied by a factor."""
         return DiagonalGaussian(self.mean, self.std * factor)
+
+    def standardised(self, place: Place) -> "DiagonalGaussian":
+        """Return the posterior of u = (z - mean) / std."""
+        return DiagonalGaussian((self.mean - place.mean) / place.std, self.std / place.std)
 
     def rsample(self, noise: Noise, samples: int = 1) -> Float[Tensor, "sample batch latent"]:
         """Reparametrised draws: mean + std * noise."""
@@ -113,6 +117,7 @@ class GaussianSettings(PosteriorSettings):
     density_anywhere: ClassVar[bool] = True
     refinable: ClassVar[bool] = True
     widens: ClassVar[bool] = True
+    standardises: ClassVar[bool] = True
 
     def build(self, size: int, latent: int) -> GaussianPosterior:
         """Build its network."""

@@ -13,7 +13,7 @@ from textvae.parts.noise import Noise
 from textvae.parts.posteriors.aggregate import aggregated_log_prob
 from textvae.parts.posteriors.gaussian import positive
 from textvae.parts.posteriors.posterior import ENTRIES, Expectation, PosteriorNetwork, PosteriorSettings, Rate
-from textvae.parts.priors import Prior, chosen
+from textvae.parts.priors import Place, Prior, chosen
 from textvae.settings.fields import Scale, Size
 
 # Standard deviation of what is added to the components' first means, so that they differ from the start.
@@ -40,6 +40,11 @@ class GaussianMixture:
     def expectation(self) -> Expectation:
         """The mean of the mixture, exactly."""
         return Expectation(self.mean)
+
+    def standardised(self, place: Place) -> "GaussianMixture":
+        """Return the posterior of u = (z - mean) / std."""
+        mean, std = place.mean[:, None], place.std[:, None]
+        return GaussianMixture(self.log_weight, (self.means - mean) / std, self.stds / std)
 
     def rsample(self, noise: Noise, samples: int = 1) -> Float[Tensor, "sample batch latent"]:
         """Draws whose gradients to weights, means and scales are exact in expectation (first derivatives only).
@@ -153,6 +158,7 @@ class MixtureSettings(PosteriorSettings):
     components: Size = 5
     scale: Scale = "log-variance"
     density_anywhere: ClassVar[bool] = True
+    standardises: ClassVar[bool] = True
 
     def build(self, size: int, latent: int) -> MixturePosterior:
         """Build its network."""

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from textvae.parts.noise import Noise, sentence_noise
-from textvae.parts.priors import Prior
+from textvae.parts.priors import Place, Prior
 from textvae.settings.kinds import Kind
 from textvae.settings.problems import Problem
 from textvae.settings.schedules import Schedule
@@ -81,6 +81,13 @@ class Slow(Protocol):
     def slow_mixture(self) -> bool: ...  # noqa: D102
 
 
+@runtime_checkable
+class Standardises(Protocol):
+    """A posterior that can be that of u = (z - mean) / std for the mean and scale of p(z|c)."""
+
+    def standardised(self, place: Place) -> Posterior: ...  # noqa: D102
+
+
 class PosteriorNetwork(nn.Module, ABC):
     """Turns the encoder's vectors into posteriors."""
 
@@ -126,6 +133,7 @@ class PosteriorSettings(Kind, ABC):
     widens: ClassVar[bool] = False  # it has `widened`, by which an exchange rate is measured
     batch_statistics: ClassVar[bool] = False  # in training a sentence's posterior depends on its batch
     surrogate: ClassVar[bool] = False  # its density stands on drawn components
+    standardises: ClassVar[bool] = False  # it has `standardised`, as a conditional prior needs
 
     @abstractmethod
     def build(self, size: int, latent: int) -> PosteriorNetwork:

@@ -14,7 +14,7 @@ from textvae.parts.noise import Noise, same_noise
 from textvae.parts.posteriors.aggregate import aggregated_log_prob
 from textvae.parts.posteriors.gaussian import positive
 from textvae.parts.posteriors.posterior import ENTRIES, Expectation, PosteriorNetwork, PosteriorSettings, Rate
-from textvae.parts.priors import Prior
+from textvae.parts.priors import Place, Prior
 from textvae.settings.fields import DepthOrNone, Scale, Size, SizeOrNone
 from textvae.settings.schedules import Constant, Schedule
 
@@ -47,6 +47,11 @@ class SemiImplicit:
     def expectation(self) -> Expectation:
         """`mean` and its variance given x, without bias: what it scatters by which components were drawn."""
         return Expectation(self.mean, self.means.var(1, correction=1) / self.means.shape[1])
+
+    def standardised(self, place: Place) -> "SemiImplicit":
+        """Return the posterior of u = (z - mean) / std."""
+        mean, std = place.mean[:, None], place.std[:, None]
+        return SemiImplicit((self.means - mean) / std, self.stds / std, self.own)
 
     @property
     def apart(self) -> "SemiImplicit":
@@ -201,6 +206,7 @@ class SemiImplicitSettings(PosteriorSettings):
     layers: DepthOrNone = 1
     scale: Scale = "log-variance"
     surrogate: ClassVar[bool] = True
+    standardises: ClassVar[bool] = True
 
     @field_validator("components")
     @classmethod

@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+from textvae.parts.priors.conditional import ConditionalGaussianSettings, Place
 from textvae.parts.priors.fitted import FittedMixture, FittedSettings, Gaussians
 from textvae.parts.priors.flow import FittedFlow, FittedFlowSettings
 from textvae.parts.priors.mixture import MixtureOfGaussians, MixtureOfGaussiansSettings
@@ -22,6 +23,7 @@ __all__ = [
     "Gaussians",
     "MeanOfPosteriors",
     "MixtureOfGaussians",
+    "Place",
     "Prior",
     "PriorNetwork",
     "PriorSettings",
@@ -38,6 +40,12 @@ __all__ = [
 PRIORS = kinds(
     "textvae.priors",
     PriorSettings,
-    [StandardNormalSettings, MixtureOfGaussiansSettings, VampSettings, UniformSphereSettings],
+    [
+        StandardNormalSettings,
+        ConditionalGaussianSettings,
+        MixtureOfGaussiansSettings,
+        VampSettings,
+        UniformSphereSettings,
+    ],
 )
 AnyPrior = Annotated[PriorSettings, OneOf(PRIORS, "standard-normal")]

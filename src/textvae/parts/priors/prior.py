@@ -58,6 +58,7 @@ class PriorSettings(Kind, ABC):
     on_sphere: ClassVar[bool] = Prior.on_sphere
     of_posteriors: ClassVar[bool] = False  # a mixture of posteriors, which must have a density for any code
     fitted: ClassVar[bool] = False  # to codes, after training: the objective did not know it
+    conditional: ClassVar[bool] = False  # p(z|c): it has a `placement`, by which codes are standardised
 
     @property
     def label(self) -> str:
@@ -72,6 +73,10 @@ class PriorSettings(Kind, ABC):
     @abstractmethod
     def build(self, latent: int, embedding: int) -> PriorNetwork:
         """Build it for codes of `latent` dimensions and an encoder whose embeddings have size `embedding`."""
+
+    def placement(self, latent: int, context: int) -> nn.Module | None:
+        """Build what gives mean and scale of p(z|c) for vectors of conditions of size `context`; None for p(z)."""
+        return None
 
     def step_numbers(self, encoder_hidden: int) -> dict[str, int]:
         """Return how many numbers a step of training holds for it, by the setting that sets how many."""

@@ -1,0 +1,13 @@
+"""Conditioners: from what a model is conditioned on to the vector that prior, posterior and decoder read."""
+
+from typing import Annotated
+
+from textvae.parts.conditioners.conditioner import Conditioner, ConditionerSettings, NoConditioner
+from textvae.parts.conditioners.conditioning import Conditioning
+from textvae.parts.conditioners.labels import LabelConditionerSettings
+from textvae.settings.kinds import OneOf, kinds
+
+__all__ = ["CONDITIONERS", "AnyConditioner", "Conditioner", "ConditionerSettings", "Conditioning", "NoConditioner"]
+
+CONDITIONERS = kinds("textvae.conditioners", ConditionerSettings, [NoConditioner, LabelConditionerSettings])
+AnyConditioner = Annotated[ConditionerSettings, OneOf(CONDITIONERS, "none")]

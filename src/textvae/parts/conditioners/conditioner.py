@@ -1,0 +1,48 @@
+"""Interface of conditioners and of their settings."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from textvae.settings.kinds import Kind
+
+
+class Conditioner(nn.Module, ABC):
+    """Turns the condition of each sentence into one vector of `size`."""
+
+    size: int
+
+    @abstractmethod
+    def forward(self, condition: Any) -> Float[Tensor, "batch size"]:
+        """Return the vector of each row of a batch's condition."""
+
+
+class ConditionerSettings(Kind, ABC):
+    """Settings of a conditioner: what it is built from, and what it reads of the data.
+
+    A new kind is a file with its module and its settings, and a line in `CONDITIONERS`.
+    """
+
+    reads: ClassVar[str | None] = None  # the setting of `[data]` that names its condition; None for no condition
+
+    @abstractmethod
+    def build(self, vocabulary: int, embedding: int, names: Mapping[str, Sequence[str]]) -> Conditioner | None:
+        """Build it; None for a model without a condition.
+
+        Args:
+            vocabulary: Entries of the tokenizer.
+            embedding: Size of the embeddings of words.
+            names: Values of each column of labels.
+        """
+
+
+class NoConditioner(ConditionerSettings):
+    """No condition: p(z) p(x|z)."""
+
+    name: Literal["none"] = "none"
+
+    def build(self, vocabulary: int, embedding: int, names: Mapping[str, Sequence[str]]) -> None:
+        """Return None."""

@@ -1,0 +1,44 @@
+"""Labels as conditions: each column has an embedding, and they are concatenated."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from textvae.parts.conditioners.conditioner import Conditioner, ConditionerSettings
+from textvae.settings.fields import Size
+from textvae.text.conditions import MISSING, Labels
+
+
+class LabelConditioner(Conditioner):
+    """The embeddings of a sentence's labels, `embedding` numbers for each column; zeros for a missing label."""
+
+    def __init__(self, values: Sequence[int], embedding: int) -> None:
+        super().__init__()
+        self.size = embedding * len(values)
+        self.embeddings = nn.ModuleList(nn.Embedding(number, embedding) for number in values)
+
+    def forward(self, condition: Labels) -> Float[Tensor, "batch size"]:
+        """Return the vector of each sentence."""
+        parts = []
+        for embedding, values in zip(self.embeddings, condition.values.unbind(1), strict=True):
+            known = values != MISSING
+            parts.append(embedding(values.where(known, 0)) * known[:, None])
+        return torch.cat(parts, dim=1)
+
+
+class LabelConditionerSettings(ConditionerSettings):
+    """Labels of the columns that `data.condition_on` names; `embedding` is the size of each column's embeddings.
+
+    References: Kingma et al. 2014, "Semi-supervised learning with deep generative models", section 2 (M2).
+    """
+
+    name: Literal["labels"]
+    embedding: Size = 16
+    reads: ClassVar[str | None] = "condition_on"
+
+    def build(self, vocabulary: int, embedding: int, names: Mapping[str, Sequence[str]]) -> LabelConditioner:
+        """Build it; `embedding`, the size of words, is not used."""
+        return LabelConditioner([len(values) for values in names.values()], self.embedding)
