@@ -125,6 +125,17 @@ TABLES = {
         "model": MODEL,
         "train": SLOWLY,
     },
+    "labels": {
+        "data": {"column": "text", "condition_on": ["kind"]},
+        "model": {
+            **MODEL,
+            "conditioner": {"name": "labels", "embedding": 3},
+            "prior": {"name": "conditional-gaussian", "hidden": 4},
+            "posterior": {"name": "semi-implicit", "samples": 2, "components": 3, "noise": 4},
+        },
+        "objective": {"kl": {}, "bow": {"hidden": 4}},
+        "train": SLOWLY,
+    },
     "lagrangian": {
         "model": {**MODEL, "prior": {"name": "vamp", "components": 3, "length": 2}},
         "objective": {"lagrangian": {"target": 1.0, "rate": 0.01}, "mu-forcing": {}},
@@ -141,9 +152,13 @@ def place(tmp_path_factory, cache_of_its_own):
     for split, count in (("train", 57), ("valid", 11)):
         lines = [" ".join(choose.choices("abcdefgh", k=choose.randint(1, 9))) for _ in range(count)]
         (place / f"{split}.txt").write_text("\n".join(lines) + "\n")
+        rows = [f"{line}\t{choose.choice('xyz')}" for line in lines]
+        (place / f"{split}.tsv").write_text("\n".join(["text\tkind", *rows]) + "\n")
     data = {split: str(place / f"{split}.txt") for split in ("train", "valid")}
     for name, tables in TABLES.items():
-        tables = {**tables, "data": {**data, **tables.get("data", {})}}
+        own = tables.get("data", {})
+        files = {split: file.replace(".txt", ".tsv") for split, file in data.items()} if "column" in own else data
+        tables = {**tables, "data": {**files, **own}}
         (place / f"{name}.toml").write_text(load_settings(None, None, (), **tables).toml())
     (place / "rows.json").write_text(json.dumps(ROWS))
     (place / "jobs.py").write_text(JOBS)

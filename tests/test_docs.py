@@ -19,6 +19,7 @@ from textvae.generate.trained import Trained
 from textvae.metrics.scoring import METRICS
 from textvae.objective.presets import load_settings, methods
 from textvae.objective.terms import TERMS
+from textvae.parts.conditioners import CONDITIONERS
 from textvae.parts.decoders import DECODERS
 from textvae.parts.encoders import ENCODERS
 from textvae.parts.posteriors import POSTERIORS
@@ -113,6 +114,7 @@ def named_in_rows(page: str, header: str) -> list[str]:
         ("`decoder.name`", DECODERS),
         ("`posterior.name`", POSTERIORS),
         ("`prior.name`", PRIORS),
+        ("`conditioner.name`", CONDITIONERS),
     ],
 )
 def test_settings_has_a_row_for_every_kind(header, registry):

@@ -19,6 +19,7 @@ from textvae.generate.trained import load
 from textvae.objective.combinations import combination_problems
 from textvae.objective.presets import load_settings
 from textvae.objective.terms import TERMS
+from textvae.parts.conditioners import CONDITIONERS
 from textvae.parts.decoders import DECODERS
 from textvae.parts.encoders import ENCODERS
 from textvae.parts.posteriors import POSTERIORS
@@ -81,6 +82,15 @@ FACTORS = {
         "refined": {"inference": {"name": "refined", "steps": 2}},
         "vamp": {"prior": {"name": "vamp", "components": 3, "length": 3}},
         "mixture-prior": {"prior": {"name": "gaussian-mixture", "components": 3}},
+        "conditional": {"prior": {"name": "conditional-gaussian", "hidden": 4}},
+        "conditional-semi-implicit": {
+            "prior": {"name": "conditional-gaussian", "hidden": 0},
+            "posterior": {"name": "semi-implicit", "samples": 2, "components": 3, "hidden": 8},
+        },
+    },
+    "condition": {
+        "none": {},
+        "labels": {"conditioner": {"name": "labels", "embedding": 3}},
     },
     "objective": {
         "kl": {"kl": {"weight": {"schedule": "linear", "steps": 0.5, "unit": "run"}}},
@@ -132,6 +142,7 @@ TABLES = {
     "encoder": ([{"encoder": table} for table in FACTORS["encoder"].values()], ENCODERS),
     "decoder": ([{"decoder": table} for table in FACTORS["decoder"].values()], DECODERS),
     "posterior": (list(FACTORS["posterior"].values()), POSTERIORS),
+    "conditioner": ([{"conditioner": {"name": "none"}}, *FACTORS["condition"].values()], CONDITIONERS),
     "prior": ([{"prior": {"name": "standard-normal"}}, *FACTORS["posterior"].values()], PRIORS),
 }
 
@@ -157,8 +168,11 @@ def settings_of(cell: Cell, **data):
         "encoder": FACTORS["encoder"][chosen["encoder"]],
         "decoder": FACTORS["decoder"][chosen["decoder"]],
         **parts,
+        **FACTORS["condition"][chosen["condition"]],
         **FACTORS["around"][chosen["around"]],
     }
+    if chosen["condition"] == "labels":
+        data["condition_on"] = ["kind"]
     if chosen["around"] == "tied":
         model["embedding"] = {**model["decoder"], **model["decoder"].get("top", {})}.get("hidden", 5)
     train_table = {"batch_size": 3, "max_steps": 2, **FACTORS["training"][chosen["training"]]}
@@ -224,9 +238,10 @@ DRAWN = [cell for _ in range(RANDOM) if (cell := possible(DRAW, ())) is not None
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     folder = tmp_path_factory.mktemp("text")
-    (folder / "train.txt").write_text("\n".join(SENTENCES * 2) + "\n")
-    (folder / "valid.txt").write_text("\n".join(SENTENCES[:4]) + "\n")
-    return {"train": str(folder / "train.txt"), "valid": str(folder / "valid.txt")}
+    for split, texts in (("train", SENTENCES * 2), ("valid", SENTENCES[:4])):
+        rows = [f"{text}\t{'xy'[number % 2]}" for number, text in enumerate(texts)]
+        (folder / f"{split}.tsv").write_text("\n".join(["text\tkind", *rows]) + "\n")
+    return {"train": str(folder / "train.tsv"), "valid": str(folder / "valid.tsv"), "column": "text"}
 
 
 def test_the_array_holds_every_pair_that_can_be():
@@ -253,7 +268,8 @@ def test_a_cell_of_the_product(cell, text, tmp_path):
         if settings.data.tokenizer.name == "character":
             bits = found["bound"] * found["sentences"] / found["tokens"] / math.log(2)
             assert found["bits_per_character"] == pytest.approx(bits)
-    model, again = load(run.folder), load(run.folder)
+    condition = {"kind": "y"} if chosen["condition"] == "labels" else None
+    model, again = (load(run.folder, condition=condition) for _ in range(2))
     codes = model.encode(SENTENCES)
     assert codes.shape == (6, 3) and np.isfinite(codes).all()
     # Means that hardly differ are spread to a deviation of gamma, and with them the last bits of float32.

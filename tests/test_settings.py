@@ -742,5 +742,5 @@ def test_the_kind_of_a_table_without_a_name_is_the_default_wherever_it_is_asked(
         assert tables[field].name == kind, field
     marks = {name: mark for name, field in ModelSettings.model_fields.items() for mark in field.metadata}
     assert {name: mark.default for name, mark in marks.items() if isinstance(mark, OneOf)} == {
-        name: NAMED[name] for name in ("encoder", "posterior", "prior", "decoder")
+        name: NAMED[name] for name in ("encoder", "posterior", "prior", "conditioner", "decoder")
     }

@@ -1,8 +1,8 @@
 """Entry points by which installed packages extend the library, and the registries that are open to them.
 
 The groups are `textvae.terms` (`objective/terms/__init__.py`), `textvae.posteriors`, `textvae.priors`,
-`textvae.encoders`, `textvae.decoders` (`parts/*/__init__.py`), `textvae.metrics` (`metrics/scoring.py`) and
-`textvae.commands` (`cli/__init__.py`).
+`textvae.conditioners`, `textvae.encoders`, `textvae.decoders` (`parts/*/__init__.py`), `textvae.metrics`
+(`metrics/scoring.py`) and `textvae.commands` (`cli/__init__.py`).
 """
 
 import re

@@ -52,7 +52,7 @@ def test_pieces_are_the_whole(run, reviews, tmp_path, monkeypatch, arguments, as
     monkeypatch.setattr("textvae.generate.codes.ROWS", 3)
     monkeypatch.setattr("textvae.generate.codes.read_codes.__defaults__", (3, None))
     monkeypatch.setattr("textvae.generate.paths.PAIRS", 2)
-    monkeypatch.setattr("textvae.generate.codec.DRAWN", 2)
+    monkeypatch.setattr("textvae.inference.DRAWN", 2)
     pieces = call(command, run, *rest, *as_json)
     assert whole.exit_code == pieces.exit_code == 0
     assert pieces.stdout == whole.stdout and len(whole.stdout.splitlines()) >= 6

@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
 
 def test_scores_by_hand(folder, monkeypatch):
     written = ["a b c d", "d c b", "c a e", "b b b b", "e e e e e e e e e e e", ""]
-    monkeypatch.setattr(Trained, "decode", lambda *_: written)
+    monkeypatch.setattr(Trained, "decode", lambda *_, **__: written)
     scores = reconstruction_scores(folder, "valid")
     assert {name: one.value for name, one in scores["1-10"].items()} == {
         # 14 of 16 words, all that is written: brevity; 10 of 10 2-grams; 2 of 2 4-grams.

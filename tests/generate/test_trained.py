@@ -9,6 +9,7 @@ from jaxtyping import TypeCheckError
 from torch import nn
 
 import textvae
+from textvae import inference
 from textvae.errors import RequestError
 from textvae.evaluation.importance import importance_weights
 from textvae.generate import codec, reading
@@ -186,7 +187,7 @@ def test_what_is_made_in_pieces_is_what_is_made_at_once(model, language_model, m
     codes = posterior_draws(model, TEXTS, 3, 5)
     pieces = [posterior_draws(model, TEXTS[:2], 3, 5), posterior_draws(model, TEXTS[2:], 3, 5, begin=2)]
     np.testing.assert_allclose(np.concatenate(pieces), codes, rtol=0, atol=1e-6)
-    monkeypatch.setattr(codec, "DRAWN", 2)
+    monkeypatch.setattr(inference, "DRAWN", 2)
     assert (model.draw(9, 3) == draws).all()
 
 

@@ -128,14 +128,11 @@ def train(
     train.lr, train.patience, train.seed. A wrong name is answered with the nearest one.
     """  # noqa: D301
     sources = {"corpus": data, "train": train_file, "valid": valid, "test": test, "column": column, "label": label}
-    given: dict[str, Any] = {name: value for name, value in sources.items() if value is not None}
     conditions = _conditions(condition_on, label)
-    given |= conditions.get("data", {})
+    given = {name: value for name, value in sources.items() if value is not None} | conditions.get("data", {})
     if resume is not None:
         if settings or methods or aim or out or start or given.keys() - {"corpus"} or dry_run:
-            raise RequestError(
-                "--resume: a run goes on with its own settings and data; give nothing beside it but --set, --data"
-            )
+            raise RequestError("--resume: a run goes on with its own settings; give beside it only --set, --data")
         _train(resume, lambda progress: _resumed(resume, data, assignments or [], progress))
         return
     given = _in_place_of_others(given, start is not None and settings is None)
@@ -146,15 +143,19 @@ def train(
     if settings is None and method is None and start is None:
         method = default_method(assignments or (), **conditions)
     below = settings if start is None or settings is not None else _settings_of(start)
-    tables = {**conditions, **({"data": given} if given else {})}
+    tables = conditions | ({"data": given} if given else {})
     loaded, chosen = load_chosen(below, method, assignments or (), aim, **tables)
     if dry_run:
         result(loaded.toml().rstrip())
         return
     _tell_columns(loaded)
-    name = method or (settings.stem if settings else start.resolve().name if start else "")
-    folder = out or new_folder(loaded.data.train or loaded.data.corpus or "text", name)
+    folder = out or new_folder(loaded.data.train or loaded.data.corpus or "text", _name(method, settings, start))
     _train(folder, lambda progress: _started(loaded, folder, progress, start), True, chosen)
+
+
+def _name(method: str | None, settings: Path | None, start: Path | None) -> str:
+    """Return what a run is called beside its text: its method, settings file or the run it starts from."""
+    return method or (settings.stem if settings else start.resolve().name if start else "")
 
 
 def _conditions(columns: list[str] | None, label: str | None) -> dict[str, Any]:

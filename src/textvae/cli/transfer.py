@@ -86,7 +86,6 @@ def transfer(
     """  # noqa: D301
     strengths = strengths_of(strength)
 
-    from textvae.generate.codes import ROWS, in_pieces
     from textvae.generate.trained import load
     from textvae.generate.transfer import save_direction as save
 
@@ -110,13 +109,26 @@ def transfer(
         save(save_direction, moves, trained.identity)
 
     made = _transferred(trained, rows_given, moves, strengths, decoding, seed)
+    about = {"decoding": asdict(decoding), "seed": seed, "direction_norm": norm(moves)}
+    _write(trained, made, strengths, about, as_json)
+
+
+def _write(
+    trained: "Trained",
+    made: "Iterator[tuple[str, list[str]]]",
+    strengths: list[float],
+    about: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Print the transfers of each text, one line for each strength, or in JSON."""
+    from textvae.generate.codes import ROWS, in_pieces
+
     if as_json:
         rows = (
             {"text": text, "strength": each, "transfer": shown(trained, [new])[0]}
             for text, changed in made
             for each, new in zip(strengths, changed, strict=True)
         )
-        about = {"decoding": asdict(decoding), "seed": seed, "direction_norm": norm(moves)}
         long_document(about, "transfers", rows)
         return
     lines = (

@@ -297,7 +297,7 @@ def perplexity_of(nats: float, tokens: int) -> float | Missing:
 
 
 def distance_to_truth(nll: Float[Tensor, " n"], store: TokenStore, rows: np.ndarray, tokenizer: Tokenizer) -> Truth:
-    """Compare the NLL of sentences with their exact -log p under the grammar, given their condition if there is one.
+    """Compare the NLL of sentences with their exact -log p under the grammar, given their condition.
 
     The gap, a paired difference, estimates KL(data || model) and in expectation cannot be negative.
     """

@@ -213,6 +213,9 @@ def _condition_problems(settings: Settings) -> list[Problem]:
         elif conditioner.reads != setting and value:
             remedy = f"set model.conditioner.name = {name!r}, or leave it out"
             problems.append(Problem(f"data.{setting}", "is a condition that the model does not read", remedy))
+        if value and data.window is not None:
+            pieces = "pieces of running text have no condition of their own"
+            problems.append(Problem(f"data.{setting}", pieces, "leave out data.window, or the condition"))
     if prior.conditional and conditioner.reads is None:
         remedy = "give model.conditioner, or leave model.prior as it is"
         problems.append(Problem("model.prior.name", "there is no condition", remedy, value=prior.name))

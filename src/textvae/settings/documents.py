@@ -32,6 +32,7 @@ NAMED = {
     "update": "joint",
     "posterior": "gaussian",
     "prior": "standard-normal",
+    "conditioner": "none",
     "inference": "amortized",
 }
 # Kinds with the same settings.

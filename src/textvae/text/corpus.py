@@ -230,7 +230,7 @@ def window_problems(data: Data) -> list[Problem]:
     reason = "has no effect with data.window, which cuts running text"
     return [
         Problem(f"data.{name}", reason, "remove one of the two", value=getattr(data, name))
-        for name in ("max_length", "too_long", "label", "condition_on")
+        for name in ("max_length", "too_long", "label")
         if data.window is not None and getattr(data, name) != getattr(default, name)
     ]
 
