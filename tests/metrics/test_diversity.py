@@ -43,6 +43,20 @@ def test_distinct_against_sacrebleus_counts(samples, n):
     assert d.distinct_within(samples, n) == pytest.approx(expected, abs=1e-12)
 
 
+@given(texts, st.integers(1, 3), st.integers(1, 3))
+def test_groups_are_texts_of_their_own(samples, size, n):
+    samples = samples * size
+    found = d.distinct_by_group(samples, size, n).tolist()
+    apart = [d.distinct_across(samples[i : i + size], n) for i in range(0, len(samples), size)]
+    assert found == pytest.approx(apart, nan_ok=True, abs=1e-12)
+
+
+def test_groups_of_unequal_size_are_refused():
+    for size in (0, 2):
+        with pytest.raises(RequestError, match=f"^size = {size}: 3 sentences are no whole number of groups; give"):
+            d.distinct_by_group([["a"]] * 3, size, 1)
+
+
 @given(texts, st.integers(1, 3))
 def test_saying_everything_twice_halves_distinct_across_and_leaves_within(samples, n):
     if any(len(sample) >= n for sample in samples):

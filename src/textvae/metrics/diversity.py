@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from jaxtyping import Float64
 
 from textvae.errors import RequestError
 from textvae.metrics.ngrams import ROWS, Counts, Text, Tokens, counts, totals
@@ -38,13 +39,32 @@ def distinct_within(sentences: Sequence[Tokens], n: int) -> float:
     >>> distinct_within([["a", "a"], ["a", "b"], []], 1)
     0.75
     """
+    shares = distinct_by_group(sentences, 1, n)
+    some = ~np.isnan(shares)
+    return float(shares[some].mean()) if some.any() else math.nan
+
+
+def distinct_by_group(sentences: Sequence[Tokens], size: int, n: int) -> Float64[np.ndarray, "group"]:
+    """Different n-grams over all n-grams of each group of `size` consecutive sentences; nan where there are none.
+
+    Raises RequestError where the sentences are no whole number of groups.
+
+    Source: as `distinct_across`, of which this is the value for each group.
+
+    >>> distinct_by_group([["a", "b"], ["a"], ["c"], []], 2, 1).tolist()  # a b a, c
+    [0.6666666666666666, 1.0]
+    """
     text = Text.of(sentences)
-    different = np.zeros(len(text), np.int32)
+    if size < 1 or len(text) % size:
+        raise RequestError(f"size = {size}: {len(text)} sentences are no whole number of groups; give equal groups")
+    different = np.zeros(len(text) // size, np.int64)
     for found in _parts(text, n=n):
-        np.add.at(different, found.sentence, 1)
-    whole = totals(text.sizes(), n)
-    some = whole > 0
-    return float((different[some] / whole[some]).mean()) if some.any() else math.nan
+        group = found.sentence // size
+        new = np.ones(len(group), bool)
+        new[1:] = (found.gram[1:] != found.gram[:-1]) | (group[1:] != group[:-1])
+        np.add.at(different, group[new], 1)
+    whole = totals(text.sizes(), n).reshape(-1, size).sum(1)
+    return np.divide(different, whole, out=np.full(len(different), math.nan), where=whole > 0)
 
 
 def repeated(sentences: Sequence[Tokens]) -> float:
