@@ -13,7 +13,8 @@ import torch
 
 from measuring import machine, timed, write_json
 from textvae.generate.decoding import Decoding, generate, greedy
-from textvae.model import ModelSettings, build
+from textvae.model import build
+from textvae.parts.settings import ModelSettings
 
 SAMPLES, VOCABULARY, LENGTH, BEAM = 1000, 10_004, 30, 5
 

@@ -19,11 +19,12 @@ from textvae.generate.likelihood import likelihood
 from textvae.generate.trained import load
 from textvae.inference import Scores, densities, score
 from textvae.metrics.information import mutual_information
-from textvae.model import ModelSettings, build
+from textvae.model import build
 from textvae.objective.presets import load_settings
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import DiagonalGaussian, GaussianMixture, SemiImplicit
 from textvae.parts.priors import Place
+from textvae.parts.settings import ModelSettings
 from textvae.text import grammar
 from textvae.text.batches import build as build_store
 from textvae.text.batches import padded

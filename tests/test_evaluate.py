@@ -18,12 +18,12 @@ from textvae.evaluation.values import Missing
 from textvae.inference import score
 from textvae.metrics.discrepancy import squared_mmd
 from textvae.metrics.signature import parse
-from textvae.model import ModelSettings
 from textvae.model import build as build_model
 from textvae.objective.presets import load_settings
 from textvae.parts.decoders import RecurrentDecoderSettings
 from textvae.parts.encoders import RecurrentEncoderSettings
 from textvae.parts.noise import mixed, sentence_noise
+from textvae.parts.settings import ModelSettings
 from textvae.run import Run
 from textvae.run.data import corpus_of
 from textvae.text import grammar

@@ -20,11 +20,11 @@ from textvae.generate.trained import load
 from textvae.inference import information, score
 from textvae.metrics.latent import variance_of_means
 from textvae.metrics.signature import parse
-from textvae.model import ModelSettings
 from textvae.model import build as build_model
 from textvae.objective.presets import load_settings
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors.vmf import mean_length
+from textvae.parts.settings import ModelSettings
 from textvae.run.data import corpus_of
 from textvae.text.batches import collate
 from textvae.text.tokenizers import Tokenizer

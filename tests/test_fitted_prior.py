@@ -21,12 +21,12 @@ from textvae.files import write_tensors
 from textvae.generate.sources import tail_draws
 from textvae.inference import score
 from textvae.metrics.signature import parse
-from textvae.model import ModelSettings
 from textvae.model import build as build_model
 from textvae.objective.presets import load_settings
 from textvae.parts.decoders import RecurrentDecoderSettings
 from textvae.parts.encoders import RecurrentEncoderSettings
 from textvae.parts.priors import FittedMixture
+from textvae.parts.settings import ModelSettings
 from textvae.run import Run, model_of
 from textvae.run.densities import choose, densities_of
 from textvae.run.fitting import draw_codes, fit_prior

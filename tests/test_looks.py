@@ -9,12 +9,13 @@ import torch
 
 from textvae import inference
 from textvae.inference import look
-from textvae.model import ModelSettings, build
+from textvae.model import build
 from textvae.objective.presets import load_settings
 from textvae.parts.decoders import RecurrentDecoderSettings
 from textvae.parts.encoders import RecurrentEncoderSettings
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import DiagonalGaussian
+from textvae.parts.settings import ModelSettings
 from textvae.text.batches import collate
 from textvae.training.loop import resume, train
 

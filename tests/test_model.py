@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from textvae.files import read_tensors, write_tensors
 from textvae.metrics.likelihood import perplexity
-from textvae.model import ModelSettings, TextVAE, build
+from textvae.model import TextVAE, build
 from textvae.objective.objective import Objective
 from textvae.objective.terms import TERMS
 from textvae.parts.decoders import RecurrentDecoderSettings
@@ -18,6 +18,7 @@ from textvae.parts.decoders.recurrent import RecurrentDecoder
 from textvae.parts.encoders import RecurrentEncoderSettings
 from textvae.parts.kernels.layers import Feedforward
 from textvae.parts.noise import sentence_noise, step_noise
+from textvae.parts.settings import ModelSettings
 from textvae.text.batches import Batch
 from textvae.text.tokenizers import BOS, EOS
 

@@ -5,12 +5,13 @@ import torch
 from textvae import inference as module
 from textvae.inference import densities, evaluating, information, looked_at, score, validation
 from textvae.metrics.information import mutual_information
-from textvae.model import ModelSettings, build
+from textvae.model import build
 from textvae.parts.decoders import RecurrentDecoderSettings
 from textvae.parts.encoders import RecurrentEncoderSettings
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import mapped
 from textvae.parts.posteriors.semi_implicit import SemiImplicitPosterior
+from textvae.parts.settings import ModelSettings
 from textvae.text.batches import Batch, collate
 
 

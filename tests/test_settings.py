@@ -10,13 +10,13 @@ from pydantic import ValidationError
 
 from textvae import settings as s
 from textvae.errors import RequestError
-from textvae.model import ModelSettings
 from textvae.objective.presets import load_settings, methods
 from textvae.objective.settings import Settings, parse
 from textvae.objective.terms import TERMS
 from textvae.parts.decoders import RecurrentDecoderSettings
 from textvae.parts.decoders.hybrid import HybridSettings
 from textvae.parts.encoders import RecurrentEncoderSettings
+from textvae.parts.settings import ModelSettings
 from textvae.settings import merge, override, read_document
 from textvae.settings.documents import NAMED
 from textvae.settings.fields import Scale

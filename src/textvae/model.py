@@ -11,28 +11,23 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from textvae.parts.conditioners import AnyConditioner, Conditioning, NoConditioner
-from textvae.parts.decoders import AnyDecoder, Decoder, RecurrentDecoderSettings
-from textvae.parts.encoders import AnyEncoder, Encoder, RecurrentEncoderSettings
+from textvae.parts.conditioners import Conditioning
+from textvae.parts.decoders import Decoder
+from textvae.parts.encoders import Encoder
 from textvae.parts.kernels.convolutions import Expansion
 from textvae.parts.kernels.layers import Feedforward, within
-from textvae.parts.multi_rate import BetaGates, MultiRateSettings
+from textvae.parts.multi_rate import BetaGates
 from textvae.parts.noise import Noise, same_noise
 from textvae.parts.posteriors import (
-    AnyPosterior,
     DiagonalGaussian,
-    GaussianSettings,
     Posterior,
     PosteriorNetwork,
     gaussian_kl,
 )
-from textvae.parts.priors import AnyPrior, Prior, PriorNetwork, StandardNormalSettings
+from textvae.parts.priors import Prior, PriorNetwork
 from textvae.parts.refinement import (
-    Amortized,
-    AnyInference,
     Nats,
     Refined,
     RefinedGaussian,
@@ -41,52 +36,9 @@ from textvae.parts.refinement import (
     refined_path,
     still,
 )
+from textvae.parts.settings import ModelSettings
 from textvae.settings import Data
-from textvae.settings.fields import DepthOrNone, Probability, Size, SizeOrNone
-from textvae.settings.schedules import Schedule
-from textvae.settings.strict import Strict
 from textvae.text.batches import Batch
-
-
-class FeedforwardSettings(Strict):
-    """Layers around z: between the encoder and the posterior, and between z and the decoder; 0 is none."""
-
-    layers: DepthOrNone = 0
-    highway: bool = True
-
-
-class ModelSettings(Strict):
-    """The parts and their sizes; `latent = 0` is the plain language model: the decoder alone.
-
-    `word_keep` is the rate at which word dropout keeps the decoder's input words. With `shared_embedding` encoder
-    and decoder embed words alike; with `tied` the decoder's embeddings are the weights of its softmax too.
-    `multi_rate` makes one model of many KL weights.
-    """
-
-    latent: SizeOrNone = 32
-    embedding: Size = 256
-    conditioner: AnyConditioner = NoConditioner()
-    encoder: AnyEncoder = RecurrentEncoderSettings()
-    feedforward: FeedforwardSettings = FeedforwardSettings()
-    posterior: AnyPosterior = GaussianSettings()
-    prior: AnyPrior = StandardNormalSettings()
-    inference: AnyInference = Amortized()
-    multi_rate: MultiRateSettings | None = None
-    decoder: AnyDecoder = RecurrentDecoderSettings()
-    word_keep: Probability = 1.0
-    shared_embedding: bool = False
-    tied: bool = False
-    init: PositiveFloat = 0.1
-
-    def schedules(self) -> dict[str, Schedule]:
-        """Return the schedules of its parts by path."""
-        own = {f"posterior.{name}": schedule for name, schedule in self.posterior.schedules().items()}
-        return own if self.multi_rate is None else own | {"multi_rate.reach": self.multi_rate.reach}
-
-    @property
-    def fixed_length(self) -> bool:
-        """True if a part reads or unfolds all positions that there can be, whatever a text's length."""
-        return self.decoder.fixed_length or (self.latent > 0 and self.encoder.fixed_length)
 
 
 class Pass(NamedTuple):
@@ -149,8 +101,11 @@ class TextVAE(nn.Module):
 
     def generative(self) -> list[nn.Parameter]:
         """Return the parameters of p(z), p(x|z) and the heads: all but those of q(z|x)."""
-        parts = (self.prior_network, self.conditioning, self.entering, self.expansion, self.decoder, self.heads)
+        parts = (self.prior_network, self.entering, self.expansion, self.decoder, self.heads)
         gates = [] if self.gates is None else self.gates.of("z")
+        if self.conditioning is not None:  # but for an encoder that reads conditions too
+            read = set() if self.encoder is None else set(self.encoder.parameters())
+            gates += [parameter for parameter in self.conditioning.parameters() if parameter not in read]
         return gates + [parameter for part in parts if part is not None for parameter in part.parameters()]
 
     def forward(
@@ -355,12 +310,17 @@ def assemble(
     column of labels on which the model is conditioned.
     """
     latent, embedding = settings.latent, settings.embedding
-    conditioner = settings.conditioner.build(vocabulary, embedding, names or {})
-    size = 0 if conditioner is None else conditioner.size
     parts: dict[str, Any] = {}
     expansion = None
     if latent:
         encoder = parts["encoder"] = settings.encoder.build(vocabulary, embedding, positions)
+
+    def reader(shared: bool) -> Encoder:
+        return encoder if shared and latent else settings.encoder.build(vocabulary, embedding, positions)
+
+    conditioner = settings.conditioner.build(names or {}, reader)
+    size = 0 if conditioner is None else conditioner.size
+    if latent:
         parts["posterior"] = settings.posterior.build(encoder.size + size, latent)
         parts["prior"] = settings.prior.build(latent, embedding)
         parts["refinement"] = settings.inference.refinement
@@ -380,8 +340,10 @@ def assemble(
     decoder = settings.decoder.build(vocabulary, embedding, latent + size, settings.word_keep)
     if expansion is not None:
         decoder.max_length = expansion.positions
-    if latent and settings.shared_embedding:
-        parts["encoder"].embedding = decoder.embedding
+    if settings.shared_embedding:
+        readers = (parts.get("encoder"), getattr(conditioner, "encoder", None))
+        for reads in filter(None, readers):
+            reads.embedding = decoder.embedding
     if settings.tied:
         decoder.words.weight = decoder.embedding.weight
     return TextVAE(decoder, **parts)

@@ -7,7 +7,7 @@ import torch
 
 from textvae.metrics.information import mutual_information
 from textvae.metrics.latent import variance_of_means
-from textvae.model import ModelSettings, build
+from textvae.model import build
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import DiagonalGaussian, gaussian_kl
 from textvae.parts.priors import StandardNormal
@@ -20,6 +20,7 @@ from textvae.parts.refinement import (
     still,
     through_refinement,
 )
+from textvae.parts.settings import ModelSettings
 from textvae.text.batches import Batch
 
 torch_float64 = torch.float64

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from textvae.comparison.members import Member
-from textvae.model import ModelSettings
 from textvae.objective.settings import Settings
+from textvae.parts.settings import ModelSettings
 from textvae.settings import Train
 
 # The kinds of parts that a method does not name.

@@ -20,9 +20,10 @@ from textvae.metrics.discrepancy import SquaredMmd, squared_mmd
 from textvae.metrics.information import MutualInformation, mutual_information
 from textvae.metrics.likelihood import cyclic_standard_error
 from textvae.metrics.signature import signature
-from textvae.model import ModelSettings, TextVAE
+from textvae.model import TextVAE
 from textvae.parts.noise import mixed, sentence_noise
 from textvae.parts.posteriors.posterior import DRAWS as EXPECTED
+from textvae.parts.settings import ModelSettings
 from textvae.text.batches import TokenStore, collate, evaluation_places
 
 # Posteriors mixed in the estimate of I(x; z), and draws of the aggregated posterior that are averaged.

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from textvae.errors import RequestError, did_you_mean
-from textvae.model import ModelSettings
 from textvae.objective.combinations import combination_problems
 from textvae.objective.settings import Settings, parse
 from textvae.objective.terms import TERMS
+from textvae.parts.settings import ModelSettings
 from textvae.settings import fitted, merge, override, read_document, spelled_out
 from textvae.settings.problems import refuse
 

@@ -8,7 +8,7 @@ import tomli_w
 from pydantic import BaseModel, Field
 
 from textvae.extensions import Registry
-from textvae.model import ModelSettings
+from textvae.parts.settings import ModelSettings
 from textvae.settings.documents import parsed, spelled_out
 from textvae.settings.problems import Problem, refuse
 from textvae.settings.strict import Strict

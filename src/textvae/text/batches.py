@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from textvae.errors import RequestError
 from textvae.files import file_digest
 from textvae.text import readers
-from textvae.text.conditions import Labels
+from textvae.text.conditions import Labels, Turns
 from textvae.text.readers import Sentence, one_line, read
 from textvae.text.splits import assigned_split, split_words
 from textvae.text.store import TokenStore, finished
@@ -61,7 +61,7 @@ class Batch(NamedTuple):
     ids: Int[Tensor, "batch time"]
     lengths: Int[Tensor, "batch"]
     index: Int[Tensor, "batch"]  # type: ignore[assignment]  # hides tuple.index, which is not used
-    condition: Labels | None = None
+    condition: Labels | Turns | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""

@@ -30,6 +30,30 @@ class Labels(NamedTuple):
         return Labels(self.values[rows])
 
 
+class Turns(NamedTuple):
+    """Texts before the sentences of a batch, first to last: contexts of dialogues, or one source text each.
+
+    Attributes:
+        ids: Tokens of each turn, with its end mark and padding.
+        lengths: Tokens of each turn, end mark included; 0 beyond the turns that there are.
+        counts: Number of turns of each sentence, at least 1.
+        speakers: 1 where a turn is by the speaker of the sentence itself, else 0.
+    """
+
+    ids: Int[Tensor, "batch turns time"]
+    lengths: Int[Tensor, "batch turns"]
+    counts: Int[Tensor, " batch"]
+    speakers: Int[Tensor, "batch turns"]
+
+    def to(self, device: torch.device) -> "Turns":
+        """Return the turns on a device."""
+        return Turns(*(part.to(device) for part in self))
+
+    def at(self, rows: Int[Tensor, " rows"]) -> "Turns":
+        """Return the turns of some sentences."""
+        return Turns(*(part[rows] for part in self))
+
+
 class LabelNames(Mapping[str, list[str]]):
     """Names of the values of each column of labels, sorted: what turns labels into numbers and back."""
 

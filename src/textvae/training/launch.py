@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from textvae.errors import RequestError
-from textvae.model import ModelSettings
 from textvae.objective.objective import Objective
 from textvae.objective.settings import Settings
 from textvae.objective.terms.mu_forcing import MuForcing
+from textvae.parts.settings import ModelSettings
 from textvae.settings import Data
 from textvae.text.conditions import MISSING
 from textvae.text.corpus import Corpus, sample_of

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 
 from textvae.errors import RequestError, shown
 from textvae.files import replacing, writing
-from textvae.model import ModelSettings
 from textvae.objective.settings import Settings
+from textvae.parts.settings import ModelSettings
 from textvae.progress import StepProgress, visible
 from textvae.run import Run
 from textvae.run.folder import TEXT

@@ -5,13 +5,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textvae.model import ModelSettings
 from textvae.objective.objective import Objective, criterion
 from textvae.objective.settings import Settings
 from textvae.objective.terms import TERMS
 from textvae.objective.terms.kl import Kl
 from textvae.objective.terms.selected_kl import SelectedKl
 from textvae.parts.posteriors import POSTERIORS
+from textvae.parts.settings import ModelSettings
 
 
 def trace(term: SelectedKl, rates: list[float | None]) -> list[float]:

@@ -3,13 +3,14 @@
 import pytest
 import torch
 
-from textvae.model import ModelSettings, build
+from textvae.model import build
 from textvae.objective.settings import parse
 from textvae.objective.terms import TERMS
 from textvae.parts import posteriors
 from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import Posterior, joined, mapped
 from textvae.parts.priors import MixtureOfGaussians, StandardNormal, UniformSphere, VampPrior
+from textvae.parts.settings import ModelSettings
 from textvae.text.batches import Batch
 
 CLASSES = {

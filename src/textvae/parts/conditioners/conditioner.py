@@ -1,12 +1,13 @@
 """Interface of conditioners and of their settings."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from textvae.parts.encoders import Encoder
 from textvae.settings.kinds import Kind
 
 
@@ -29,13 +30,12 @@ class ConditionerSettings(Kind, ABC):
     reads: ClassVar[str | None] = None  # the setting of `[data]` that names its condition; None for no condition
 
     @abstractmethod
-    def build(self, vocabulary: int, embedding: int, names: Mapping[str, Sequence[str]]) -> Conditioner | None:
+    def build(self, names: Mapping[str, Sequence[str]], reader: Callable[[bool], Encoder]) -> Conditioner | None:
         """Build it; None for a model without a condition.
 
         Args:
-            vocabulary: Entries of the tokenizer.
-            embedding: Size of the embeddings of words.
             names: Values of each column of labels.
+            reader: Returns an encoder of texts: with True the one of the posterior, with False another.
         """
 
 
@@ -44,5 +44,5 @@ class NoConditioner(ConditionerSettings):
 
     name: Literal["none"] = "none"
 
-    def build(self, vocabulary: int, embedding: int, names: Mapping[str, Sequence[str]]) -> None:
+    def build(self, names: Mapping[str, Sequence[str]], reader: Callable[[bool], Encoder]) -> None:
         """Return None."""

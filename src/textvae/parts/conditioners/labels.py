@@ -1,6 +1,6 @@
 """Labels as conditions: each column has an embedding, and they are concatenated."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from textvae.parts.conditioners.conditioner import Conditioner, ConditionerSettings
+from textvae.parts.encoders import Encoder
 from textvae.settings.fields import Size
 from textvae.text.conditions import MISSING, Labels
 
@@ -39,6 +40,6 @@ class LabelConditionerSettings(ConditionerSettings):
     embedding: Size = 16
     reads: ClassVar[str | None] = "condition_on"
 
-    def build(self, vocabulary: int, embedding: int, names: Mapping[str, Sequence[str]]) -> LabelConditioner:
-        """Build it; `embedding`, the size of words, is not used."""
+    def build(self, names: Mapping[str, Sequence[str]], reader: Callable[[bool], Encoder]) -> LabelConditioner:
+        """Build it."""
         return LabelConditioner([len(values) for values in names.values()], self.embedding)
