@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from textvae.evaluation.evaluate import evaluate
 from textvae.evaluation.latent import shuffle_gap
 from textvae.evaluation.likelihood import conditional_entropy
 from textvae.evaluation.opened import open_run
+from textvae.evaluation.probing import probe_run
+from textvae.generate import labels
 from textvae.generate.likelihood import likelihood
 from textvae.generate.trained import load
 from textvae.inference import Scores, densities, score
@@ -25,6 +28,7 @@ from textvae.parts.noise import sentence_noise
 from textvae.parts.posteriors import DiagonalGaussian, GaussianMixture, SemiImplicit
 from textvae.parts.priors import Place
 from textvae.parts.settings import ModelSettings
+from textvae.report.run_report import run_report
 from textvae.text import grammar
 from textvae.text.batches import build as build_store
 from textvae.text.batches import padded
@@ -162,6 +166,45 @@ def test_a_label_is_changed_while_the_code_stays(run):
     assert changed == model.decode(codes, condition={"kind": ["y", "x"]})
     alone = np.concatenate([model.given({"kind": "x"}).encode(["a c"]), model.given({"kind": "y"}).encode(["b d"])])
     np.testing.assert_allclose(codes, alone, atol=1e-6)
+
+
+def test_labels_are_inferred_by_bayes_rule(run, monkeypatch):
+    model = load(run)
+    found = model.infer_labels(["a c", "b d", "a f"])
+    assert found.labels == {"kind": ["x", "y", "x"]}
+    assert (found.probability > 0.9).all()
+    # By hand: p(x) = 3/4, nats 1 and 2.
+    monkeypatch.setitem(model.run.environment["data"], "condition_counts", {"kind": [30, 10]})
+
+    class Fixed(NamedTuple):
+        nll: np.ndarray
+
+    told = {"x": 2.0, "y": 1.0}
+    monkeypatch.setattr(labels, "likelihood", lambda codec, *_: Fixed(np.array([told[codec]])))
+    found = labels.infer_labels(model, lambda condition: condition["kind"], ["a"])
+    share = 3 * math.exp(-2) / (3 * math.exp(-2) + math.exp(-1))
+    assert found.marginals["kind"][0].tolist() == pytest.approx([share, 1 - share])
+    assert found.labels == {"kind": ["x"]} and found.probability.tolist() == pytest.approx([share])
+
+
+def test_a_transfer_infers_the_labels_that_it_is_not_told(run):
+    model = load(run)
+    assert [text[0] for text in model.relabel(["a c", "b d"], None, {"kind": "y"})] == ["b", "b"]
+    few = model.run.environment["data"] | {"conditions": {"kind": [str(n) for n in range(1001)]}}
+    model.run.environment = model.run.environment | {"data": few}
+    with pytest.raises(RequestError, match="1,001 combinations of labels, and at most 1,000 are tried"):
+        model.infer_labels(["a c"])
+
+
+def test_a_report_shows_samples_and_a_path_under_conditions(run):
+    written = textvae.evaluate(run, iw_samples=5, iw_sentences=5)
+    report = run_report(open_run(run), "test", written, 0)
+    assert len(report.samples) == 5 and len(report.interpolation) == 7
+
+
+def test_a_probe_looks_at_the_labels_of_the_condition(run):
+    found = probe_run(run, sizes=[None])["probes"]["kind"]
+    assert found["values"] == 2 and found["sizes"][0]["bag_of_words"]["accuracy"] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -318,11 +361,13 @@ def test_the_commands(run, tmp_path, monkeypatch):
     assert json.loads(out)["condition"] == {"kind": "y"}
     _, out, _ = ran("transfer", run, "a c", "--condition", "kind=x", "--to-condition", "kind=y")
     assert out.startswith("b")
+    assert ran("transfer", run, "a c", "--to-condition", "kind=y")[1] == out  # the label is inferred
+    _, out, _ = ran("transfer", run, "a c", "--to-condition", "kind=y", "--json")
+    assert "--condition was not given" in json.loads(out)["reasons"]["condition"]
     for arguments, message in (
         (("sample", run), "give --condition COLUMN=VALUE"),
         (("sample", run, "--condition", "kind"), "--condition kind: give COLUMN=VALUE"),
         (("sample", run, "--condition", "kind=x", "--condition", "kind=y"), "kind is given twice"),
-        (("transfer", run, "a c", "--to-condition", "kind=y"), "give them with --condition"),
         (
             ("transfer", run, "a c", "--condition", "kind=x", "--to-condition", "kind=y", "--from", "a"),
             "--to-condition: has no use for --from",

@@ -33,7 +33,7 @@ def probed(*arguments):
 def test_codes_that_hold_a_label_tell_it_and_others_tell_nothing(run, labelled, monkeypatch):
     own = Trained.means_of
 
-    def perfect(self, ids):
+    def perfect(self, ids, _):
         """Posterior means of which the first says whether the text is bad."""
         means = own(self, ids)
         means[:, 0] = torch.tensor(["bad" in text.split() for text in self.tokenizer.decode_batch(ids)]).float()

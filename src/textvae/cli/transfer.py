@@ -75,14 +75,15 @@ def transfer(
     (--from, --to), or from the mean code of sentences with one label to that of another (--labels, --label,
     --from-label, --to-label), or comes from a file. At strength 1 it is added to a sentence's code as it is; 0 is
     the plain reconstruction. Of a conditional model the label can be changed while the code stays: sentences are
-    encoded under --condition, and decoded under it with the changes of --to-condition.
+    encoded under --condition, or without it under the labels that the model infers, and decoded under it with the
+    changes of --to-condition.
 
     \b
     Examples:
       textvae transfer RUN "the food was awful ." --from "it was bad ." --to "it was good ."
       textvae transfer RUN --file new.txt --labels reviews.tsv --label stars --from-label 1 --to-label 5
       textvae transfer RUN "the food was awful ." --direction better.npy
-      textvae transfer RUN "it was bad ." --condition sentiment=negative --to-condition sentiment=positive
+      textvae transfer RUN "it was bad ." --to-condition sentiment=positive
     """  # noqa: D301
     strengths = strengths_of(strength)
 
@@ -153,19 +154,17 @@ def _relabelled(
     """Print each text decoded under another label, from its code."""
     from textvae.generate.codes import ROWS, in_pieces
 
-    if told["condition"] is None:
-        raise RequestError("--to-condition: changes the labels that texts have; give them with --condition")
-    target = {**told["condition"], **told["to"]}
-
     def made() -> Iterator[tuple[str, str]]:
         begin = 0
         for some in in_pieces((broken(trained, [text])[0] for text in texts), ROWS):
-            changed = trained.relabel(some, told["condition"], target, decoding, seed, begin)
+            changed = trained.relabel(some, told["condition"], told["to"], decoding, seed, begin)
             yield from zip(some, changed, strict=True)
             begin += len(some)
 
     if as_json:
-        about = {"decoding": asdict(decoding), "seed": seed, "condition": told["condition"], "target": target}
+        about = {"decoding": asdict(decoding), "seed": seed, **told}
+        if told["condition"] is None:
+            about["reasons"] = {"condition": "--condition was not given: the labels of texts are inferred"}
         rows = ({"text": text, "transfer": shown(trained, [new])[0]} for text, new in made())
         long_document(about, "transfers", rows)
         return

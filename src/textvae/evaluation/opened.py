@@ -83,6 +83,11 @@ class Opened(Trained):
             kept += super().sample(missing, seed, decoding, begin, self.drawn_conditions(missing, seed, begin))
         return kept[:n]
 
+    def under_one(self, seed: int) -> Trained:
+        """Return the model under the condition of a training sentence drawn by the seed; without any, as it is."""
+        condition = self.drawn_conditions(1, seed)
+        return self if condition is None else self.given(condition)
+
     def drawn_conditions(self, n: int, seed: int, begin: int = 0) -> Labels | None:
         """Return the conditions of training sentences drawn by the seed, for the samples `begin` and up.
 

@@ -17,9 +17,11 @@ from textvae.metrics.splits import bag, groups_of, held_out
 from textvae.progress import Progress
 from textvae.run import Run
 from textvae.run.data import OtherText, corpus_of
+from textvae.run.records import label_names
 from textvae.text import grammar, readers
+from textvae.text.conditions import Labels
 from textvae.text.readers import Sentence
-from textvae.text.store import spaced
+from textvae.text.store import TokenStore, spaced
 
 # How many labels are learned from; None is all.
 SIZES: tuple[int | None, ...] = (100, 1000, None)
@@ -37,7 +39,8 @@ Ids = list[list[int]]
 class Labelled(NamedTuple):
     """Sentences as tokens, end marks included, to learn from and to test on, and their labels by name.
 
-    `place` is where the label was named, for messages.
+    `place` is where the label was named, for messages. `conditions` are those of the sentences of both, if the
+    model has conditions.
     """
 
     train: Ids
@@ -45,6 +48,7 @@ class Labelled(NamedTuple):
     labels: dict[str, tuple[list[str], list[str]]]
     unlabelled: int = 0
     place: str = "--label"
+    conditions: tuple[Labels | None, Labels | None] = (None, None)
 
 
 def probe_run(
@@ -114,6 +118,8 @@ def own_labels(trained: Trained, label: str | None, split: str = "test") -> Labe
         return _attributes(trained, label, split)
     place = "data.label" if label is None else "--label"
     label = data.label if label is None else label
+    if label is None and data.condition_on:
+        return _conditions(trained, split)
     if label is None:
         raise RequestError(
             f"{trained.run.folder}: its text has no label; `textvae probe` takes one of its columns with "
@@ -135,7 +141,33 @@ def own_labels(trained: Trained, label: str | None, split: str = "test") -> Labe
         [] if store.labels is None else store.labels[own].tolist() for store, own in zip(parts, rows, strict=True)
     ]
     names = [[store.label_names[number] for number in own] for store, own in zip(parts, numbers, strict=True)]
-    return _labelled(str(label), ids[0], names[0], ids[1], names[1])._replace(place=place)
+    found = _labelled(str(label), ids[0], names[0], ids[1], names[1])
+    train, test = (_under(store, own[kept]) for store, own, kept in zip(parts, rows, _known(names), strict=True))
+    return found._replace(place=place, conditions=(train, test))
+
+
+def _known(names: Sequence[Sequence[str]]) -> list[np.ndarray]:
+    """Return the positions of labels that are not blank."""
+    return [np.array([at for at, name in enumerate(own) if name], dtype=np.int64) for own in names]
+
+
+def _under(store: TokenStore, rows: np.ndarray) -> Labels | None:
+    """Return the conditions of some sentences; None without such."""
+    return None if store.conditions is None else store.conditions.at(rows)
+
+
+def _conditions(trained: Trained, split: str) -> Labelled:
+    """Return the run's own sentences with the labels that its model is conditioned on."""
+    parts = [trained.corpus.split("train"), trained.corpus.split(split)]
+    rows = [spaced(len(store), MOST_LEARNED) for store in parts]
+    ids = [store.sentences(own) for store, own in zip(parts, rows, strict=True)]
+    labels = {}
+    for at, (column, values) in enumerate(label_names(trained.run.environment).items()):
+        numbers = [store.conditions.values[own, at] for store, own in zip(parts, rows, strict=True)]  # type: ignore[union-attr]
+        train, test = ([values[number] for number in own] for own in numbers)
+        labels[column] = (train, test)
+    under = [_under(store, own) for store, own in zip(parts, rows, strict=True)]
+    return Labelled(ids[0], ids[1], labels, 0, "data.condition_on", (under[0], under[1]))
 
 
 def file_labels(
@@ -215,8 +247,8 @@ def probes(
         _check(f"{given.place} {label}", train, test)
     asked = _sizes(sizes, len(given.train))
     codes = metric.standardised(
-        trained.means_of(given.train).numpy().astype(np.float64),
-        trained.means_of(given.test).numpy().astype(np.float64),
+        trained.means_of(given.train, given.conditions[0]).numpy().astype(np.float64),
+        trained.means_of(given.test, given.conditions[1]).numpy().astype(np.float64),
     )
     words = metric.bags(_tokens(trained, given.train), _tokens(trained, given.test))
     learned, tested = set(_bags(trained, given.train)), _bags(trained, given.test)
@@ -253,15 +285,16 @@ def _attributes(trained: Trained, label: str | None, split: str) -> Labelled:
     if not set(names) <= set(language.values):
         raise RequestError(f"--label {label}: the grammar has {', '.join(language.values)}")
     corpus = trained.corpus
-    parts, left_out = [], 0
+    parts, under, left_out = [], list[Labels | None](), 0
     for store in (corpus.split("train"), corpus.split(split)):
         ids = store.sentences()
         known = [language.attributes(text) for text in trained.tokenizer.decode_batch(ids)]
         kept = [(row, found) for row, found in zip(ids, known, strict=True) if found is not None]
+        under.append(_under(store, np.array([at for at, found in enumerate(known) if found is not None], np.int64)))
         left_out += len(ids) - len(kept)
         parts.append(([row for row, _ in kept], {name: [found[name] for _, found in kept] for name in names}))
     labels = {name: (parts[0][1][name], parts[1][1][name]) for name in names}
-    return Labelled(parts[0][0], parts[1][0], labels, left_out)
+    return Labelled(parts[0][0], parts[1][0], labels, left_out, conditions=(under[0], under[1]))
 
 
 def _labelled(label: str, train: Ids, train_labels: list[str], test: Ids, test_labels: list[str]) -> Labelled:

@@ -1,6 +1,6 @@
 """A trained model as users see it: a codec that can also reconstruct, impute and transfer."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from textvae.generate.codes import Piece, encoded
 from textvae.generate.conditions import Condition, labels_of
 from textvae.generate.decoding import Decoding
 from textvae.generate.imputation import impute
+from textvae.generate.labels import SAMPLES, InferredLabels, infer_labels
 from textvae.generate.likelihood import Likelihood, likelihood
 from textvae.generate.neighbours import Neighbour, neighbours
 from textvae.generate.reading import codes_of
@@ -135,10 +136,23 @@ class Trained(Codec):
         given = [texts] if isinstance(texts, str) else texts
         return self.decode(moved(self, self.encode(given), direction, strength), decoding, seed)
 
+    def infer_labels(self, texts: str | Iterable[str], samples: int = SAMPLES, seed: int = 0) -> InferredLabels:
+        """Infer the labels of texts: p(c|x) in proportion to p(c) p(x|c), of a model conditioned on labels.
+
+        Args:
+            texts: One text or several.
+            samples: Importance samples for each text and combination of labels.
+            seed: Of the codes.
+
+        Raises:
+            RequestError: As `labels.infer_labels`.
+        """
+        return infer_labels(self, self.given, [texts] if isinstance(texts, str) else texts, samples, seed)
+
     def relabel(
         self,
         texts: str | Iterable[str],
-        condition: Condition,
+        condition: Condition | None,
         target: Condition,
         decoding: Decoding | str = GREEDY,
         seed: int = 0,
@@ -148,8 +162,8 @@ class Trained(Codec):
 
         Args:
             texts: One text or several.
-            condition: Their labels by column, a value for all or one for each.
-            target: The labels that they are to get, likewise.
+            condition: Their labels by column, a value for all or one for each; inferred if None.
+            target: The labels that they are to get, likewise; columns that it leaves out stay.
             decoding: How texts are written.
             seed: Of the decoding.
             begin: Number of the first text among those decoded with this seed.
@@ -157,7 +171,11 @@ class Trained(Codec):
         Raises:
             RequestError: As `encode`, `decode` and `given`.
         """
-        given = [texts] if isinstance(texts, str) else texts
+        given = [texts] if isinstance(texts, str) else require_texts(texts)
+        if condition is None:
+            condition = self.infer_labels(given).labels
+        if isinstance(condition, Mapping) and isinstance(target, Mapping):
+            target = {**condition, **target}
         return self.decode(self.encode(given, condition), decoding, seed, begin, target)
 
     def neighbours(

@@ -61,7 +61,7 @@ def run_report(trained: Opened, split: str, evaluation: dict[str, Any], seed: in
         label_name=None,
         # Greedily a language model has one sentence.
         samples=trained.sample(5, seed=seed, decoding=GREEDY if coded else Decoding("sample")),
-        interpolation=trained.interpolate_prior(seed=seed, steps=7) if coded else [],
+        interpolation=trained.under_one(seed).interpolate_prior(seed=seed, steps=7) if coded else [],
         verdict=told,
         diagnosis=diagnosis,
         rates=_rates(run),

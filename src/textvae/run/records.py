@@ -79,6 +79,7 @@ class RunData(Stored):
     corpus: str | None = None
     vocabulary: Count | None = None
     conditions: dict[str, list[str]] | None = None
+    condition_counts: dict[str, list[Count]] | None = None
 
 
 class Environment(Stored):

@@ -142,6 +142,13 @@ class LabelColumns(NamedTuple):
         sizes = np.array([len(names) for names in self.names.values()])
         return bool(((self.values >= MISSING) & (self.values < sizes)).all())
 
+    def counts(self) -> dict[str, list[int]]:
+        """Return the number of sentences with each value of each column."""
+        return {
+            column: np.bincount(values[values != MISSING], minlength=len(known)).tolist()
+            for (column, known), values in zip(self.names.items(), self.values.T, strict=True)
+        }
+
     def groups(self, rows: np.ndarray) -> np.ndarray:
         """Return a number for the condition of each of some sentences: the same for the same labels."""
         return np.unique(self.values[rows], axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)

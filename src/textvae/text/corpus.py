@@ -77,9 +77,10 @@ class Corpus(NamedTuple):
         }
         unknown = {name: unknown_tokens(store) for name, store in self.splits.items()}
         shown: dict[str, object] = {"corpus": self.name, "vocabulary": len(self.tokenizer)}
-        conditions = next(iter(self.splits.values())).conditions
+        conditions = self.splits["train"].conditions if "train" in self.splits else None
         if conditions is not None:
             shown["conditions"] = dict(conditions.names)
+            shown["condition_counts"] = self.splits["train"].conditions.counts()  # type: ignore[union-attr]
         return {**shown, "unknown_tokens": unknown, "splits": splits}
 
 
