@@ -15,8 +15,8 @@ from textvae.text.store import spaced
 from textvae.training.checkpoint import State
 from textvae.training.phase import Stage
 
-# Sentences of a look.
-SENTENCES = 200
+# Sentences of a look, which costs about five steps of training.
+SENTENCES = 100
 
 
 def looks(
