@@ -91,6 +91,7 @@ FACTORS = {
     "condition": {
         "none": {},
         "labels": {"conditioner": {"name": "labels", "embedding": 3}},
+        "inferred": {"conditioner": {"name": "labels", "embedding": 3, "infer": True}},
     },
     "objective": {
         "kl": {"kl": {"weight": {"schedule": "linear", "steps": 0.5, "unit": "run"}}},
@@ -106,6 +107,7 @@ FACTORS = {
         "mu-forcing": {"kl": {}, "mu-forcing": {"margin": 2.0}},
         "bow": {"kl": {}, "bow": {}},
         "auxiliary": {"kl": {}, "auxiliary": {"weight": 0.2}},
+        "inferred-labels": {"kl": {}, "inferred-labels": {}},
     },
     "decoding": {
         "greedy": Decoding(),
@@ -171,7 +173,7 @@ def settings_of(cell: Cell, **data):
         **FACTORS["condition"][chosen["condition"]],
         **FACTORS["around"][chosen["around"]],
     }
-    if chosen["condition"] == "labels":
+    if chosen["condition"] != "none":
         data["condition_on"] = ["kind"]
     if chosen["around"] == "tied":
         model["embedding"] = {**model["decoder"], **model["decoder"].get("top", {})}.get("hidden", 5)
@@ -268,7 +270,7 @@ def test_a_cell_of_the_product(cell, text, tmp_path):
         if settings.data.tokenizer.name == "character":
             bits = found["bound"] * found["sentences"] / found["tokens"] / math.log(2)
             assert found["bits_per_character"] == pytest.approx(bits)
-    condition = {"kind": "y"} if chosen["condition"] == "labels" else None
+    condition = None if chosen["condition"] == "none" else {"kind": "y"}
     model, again = (load(run.folder, condition=condition) for _ in range(2))
     codes = model.encode(SENTENCES)
     assert codes.shape == (6, 3) and np.isfinite(codes).all()

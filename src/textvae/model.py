@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from textvae.parts.conditioners import Conditioning
+from textvae.parts.conditioners import Conditioning, LabelNats, LabelPosterior, OfHypotheses
 from textvae.parts.decoders import Decoder
 from textvae.parts.encoders import Encoder
 from textvae.parts.kernels.convolutions import Expansion
@@ -39,6 +39,7 @@ from textvae.parts.refinement import (
 from textvae.parts.settings import ModelSettings
 from textvae.settings import Data
 from textvae.text.batches import Batch
+from textvae.text.conditions import Labels
 
 
 class Pass(NamedTuple):
@@ -46,7 +47,8 @@ class Pass(NamedTuple):
 
     `log_px` (sample, batch, time): log p(x_t | x_<t, z) in nats, zero at padding. `z` (sample, batch, latent).
     For a language model z, posterior and prior are None. `heads`: what auxiliary heads predicted, by the name of
-    the term that asked for them. `beta` (batch): the KL weight of each sentence, where each has its own.
+    the term that asked for them. `beta` (batch): the KL weight of each sentence, where each has its own. `labels`:
+    the nats of labels that were inferred; all else is then an expectation over them.
     """
 
     log_px: Tensor
@@ -55,6 +57,7 @@ class Pass(NamedTuple):
     prior: Prior | None
     heads: dict[str, Any]
     beta: Tensor | None = None
+    labels: LabelNats | None = None
 
 
 class TextVAE(nn.Module):
@@ -120,10 +123,38 @@ class TextVAE(nn.Module):
 
         A model of many KL weights answers at the `beta` of each sentence.
         """
+        if self.training and self.conditioning is not None and self.conditioning.classifier is not None:
+            return self._inferring(batch, noise, samples, components)
         with nullcontext() if self.gates is None else self.gates.at(beta):
             posterior = self.encode(batch, noise, samples, components)
             z = None if posterior is None else posterior.rsample(noise, samples)
             return self.scored(batch, z, posterior)._replace(beta=beta)
+
+    def _inferring(self, batch: Batch, noise: Noise, samples: int, components: int | None) -> Pass:
+        """Return the pass of sentences that may lack labels: expectations over those, by the classifier."""
+        conditioning, labels = self.conditioning, batch.condition
+        assert conditioning is not None and conditioning.classifier is not None and self.posterior is not None
+        assert isinstance(labels, Labels)
+        read = self.vector(batch)
+        log_q = conditioning.classifier.log_probs(read)
+        told = conditioning.classifier.hypotheses(log_q, labels)
+        rows = told.rows
+        each = Batch(batch.ids[rows], batch.lengths[rows], batch.index[rows], told.labels)
+
+        def of_rows(samples: int, size: int) -> Tensor:
+            return noise(samples, size)[:, rows]
+
+        context = self.context(each)
+        assert context is not None
+        posterior = self.posterior(conditioning.read(read[rows], context), of_rows, samples, components)
+        posterior = conditioning.standardised(posterior, context)
+        z = posterior.rsample(of_rows, samples)
+        out = self.scored(each, z, posterior)
+        found = OfHypotheses(posterior, told, z)
+        heads = {name: told.expected(value, 1) for name, value in out.heads.items()}
+        log_px = told.expected(out.log_px, 1)
+        nats = conditioning.classifier.nats(log_q, labels)
+        return Pass(log_px, found.rsample(noise), found, out.prior, heads, None, nats)
 
     def scored(self, batch: Batch, z: Tensor | None, posterior: Posterior | None) -> Pass:
         """Return the pass for codes that have been drawn."""
@@ -210,12 +241,15 @@ class TextVAE(nn.Module):
 
     def hidden(self, batch: Batch) -> Float[Tensor, "batch size"]:
         """Return the vector of each sentence, which the posterior is made from."""
+        hidden, context = self.vector(batch), self.context(batch)
+        return hidden if self.conditioning is None or context is None else self.conditioning.read(hidden, context)
+
+    def vector(self, batch: Batch) -> Float[Tensor, "batch size"]:
+        """Return the encoder's vector of each sentence, whatever its condition."""
         assert self.encoder is not None
         hidden = self.encoder(batch.ids, batch.lengths)
         hidden = hidden if self.leaving is None else self.leaving(hidden)
-        hidden = hidden if self.gates is None else self.gates("hidden", hidden)
-        context = self.context(batch)
-        return hidden if self.conditioning is None or context is None else self.conditioning.read(hidden, context)
+        return hidden if self.gates is None else self.gates("hidden", hidden)
 
     def negative_bound(self, batch: Batch, noise: Float[Tensor, "1 batch latent"], weight: float = 1.0) -> Nats:
         """-log p(x|z) + weight KL of each sentence in nats as a function of a Gaussian's parameters, one code each.
@@ -336,7 +370,9 @@ def assemble(
         parts["heads"] = {name: head for name, head in heads.items() if head is not None}
     if conditioner is not None:
         placement = settings.prior.placement(latent, size) if latent else None
-        parts["conditioning"] = Conditioning(conditioner, placement)
+        known = [len(values) for values in (names or {}).values()]
+        classifier = LabelPosterior(encoder.size, known) if latent and settings.conditioner.infers else None
+        parts["conditioning"] = Conditioning(conditioner, placement, classifier)
     decoder = settings.decoder.build(vocabulary, embedding, latent + size, settings.word_keep)
     if expansion is not None:
         decoder.max_length = expansion.positions

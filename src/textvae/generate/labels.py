@@ -12,6 +12,8 @@ from jaxtyping import Float64
 from textvae.errors import RequestError
 from textvae.generate.codec import Codec
 from textvae.generate.likelihood import likelihood
+from textvae.generate.reading import encoded_together
+from textvae.inference import evaluating
 from textvae.run.records import label_names
 from textvae.text.readers import require_texts
 
@@ -40,7 +42,7 @@ def infer_labels(
     """Compute p(c|x), in proportion to p(c) p(x|c), for every combination c of labels.
 
     p(x|c) is estimated by importance sampling as in `likelihood`, and p(c) is the product over columns of the
-    shares in the training text.
+    shares in the training text. Of a model that has learned a classifier it is that, q(c|x), column by column.
 
     Args:
         codec: A model conditioned on labels.
@@ -65,6 +67,8 @@ def infer_labels(
             "tried; give the condition"
         )
     texts = require_texts(texts)
+    if (classified := _classified(codec, texts)) is not None:
+        return _of_marginals(dict(names), classified)
     shares = _log_shares(codec, dict(names))
     joint = np.empty((len(texts), len(combinations)))
     for place, values in enumerate(combinations):
@@ -81,6 +85,30 @@ def infer_labels(
         marginals[column] = joint.reshape(shape).sum(others)
     labels = {column: [combinations[at][axis] for at in best] for axis, column in enumerate(names)}
     return InferredLabels(labels, joint[np.arange(len(texts)), best], marginals)
+
+
+def _classified(codec: Codec, texts: list[str]) -> list[Float64[np.ndarray, "n values"]] | None:
+    """Return q(c|x) by column, of a model that has a classifier; else None."""
+    conditioning = codec.model.conditioning
+    if conditioning is None or conditioning.classifier is None:
+        return None
+    ids, _ = codec.token_ids(texts)
+    found: list[np.ndarray] = []
+    with evaluating(codec.model):
+        for batch in encoded_together(ids, codec.model.device):
+            log_q = conditioning.classifier.log_probs(codec.model.vector(batch.to(codec.model.device)))
+            found = found or [np.empty((len(ids), own.shape[1])) for own in log_q]
+            for column, own in zip(found, log_q, strict=True):
+                column[batch.index.numpy()] = own.double().exp().cpu().numpy()
+    return found
+
+
+def _of_marginals(names: dict[str, list[str]], marginals: list[Float64[np.ndarray, "n values"]]) -> InferredLabels:
+    """Return the most probable labels by columns that are independent given the text."""
+    best = [column.argmax(1) for column in marginals]
+    labels = {name: [names[name][at] for at in own] for name, own in zip(names, best, strict=True)}
+    each = [column[np.arange(len(column)), own] for column, own in zip(marginals, best, strict=True)]
+    return InferredLabels(labels, np.prod(each, axis=0), dict(zip(names, marginals, strict=True)))
 
 
 def _log_shares(codec: Codec, names: dict[str, list[str]]) -> dict[str, list[float]]:

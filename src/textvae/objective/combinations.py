@@ -224,10 +224,35 @@ def _condition_problems(settings: Settings) -> list[Problem]:
         made = f"cannot be standardised by model.prior.name = {prior.name!r}"
         remedy = f"set it to one of {known}, or leave model.prior as it is"
         problems.append(Problem("model.posterior.name", made, remedy, value=posterior.name))
+    if conditioner.infers:
+        problems += _inference_problems(settings)
     if prior.of_posteriors and conditioner.reads is not None:
         without = "its pseudo-sentences have no condition"
         problems.append(Problem("model.prior.name", without, "leave model.prior as it is", value=prior.name))
     return problems
+
+
+def _inference_problems(settings: Settings) -> list[Problem]:
+    """Return the problems of labels that are inferred in training."""
+    model, problems = settings.model, list[Problem]()
+    if "inferred-labels" not in settings.terms():
+        none = "infers labels, and no term of the objective trains the classifier"
+        problems.append(Problem("model.conditioner.infer", none, "give objective.inferred-labels", value=True))
+    posterior = model.posterior
+    against = {
+        "model.latent": (not model.latent, "a language model has no encoder that could read them"),
+        "model.inference.name": (model.inference.refinement is not None, "a refined posterior is of one condition"),
+        "model.multi_rate": (
+            model.multi_rate is not None,
+            "expectations over labels have no KL weight",
+        ),
+        "model.posterior.name": (
+            posterior.batch_statistics or posterior.surrogate,
+            f"{posterior.name} is of sentences, not of their possible labels",
+        ),
+    }
+    remedy = "set model.conditioner.infer = false, or change this"
+    return problems + [Problem(place, reason, remedy) for place, (is_so, reason) in against.items() if is_so]
 
 
 def _gate_problems(settings: Settings) -> list[Problem]:

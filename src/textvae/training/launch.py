@@ -63,7 +63,7 @@ def check_trainable(settings: Settings, corpus: Corpus, processes: int, device: 
             f"data: {corpus.name} has no validation split, which says when a model is best; "
             "give data.valid, or for a single file a data.split.valid above 0"
         )
-    refuse_missing_labels(corpus)
+    refuse_missing_labels(corpus, settings.model.conditioner.infers)
     sentences, size = len(corpus.split("train")), settings.train.batch_size
     if sentences < size:
         raise RequestError(
@@ -84,16 +84,17 @@ def check_trainable(settings: Settings, corpus: Corpus, processes: int, device: 
     check_memory(settings, len(corpus.tokenizer), padded, device, None if names is None else names.names)
 
 
-def refuse_missing_labels(corpus: Corpus) -> None:
-    """Refuse sentences without a label of a column that the model is conditioned on."""
+def refuse_missing_labels(corpus: Corpus, infers: bool) -> None:
+    """Refuse sentences without a label that the model is conditioned on, but for training ones if it infers it."""
     for name, store in corpus.splits.items():
-        if store.conditions is None:
+        if store.conditions is None or (infers and name == "train"):
             continue
         for column, values in zip(store.conditions.names, store.conditions.values.T, strict=True):
             if missing := int((values == MISSING).sum()):
                 raise RequestError(
                     f"data.condition_on: {missing:,} of {len(values):,} sentences of the {name} split have no "
-                    f"{column!r}; leave them out, or give them a label"
+                    f"{column!r}; leave them out, give them a label, or infer those of training sentences "
+                    "(model.conditioner.infer = true, with objective.inferred-labels)"
                 )
 
 

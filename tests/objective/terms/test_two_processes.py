@@ -10,10 +10,12 @@ from textvae.model import build
 from textvae.objective.settings import parse
 from textvae.objective.terms import TERMS
 from textvae.objective.terms.autoencoder import Autoencoder
+from textvae.objective.terms.inferred_labels import InferredLabels
 from textvae.objective.terms.term import Term
 from textvae.parts import gather
 from textvae.parts.noise import sentence_noise
 from textvae.text.batches import Batch
+from textvae.text.conditions import MISSING, Labels
 
 # Settings at which a term and its gradient are not 0, if the defaults are not such.
 ACTIVE = {"free-bits": {"target": 1e-4}, "free-bits-total": {"target": 1e-4}, "capacity-max": {"target": 1e-4}}
@@ -63,15 +65,20 @@ class Together:
 
 def computed(name: str, term: Term, monkeypatch) -> list[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
     """Return the term's value and gradients in one process with all sentences, and in each of two with a share."""
-    settings = parse({"model": MODEL, "data": {"max_length": 6}}, TERMS)
+    infers = isinstance(term, InferredLabels)
+    own = {"conditioner": {"name": "labels", "infer": True}} if infers else {}
+    settings = parse({"model": {**MODEL, **own}, "data": {"max_length": 6}}, TERMS)
     torch.manual_seed(0)
-    model = build(settings.model, 12, {name: term}, settings.data.positions).double().eval()
+    names = {"kind": ["x", "y"]}
+    model = build(settings.model, 12, {name: term}, settings.data.positions, names).double()
+    model.train(infers)  # labels are inferred in training alone
+    labels = Labels(torch.tensor([[0], [MISSING], [1], [MISSING], [0]]))
     ids = torch.randint(4, 12, (5, 7), generator=torch.Generator().manual_seed(0))
     lengths = torch.tensor([7, 4, 3, 6, 2])
     ids[torch.arange(7) >= lengths[:, None]] = 0
 
     def compute(rows: slice) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        batch = Batch(ids[rows], lengths[rows], torch.arange(5)[rows])
+        batch = Batch(ids[rows], lengths[rows], torch.arange(5)[rows], Labels(labels.values[rows]))
         noise = sentence_noise(0, batch.index)
         out = model(batch, lambda samples, size: noise(samples, size).double(), samples=2)
         value = term.planned(10)(out, STEP)

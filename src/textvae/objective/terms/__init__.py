@@ -8,6 +8,7 @@ from textvae.objective.terms.auxiliary import Auxiliary
 from textvae.objective.terms.bow import Bow
 from textvae.objective.terms.capacity import Capacity, CapacityMax
 from textvae.objective.terms.free_bits import FreeBits, FreeBitsTotal
+from textvae.objective.terms.inferred_labels import InferredLabels
 from textvae.objective.terms.kl import Kl
 from textvae.objective.terms.lagrangian import Lagrangian
 from textvae.objective.terms.mmd import Mmd
@@ -39,6 +40,7 @@ TERMS: Registry[type[Term]] = Registry(
         "mu-forcing": MuForcing,
         "bow": Bow,
         "auxiliary": Auxiliary,
+        "inferred-labels": InferredLabels,
     },
     _check,
 )

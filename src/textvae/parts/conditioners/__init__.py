@@ -4,10 +4,21 @@ from typing import Annotated
 
 from textvae.parts.conditioners.conditioner import Conditioner, ConditionerSettings, NoConditioner
 from textvae.parts.conditioners.conditioning import Conditioning
+from textvae.parts.conditioners.inferred import LabelNats, LabelPosterior, OfHypotheses
 from textvae.parts.conditioners.labels import LabelConditionerSettings
 from textvae.settings.kinds import OneOf, kinds
 
-__all__ = ["CONDITIONERS", "AnyConditioner", "Conditioner", "ConditionerSettings", "Conditioning", "NoConditioner"]
+__all__ = [
+    "CONDITIONERS",
+    "AnyConditioner",
+    "Conditioner",
+    "ConditionerSettings",
+    "Conditioning",
+    "LabelNats",
+    "LabelPosterior",
+    "NoConditioner",
+    "OfHypotheses",
+]
 
 CONDITIONERS = kinds("textvae.conditioners", ConditionerSettings, [NoConditioner, LabelConditionerSettings])
 AnyConditioner = Annotated[ConditionerSettings, OneOf(CONDITIONERS, "none")]

@@ -29,6 +29,11 @@ class ConditionerSettings(Kind, ABC):
 
     reads: ClassVar[str | None] = None  # the setting of `[data]` that names its condition; None for no condition
 
+    @property
+    def infers(self) -> bool:
+        """True if labels that sentences lack are inferred in training."""
+        return False
+
     @abstractmethod
     def build(self, names: Mapping[str, Sequence[str]], reader: Callable[[bool], Encoder]) -> Conditioner | None:
         """Build it; None for a model without a condition.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from textvae.errors import RequestError
 from textvae.parts.conditioners.conditioner import Conditioner
+from textvae.parts.conditioners.inferred import LabelPosterior
 from textvae.parts.posteriors import Posterior, Standardises
 from textvae.parts.priors import Place
 
@@ -16,12 +17,19 @@ class Conditioning(nn.Module):
     """Vectors of conditions c, which prior, posterior and decoder read; and p(z|c), if the prior is conditional.
 
     Codes of a conditional model are those of the prior N(0, I). Under a conditional prior they are standardised,
-    u = (z - mean) / std, by its mean and standard deviation, which `placement` computes from c.
+    u = (z - mean) / std, by its mean and standard deviation, which `placement` computes from c. A `classifier`
+    infers labels that sentences lack.
     """
 
-    def __init__(self, conditioner: Conditioner, placement: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        conditioner: Conditioner,
+        placement: nn.Module | None = None,
+        classifier: LabelPosterior | None = None,
+    ) -> None:
         super().__init__()
         self.conditioner, self.placement = conditioner, placement
+        self.classifier = classifier  # q(c|x) of labels that sentences lack
 
     @property
     def size(self) -> int:

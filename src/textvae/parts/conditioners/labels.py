@@ -33,12 +33,20 @@ class LabelConditioner(Conditioner):
 class LabelConditionerSettings(ConditionerSettings):
     """Labels of the columns that `data.condition_on` names; `embedding` is the size of each column's embeddings.
 
+    With `infer` sentences of the training split may lack labels, which a classifier q(c|x) infers in training.
+
     References: Kingma et al. 2014, "Semi-supervised learning with deep generative models", section 2 (M2).
     """
 
     name: Literal["labels"]
     embedding: Size = 16
+    infer: bool = False
     reads: ClassVar[str | None] = "condition_on"
+
+    @property
+    def infers(self) -> bool:
+        """`infer`."""
+        return self.infer
 
     def build(self, names: Mapping[str, Sequence[str]], reader: Callable[[bool], Encoder]) -> LabelConditioner:
         """Build it."""
