@@ -22,6 +22,8 @@ HERE = Path(__file__).parent
 OUT = Path("results/conditional")
 # What is measured of a run, in its folder; how many sentences; the ways of decoding.
 RESULT, SENTENCES = "conditional.json", 1_000
+# Test sentences whose labels are inferred: every combination of labels scores each.
+INFERRED = 200
 DECODINGS = ("greedy", "sample")
 IW = (100, 500)
 PLAN = tomllib.loads((HERE / "conditional.toml").read_text(encoding="utf-8"))
@@ -56,11 +58,38 @@ def main() -> int:
 def job_of(row: str, seed: int, folder: Path) -> Job:
     """Return the run of a row and seed."""
     own = PLAN["rows"][row]
-    conditions = {"condition_on": COLUMNS} if own["conditional"] else {}
-    tables = {"data": {"corpus": "grammar", **conditions}, **PLAN["settings"]}
+    conditions = {"condition_on": columns_of(own)} if own["conditional"] else {}
+    data = labelled(own, folder / f"text-{own['labelled']}") if "labelled" in own else {"corpus": "grammar"}
+    tables = {"data": {**data, **conditions}, **PLAN["settings"]}
     conditioner = ("model.conditioner.name='labels'",) if own["conditional"] else ()
     assignments = (*own.get("set", ()), *conditioner, f"train.seed={seed}")
     return Job(folder / f"{row}-{seed}", own["method"], assignments, tables, "test", *IW, judge, RESULT)
+
+
+def columns_of(row: Mapping[str, Any]) -> list[str]:
+    """Return the attributes that a row is conditioned on."""
+    return list(row.get("columns", COLUMNS))
+
+
+def labelled(row: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Write the grammar as tables, with labels of evenly spaced training sentences alone; return the settings."""
+    from textvae.files import write_text
+    from textvae.text import grammar
+    from textvae.text.store import spaced
+
+    columns, files = columns_of(row), {}
+    for split, texts in grammar.splits().items():
+        files[split] = str(folder / f"{split}.tsv")
+        if Path(files[split]).exists():
+            continue
+        kept = set(spaced(len(texts), row["labelled"]).tolist()) if split == "train" else set(range(len(texts)))
+        lines = ["\t".join(["text", *columns])]
+        for number, text in enumerate(texts):
+            own = (grammar.reviews().attributes(text) or {}) if number in kept else {}
+            lines.append("\t".join([text, *(own.get(column, "") for column in columns)]))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(Path(files[split]), "\n".join(lines) + "\n")
+    return {**files, "column": "text"}
 
 
 def judge(run: Any, job: Job, seconds: float | None) -> None:
@@ -73,13 +102,15 @@ def judge(run: Any, job: Job, seconds: float | None) -> None:
     scores = evaluate(trained, "test", job.iw_samples, job.iw_sentences)
     found = {name: scores.get(name) for name in (*OF_SCORES, *OF_CODES)}
     texts, known = of_test(trained)
-    conditional = trained.model.conditioning is not None
+    columns = run.settings.data.condition_on
     machine = {name: run.environment.get(name) for name in ("device", "torch", "textvae")}
     write_json(
         job.folder / RESULT,
         {
             **found,
-            "samples": {name: asked_for(trained, known, name) for name in DECODINGS} if conditional else None,
+            "samples": {name: asked_for(trained, known, columns, name) for name in DECODINGS} if columns else None,
+            "inferred": inferred(trained, texts, known, columns) if columns else None,
+            "probe": None if columns else probed(trained),
             "transfer": transferred(trained, texts, known) if trained.model.prior is not None else None,
             **machine,
             "seconds": seconds,
@@ -98,18 +129,41 @@ def of_test(trained: Any) -> tuple[list[str], list[dict[str, str]]]:
     return [text for text, own in parsed if own], [own for _, own in parsed if own]
 
 
-def asked_for(trained: Any, known: Sequence[Mapping[str, str]], decoding: str) -> dict[str, float]:
+def inferred(
+    trained: Any, texts: Sequence[str], known: Sequence[Mapping[str, str]], columns: Sequence[str]
+) -> dict[str, float]:
+    """Return the shares of some test sentences whose label the model infers."""
+    some = range(0, len(texts), max(1, len(texts) // INFERRED))
+    found = trained.infer_labels([texts[at] for at in some]).labels
+    return {
+        column: sum(own == known[at][column] for own, at in zip(found[column], some, strict=True)) / len(some)
+        for column in columns
+    }
+
+
+def probed(trained: Any) -> dict[str, Any]:
+    """Return the accuracies of a probe of codes, and of a bag of words, that learn from 100 labels."""
+    from textvae.evaluation.probing import own_labels, probes
+
+    attribute = PLAN["transfer"]["attribute"]
+    sizes = probes(trained, own_labels(trained, attribute), [100])[attribute]["sizes"]
+    return {name: sizes[0][name] for name in ("code", "bag_of_words")}
+
+
+def asked_for(
+    trained: Any, known: Sequence[Mapping[str, str]], columns: Sequence[str], decoding: str
+) -> dict[str, float]:
     """Return the shares of samples in the language, with each attribute asked for, and with all of them."""
     from textvae.text import grammar
 
-    asked = {column: [own[column] for own in known] for column in COLUMNS}
+    asked = {column: [own[column] for own in known] for column in columns}
     samples = trained.sample(len(known), 0, decoding, condition=asked)
     parsed = [grammar.reviews().attributes(text) for text in samples]
     right = {
         column: [
             own is not None and own[column] == wanted for own, wanted in zip(parsed, asked[column], strict=True)
         ]
-        for column in COLUMNS
+        for column in columns
     }
     share = {column: sum(each) / len(known) for column, each in right.items()}
     in_language = sum(own is not None for own in parsed) / len(known)
@@ -121,7 +175,8 @@ def transferred(trained: Any, texts: list[str], known: list[dict[str, str]]) -> 
     """Return what becomes of sentences whose attribute is changed, by the way it is changed."""
     wanted = [other(own[PLAN["transfer"]["attribute"]]) for own in known]
     if trained.model.conditioning is not None:
-        condition = {column: [own[column] for own in known] for column in COLUMNS}
+        columns = trained.run.settings.data.condition_on
+        condition = {column: [own[column] for own in known] for column in columns}
         changed = trained.relabel(texts, condition, {**condition, PLAN["transfer"]["attribute"]: wanted})
         return {"label": shares(texts, changed, wanted)}
     from textvae.generate.transfer import moved
@@ -188,17 +243,19 @@ def joined(folder: Path) -> Rows:
 
 def samples_table(rows: Rows) -> str:
     """Return the table of likelihood and samples: nats per sentence, shares in percent."""
-    head = ["run", "KL", "MI given c", "gap", "NLL"]
+    head = ["run", "KL", "MI given c", "gap", "NLL", "sentiment inferred"]
     head += [f"{name}: {what}" for name in DECODINGS for what in ("in language", *COLUMNS, "all asked for")]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
     for row, seeds in rows.items():
         for seed, one in seeds.items():
             numbers = [one[name] for name in ("kl", "mutual_information", "shuffle_gap", "nll_iw")]
             cells = [f"{row}, seed {seed}", *("–" if x is None else f"{x:.2f}" for x in numbers)]
+            told = (one["inferred"] or {}).get("sentiment")
+            cells.append("–" if told is None else f"{100 * told:.1f}")
             for name in DECODINGS:
                 own = (one["samples"] or {}).get(name)
                 keys = ("in_language", *COLUMNS, "all")
-                cells += ["–" if own is None else f"{100 * own[key]:.1f}" for key in keys]
+                cells += ["–" if own is None or key not in own else f"{100 * own[key]:.1f}" for key in keys]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
