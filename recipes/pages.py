@@ -2,7 +2,7 @@
 
     python recipes/pages.py
 
-Fills the tables of remedies, of fitted priors and of the toy in `docs/results/` and the last column of
+Fills the tables in `docs/results/` of remedies, fitted priors, conditional models and the toy, the last column of
 `docs/methods.md` from `results/`, the scores of `evaluate` in `docs/metrics.md` from their schema, and makes
 `docs/references.md` from `docs/references.bib`. Nothing else on these pages is changed.
 `tests/test_results_page.py` and `tests/test_metrics_page.py` fail if a page differs.
@@ -30,6 +30,8 @@ PLACES = {
     "fitted-priors/runs-quickstart-samples": ("fitted-priors", "## The quickstart's model: samples"),
     "fitted-priors/choosing-short-reviews-likelihood": ("fitted-priors", "## Short reviews: likelihood"),
     "fitted-priors/choosing-short-reviews-samples": ("fitted-priors", "## Short reviews: samples"),
+    "conditional/samples": ("conditional", "## Samples"),
+    "conditional/transfer": ("conditional", "## Transfer"),
 }
 # The row that represents a method whose own row has another name.
 STANDS = {"beta": "beta-0.3", "capacity": "capacity-3", "word-dropout": "keep-0.75-annealing"}

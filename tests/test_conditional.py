@@ -234,8 +234,9 @@ def test_all_evaluations_of_a_conditional_model(run, recwarn):
     assert found["bound"] == pytest.approx(found["reconstruction"] + found["kl"])
     assert math.isfinite(found["nll_iw"])
     assert found["mutual_information_sentences"] == 24  # those of one label, of 48
-    document = textvae.diagnose(run)
-    assert document is not None
+    assert "|given:kind|" in found["signature"] and "|given:kind|" in found["latent_signature"]
+    told = textvae.diagnose(run)
+    assert any("I(x; z | c)" in sentence and "N = 24" in sentence for sentence in told.sentences)
     opened = open_run(run)
     samples = opened.sample(100, 0, "sample")
     assert 30 < sum(text.startswith("a") for text in samples) < 70  # conditions as in the training text

@@ -209,6 +209,7 @@ class Codes:
             "latent",
             **({} if components is None else {"k": components}),
             **({"refinements": 2} if refined else {}),
+            **({} if self.store.conditions is None else {"given": "+".join(self.store.conditions.names)}),
             unit="nats",
             split=self.store.fingerprint[:6],
             active=f"variance-of-means-of-{EXPECTED}-codes" if drawn else "variance-of-means",

@@ -99,8 +99,11 @@ def missed_target(settings: Settings, kl: float | None, reconstruction: float) -
     return ""
 
 
-def mutual_information(values: dict[str, Any]) -> str:
-    """Return a sentence on the information in the codes, which may be less than their KL."""
+def mutual_information(values: dict[str, Any], conditional: bool = False) -> str:
+    """Return a sentence on the information in the codes, which may be less than their KL.
+
+    That of a `conditional` model is given the condition.
+    """
     nats, lowest = values["mutual_information"], values["mutual_information_lower"]
     if nats is None:
         return ""
@@ -109,7 +112,8 @@ def mutual_information(values: dict[str, Any]) -> str:
         estimate = f"= {round(nats, 2) + 0.0:.2f} nats"
     else:
         estimate = f"between {min(max(0.0, lowest), max(0.0, nats)):.2f} and {max(0.0, nats):.2f} nats"
-    return f"Mutual information I(x; z) {estimate} (N = {number:,}, ceiling ln N = {ceiling:.2f})."
+    what = "I(x; z | c)" if conditional else "I(x; z)"
+    return f"Mutual information {what} {estimate} (N = {number:,}, ceiling ln N = {ceiling:.2f})."
 
 
 def aggregated_posterior(moment: float | None, expected: float, few: str | None) -> str:
