@@ -187,11 +187,9 @@ def _tell_columns(settings: "Settings") -> None:
         RequestError: For a file that cannot be used, as far as its first rows show.
     """
     from textvae.cli.texts import tell_notes
-    from textvae.text.corpus import own_files
-    from textvae.text.readers import read
+    from textvae.text.corpus import readings
 
-    for path in own_files(settings.data).values():
-        reading = read(path, settings.data.column, settings.data.label, settings.data.condition_on)
+    for reading in readings(settings.data):
         next(reading, None)
         tell_notes(reading)
 

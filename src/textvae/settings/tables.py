@@ -41,13 +41,40 @@ class Split(Strict):
     seed: int = 0
 
 
+class Dialogue(Strict):
+    """Columns of a table of dialogues, by name or position, and the utterances of a window, response included.
+
+    Columns that are not given are found by common names. Without a column of turns, rows are in the order in which
+    they were said.
+    """
+
+    dialogue: str | None = None
+    turn: str | None = None
+    speaker: str | None = None
+    window: Annotated[int, Field(ge=2, le=1000)] = 10
+
+    @field_validator("dialogue", "turn", "speaker", mode="before")
+    @classmethod
+    def _place(cls, given: Any) -> Any:
+        """Return a number that names a column by position as text."""
+        return _as_text(given)
+
+
+def _as_text(given: Any) -> Any:
+    """Return a position of a column, from 0, as text; anything else as it is."""
+    return str(given) if isinstance(given, int) and not isinstance(given, bool) and given >= 0 else given
+
+
 class Data(Strict):
     """Source of the text: a registered corpus or a path, or one file for each split.
 
     With `window` the model is trained on pieces of that many tokens of running text instead of sentences;
     `max_length` and `too_long` have no effect then. With `right_to_left` it reads and writes the last token of a
     sentence first. `vocabulary_of` names a run, or a `tokenizer.json`, whose tokenizer is used instead of learning
-    one. `condition_on` names columns of labels on which the model is conditioned; `label` names one for evaluation.
+    one. `label` names a column of labels for evaluation. What the model is conditioned on is one of three:
+    `condition_on` names columns of labels, `source` a column of texts, and `dialogue` the columns of a table of
+    dialogues, whose utterances are conditioned on those before them. Utterances that are too long are cut: without
+    them, what follows would have another context.
     """
 
     corpus: str | None = None
@@ -57,19 +84,23 @@ class Data(Strict):
     column: str | None = None
     label: str | None = None
     condition_on: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    source: str | None = None
+    dialogue: Dialogue | None = None
     tokenizer: TokenizerSettings = TokenizerSettings()
     vocabulary_of: str | None = None
     max_length: PositiveInt = 100
-    too_long: Literal["drop", "cut"] = "drop"
+    too_long: Literal["drop", "cut"] = Field(
+        default_factory=lambda given: "cut" if given.get("dialogue") else "drop"
+    )
     window: PositiveInt | None = None
     right_to_left: bool = False
     split: Split = Split()
 
-    @field_validator("column", "label", mode="before")
+    @field_validator("column", "label", "source", mode="before")
     @classmethod
     def _place(cls, given: Any) -> Any:
         """Return a number that names a column by position as text."""
-        return str(given) if isinstance(given, int) and not isinstance(given, bool) and given >= 0 else given
+        return _as_text(given)
 
     @field_validator("condition_on", mode="before")
     @classmethod
@@ -78,7 +109,7 @@ class Data(Strict):
         columns = [given] if isinstance(given, str | int) else given
         if not isinstance(columns, list | tuple):
             return given
-        places = tuple(cls._place(column) for column in columns)
+        places = tuple(map(_as_text, columns))
         for place in places:
             if places.count(place) > 1:
                 raise ValueError(f"names {place!r} twice; name it once")

@@ -1,9 +1,7 @@
 """Batches: a corpus becomes a token store, and a store yields batches of similar lengths."""
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import repeat
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,10 +12,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from textvae.errors import RequestError
-from textvae.files import file_digest
-from textvae.text import readers
 from textvae.text.conditions import Labels, Turns
-from textvae.text.readers import Sentence, one_line, read
+from textvae.text.dialogues import DialogueColumns, Unit
+from textvae.text.sources import Columns, Source, key_of, units_of
 from textvae.text.splits import assigned_split, split_words
 from textvae.text.store import TokenStore, finished
 from textvae.text.tokenizers import BOS, EOS, PAD, UNK, Tokenizer
@@ -41,7 +38,6 @@ __all__ = [
 ]
 
 SPLITS = ("train", "valid", "test")
-Source = Path | str | Sequence[str] | Sequence[Sentence] | None
 
 _POOL = 100  # batches among which sentences are sorted by length
 
@@ -80,6 +76,8 @@ def build(
     column: str | int | None = None,
     label: str | int | None = None,
     condition_on: Mapping[str, str | int] | None = None,
+    source: str | int | None = None,
+    dialogue: DialogueColumns | None = None,
     max_length: int | None = None,
     too_long: Literal["drop", "cut"] = "drop",
     valid: float = 0.05,
@@ -93,10 +91,14 @@ def build(
     `sources` names a file or a list of sentences for `train` and optionally `valid` and `test`. With `train` alone,
     `assigned_split` distributes its sentences by the shares `valid` and `test`; 0 leaves a split out. The
     vocabulary is learned from train alone, including sentences that are too long (see `Tokenizer.train`), unless
-    `vocabulary_of` gives a `tokenizer.json` to use unchanged. `column` and `label` are as in `read`;
-    `condition_on` gives further columns of labels by name, on which a model is conditioned. Sentences of more than
-    `max_length` tokens, the end mark not counted, are dropped or cut. With `right_to_left` the tokens of each
-    sentence are stored in reverse, the end mark still last.
+    `vocabulary_of` gives a `tokenizer.json` to use unchanged. `column` and `label` are as in `read`. Sentences of
+    more than `max_length` tokens, the end mark not counted, are dropped or cut. With `right_to_left` the tokens of
+    each are stored in reverse, the end mark still last.
+
+    A model is conditioned on one of three: `condition_on`, further columns of labels by name; `source`, a column of
+    texts; and `dialogue`, columns of dialogues, for the utterances before each. Sources and dialogues are stored as
+    utterances: see `TokenStore.responses`. All texts of a dialogue are in one split, and all targets of a source; a
+    source and its target are dropped together.
 
     A finished store made from the same bytes with the same arguments is used again; anything else in its place is
     replaced. Only one process at a time may build into a folder.
@@ -106,37 +108,48 @@ def build(
         WorkError: If the folder cannot be written.
     """
     arguments = {name: value for name, value in locals().items() if name not in ("folder", "sources")}
-    given = {split: source for split in SPLITS if (source := sources.get(split)) is not None}
+    given = {split: text for split in SPLITS if (text := sources.get(split)) is not None}
     _check(sources, given, arguments)
-    key = _key(given, arguments)
+    key = key_of(given, arguments)
     splits = list(given) if len(given) > 1 else ["train", *["valid"] * (valid > 0), *["test"] * (test > 0)]
     if (stores := finished(folder, key)) is not None and list(stores) == splits:
         return stores
-    marks = condition_on or {}
-
-    def rows() -> Iterator[tuple[str, Sentence]]:
-        for split, source in given.items():
-            for sentence in sentences_of(source, column, label, tuple(marks.values())):
-                assigned = len(given) == 1 and sentence.text
-                yield assigned_split(sentence.text, valid, test, seed) if assigned else split, sentence
+    columns = Columns(column, label, condition_on, source, dialogue)
+    units = partial(_units_by_split, given, columns, valid, test, seed)
 
     if vocabulary_of is not None:
         trained = Tokenizer.load(vocabulary_of, right_to_left)
     else:
-        training = (sentence.text for split, sentence in rows() if split == "train" and sentence.text)
+        own = (unit for split, unit in units() if split == "train" and not unit.alone)
+        training = (sentence.text for unit in own for sentence in unit.sentences if sentence.text)
         trained = Tokenizer.train(tokenizer, training, vocabulary, min_count, lowercase, right_to_left)
+    of_texts: dict[str, Any] = {"max_length": max_length, "too_long": too_long}
     try:
-        of_texts: dict[str, Any] = {"max_length": max_length, "too_long": too_long, "columns": tuple(marks)}
-        return write_store(folder, rows(), trained, splits, key=key, **of_texts)
+        rows = ((split, sentence) for split, unit in units() for sentence in unit.sentences)
+        return write_store(folder, rows, trained, splits, key=key, columns=tuple(condition_on or ()), **of_texts)
     except EmptySplit as error:
-        if len(given) > 1:
-            raise
-        texts = [split_words(sentence.text) for _, sentence in rows() if sentence.text]
-        different = len(set(texts))
-        if different == len(texts):
-            raise
+        if len(given) == 1:
+            _refuse_copies(error, columns, [unit.key for _, unit in units() if unit.key])
+        raise
+
+
+def _units_by_split(
+    given: Mapping[str, Source], columns: Columns, valid: float, test: float, seed: int
+) -> Iterator[tuple[str, Unit]]:
+    """Yield the units of all sources with their splits, those of a single source by their keys."""
+    for split, source in given.items():
+        for unit in units_of(source, columns):
+            assigned = len(given) == 1 and unit.key
+            yield assigned_split(unit.key, valid, test, seed) if assigned else split, unit
+
+
+def _refuse_copies(error: EmptySplit, columns: Columns, keys: list[str]) -> None:
+    """Refuse a single source with an empty split because many units are equal, as far as that is the reason."""
+    different = len(set(map(split_words, keys)))
+    if different < len(keys):
+        what = "dialogues" if columns.dialogue else "sources" if columns.source is not None else "sentences"
         raise RequestError(
-            f"{error}; of {len(texts):,} sentences {different:,} are different, and equal ones share a split"
+            f"{error}; of {len(keys):,} {what} {different:,} are different, and equal ones share a split"
         ) from None
 
 
@@ -188,7 +201,8 @@ def equal_length_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch:
 def evaluation_batches(store: TokenStore, tokens: int, rows: np.ndarray | None = None) -> Iterator[Batch]:
     """Yield every sentence (or each of `rows`) once, longest first, in batches of at most `tokens` ids.
 
-    Padding counts among the ids. A single sentence longer than that is a batch of its own.
+    Padding counts among the ids, and so do the tokens of contexts. A single sentence longer than that is a batch of
+    its own.
     """
     rows = np.arange(len(store)) if rows is None else np.asarray(rows)
     for at in evaluation_places(store, tokens, rows):
@@ -198,9 +212,16 @@ def evaluation_batches(store: TokenStore, tokens: int, rows: np.ndarray | None =
 def evaluation_places(store: TokenStore, tokens: int, rows: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the positions in `rows` of each batch that `evaluation_batches` makes of them."""
     order = np.argsort(-store.lengths[rows], kind="stable")
+    contexts = None if store.turns is None else store.turns.tokens(rows[order])
     start = 0
     while start < len(order):
-        size = max(1, tokens // int(store.lengths[rows[order[start]]]))
+        longest = int(store.lengths[rows[order[start]]])
+        size = max(1, tokens // longest)
+        if contexts is not None:
+            read = (
+                np.cumsum(contexts[start : start + size]) + longest * np.arange(1, size + 1)[: len(order) - start]
+            )
+            size = max(1, int(np.searchsorted(read, tokens, side="right")))
         yield order[start : start + size]
         start += size
 
@@ -221,8 +242,8 @@ def collate(store: TokenStore, rows: np.ndarray, pad_to: int | None = None) -> B
     inside = steps < lengths[:, None]
     ids = np.full((len(rows), width), PAD, dtype=np.int64)
     ids[inside] = store.ids[(store.starts[rows][:, None] + steps)[inside]]
-    condition = None if store.conditions is None else store.conditions.at(rows)
-    return Batch(torch.from_numpy(ids), torch.from_numpy(lengths), torch.from_numpy(rows.copy()), condition)
+    index = torch.from_numpy(rows.copy())
+    return Batch(torch.from_numpy(ids), torch.from_numpy(lengths), index, store.condition(rows))
 
 
 def padded(sentences: Sequence[list[int]], index: Sequence[int]) -> Batch:
@@ -239,55 +260,17 @@ def _check(sources: Mapping[str, Source], given: Mapping[str, Source], arguments
         raise RequestError("data.train: no source to train on; give a file or sentences")
     if arguments["too_long"] not in ("drop", "cut"):
         raise RequestError(f"data.too_long: {arguments['too_long']!r} is neither 'drop' nor 'cut'")
+    if (
+        arguments["dialogue"] is not None
+        and arguments["too_long"] == "drop"
+        and arguments["max_length"] is not None
+    ):
+        raise RequestError("data.too_long: a dropped utterance would break the contexts after it; set 'cut'")
     if arguments["max_length"] is not None and arguments["max_length"] < 1:
         raise RequestError(f"data.max_length: {arguments['max_length']} is too small; give 1 or more")
     valid, test = arguments["valid"], arguments["test"]
     if not (0 <= valid and 0 <= test and valid + test < 1):
         raise RequestError(f"data.split: shares of {valid} and {test} leave nothing to train on; sum below 1")
-
-
-def sentences_of(
-    source: Source, column: str | int | None, label: str | int | None, marks: Sequence[str | int] = ()
-) -> Iterator[Sentence]:
-    """Yield the sentences of one source; blank ones, of which only the number matters, come last."""
-    if isinstance(source, str | Path):
-        sentences = read(source, column, label, marks)
-        yield from sentences
-        yield from repeat(Sentence("", None, 0), sentences.blank)
-        return
-    for number, item in enumerate(source if source is not None else (), 1):
-        sentence = _given(item, number)
-        yield sentence._replace(text=one_line(sentence.text))
-
-
-def _given(item: object, number: int) -> Sentence:
-    """Return an item of a list as a sentence."""
-    text = item.text if isinstance(item, Sentence) else item
-    if not isinstance(text, str):
-        raise RequestError(f"sentence {number}: is a {type(text).__name__}, not a string")
-    return item if isinstance(item, Sentence) else Sentence(text, None, number)
-
-
-def _key(given: Mapping[str, Source], arguments: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of everything a store is made from: source bytes, reader version and arguments."""
-    unused = ("valid", "test", "seed") if len(given) > 1 else ()
-    parts: dict[str, Any] = {name: value for name, value in arguments.items() if name not in unused}
-    if not parts["condition_on"]:
-        del parts["condition_on"]  # keys of stores without conditions stay as they were
-    parts["reader"] = readers.VERSION
-    if (vocabulary := parts.pop("vocabulary_of")) is not None:
-        parts["vocabulary_of"] = file_digest(vocabulary)
-    for split, source in given.items():
-        if isinstance(source, str | Path):
-            read(source)  # raises for unusable paths
-            parts[f"source {split}"] = [file_digest(Path(source)), Path(source).suffixes]
-        else:
-            hashed = hashlib.sha256()
-            for number, item in enumerate(source if source is not None else (), 1):
-                text, label, _, marks = _given(item, number)
-                hashed.update(json.dumps([text, label, *marks]).encode() + b"\n")
-            parts[f"source {split}"] = [hashed.hexdigest(), []]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _pairs(edges: np.ndarray) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""What a model is conditioned on: labels of sentences, as numbers on disk and in batches."""
+"""What a model is conditioned on: labels of sentences, or texts before them, on disk and in batches."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from textvae.errors import RequestError, did_you_mean
+from textvae.text.tokenizers import PAD
 
 # Number of a label that a sentence does not have.
 MISSING = -1
@@ -156,6 +157,65 @@ class LabelColumns(NamedTuple):
     def at(self, rows: np.ndarray) -> Labels:
         """Return the labels of some sentences as a batch has them."""
         return Labels(torch.from_numpy(self.values[rows].astype(np.int64)))
+
+
+class TurnColumns(NamedTuple):
+    """Dialogues of a split, from which contexts are taken: no utterance is kept more than once.
+
+    Attributes:
+        ids: Token ids of all utterances, concatenated.
+        starts: Offset of each utterance in `ids`.
+        lengths: Tokens of each utterance, end mark included.
+        first: Number of the first utterance of each utterance's dialogue.
+        speakers: Number of each utterance's speaker within the dialogue.
+        responses: Number of the utterance that each sentence of the store is.
+        window: Most utterances of a context and its response.
+    """
+
+    ids: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+    first: np.ndarray
+    speakers: np.ndarray
+    responses: np.ndarray
+    window: int
+
+    def begins(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the first utterance of the context of each of some sentences, and the utterance after it."""
+        ends = self.responses[rows]
+        return np.maximum(self.first[ends], ends - (self.window - 1)), ends
+
+    def tokens(self, rows: np.ndarray) -> np.ndarray:
+        """Return the number of tokens in the context of each of some sentences, end marks included."""
+        begins, ends = self.begins(rows)
+        return self.starts[ends] - self.starts[begins]
+
+    def at(self, rows: np.ndarray) -> Turns:
+        """Return the contexts of some sentences as a batch has them."""
+        begins, ends = self.begins(rows)
+        counts = ends - begins
+        turn = np.arange(counts.max(initial=0))
+        present = turn < counts[:, None]
+        numbers = np.where(present, begins[:, None] + turn, 0)
+        lengths = np.where(present, self.lengths[numbers], 0)
+        time = np.arange(lengths.max(initial=0))
+        inside = time < lengths[..., None]
+        ids = np.full(inside.shape, PAD, dtype=np.int64)
+        ids[inside] = self.ids[(self.starts[numbers][..., None] + time)[inside]]
+        own = present & (self.speakers[numbers] == self.speakers[ends][:, None])
+        parts = (ids, lengths, counts, own)
+        return Turns(*(torch.from_numpy(part.astype(np.int64)) for part in parts))
+
+    def groups(self, rows: np.ndarray) -> np.ndarray:
+        """Return a number for the context of each of some sentences: the same for the same tokens and flags."""
+        known: dict[bytes, int] = {}
+        begins, ends = self.begins(rows)
+        numbers = np.empty(len(ends), dtype=np.int64)
+        for at, (begin, end) in enumerate(zip(begins.tolist(), ends.tolist(), strict=True)):
+            tokens = self.ids[self.starts[begin] : self.starts[end]]
+            own = self.speakers[begin:end] == self.speakers[end]
+            numbers[at] = known.setdefault(own.tobytes() + tokens.tobytes(), len(known))
+        return numbers
 
 
 class Marks:

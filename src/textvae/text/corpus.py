@@ -16,11 +16,13 @@ from textvae.files import writing
 from textvae.settings import Data
 from textvae.settings.problems import Problem, refuse
 from textvae.text import grammar, registry
-from textvae.text.batches import TokenStore, build, sentences_of
+from textvae.text.batches import TokenStore, build
 from textvae.text.coverage import MEASURED, unknown_tokens
-from textvae.text.readers import Sentence
+from textvae.text.dialogues import DialogueColumns, known_columns
+from textvae.text.readers import Reading, Sentence
 from textvae.text.reviews import ATTRIBUTES
-from textvae.text.store import fingerprint_of_pieces, fingerprints, finished, spaced
+from textvae.text.sources import Columns, reading, texts_of
+from textvae.text.store import fingerprints, finished, spaced
 from textvae.text.tokenizers import Tokenizer
 
 # Lines of a text from which a sample of it is drawn.
@@ -87,12 +89,23 @@ class Corpus(NamedTuple):
 def training_texts(data: Data, mirror: Path | None = None) -> Iterator[str]:
     """Yield the texts that settings name to train on, blank ones left out; of a single file, split later, all.
 
+    Texts that are conditions are among them, since they have the same vocabulary.
+
     Raises:
         RequestError: As `open_corpus`, for the text.
     """
     _, sources, columns = _sources(data, mirror)
-    marks = tuple(columns.pop("condition_on").values())
-    return (sentence.text for sentence in sentences_of(sources["train"], **columns, marks=marks) if sentence.text)
+    return texts_of(sources["train"], columns)
+
+
+def readings(data: Data) -> Iterator[Reading]:
+    """Yield the user's own files, opened.
+
+    Raises:
+        RequestError: As `open_corpus`, for the files.
+    """
+    files = own_files(data)
+    return (reading(path, _sources(data, None)[2]) for path in files.values())
 
 
 def sample_of(data: Data, lines: int = MEASURED, mirror: Path | None = None) -> list[str]:
@@ -114,15 +127,16 @@ def cache() -> Path:
 def open_corpus(data: Data, mirror: Path | None = None) -> Corpus:
     """Return the corpus that settings name, tokenized: from the cache if it is there and up to date, else built.
 
-    With `data.window` every split is divided into pieces of its running text; one cached store serves all windows.
+    With `data.window` every split is divided into pieces of its running text; with `data.dialogue` or `data.source`
+    its sentences are the utterances with others before them, or the targets. One cached store serves all windows.
     A registered corpus is read from the folder `mirror`, by default that of TEXTVAE_DATA.
 
     Raises:
         RequestError: For an unknown corpus, an unusable file, an empty split, a training text shorter than a
-            window, and settings that have no effect with a window.
+            window, and settings that have no effect with a window or exclude one another.
         WorkError: If the cache cannot be written.
     """
-    refuse(window_problems(data) + vocabulary_problems(data))
+    refuse(window_problems(data) + condition_problems(data) + vocabulary_problems(data))
     name, sources, columns = _sources(data, mirror)
     arguments = {
         "tokenizer": data.tokenizer.name,
@@ -135,7 +149,12 @@ def open_corpus(data: Data, mirror: Path | None = None) -> Corpus:
         "valid": data.split.valid,
         "test": data.split.test,
         "seed": data.split.seed,
-        **columns,
+        # names of stores without conditions stay as they were
+        **{
+            name: value
+            for name, value in columns._asdict().items()
+            if value is not None or name in ("column", "label")
+        },
     }
     if data.vocabulary_of is not None:
         arguments["vocabulary_of"] = _given_tokenizer(data)
@@ -156,8 +175,22 @@ def open_corpus(data: Data, mirror: Path | None = None) -> Corpus:
                 f"data.window = {data.window}: the training text of {name} has only {tokens} tokens; "
                 f"give more text, or a window of {tokens} or less"
             )
-        splits = {split: store.pieces(data.window) for split, store in splits.items()}
-    return Corpus(name, tokenizer, splits)
+    return Corpus(name, tokenizer, _viewed(splits, data))
+
+
+def _viewed(splits: dict[str, TokenStore], data: Data) -> dict[str, TokenStore]:
+    """Return the splits as settings name them: sentences, pieces of running text, responses, or targets."""
+    if data.window is not None:
+        return {split: store.pieces(data.window) for split, store in splits.items()}
+    window = _response_window(data)
+    return splits if window is None else {split: store.responses(window) for split, store in splits.items()}
+
+
+def _response_window(data: Data) -> int | None:
+    """Return the most texts of a condition and what it conditions; None for sentences by themselves."""
+    if data.dialogue is not None:
+        return data.dialogue.window
+    return None if data.source is None else 2
 
 
 def cached_corpora(data: Data, recorded: Mapping[str, Mapping[str, Any]]) -> Iterator[Corpus]:
@@ -167,16 +200,13 @@ def cached_corpora(data: Data, recorded: Mapping[str, Mapping[str, Any]]) -> Ite
         data: Settings of the text.
         recorded: Of each split its `fingerprint`, and those of its `labels` and `conditions` if `data` names such.
     """
-    name, window = Path(data.train or data.corpus or "").name, data.window
+    name, window = Path(data.train or data.corpus or "").name, _response_window(data)
     wanted = {split: own["fingerprint"] for split, own in recorded.items()}
     for folder in sorted((cache() / "stores").glob("*")):
-        own = fingerprints(folder)
-        if window is not None:
-            own = {split: fingerprint_of_pieces(whole, window) for split, whole in own.items()}
+        own = fingerprints(folder, data.window, window)
         if own != wanted or (splits := finished(folder)) is None:
             continue
-        if window is not None:
-            splits = {split: store.pieces(window) for split, store in splits.items()}
+        splits = _viewed(splits, data)
         for store in splits.values():  # what another run of this text has, this one may not have
             if data.label is None:
                 store.labels, store.label_names, store.label_hash = None, [], None
@@ -234,6 +264,27 @@ def window_problems(data: Data) -> list[Problem]:
         for name in ("max_length", "too_long", "label")
         if data.window is not None and getattr(data, name) != getattr(default, name)
     ]
+
+
+def condition_problems(data: Data) -> list[Problem]:
+    """Return the settings that exclude a dialogue or a source as the condition."""
+    problems = []
+    for name in ("dialogue", "source"):
+        if getattr(data, name) is None:
+            continue
+        for other in ("condition_on", "source", "window"):
+            if other != name and getattr(data, other):
+                reason = f"cannot be together with data.{name}"
+                problems.append(
+                    Problem(f"data.{other}", reason, "remove one of the two", value=getattr(data, other))
+                )
+    if data.dialogue is not None and data.too_long == "drop":
+        reason = "with data.dialogue, a dropped utterance would break the contexts after it"
+        problems.append(Problem("data.too_long", reason, "set 'cut', or leave it out", value="drop"))
+    if data.source is not None and data.source == data.column:
+        reason = "is the column of the text itself"
+        problems.append(Problem("data.source", reason, "name another one", value=data.source))
+    return problems
 
 
 def vocabulary_problems(data: Data) -> list[Problem]:
@@ -299,21 +350,40 @@ def _reviews(attributes: Sequence[str]) -> dict[str, Any]:
     return splits
 
 
-def _sources(data: Data, mirror: Path | None) -> tuple[str, dict[str, Any], dict[str, Any]]:
+def _sources(data: Data, mirror: Path | None) -> tuple[str, dict[str, Any], Columns]:
     """Return the corpus's name, the source of each split, and the columns of text, label and conditions."""
+    named = data.dialogue
+    dialogue = None if named is None else DialogueColumns(named.dialogue, named.speaker, named.turn)
     conditions: dict[str, str | int] = {name: name for name in data.condition_on}
-    columns: dict[str, Any] = {"column": data.column, "label": data.label, "condition_on": conditions}
+    columns = Columns(data.column, data.label, conditions, data.source, dialogue)
     if data.train is not None:
         return Path(data.train).name, dict(own_files(data)), columns
     if data.corpus is None:
         raise RequestError("data.corpus: no text given; name a corpus or a file, such as --data reviews.txt")
     if data.corpus == "grammar":
-        return "grammar", _reviews(data.condition_on), {"column": None, "label": None, "condition_on": conditions}
+        for setting in ("dialogue", "source"):
+            if getattr(data, setting) is not None:
+                raise RequestError(f"data.{setting}: grammar has sentences by themselves; give another corpus")
+        return "grammar", _reviews(data.condition_on), Columns(condition_on=conditions)
     if data.corpus in registry.CORPORA:
-        known = registry.find(data.corpus)
-        named = [one for one in (data.label, *data.condition_on) if one is not None]
-        files = registry.files(data.corpus, mirror, named[0] if named else None)
-        conditions = {name: known.label_column(name, "condition_on") for name in data.condition_on}
-        label = None if data.label is None else known.label_column(data.label)
-        return data.corpus, dict(files), {"column": None, "label": label, "condition_on": conditions}
+        return _registered_sources(data.corpus, columns, mirror)
     return Path(data.corpus).name, dict(own_files(data)), columns
+
+
+def _registered_sources(name: str, asked: Columns, mirror: Path | None) -> tuple[str, dict[str, Any], Columns]:
+    """Return what `_sources` does for a corpus of the registry, whose columns have names but no header."""
+    known = registry.find(name)
+
+    def at(label: str | int, setting: str) -> int:
+        return known.label_column(str(label), setting)
+
+    label = None if asked.label is None else at(asked.label, "label")
+    conditions: dict[str, str | int] = {str(one): at(one, "condition_on") for one in asked.condition_on or {}}
+    source = None if asked.source is None else at(asked.source, "source")
+    dialogue = None
+    if asked.dialogue is not None:
+        own = known_columns(asked.dialogue, list(known.labels), f"data.dialogue: {name}")
+        dialogue = DialogueColumns(*(at(one, "dialogue") for one in own))
+    tables = label is not None or source is not None or dialogue is not None or bool(conditions)
+    files = registry.files(name, mirror, next(iter(known.labels)) if tables else None)
+    return name, dict(files), Columns(None, label, conditions, source, dialogue)

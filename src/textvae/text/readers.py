@@ -14,8 +14,10 @@ from textvae.errors import RequestError, did_you_mean, shown
 from textvae.text.lines import Stream, ahead, decoded_lines, file_lines, refuse_returns
 from textvae.text.tables import (
     Row,
+    Turn,
     Wanted,
     cells_of,
+    first_names,
     is_header,
     json_rows,
     no_column,
@@ -34,13 +36,15 @@ _BREAKS = re.compile(r"[\r\n\0]+")
 class Sentence(NamedTuple):
     """One sentence of a source: its text, its label if one was asked for, its line from 1, and further `marks`.
 
-    `marks` are the cells of the columns on which a model is conditioned; an empty one is a missing label.
+    `marks` are the cells of the columns on which a model is conditioned; an empty one is a missing label. `turn` is
+    the place of an utterance in its dialogue.
     """
 
     text: str
     label: str | None
     line: int
     marks: tuple[str, ...] = ()
+    turn: Turn | None = None
 
 
 class Reading(Iterator[Sentence]):
@@ -88,6 +92,7 @@ def read(
     column: str | int | None = None,
     label: str | int | None = None,
     marks: Sequence[str | int] = (),
+    role: str = "condition",
 ) -> Reading:
     """Open a file and return its sentences as a stream; at most some rows are held in memory.
 
@@ -107,7 +112,7 @@ def read(
     not. TSV cells are taken as they are, quotes included; CSV cells may be quoted, and are separated by semicolons
     or tabs if there is no comma. In JSON lines `column` is a key, by default the most preferred text name. Null and
     missing values are blank, and `true` and `false` are labels of that spelling. `marks` are further columns to
-    read, given as `label` is.
+    read, given as `label` is; notes call them the `role`.
 
     Errors that can be seen from outside the file are raised at once, the others when the line is reached.
 
@@ -120,7 +125,7 @@ def read(
     """
     path = Path(path)
     _check(path)
-    return Reading(str(path), lambda notes: _rows(path, Wanted(column, label, tuple(marks)), notes))
+    return Reading(str(path), lambda notes: _rows(path, Wanted(column, label, tuple(marks), role=role), notes))
 
 
 def read_stream(stream: Stream, name: str) -> Reading:
@@ -216,6 +221,21 @@ def read_table(path: Path | str, needed: Sequence[str]) -> Iterator[tuple[dict[s
             raise RequestError(other_width(path, line, len(cells), len(header)))
         else:
             yield dict(zip(header, cells, strict=True)), line
+
+
+def names_in(path: Path | str) -> list[str]:
+    """Return the cells of the first row of a table, or the keys of the first objects of JSON lines.
+
+    Raises:
+        RequestError: As `read`, and for plain text.
+    """
+    path = Path(path)
+    _check(path)
+    kind = _kind(path)
+    if kind not in (".tsv", ".csv", ".jsonl", ".json", ".ndjson"):
+        next(file_lines(path), None)  # refuses binary data
+        raise RequestError(f"{path}: plain text has no columns; name it .tsv, .csv or .jsonl")
+    return first_names(path, kind)
 
 
 def _check(path: Path) -> None:

@@ -10,12 +10,14 @@ import numpy as np
 
 from textvae.errors import RequestError
 from textvae.files import file_digest
-from textvae.text.conditions import LabelColumns, LabelNames
+from textvae.text.conditions import LabelColumns, LabelNames, Labels, TurnColumns, Turns
 from textvae.text.tokenizers import EOS
 
 FORMAT, VERSION = "textvae token store", 1
 DTYPES = ("<u2", "<i4")
 COUNTS = ("sentences", "tokens", "dropped", "cut", "blank")
+# Counts that only dialogues have: dialogues, those left out because they are a single utterance, utterances.
+DIALOGUE_COUNTS = ("dialogues", "alone", "utterances")
 # Random stream of the positions of pieces, distinct from that of the order of batches.
 _POSITIONS = 4
 
@@ -37,11 +39,16 @@ class TokenStore:
         label_hash: SHA-256 of the labels, or None.
         conditions: Labels on which a model is conditioned, or None.
         condition_hash: SHA-256 of these, or None.
+        dialogues: For each utterance of dialogues the first one of its dialogue, and its speaker's number, (n, 2);
+            None for other sentences, and for `responses`.
+        turn_hash: SHA-256 of these, or None.
+        turns: What precedes each sentence of a store of `responses`, or None.
         counts: Numbers of sentences and tokens, and of sentences that were dropped, cut or blank.
         window: Length of a piece, or None. In a store of `pieces` a piece takes the place of a sentence.
     """
 
     window: int | None = None
+    turns: TurnColumns | None = None
 
     def __init__(
         self,
@@ -51,6 +58,7 @@ class TokenStore:
         counts: dict[str, Any],
         label_names: list[str],
         conditions: LabelColumns | None = None,
+        dialogues: np.ndarray | None = None,
     ) -> None:
         self.ids = ids
         self.starts = offsets[:-1]
@@ -61,7 +69,9 @@ class TokenStore:
         self.label_hash: str | None = counts.get("label_hash")
         self.conditions = conditions
         self.condition_hash: str | None = counts.get("condition_hash")
-        self.counts = {name: counts[name] for name in COUNTS}
+        self.dialogues = dialogues
+        self.turn_hash: str | None = counts.get("turn_hash")
+        self.counts = {name: counts[name] for name in (*COUNTS, *DIALOGUE_COUNTS) if name in counts}
 
     @classmethod
     def open(cls, folder: Path | str, split: str) -> "TokenStore":
@@ -83,13 +93,18 @@ class TokenStore:
         if names:
             values = _mapped(folder / f"{split}.conditions", "<i4", counts["sentences"] * len(names))
             conditions = LabelColumns(values.reshape(-1, len(names)), names)
-        store = cls(ids, offsets, labels, counts, meta["label_names"], conditions)
+        turns = None
+        if "turn_hash" in counts:
+            turns = _mapped(folder / f"{split}.turns", "<i4", counts["sentences"] * 2).reshape(-1, 2)
+        store = cls(ids, offsets, labels, counts, meta["label_names"], conditions, turns)
         if offsets[0] != 0 or offsets[-1] != len(ids) or store.lengths.min() < 1:
             raise RequestError(f"{folder / split}.offsets: damaged; delete {folder} and build it again")
         if labels is not None and not 0 <= labels.min() <= labels.max() < len(store.label_names):
             raise RequestError(f"{folder / split}.labels: damaged; delete {folder} and build it again")
         if conditions is not None and not conditions.valid:
             raise RequestError(f"{folder / split}.conditions: damaged; delete {folder} and build it again")
+        if turns is not None and not _sound(turns):
+            raise RequestError(f"{folder / split}.turns: damaged; delete {folder} and build it again")
         return store
 
     def __len__(self) -> int:
@@ -118,8 +133,38 @@ class TokenStore:
         pieces.labels, pieces.label_names, pieces.label_hash = None, [], None
         pieces.conditions, pieces.condition_hash = None, None
         pieces.fingerprint = fingerprint_of_pieces(self.fingerprint, window)
-        pieces.counts = {**self.counts, "sentences": len(pieces.starts)}
+        pieces.dialogues = pieces.turn_hash = None
+        pieces.counts = {name: self.counts[name] for name in COUNTS} | {"sentences": len(pieces.starts)}
         return pieces
+
+    def responses(self, window: int) -> "TokenStore":
+        """Return the utterances with others before them in their dialogue: sentences conditioned on these.
+
+        The context of a response is up to `window` - 1 utterances. Contexts are read from the memory-mapped ids, so
+        a store of responses takes no more memory for a larger window. Its `tokens` are those of responses.
+
+        Raises:
+            RequestError: If the sentences are not those of dialogues.
+        """
+        if self.dialogues is None:
+            raise RequestError("responses: the text has no dialogues; name their columns (data.dialogue)")
+        responses = copy(self)
+        first, speakers = self.dialogues.T
+        rows = np.flatnonzero(first < np.arange(len(first)))
+        responses.turns = TurnColumns(self.ids, self.starts, self.lengths, first, speakers, rows, window)
+        responses.starts, responses.lengths = self.starts[rows], self.lengths[rows]
+        responses.labels = None if self.labels is None else self.labels[rows]
+        responses.conditions = responses.condition_hash = responses.dialogues = None
+        assert self.turn_hash is not None
+        responses.fingerprint = fingerprint_of_responses(self.fingerprint, self.turn_hash, window)
+        tokens = {"sentences": len(rows), "tokens": int(responses.lengths.sum())}
+        responses.counts = {**self.counts, **tokens, "utterances": len(self)}
+        return responses
+
+    def condition(self, rows: np.ndarray) -> Labels | Turns | None:
+        """Return the conditions of the given rows as a batch has them; None for a text without conditions."""
+        own = self.conditions if self.turns is None else self.turns
+        return None if own is None else own.at(rows)
 
     def drawn(self, seed: int, epoch: int) -> "TokenStore":
         """Return the training data of one epoch: pieces of full length at positions drawn uniformly over the text.
@@ -162,12 +207,28 @@ def finished(folder: Path | str, key: str | None = None) -> dict[str, TokenStore
         return None
 
 
-def fingerprints(folder: Path) -> dict[str, str]:
-    """Return the fingerprints of the splits of a finished store; none if there is no such store."""
+def fingerprints(folder: Path, window: int | None = None, responses: int | None = None) -> dict[str, str]:
+    """Return the fingerprints of the splits of a finished store; none if there is no such store.
+
+    Args:
+        folder: Folder of the store.
+        window: Length of the `pieces` whose fingerprints are asked for, instead of those of sentences.
+        responses: Window of the `responses` whose fingerprints are asked for; none if there are no dialogues.
+    """
     try:
-        return {split: counts["fingerprint"] for split, counts in _meta(folder)["splits"].items()}
+        splits = _meta(folder)["splits"]
     except RequestError:
         return {}
+    if responses is not None:
+        return {
+            split: fingerprint_of_responses(counts["fingerprint"], counts["turn_hash"], responses)
+            for split, counts in splits.items()
+            if "turn_hash" in counts
+        }
+    own = {split: counts["fingerprint"] for split, counts in splits.items()}
+    if window is None:
+        return own
+    return {split: fingerprint_of_pieces(whole, window) for split, whole in own.items()}
 
 
 def fingerprint_of_pieces(fingerprint: str, window: int) -> str:
@@ -175,20 +236,34 @@ def fingerprint_of_pieces(fingerprint: str, window: int) -> str:
     return hashlib.sha256(f"{fingerprint} {window}".encode()).hexdigest()
 
 
+def fingerprint_of_responses(fingerprint: str, turn_hash: str, window: int) -> str:
+    """Return the fingerprint of the responses in dialogues with these fingerprints of utterances and turns."""
+    return hashlib.sha256(f"{fingerprint} {turn_hash} {window}".encode()).hexdigest()
+
+
+def _sound(turns: np.ndarray) -> bool:
+    """Return True if utterances of a dialogue are adjacent, name its first one, and have speakers."""
+    first, speakers = turns.T
+    rows = np.arange(len(first))
+    begins = first == rows
+    return bool(begins[0] and (begins[1:] | (first[1:] == first[:-1])).all() and speakers.min() >= 0)
+
+
 def _intact(path: Path, counts: dict[str, Any]) -> bool:
     """Return True if the files of a split have their recorded digests.
 
-    Earlier versions recorded no `label_hash`, and no conditions.
+    Earlier versions recorded no `label_hash`, no conditions and no turns.
     """
-    ids, offsets, labels = (path.with_name(f"{path.name}.{suffix}") for suffix in ("ids", "offsets", "labels"))
+    ids, offsets = (path.with_name(f"{path.name}.{suffix}") for suffix in ("ids", "offsets"))
     both = bytes.fromhex(file_digest(ids)) + bytes.fromhex(file_digest(offsets))
     if hashlib.sha256(both).hexdigest() != counts["fingerprint"]:
         return False
-    kept = {
-        labels: counts.get("label_hash"),
-        path.with_name(f"{path.name}.conditions"): counts.get("condition_hash"),
-    }
-    return all(digest is None or digest == file_digest(file) for file, digest in kept.items())
+    kept = {"labels": "label_hash", "conditions": "condition_hash", "turns": "turn_hash"}
+    return all(
+        counts[name] == file_digest(path.with_name(f"{path.name}.{suffix}"))
+        for suffix, name in kept.items()
+        if counts.get(name) is not None
+    )
 
 
 def _meta(folder: Path) -> dict[str, Any]:
@@ -213,6 +288,10 @@ def _meta(folder: Path) -> dict[str, Any]:
                 raise TypeError("fingerprint, labels")
             if not all(isinstance(counts[name], int) and 0 <= counts[name] < 2**62 for name in COUNTS):
                 raise TypeError("counts")
+            if not isinstance(counts.get("turn_hash", ""), str):
+                raise TypeError("turn_hash")
+            if not all(isinstance(counts.get(name, 0), int) for name in DIALOGUE_COUNTS):
+                raise TypeError("counts of dialogues")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RequestError(f"{path}: not the table of a token store; delete {folder} and build it again") from error
     if version != VERSION:

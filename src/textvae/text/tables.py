@@ -53,13 +53,24 @@ class Row(NamedTuple):
     marks: tuple[str, ...] = ()
 
 
+class Turn(NamedTuple):
+    """Place of an utterance in its dialogue, from 0, and the number of its speaker there."""
+
+    place: int
+    speaker: int
+
+
 class Wanted(NamedTuple):
-    """Columns of a table to read: text, label, further `marks`; with `pairs` the label is the second sentence."""
+    """Columns of a table to read: text, label, further `marks`; with `pairs` the label is the second sentence.
+
+    Notes call the marks the `role`.
+    """
 
     column: str | int | None = None
     label: str | int | None = None
     marks: tuple[str | int, ...] = ()
     pairs: bool = False
+    role: str = "condition"
 
 
 def cells_of(path: Path, kind: str) -> tuple[Iterator[tuple[list[str], int]], str]:
@@ -195,10 +206,10 @@ def _columns(path: Path, line: int, sample: list[list[str]], wanted: Wanted, not
     if column is not None:
         text_at = _place(path, line, "column", column, first)
     else:
-        names = [_known_as(cell) if header else "" for cell in first]
+        names = [known_as(cell) if header else "" for cell in first]
         text_at = _text_column(f"{path}:{line}", names, numeric, {label_at, *marks}, title)
     others = f", the label {title(label_at)}" if label_at >= 0 else ""
-    others += f", the condition {' and '.join(map(title, marks))}" if marks else ""
+    others += f", the {wanted.role} {' and '.join(map(title, marks))}" if marks else ""
     notes.append(f"the text is {title(text_at)}{others}")
     if header is None:
         notes[0] += ", there is no header"
@@ -212,7 +223,7 @@ def _on_top(first: list[str], rows: list[list[str]]) -> bool:
     known = (*TEXT_COLUMNS, *LABEL_COLUMNS) if len(first) > 1 else TEXT_COLUMNS
     for at, cell in enumerate(first):
         below = [row[at] for row in rows]
-        if _known_as(cell) in known and cell not in below:
+        if known_as(cell) in known and cell not in below:
             return True
         if _numeric(below) and cell and not _NUMBER.fullmatch(cell) and cell.lower() not in _MISSING:
             return True
@@ -249,7 +260,7 @@ def _numeric(cells: Sequence[str]) -> bool:
     return len(filled) > 1 and all(_NUMBER.fullmatch(cell) for cell in filled)
 
 
-def _known_as(cell: str) -> str:
+def known_as(cell: str) -> str:
     """Return a column name in the form that is compared with the known names."""
     return re.sub(r"[\s_-]", "", cell).lower()
 
@@ -305,13 +316,23 @@ def json_rows(path: Path, wanted: Wanted, notes: list[str]) -> Iterator[Row]:
     if mark is not None and not pairs:
         notes[0] += f", the label {mark!r}"
     if marks:
-        notes[0] += f", the condition {' and '.join(map(repr, marks))}"
+        notes[0] += f", the {wanted.role} {' and '.join(map(repr, marks))}"
     kinds = (str,) if pairs else (str, int, float)
     for record, line in _json_records(path, lines):
         text = _json_cell(path, line, "column", key, record, str)
         cell = None if mark is None else _json_cell(path, line, role, mark, record, *kinds).strip()
         cells = (_json_cell(path, line, "column", one, record, str, int, float).strip() for one in marks)
         yield Row(text, cell, line, tuple(cells))
+
+
+def first_names(path: Path, kind: str) -> list[str]:
+    """Return the cells of the first row of a table, or the keys of the first objects of JSON lines."""
+    if kind in (".tsv", ".csv"):
+        rows, _ = cells_of(path, kind)
+        filled = ([cell.strip() for cell in cells] for cells, _ in rows)
+        return next((cells for cells in filled if any(cells)), [])
+    sample, _ = ahead(file_lines(path), lambda item: len(item[0]))
+    return list(dict.fromkeys(name for record, _ in _json_records(path, iter(sample)) for name in record))
 
 
 def _json_records(path: Path, lines: Iterator[tuple[str, int]]) -> Iterator[tuple[dict[str, object], int]]:
@@ -333,7 +354,7 @@ def _json_records(path: Path, lines: Iterator[tuple[str, int]]) -> Iterator[tupl
 
 def _json_text(records: list[dict[str, object]]) -> str:
     """Return the key of the text if none is named: the most preferred known name."""
-    known = {_known_as(key): key for record in records for key, value in record.items() if isinstance(value, str)}
+    known = {known_as(key): key for record in records for key, value in record.items() if isinstance(value, str)}
     return next((known[name] for name in TEXT_COLUMNS if name in known), "text")
 
 
@@ -364,7 +385,7 @@ def no_column(role: str, asked: str, names: list[str]) -> str:
 
 def is_header(text: str) -> bool:
     """Return True if a line of plain text is the header of a table with a column of text."""
-    cells = [_known_as(cell) for cell in re.split(r"[,;\t]", text)]
+    cells = [known_as(cell) for cell in re.split(r"[,;\t]", text)]
     return len(cells) > 1 and any(cell in TEXT_COLUMNS for cell in cells) and " " not in text.strip()
 
 

@@ -34,7 +34,8 @@ def write_store(
 ) -> dict[str, TokenStore]:
     """Write (split, sentence) pairs as a store, streamed in chunks; `meta.json`, written last, completes it.
 
-    Blank sentences are counted and left out.
+    Blank sentences are counted and left out, as are dialogues of one utterance. Sentences with a `turn` are
+    utterances, those of a dialogue adjacent: of these all are dropped if one is too long.
 
     Args:
         folder: Folder of the store.
@@ -116,7 +117,9 @@ class _SplitWriter:
         self.label_names = label_names  # label -> number by first appearance, common to all splits
         self.labels: list[np.ndarray] = []
         self.counts = dict.fromkeys(COUNTS, 0)
-        self.shortest = 0  # tokens of the shortest dropped sentence
+        self.shortest = 0  # least limit that would keep a dropped sentence
+        self.turns: list[np.ndarray] = []  # first utterance of the dialogue, and speaker, of each utterance
+        self.alone = 0  # dialogues of one utterance
         self.ids = _HashedFile(path.with_name(f"{path.name}.ids"), files)
         self.offsets = _HashedFile(path.with_name(f"{path.name}.offsets"), files)
         self.offsets.write(np.zeros(1, dtype="<i8"))
@@ -126,21 +129,16 @@ class _SplitWriter:
     ) -> None:
         kept: list[list[int]] = []
         labels: list[int] = []
-        for sentence, ids in zip(sentences, encoded, strict=True):
-            if not ids:
-                self.counts["blank"] += 1
-                continue
-            if max_length is not None and len(ids) > max_length:
-                if too_long == "drop":
-                    self.counts["dropped"] += 1
-                    self.shortest = min(self.shortest or len(ids), len(ids))
-                    continue
-                self.counts["cut"] += 1
-                ids = self.tokenizer.beginning(ids, max_length)
-            kept.append([*ids, EOS])
-            self.marks.add(self.path.name, sentence.marks)
-            if sentence.label is not None:
-                labels.append(self.label_names.setdefault(sentence.label, len(self.label_names)))
+        turns: list[tuple[int, int]] = []
+        for unit in _units(sentences, encoded):
+            first = self.counts["sentences"] + len(kept)
+            for sentence, ids in self._fitting(unit, max_length, too_long):
+                kept.append([*ids, EOS])
+                self.marks.add(self.path.name, sentence.marks)
+                if sentence.label is not None:
+                    labels.append(self.label_names.setdefault(sentence.label, len(self.label_names)))
+                if sentence.turn is not None:
+                    turns.append((first, sentence.turn.speaker))
         if labels and len(labels) != len(kept):
             raise RequestError(f"data.label: some sentences of {self.path.name} have a label and some have none")
         if len(self.label_names) > _MOST_LABELS:
@@ -151,8 +149,30 @@ class _SplitWriter:
         self.ids.write(np.fromiter(chain.from_iterable(kept), dtype=self.dtype, count=int(lengths.sum())))
         self.offsets.write(self.counts["tokens"] + np.cumsum(lengths))
         self.labels.append(np.array(labels, dtype="<i4"))
+        if turns:
+            self.turns.append(np.array(turns, dtype="<i4"))
         self.counts["sentences"] += len(kept)
         self.counts["tokens"] += int(lengths.sum())
+
+    def _fitting(self, unit: "_Encoded", max_length: int | None, too_long: str) -> "_Encoded":
+        """Return what is kept of sentences that belong together, cut if they are to be, and count the rest."""
+        filled = [(sentence, ids) for sentence, ids in unit if ids]
+        self.counts["blank"] += len(unit) - len(filled)
+        if len(filled) == 1 and filled[0][0].turn is not None:
+            self.alone += 1
+            return []
+        longest = max((len(ids) for _, ids in filled), default=0)
+        if max_length is None or longest <= max_length:
+            return filled
+        if too_long == "drop":
+            self.counts["dropped"] += 1
+            self.shortest = min(self.shortest or longest, longest)
+            return []
+        self.counts["cut"] += sum(len(ids) > max_length for _, ids in filled)
+        return [
+            (sentence, self.tokenizer.beginning(ids, max_length) if len(ids) > max_length else ids)
+            for sentence, ids in filled
+        ]
 
     def refuse_empty(self, split: str, max_length: int | None) -> None:
         if self.counts["sentences"]:
@@ -179,6 +199,11 @@ class _SplitWriter:
             file = _HashedFile(self.path.with_name(f"{self.path.name}.conditions"), self.files)
             file.write(self.marks.values(self.path.name))
             entry["condition_hash"] = file.hash.hexdigest()
+        if self.turns:
+            file = _HashedFile(self.path.with_name(f"{self.path.name}.turns"), self.files)
+            file.write(np.concatenate(self.turns))
+            first = np.concatenate(self.turns)[:, 0]
+            entry |= {"dialogues": len(np.unique(first)), "alone": self.alone, "turn_hash": file.hash.hexdigest()}
         both = self.ids.hash.digest() + self.offsets.hash.digest()
         return {**entry, "fingerprint": hashlib.sha256(both).hexdigest()}
 
@@ -200,14 +225,34 @@ class _HashedFile:
             raise WorkError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 
 
+_Encoded = list[tuple[Sentence, list[int]]]
+
+
+def _units(sentences: list[Sentence], encoded: list[list[int]]) -> Iterator[_Encoded]:
+    """Yield the utterances of each dialogue together, and other sentences one by one."""
+    unit: _Encoded = []
+    for sentence, ids in zip(sentences, encoded, strict=True):
+        if unit and not _continues(sentence):
+            yield unit
+            unit = []
+        unit.append((sentence, ids))
+    if unit:
+        yield unit
+
+
+def _continues(sentence: Sentence) -> bool:
+    """Return True for an utterance that is not the first of its dialogue."""
+    return sentence.turn is not None and sentence.turn.place > 0
+
+
 def _chunks(rows: Iterable[tuple[str, Sentence]]) -> Iterator[list[tuple[str, Sentence]]]:
-    """Yield runs of rows, bounded in number and in characters."""
+    """Yield runs of rows, bounded in number and in characters, but for the rest of a dialogue."""
     chunk: list[tuple[str, Sentence]] = []
     characters = 0
     for row in rows:
-        chunk.append(row)
-        characters += len(row[1].text)
-        if len(chunk) == _CHUNK or characters > _CHUNK * 64:
+        if (len(chunk) >= _CHUNK or characters > _CHUNK * 64) and not _continues(row[1]):
             yield chunk
             chunk, characters = [], 0
+        chunk.append(row)
+        characters += len(row[1].text)
     yield chunk
