@@ -92,6 +92,8 @@ FACTORS = {
         "none": {},
         "labels": {"conditioner": {"name": "labels", "embedding": 3}},
         "inferred": {"conditioner": {"name": "labels", "embedding": 3, "infer": True}},
+        "text": {"conditioner": {"name": "text"}},
+        "dialogue": {"conditioner": {"name": "dialogue", "hidden": 4}},
     },
     "objective": {
         "kl": {"kl": {"weight": {"schedule": "linear", "steps": 0.5, "unit": "run"}}},
@@ -139,6 +141,14 @@ NAMES = tuple(FACTORS)
 Cell = tuple[str, ...]
 
 
+# What names each condition in `[data]`.
+NAMED = {
+    "none": {},
+    "labels": {"condition_on": ["kind"]},
+    "inferred": {"condition_on": ["kind"]},
+    "text": {"source": "from"},
+    "dialogue": {"dialogue": {"dialogue": "number", "speaker": "who"}},
+}
 # Tables of these factors' choices, and the registry whose every kind they must have.
 TABLES = {
     "encoder": ([{"encoder": table} for table in FACTORS["encoder"].values()], ENCODERS),
@@ -173,8 +183,7 @@ def settings_of(cell: Cell, **data):
         **FACTORS["condition"][chosen["condition"]],
         **FACTORS["around"][chosen["around"]],
     }
-    if chosen["condition"] != "none":
-        data["condition_on"] = ["kind"]
+    data |= NAMED[chosen["condition"]]
     if chosen["around"] == "tied":
         model["embedding"] = {**model["decoder"], **model["decoder"].get("top", {})}.get("hidden", 5)
     train_table = {"batch_size": 3, "max_steps": 2, **FACTORS["training"][chosen["training"]]}
@@ -241,8 +250,11 @@ DRAWN = [cell for _ in range(RANDOM) if (cell := possible(DRAW, ())) is not None
 def text(tmp_path_factory):
     folder = tmp_path_factory.mktemp("text")
     for split, texts in (("train", SENTENCES * 2), ("valid", SENTENCES[:4])):
-        rows = [f"{text}\t{'xy'[number % 2]}" for number, text in enumerate(texts)]
-        (folder / f"{split}.tsv").write_text("\n".join(["text\tkind", *rows]) + "\n")
+        rows = [
+            f"{text}\t{'xy'[number % 2]}\t{text[:9]}\t{number // 4}\t{'AB'[number % 2]}"
+            for number, text in enumerate(texts)
+        ]
+        (folder / f"{split}.tsv").write_text("\n".join(["text\tkind\tfrom\tnumber\twho", *rows]) + "\n")
     return {"train": str(folder / "train.tsv"), "valid": str(folder / "valid.tsv"), "column": "text"}
 
 
@@ -270,7 +282,8 @@ def test_a_cell_of_the_product(cell, text, tmp_path):
         if settings.data.tokenizer.name == "character":
             bits = found["bound"] * found["sentences"] / found["tokens"] / math.log(2)
             assert found["bits_per_character"] == pytest.approx(bits)
-    condition = None if chosen["condition"] == "none" else {"kind": "y"}
+    store = load(run.folder).corpus.split("valid")
+    condition = {"kind": "y"} if store.conditions is not None else store.condition(np.array([0]))
     model, again = (load(run.folder, condition=condition) for _ in range(2))
     codes = model.encode(SENTENCES)
     assert codes.shape == (6, 3) and np.isfinite(codes).all()

@@ -3,10 +3,14 @@
 import pytest
 import torch
 
+from textvae.model import build
 from textvae.parts.conditioners.dialogue import DialogueConditioner, utterances
 from textvae.parts.conditioners.labels import LabelConditioner
 from textvae.parts.conditioners.text import TextConditioner
 from textvae.parts.encoders.recurrent import RecurrentEncoder
+from textvae.parts.noise import sentence_noise
+from textvae.parts.settings import ModelSettings
+from textvae.text.batches import padded
 from textvae.text.conditions import MISSING, Labels, Turns
 from textvae.text.tokenizers import EOS, PAD
 
@@ -80,3 +84,25 @@ def test_labels_have_an_embedding_each_and_a_missing_one_zeros():
     torch.testing.assert_close(found[0, 4:], conditioner.embeddings[1].weight[2])
     torch.testing.assert_close(found[1, :4], conditioner.embeddings[0].weight[1])
     assert not found[1, 4:].any()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_one_encoder_reads_contexts_and_responses_if_it_is_shared(shared):
+    torch.manual_seed(0)
+    model = {"latent": 3, "embedding": 5, "encoder": {"name": "gru", "hidden": 4}, "decoder": {"hidden": 6}}
+    table = {"name": "dialogue", "hidden": 6, "shared": shared}
+    tied = {"conditioner": table, "shared_embedding": True, "prior": {"name": "conditional-gaussian", "hidden": 4}}
+    built = build(ModelSettings.model_validate({**model, **tied}), 20)
+    of_context = built.conditioning.conditioner.encoder
+    assert (of_context is built.encoder) == shared
+    assert of_context.embedding.weight is built.decoder.embedding.weight
+    generative = set(built.generative())
+    own = set(built.encoder.onward.parameters())
+    assert not own & generative
+    assert set(built.conditioning.conditioner.context.parameters()) <= generative
+    assert set(of_context.onward.parameters()) <= generative or shared
+    batch = padded([[4, 5, EOS], [6, EOS]], [0, 1])._replace(condition=turns(DIALOGUES[:2]))
+    out = built(batch, sentence_noise(0, batch.index))
+    assert out.log_px.shape == (1, 2, 3) and torch.isfinite(out.log_px).all()
+    alone = build(ModelSettings.model_validate({**model, "latent": 0, "conditioner": table}), 20)
+    assert alone.log_px(batch, None).shape == (1, 2, 3)  # HRED: no code

@@ -159,3 +159,8 @@ def test_a_column_is_named_once():
     with pytest.raises(ValueError, match="twice"):
         Data(condition_on=("a", "a"))
     assert Data(condition_on=[1]).condition_on == ("1",)
+
+
+def test_the_text_of_json_lines_is_not_the_key_of_a_condition(tmp_path):
+    path = written(tmp_path, '{"question": "how ?", "answer": "so ."}\n', "a.jsonl")
+    assert [(one.text, one.marks) for one in read(path, marks=("question",))] == [("so .", ("how ?",))]

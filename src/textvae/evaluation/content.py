@@ -77,7 +77,7 @@ def content_of(trained: Opened, split: str) -> Content | None:
     if trained.model.prior is None or trained.window is not None or len(rows) < 2:
         return None
     ids = store.sentences(rows)
-    conditions = None if store.conditions is None else store.conditions.at(rows)
+    conditions = store.condition(rows)
     texts, codes = trained.tokenizer.decode_batch(ids), trained.means_of(ids, conditions).numpy()
     some = spaced(len(rows), RECONSTRUCTED)
     under = None if conditions is None else conditions.at(torch.from_numpy(some))

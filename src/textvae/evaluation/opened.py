@@ -17,7 +17,7 @@ from textvae.model import TextVAE
 from textvae.run import Run, model_of
 from textvae.run.fitted import FOLDER
 from textvae.run.folder import own_folder
-from textvae.text.conditions import Labels
+from textvae.text.conditions import Labels, Turns
 from textvae.text.store import spaced
 
 # Random stream of the conditions of samples.
@@ -88,7 +88,7 @@ class Opened(Trained):
         condition = self.drawn_conditions(1, seed)
         return self if condition is None else self.given(condition)
 
-    def drawn_conditions(self, n: int, seed: int, begin: int = 0) -> Labels | None:
+    def drawn_conditions(self, n: int, seed: int, begin: int = 0) -> Labels | Turns | None:
         """Return the conditions of training sentences drawn by the seed, for the samples `begin` and up.
 
         None for a model without conditions, or with one that holds for all texts.
@@ -96,9 +96,8 @@ class Opened(Trained):
         if self.model.conditioning is None or self.model.fixed is not None:
             return None
         store = self.corpus.split("train")
-        assert store.conditions is not None
         random = np.random.default_rng([seed, _CONDITIONS])
-        return store.conditions.at(random.integers(len(store), size=begin + max(0, n))[begin:])
+        return store.condition(random.integers(len(store), size=begin + max(0, n))[begin:])
 
     def save(self, name: str, write: Callable[[Path], None]) -> None:
         """Write results to `Run.result`; warn if that is impossible, as in a read-only folder, or behind a link."""

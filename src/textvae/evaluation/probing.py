@@ -19,7 +19,7 @@ from textvae.run import Run
 from textvae.run.data import OtherText, corpus_of
 from textvae.run.records import label_names
 from textvae.text import grammar, readers
-from textvae.text.conditions import Labels
+from textvae.text.conditions import Labels, Turns
 from textvae.text.readers import Sentence
 from textvae.text.store import TokenStore, spaced
 
@@ -48,7 +48,7 @@ class Labelled(NamedTuple):
     labels: dict[str, tuple[list[str], list[str]]]
     unlabelled: int = 0
     place: str = "--label"
-    conditions: tuple[Labels | None, Labels | None] = (None, None)
+    conditions: tuple[Labels | Turns | None, Labels | Turns | None] = (None, None)
 
 
 def probe_run(
@@ -151,9 +151,9 @@ def _known(names: Sequence[Sequence[str]]) -> list[np.ndarray]:
     return [np.array([at for at, name in enumerate(own) if name], dtype=np.int64) for own in names]
 
 
-def _under(store: TokenStore, rows: np.ndarray) -> Labels | None:
+def _under(store: TokenStore, rows: np.ndarray) -> Labels | Turns | None:
     """Return the conditions of some sentences; None without such."""
-    return None if store.conditions is None else store.conditions.at(rows)
+    return store.condition(rows)
 
 
 def _conditions(trained: Trained, split: str) -> Labelled:
@@ -285,7 +285,7 @@ def _attributes(trained: Trained, label: str | None, split: str) -> Labelled:
     if not set(names) <= set(language.values):
         raise RequestError(f"--label {label}: the grammar has {', '.join(language.values)}")
     corpus = trained.corpus
-    parts, under, left_out = [], list[Labels | None](), 0
+    parts, under, left_out = [], list[Labels | Turns | None](), 0
     for store in (corpus.split("train"), corpus.split(split)):
         ids = store.sentences()
         known = [language.attributes(text) for text in trained.tokenizer.decode_batch(ids)]

@@ -32,8 +32,7 @@ def reconstructions(
         raise RequestError(f"{trained.run.folder}: is a model of pieces of running text, not of sentences")
     if trained.model.prior is None:
         raise RequestError(f"{trained.run.folder}: is a language model: it has no latent code to reconstruct from")
-    ids, conditions = store.sentences(rows), store.conditions
-    under = None if conditions is None else conditions.at(np.arange(len(store)) if rows is None else rows)
+    ids, under = store.sentences(rows), store.condition(np.arange(len(store)) if rows is None else rows)
     texts = trained.decode(trained.means_of(ids, under), decoding, condition=under)
     return Reconstructions(trained.tokenizer.decode_batch(ids), texts)
 

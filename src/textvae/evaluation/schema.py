@@ -239,8 +239,7 @@ CODE = (
         caveats="cannot exceed `mutual_information_ceiling` = ln N, so N and ln N are always beside it; a little "
         "below 0 by chance; for a semi-implicit posterior (`rate_kind` is `upper`) an estimate from above, since a "
         "code's own component stands out in its surrogate density: narrow components alone raise it; for a refined "
-        "one too (`upper`), since it is the information of sentence and refinement's noise; of a conditional model "
-        "I(x; z | c), by mixtures over sentences of the same condition",
+        "one too (`upper`), since it is that of sentence and refinement's noise; given labels it is I(x; z | c)",
         show=showing.show_information,
         cell=showing.information_cell,
         notes=showing.information_notes,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from textvae.errors import RequestError
 from textvae.files import file_digest
-from textvae.generate.conditions import Condition, conditioned, labels_of
+from textvae.generate.conditions import Condition, conditioned, rows_of
 from textvae.generate.decoding import Decoding, beams, generate
 from textvae.generate.reading import Reader, Seen, batches, codes_of, encoded_together, one_code
 from textvae.generate.ways import decoding_of
@@ -273,7 +273,7 @@ class Codec:
         self, ids: list[list[int]], grad: bool = False, condition: Condition | None = None
     ) -> Iterator[tuple[Tensor, Posterior]]:
         """Yield the positions of some texts and their posteriors, batch by batch."""
-        labels = None if condition is None else labels_of(self.run, condition, len(ids))
+        labels = None if condition is None else rows_of(self.run, condition, len(ids))
         with evaluating(self.model, grad):
             for batch in encoded_together(ids, self.model.device):
                 if labels is not None:
@@ -323,7 +323,7 @@ class Codec:
     ) -> list[str]:
         decoding = decoding_of(decoding)
         rows = rows if z is None else len(z)
-        labels = None if condition is None else labels_of(self.run, condition, rows)
+        labels = None if condition is None else rows_of(self.run, condition, rows)
         with evaluating(self.model):
             end, length = self.window is None, decoding.max_length or self.max_length
             given = conditioned(self.model, z, labels, rows)

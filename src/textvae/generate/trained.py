@@ -13,7 +13,7 @@ from torch import Tensor
 from textvae.errors import RequestError
 from textvae.generate.codec import GREEDY, Codec
 from textvae.generate.codes import Piece, encoded
-from textvae.generate.conditions import Condition, labels_of
+from textvae.generate.conditions import Condition, rows_of
 from textvae.generate.decoding import Decoding
 from textvae.generate.imputation import impute
 from textvae.generate.labels import SAMPLES, InferredLabels, infer_labels
@@ -67,7 +67,7 @@ class Trained(Codec):
         Raises:
             RequestError: For a model without conditions, and for unknown or missing columns and values.
         """
-        return Trained(self.run, self.model.given(labels_of(self.run, condition)))
+        return Trained(self.run, self.model.given(rows_of(self.run, condition)))
 
     @cached_property
     def corpus(self) -> Corpus:

@@ -307,7 +307,8 @@ def json_rows(path: Path, wanted: Wanted, notes: list[str]) -> Iterator[Row]:
     names = list(dict.fromkeys(name for record in first for name in record))
     role = "column" if pairs else "label"
     mark = ("b" if pairs else None) if label is None else str(label)
-    key = ("a" if pairs else _json_text(first)) if column is None else str(column)
+    taken = {str(one) for one in (label, *wanted.marks) if one is not None}
+    key = ("a" if pairs else _json_text(first, taken)) if column is None else str(column)
     marks = [str(mark) for mark in wanted.marks]
     for kind, name in (("column", key), (role, mark), *(("column", one) for one in marks)):
         if first and name is not None and name not in names:
@@ -352,9 +353,10 @@ def _json_records(path: Path, lines: Iterator[tuple[str, int]]) -> Iterator[tupl
         yield record, line
 
 
-def _json_text(records: list[dict[str, object]]) -> str:
-    """Return the key of the text if none is named: the most preferred known name."""
-    known = {known_as(key): key for record in records for key, value in record.items() if isinstance(value, str)}
+def _json_text(records: list[dict[str, object]], taken: Set[str]) -> str:
+    """Return the key of the text if none is named: the most preferred known name of those that are not taken."""
+    cells = ((key, value) for record in records for key, value in record.items() if key not in taken)
+    known = {known_as(key): key for key, value in cells if isinstance(value, str)}
     return next((known[name] for name in TEXT_COLUMNS if name in known), "text")
 
 

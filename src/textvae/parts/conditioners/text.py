@@ -12,10 +12,7 @@ from textvae.text.conditions import Turns
 
 
 class TextConditioner(Conditioner):
-    """The vector of a source text: a sequence-to-sequence model whose decoder sees the source by it alone.
-
-    References: Sutskever et al. 2014, "Sequence to sequence learning with neural networks", section 2.
-    """
+    """The vector of a source text: a sequence-to-sequence model whose decoder sees the source by it alone."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
