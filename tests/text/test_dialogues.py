@@ -215,9 +215,6 @@ def test_contexts_equal_a_slow_construction(tmp_path_factory, found, window, ran
     view = store.responses(window)
     contexts = [sum(len(text.split()) + 1 for text in past) for past, _, _ in expected]
     assert view.turns.tokens(np.arange(len(view))).tolist() == contexts
-    groups = view.turns.groups(np.arange(len(view))).tolist()
-    keys = [(past, flags) for past, flags, _ in expected]
-    assert [[a == b for a in groups] for b in groups] == [[a == b for a in keys] for b in keys]
 
 
 def test_a_batch_is_padded_beyond_its_turns_and_its_rows_can_be_taken(tmp_path):

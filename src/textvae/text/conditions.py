@@ -206,17 +206,6 @@ class TurnColumns(NamedTuple):
         parts = (ids, lengths, counts, own)
         return Turns(*(torch.from_numpy(part.astype(np.int64)) for part in parts))
 
-    def groups(self, rows: np.ndarray) -> np.ndarray:
-        """Return a number for the context of each of some sentences: the same for the same tokens and flags."""
-        known: dict[bytes, int] = {}
-        begins, ends = self.begins(rows)
-        numbers = np.empty(len(ends), dtype=np.int64)
-        for at, (begin, end) in enumerate(zip(begins.tolist(), ends.tolist(), strict=True)):
-            tokens = self.ids[self.starts[begin] : self.starts[end]]
-            own = self.speakers[begin:end] == self.speakers[end]
-            numbers[at] = known.setdefault(own.tobytes() + tokens.tobytes(), len(known))
-        return numbers
-
 
 class Marks:
     """Labels of sentences while they are written, by split: text becomes numbers."""

@@ -87,7 +87,7 @@ def key_of(given: Mapping[str, Source], arguments: Mapping[str, Any]) -> str:
     unused = ("valid", "test", "seed") if len(given) > 1 else ()
     parts: dict[str, Any] = {name: value for name, value in arguments.items() if name not in unused}
     for name in ("condition_on", "source", "dialogue"):
-        if parts[name] is None or not len(parts[name]):
+        if parts[name] in (None, {}):
             del parts[name]  # keys of stores without conditions stay as they were
     parts["reader"] = readers.VERSION
     if (vocabulary := parts.pop("vocabulary_of")) is not None:
