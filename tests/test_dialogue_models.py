@@ -9,10 +9,14 @@ import torch
 import textvae
 from textvae.errors import RequestError
 from textvae.evaluation.evaluate import evaluate
+from textvae.evaluation.opened import open_run
+from textvae.evaluation.responses import responses, scores_of_responses
 from textvae.evaluation.suite import evaluate_all
 from textvae.generate.trained import load
 from textvae.objective.presets import load_settings
 from textvae.training.loop import resume, train
+
+from .cli.conftest import call
 
 SMALL = {
     "embedding": 6,
@@ -85,13 +89,11 @@ def test_a_model_is_trained_and_evaluated(kind, model, tmp_path, cache_of_its_ow
         load(run.folder).sample(2)
 
 
-def test_a_response_follows_its_context(tmp_path, cache_of_its_own):
+def test_a_response_follows_its_context(talker):
     """The word of the context is in the answer, by a model without a code."""
-    settings = settings_of("dialogue", "hred", tmp_path, epochs=150)
-    model = load(train(settings, tmp_path / "run"))
+    model = load(talker)
     store = model.corpus.split("test")
-    rows = np.arange(len(store))
-    written = model.sample(len(store), condition=store.condition(rows))
+    written = model.sample(len(store), condition=store.condition(np.arange(len(store))))
     pairs = zip(written, model.corpus.texts("test"), strict=True)
     right = sum(text.split()[1:2] == own.split()[1:2] for text, own in pairs)
     assert right >= 0.8 * len(store)
@@ -123,3 +125,85 @@ def test_a_dialogue_run_resumes_exactly(tmp_path, cache_of_its_own):
 def test_settings_that_do_not_fit_together(tables, message):
     with pytest.raises(RequestError, match=message):
         load_settings(**tables)
+
+
+@pytest.fixture(scope="module")
+def talker(tmp_path_factory, cache_of_its_own):
+    folder = tmp_path_factory.mktemp("talker")
+    return train(settings_of("dialogue", "hred", folder, epochs=150), folder / "run").folder
+
+
+def test_responses_are_scored_against_the_true_ones(talker, tmp_path):
+    trained = open_run(talker)
+    found = responses(trained, "test", contexts=5, number=4)
+    assert len(found.references) == 5 and {len(own) for own in found.responses} == {4}
+    assert found.contexts[0][0].startswith("say ") and found.decoding.name == "sample"
+    assert found == responses(trained, "test", contexts=5, number=4)
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("yes 1 0\ntoo 0 1\n")
+    told = scores_of_responses(trained, found, "test", vectors=vectors)
+    assert 0 < told["response_bleu_precision"] <= told["response_bleu_recall"]
+    assert told["response_embedding_average"] > 0.5 and not told["reasons"]
+    assert "|contexts:5|" in told["signature"] and "nltk-3.4" in told["signature"]
+    without = scores_of_responses(trained, found, "test")
+    assert (
+        without["response_embedding_average"] is None
+        and "--vectors" in without["reasons"]["response_embedding_average"]
+    )
+
+
+def test_a_context_takes_turns_and_keeps_its_last_utterances(talker):
+    model = load(talker)
+    context = model.context(["say a", "yes a", "yes a too"])
+    assert context.speakers.tolist() == [[0, 1, 0]] and context.counts.tolist() == [3]
+    assert model.context(["yes a"] * 12).counts.tolist() == [9]  # a window of ten, the response among them
+    assert model.context("say a", [1]).speakers.tolist() == [[1]]
+    whole, one = model.respond(["say a"], 3, decoding="greedy"), model.respond("say a", 1, decoding="greedy")
+    assert len(whole) == 3 and whole[:1] == one
+    assert model.respond("say a", 3) == model.sample(3, 0, "sample", condition=model.context("say a"))
+    for given, speakers, message in (
+        ([], None, "utterances: is empty"),
+        (["say a"], [0, 1], "2 flags for 1 utterances"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            model.context(given, speakers)
+
+
+def test_a_conversation_goes_on_with_a_response(talker, tmp_path):
+    saved = tmp_path / "saved.txt"
+    lines = [
+        "say a",
+        "/2",
+        "/again",
+        "yes a too",
+        "/save",
+        f"/save {saved}",
+        "/9",
+        "/what",
+        "/new",
+        "/again",
+        "/quit",
+        "no",
+    ]
+    done = call("chat", talker, "-n", "2", "--decode", "sample", input="\n".join(lines) + "\n")
+    assert done.exit_code == 0
+    written = done.stdout.splitlines()
+    assert len(written) == 6 and [line[:3] for line in written] == ["1  ", "2  "] * 3
+    turns = saved.read_text().splitlines()
+    assert turns[0] == "say a" and turns[2] == "yes a too" and len(turns) == 4
+    assert turns[1] in (written[2][3:], written[3][3:])  # of /again
+    for message in ("name a file", "there are 2 responses", "/what is no key", "no turn yet", "written: "):
+        assert message in done.stderr
+
+
+def test_only_a_model_of_texts_has_a_conversation(tmp_path, cache_of_its_own):
+    settings = load_settings(
+        data={**sources(tmp_path), "column": "text", "max_length": 8},
+        model={**SMALL, "latent": 2},
+        train={"epochs": 1},
+    )
+    run = train(settings, tmp_path / "run").folder
+    done = call("chat", run, input="a\n")
+    assert done.exit_code == 2 and "is conditioned on no dialogue or source text" in done.stderr
+    with pytest.raises(RequestError, match="answers no contexts"):
+        evaluate_all(run, iw_samples=2, iw_sentences=2, samples=4, times=1, vectors="v.txt")

@@ -9,6 +9,7 @@ import typer
 import textvae
 from textvae.cli import (
     adversarial,
+    chat,
     codes,
     comparison,
     corpora,
@@ -45,6 +46,7 @@ for command in (
     generation.sample,
     generation.reconstruct,
     generation.impute,
+    chat.chat,
     adversarial.adversarial,
     codes.encode,
     codes.decode,

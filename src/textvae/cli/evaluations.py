@@ -1,6 +1,7 @@
 """Output of `textvae evaluate --all`."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textvae.cli.output import DASH, columns, document, note, number, plain, result
@@ -23,6 +24,7 @@ def print_all(
     seed: int,
     as_json: bool,
     times: int,
+    vectors: Path | None = None,
 ) -> None:
     """Evaluate everything that fits the run, and print it."""
     from textvae.evaluation.opened import open_run
@@ -41,6 +43,7 @@ def print_all(
             seed=seed,
             progress=bars.update,
             times=times,
+            vectors=vectors,
         )
         write_run_report(trained, split, found, seed)
     if as_json:
@@ -58,9 +61,19 @@ def print_all(
     for name, drawn in draw.items():
         title = name.replace("_", " ")
         blocks.append(drawn(found[name]) if found[name] else f"no {title}: {plain(found['reasons'][name])}")
+    if "responses" in found:
+        blocks.append(_responses(found["responses"]))
     result("\n\n".join(blocks))
     if trained.saved:  # else there were warnings
         note(f"written: {', '.join(map(str, trained.saved))}")
+
+
+def _responses(part: Mapping[str, Any]) -> str:
+    """Return the scores of responses, one a line, and what is not known."""
+    scores = {name: value for name, value in part.items() if name not in ("signature", "reasons")}
+    shown = {name: f"{one:,}" if isinstance(one, int) else number(one, 3) for name, one in scores.items()}
+    rows = [[name.replace("_", " "), text] for name, text in shown.items()]
+    return "\n".join(["responses", columns(rows), *dict.fromkeys(part["reasons"].values()), part["signature"]])
 
 
 def _reconstructions(part: Mapping[str, Any]) -> str:

@@ -48,6 +48,12 @@ def evaluate(
     times: Annotated[
         int, typer.Option(min=1, help="With --all: how often they are written, for mean ± deviation.")
     ] = TIMES,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="With --all, of a model of dialogues: word vectors to score responses by."
+        ),
+    ] = None,
     prior: BesidePrior = None,
     rates: Annotated[
         bool, typer.Option("--rates", help="The rate-distortion curve instead, of a run of --method multi-rate.")
@@ -92,9 +98,9 @@ def evaluate(
         from textvae.cli.evaluations import print_all
 
         opened = Run.open(run, data).under(prior or "usual")
-        print_all(opened, split, *numbers, samples, by_name(decodings), seed, as_json, times)
+        print_all(opened, split, *numbers, samples, by_name(decodings), seed, as_json, times, vectors)
         return
-    _refuse(written, "says how text is written, which is done with --all; give --all too")
+    _refuse({**written, "--vectors": vectors}, "says how text is written, which is done with --all; give --all too")
     _print_scores(Run.open(run, data), split, numbers, prior, seed, as_json)
 
 

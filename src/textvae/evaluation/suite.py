@@ -17,6 +17,7 @@ from textvae.evaluation.importance import AUTO, importance_weights, iw_numbers, 
 from textvae.evaluation.opened import Opened, open_run
 from textvae.evaluation.probing import own_labels, probes
 from textvae.evaluation.reconstruction import reconstructions
+from textvae.evaluation.responses import responses, scores_of_responses
 from textvae.evaluation.values import NO_CODE
 from textvae.files import write_json
 from textvae.generate.decoding import Decoding
@@ -55,15 +56,18 @@ def evaluate_all(
     seed: int = 0,
     progress: PartProgress | None = None,
     times: int = 3,
+    vectors: Path | str | None = None,
 ) -> dict[str, Any]:
     """All that `evaluate` gives, and beside it what the model writes, reconstructs, and knows of labels.
 
     `reconstruction_by_length`: corpus BLEU and ROUGE of reconstructions by bucket. `generated`: for each of
     `decodings`, the scores of `samples` sentences from the prior against the split and the training text, written
     `times` times, of the seeds `seed`, `seed` + 1, ...: mean and standard deviation. `true_distance`: of the first
-    of these to the corpus `grammar`. `probes`: what codes tell of the text's labels,
-    fewer labels than all drawn `draws` times. What does not fit the model or the text is None, and `reasons` says
-    why. Written to `evaluation/SPLIT-all.json`; `evaluate` writes `SPLIT.json`.
+    of these to the corpus `grammar`. `responses`, of a model of dialogues or source texts: ten to each of up to 500
+    contexts, scored against the true one, with `vectors`, a file of word vectors, for the embedding scores.
+    `probes`: what codes tell of the text's labels, fewer labels than all drawn `draws` times. What does not fit the
+    model or the text is None, and `reasons` says why. Written to `evaluation/SPLIT-all.json`; `evaluate` writes
+    `SPLIT.json`.
 
     Raises:
         RequestError: as `evaluate`, for fewer than 2 samples, and for less than once.
@@ -86,6 +90,13 @@ def evaluate_all(
         "true_distance": _true_distances(trained, corpus, first, decodings, numbers, told),
         "probes": _probes(trained, split, draws, seed, told),
     }
+    if corpus.split(split).turns is not None:
+        told("responding", 0, 1)
+        parts["responses"] = scores_of_responses(
+            trained, responses(trained, split, seed=seed), split, seed, vectors
+        )
+    elif vectors is not None:
+        raise RequestError(f"vectors: {trained.run.folder} answers no contexts; leave out the word vectors")
     for name, part in parts.items():
         document[name] = None if isinstance(part, str) else part
         if isinstance(part, str):
@@ -181,7 +192,8 @@ def _true_distances(
             continue
         distance = true_distance(written, grammar.reviews())
         found[name] = distance.document()
-        if decodings[name] == Decoding("sample", allow_unknown=True):  # from p(x) itself
+        conditional = trained.model.conditioning is not None  # log p(x) is one of p(x|c), of some c
+        if decodings[name] == Decoding("sample", allow_unknown=True) and not conditional:  # from p(x) itself
             found[name] |= reverse_kl(trained, written, distance, *numbers, told)
             few = (found[name]["reverse_kl_inside_sentences"] or 0) < 2
             why = "fewer than 2 sentences are of the language" if few else "the posterior has no density"

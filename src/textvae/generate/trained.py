@@ -1,6 +1,6 @@
 """A trained model as users see it: a codec that can also reconstruct, impute and transfer."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -25,8 +25,10 @@ from textvae.generate.transfer import direction, moved
 from textvae.run import Run, model_of
 from textvae.run.data import corpus_of
 from textvae.run.rates import at_rate
+from textvae.text.conditions import Turns
 from textvae.text.corpus import Corpus
 from textvae.text.readers import each_text, require_texts
+from textvae.text.tokenizers import PAD
 
 
 def load(
@@ -68,6 +70,63 @@ class Trained(Codec):
             RequestError: For a model without conditions, and for unknown or missing columns and values.
         """
         return Trained(self.run, self.model.given(rows_of(self.run, condition)))
+
+    def context(self, utterances: str | Sequence[str], speakers: Sequence[int] | None = None) -> Turns:
+        """Return utterances, first to last, as a condition: the context of a response, or a source text.
+
+        Args:
+            utterances: Texts, or one; those beyond the window of the model are left out, the first ones.
+            speakers: For each 1 if the one who responds has said it, else 0; by default they take turns, and the
+                last utterance is the other's.
+
+        Raises:
+            RequestError: For a model that is conditioned on no texts, an empty utterance, and speakers of another
+                number.
+        """
+        data = self.run.settings.data
+        if data.dialogue is None and data.source is None:
+            raise RequestError(f"{self.run.folder}: is conditioned on no dialogue or source text")
+        texts = [utterances] if isinstance(utterances, str) else require_texts(utterances, "utterances")
+        flags = [(len(texts) - at + 1) % 2 for at in range(len(texts))] if speakers is None else list(speakers)
+        if len(flags) != len(texts):
+            raise RequestError(f"speakers: has {len(flags)} flags for {len(texts)} utterances; give one for each")
+        if data.source is not None and len(texts) != 1:
+            raise RequestError(
+                f"utterances: has {len(texts)} texts, and the condition is one source text; give one"
+            )
+        most = 1 if data.dialogue is None else data.dialogue.window - 1
+        ids, seen = self.token_ids(texts[-most:])
+        self.warn_of(seen)
+        if not ids:
+            raise RequestError("utterances: is empty; give one or more")
+        lengths = torch.tensor([[len(own) for own in ids]])
+        padded = torch.full((1, len(ids), int(lengths.max())), PAD)
+        for at, own in enumerate(ids):
+            padded[0, at, : len(own)] = torch.tensor(own)
+        return Turns(padded, lengths, torch.tensor([len(ids)]), torch.tensor([flags[-most:]]))
+
+    def respond(
+        self,
+        utterances: str | Sequence[str],
+        n: int = 5,
+        seed: int = 0,
+        decoding: Decoding | str | None = None,
+        speakers: Sequence[int] | None = None,
+    ) -> list[str]:
+        """Return `n` responses to a context, or targets of a source text, each from a draw of the prior.
+
+        Args:
+            utterances: As those of `context`.
+            n: Number of responses.
+            seed: Of the draws.
+            decoding: By default greedy; of a model without a code, sampling.
+            speakers: As those of `context`.
+
+        Raises:
+            RequestError: As `context` and `sample`.
+        """
+        way = decoding or ("sample" if self.model.prior is None else GREEDY)
+        return self.sample(n, seed, way, condition=self.context(utterances, speakers))
 
     @cached_property
     def corpus(self) -> Corpus:
