@@ -26,6 +26,7 @@ COMMANDS = [
     "sample",
     "reconstruct",
     "impute",
+    "chat",
     "adversarial",
     "encode",
     "decode",
