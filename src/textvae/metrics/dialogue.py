@@ -71,7 +71,7 @@ class ResponseScores:
 
 
 def response_scores(
-    responses: Sequence[Sequence[str]],
+    responses: Sequence[object],
     references: Sequence[str],
     vectors: WordVectors | None = None,
     smoothing: str = "nltk-3.6",

@@ -41,7 +41,7 @@ class Hypotheses:
     weight: Float[Tensor, " hypothesis"]
     sentences: int
 
-    def expected(self, values: Float[Tensor, "*any"], dim: int) -> Float[Tensor, "*any"]:
+    def expected(self, values: Float[Tensor, "*any"], dim: int) -> Float[Tensor, "*rest"]:
         """Return the expectation over labels of values of each hypothesis, which are along `dim`."""
         shape = [1] * values.ndim
         shape[dim] = -1
