@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -29,11 +30,14 @@ from textvae.parts.posteriors import DiagonalGaussian, GaussianMixture, SemiImpl
 from textvae.parts.priors import Place
 from textvae.parts.settings import ModelSettings
 from textvae.report.run_report import run_report
+from textvae.run import Run
+from textvae.run.data import corpus_of
 from textvae.text import grammar
 from textvae.text.batches import build as build_store
 from textvae.text.batches import padded
 from textvae.text.conditions import Labels
 from textvae.training.loop import resume, train
+from textvae.training.start import start_document
 
 from .cli.conftest import call
 
@@ -384,3 +388,31 @@ def test_the_commands(run, tmp_path, monkeypatch):
     )
     assert code == 0 and 'condition_on = [\n    "kind",\n]' in out or 'condition_on = ["kind"]' in out
     assert 'name = "labels"' in out
+
+
+def test_other_labels_of_the_same_texts_are_other_data(run, tmp_path):
+    """Labels are what a model is trained on: neither resumed nor evaluated with others, nor with other names."""
+    shutil.copytree(run.parent, tmp_path / "copy")
+    folder = tmp_path / "copy" / "run"
+    tables = [tmp_path / "copy" / f"{split}.tsv" for split in ("train", "valid", "test")]
+    text = tables[0].read_text()
+    for old, new in (("a c\tx", "a c\ty"), ("\tx", "\tw")):
+        for table in tables:
+            table.write_text(text.replace(old, new))
+        with pytest.raises(RequestError, match="its condition of the train split is not the one"):
+            corpus_of(Run.open(folder, tmp_path / "copy"))
+    for table in tables:
+        table.write_text(text)
+    assert corpus_of(Run.open(folder, tmp_path / "copy")).split("train").conditions is not None
+
+
+def test_weights_are_of_their_own_labels(run, tmp_path):
+    rows = "\n".join(f"a {n}\t{'xz'[n % 2]}" for n in range(40))
+    path = tmp_path / "other.tsv"
+    path.write_text(f"text\tkind\n{rows}\n")
+    given = start_document(Run.open(run)) | {
+        "data": {"train": str(path), "valid": str(path), "column": "text", "condition_on": ["kind"]}
+    }
+    with pytest.raises(RequestError, match="--from .*: its weights are of its own labels, and 'kind' has"):
+        train(load_settings(given), tmp_path / "run", start=run)
+    assert not (tmp_path / "run" / "environment.json").exists()

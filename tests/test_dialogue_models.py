@@ -12,8 +12,14 @@ from textvae.evaluation.evaluate import evaluate
 from textvae.evaluation.opened import open_run
 from textvae.evaluation.responses import responses, scores_of_responses
 from textvae.evaluation.suite import evaluate_all
+from textvae.generate import conditions
 from textvae.generate.trained import load
+from textvae.model import build
 from textvae.objective.presets import load_settings
+from textvae.parts.conditioners.dialogue import DialogueConditioner
+from textvae.parts.noise import sentence_noise
+from textvae.text.batches import collate
+from textvae.text.corpus import open_corpus
 from textvae.training.loop import resume, train
 
 from .cli.conftest import call
@@ -207,3 +213,36 @@ def test_only_a_model_of_texts_has_a_conversation(tmp_path, cache_of_its_own):
     assert done.exit_code == 2 and "is conditioned on no dialogue or source text" in done.stderr
     with pytest.raises(RequestError, match="answers no contexts"):
         evaluate_all(run, iw_samples=2, iw_sentences=2, samples=4, times=1, vectors="v.txt")
+
+
+@pytest.mark.parametrize("model", ["cvae", "hred"])
+def test_contexts_are_read_once_in_a_pass(model, tmp_path, cache_of_its_own, monkeypatch):
+    """So that prior, posterior and decoder see one vector, with one dropout, and at one cost."""
+    settings = settings_of("dialogue", model, tmp_path)
+    corpus = open_corpus(settings.data)
+    built = build(settings.model, len(corpus.tokenizer))
+    read, inner = [], DialogueConditioner.forward
+    monkeypatch.setattr(
+        DialogueConditioner, "forward", lambda self, given: read.append(given) or inner(self, given)
+    )
+    batch = collate(corpus.split("train"), np.arange(4))
+    built(batch, sentence_noise(0, batch.index))
+    assert len(read) == 1
+
+
+def test_contexts_of_many_rows_are_read_some_at_a_time(talker, monkeypatch):
+    model = load(talker)
+    store = model.corpus.split("test")
+    condition = store.condition(np.arange(len(store)))
+    whole = model.sample(len(store), condition=condition)
+    monkeypatch.setattr(conditions, "READ", 3)
+    assert model.sample(len(store), condition=condition) == whole
+
+
+def test_scores_say_that_they_are_given_the_turns(talker):
+    assert "|given:turns|" in evaluate(talker, iw_samples=2, iw_sentences=2)["signature"]
+
+
+def test_a_diagnosis_says_whose_information_it_is(tmp_path, cache_of_its_own):
+    run = train(settings_of("dialogue", "cvae", tmp_path), tmp_path / "run")
+    assert any("I(x; z) " in sentence for sentence in textvae.diagnose(run).sentences)  # contexts are pooled

@@ -295,7 +295,7 @@ def look(
     exchanged = 0.0
     with evaluating(model):
         for at in evaluation_places(store, TOKENS, rows):
-            batch = collate(store, rows[at]).to(model.device)
+            batch = model.read(collate(store, rows[at]).to(model.device))
             posterior: Any = model.encode(batch)
             drawn = sentence_noise(seed, batch.index, model.device)(1, posterior.mean.shape[1])
 

@@ -125,6 +125,8 @@ class TextVAE(nn.Module):
         """
         if self.training and self.conditioning is not None and self.conditioning.classifier is not None:
             return self._inferring(batch, noise, samples, components)
+        if self.refinement is None:  # which reads conditions without their gradients
+            batch = self.read(batch)
         with nullcontext() if self.gates is None else self.gates.at(beta):
             posterior = self.encode(batch, noise, samples, components)
             z = None if posterior is None else posterior.rsample(noise, samples)
@@ -139,7 +141,7 @@ class TextVAE(nn.Module):
         log_q = conditioning.classifier.log_probs(read)
         told = conditioning.classifier.hypotheses(log_q, labels)
         rows = told.rows
-        each = Batch(batch.ids[rows], batch.lengths[rows], batch.index[rows], told.labels)
+        each = self.read(Batch(batch.ids[rows], batch.lengths[rows], batch.index[rows], told.labels))
 
         def of_rows(samples: int, size: int) -> Tensor:
             return noise(samples, size)[:, rows]
@@ -149,11 +151,9 @@ class TextVAE(nn.Module):
         posterior = self.posterior(conditioning.read(read[rows], context), of_rows, samples, components)
         posterior = conditioning.standardised(posterior, context)
         z = posterior.rsample(of_rows, samples)
-        out = self.scored(each, z, posterior)
-        found = OfHypotheses(posterior, told, z)
+        out, found = self.scored(each, z, posterior), OfHypotheses(posterior, told, z)
         heads = {name: told.expected(value, 1) for name, value in out.heads.items()}
-        log_px = told.expected(out.log_px, 1)
-        nats = conditioning.classifier.nats(log_q, labels)
+        log_px, nats = told.expected(out.log_px, 1), conditioning.classifier.nats(log_q, labels)
         return Pass(log_px, found.rsample(noise), found, out.prior, heads, None, nats)
 
     def scored(self, batch: Batch, z: Tensor | None, posterior: Posterior | None) -> Pass:
@@ -170,6 +170,10 @@ class TextVAE(nn.Module):
         model = copy(self)
         model.fixed = condition
         return model
+
+    def read(self, batch: Batch) -> Batch:
+        """Return a batch with the vectors of its conditions in place of these, so that they are computed once."""
+        return batch if self.conditioning is None else batch._replace(condition=self.context(batch))
 
     def context(self, batch: Batch) -> Float[Tensor, "batch size"] | None:
         """Return the vector of each sentence's condition; None for a model without conditions.
@@ -205,7 +209,8 @@ class TextVAE(nn.Module):
         So codes of one sentence are independent draws from q(z|x), as the codes of one `encode` need not be.
         """
         assert self.posterior is not None
-        hidden, context = self.hidden(batch), self.context(batch)
+        read = self.read(batch)
+        hidden, context = self.hidden(read), self.context(read)
         codes = []
         for noise in noises:
             posterior = self._standardised(self.posterior(hidden, noise, 1, 1), context)
@@ -229,14 +234,14 @@ class TextVAE(nn.Module):
         """Return q(z|x) as the encoder gives it, before any refinement; None for a language model."""
         if self.encoder is None or self.posterior is None:
             return None
+        batch = self.read(batch)
         posterior = self.posterior(self.hidden(batch), noise, samples, components)
         return self._standardised(posterior, self.context(batch))
 
     def _standardised(self, posterior: Posterior, context: Tensor | None) -> Posterior:
         """Return the posterior of codes as the prior N(0, I) has them."""
-        if self.conditioning is None:
+        if self.conditioning is None or context is None:
             return posterior
-        assert context is not None
         return self.conditioning.standardised(posterior, context)
 
     def hidden(self, batch: Batch) -> Float[Tensor, "batch size"]:
@@ -283,9 +288,8 @@ class TextVAE(nn.Module):
         """Return the codes, with their conditions; None for a language model without conditions."""
         if z is not None and self.gates is not None:
             z = self.gates("z", z)
-        if self.conditioning is None:
+        if self.conditioning is None or context is None:
             return z
-        assert context is not None
         return self.conditioning.seen(z, context)
 
     def _entered(self, seen: Tensor) -> Tensor:

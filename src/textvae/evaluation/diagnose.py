@@ -171,7 +171,7 @@ def _diagnosis(trained: Opened, split: str, written: Written, fewer: str, seed: 
         verdict(collapsed, uses, keeps, kl_text(scores, prior), since, prior),
         kept_content(content),
         missed_target(run.settings, None if prior else kl, scores.reconstruction.mean().item()),
-        mutual_information(found, trained.model.conditioning is not None),
+        mutual_information(found, trained.corpus.split(split).conditions is not None),
         ("" if off is None else f"{off} of {latent} dimensions are off (KL below {DIMENSION_OFF} nats); ")
         + f"{found['active_units']} of {latent} are active units (variance of their means above 0.01).",
         f"Exchanging codes between sentences increases the reconstruction loss by {round(gap, 2) + 0.0:.2f} nats "

@@ -258,8 +258,8 @@ class Measured:
         run, components = self.trained.run, components_of(self.trained.model)
         bound = "none" if self.weighted is None else f"iw{self.iw_samples}" if self.samples else "exact"
         parts: dict[str, Any] = {"bound": bound}
-        if self.store.conditions is not None:
-            parts["given"] = "+".join(self.store.conditions.names)
+        if self.store.given is not None:
+            parts["given"] = self.store.given
         if self.scores.posterior is not None:
             parts["posterior"] = run.settings.model.posterior.name
             parts["rate"] = self.scores.rate_kind or "none"

@@ -12,6 +12,8 @@ from textvae.run import Run
 from textvae.run.records import label_names
 from textvae.text.conditions import Labels, Turns
 
+# Conditions that are read at once.
+READ = 512
 # Labels by column, one value or one for each text; or a batch of labels, or of turns.
 Condition = Mapping[str, object] | Labels | Turns
 
@@ -55,7 +57,11 @@ def conditioned(model: TextVAE, z: Tensor | None, condition: Labels | Turns | No
     """
     if model.conditioning is None:
         return Conditioned(z, model.code)
-    contexts = model.conditioning.contexts(model.fixed if condition is None else condition, rows)
+    if condition is None:
+        contexts = model.conditioning.contexts(model.fixed, rows)
+    else:
+        some = torch.arange(rows).split(READ)
+        contexts = torch.cat([model.conditioning.contexts(condition.at(own), len(own)) for own in some])
     latent = 0 if z is None else z.shape[1]
     codes = contexts if z is None else torch.cat([z.to(contexts), contexts], dim=1)
     return Conditioned(codes, lambda both: model.code(both[..., :latent], both[..., latent:]))

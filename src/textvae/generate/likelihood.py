@@ -102,7 +102,7 @@ def weigh(model: TextVAE, batch: Batch, samples: int, seed: int = 0, tokens: int
 
     References: Burda et al. 2016, eq. 8; the estimate of Fu et al. 2020, Table 2.
     """
-    noise = sentence_noise(seed, batch.index, model.device)
+    batch, noise = model.read(batch), sentence_noise(seed, batch.index, model.device)
     posterior, prior = model.encode(batch, noise, samples), model.prior
     if posterior is None or prior is None:
         return Weighted(importance_weighted_nll(model.log_px(batch, None).double().sum(-1)).cpu(), None, None)

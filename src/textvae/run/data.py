@@ -7,7 +7,9 @@ from typing import Any
 
 from textvae.errors import RequestError
 from textvae.run import Run
+from textvae.run.records import label_names
 from textvae.settings import Data
+from textvae.text.batches import TokenStore
 from textvae.text.corpus import Corpus, cached_corpora, named_files, open_corpus, registered
 
 
@@ -81,8 +83,15 @@ def _differences(run: Run, corpus: Corpus) -> Iterator[tuple[str, str]]:
             yield f"{name} split", ", there is none now"
         elif now.fingerprint != then["fingerprint"]:
             yield f"{name} split", _sizes(then, now.counts)
+        elif now.condition_hash != then.get("conditions") or not _same_names(run, now):
+            yield f"condition of the {name} split", ""
     if run.tokenizer.tokens != corpus.tokenizer.tokens:  # counts of words may agree where words do not
         yield "vocabulary", ""
+
+
+def _same_names(run: Run, store: TokenStore) -> bool:
+    """Return True if numbers of labels stand for the same labels."""
+    return store.conditions is None or dict(store.conditions.names) == dict(label_names(run.environment))
 
 
 def _sizes(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:

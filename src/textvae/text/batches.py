@@ -51,13 +51,14 @@ class Batch(NamedTuple):
         ids: Targets, (batch, time). A row is w1 ... wn `<eos>` `<pad>` ...; the decoder shifts them right itself.
         lengths: Tokens, n + 1 with the end mark and without padding, (batch,).
         index: Number of each sentence in its split, (batch,).
-        condition: What the model is conditioned on, one row for each sentence; None without conditions.
+        condition: What the model is conditioned on, one row for each sentence, or the vectors that it has computed
+            of it, (batch, size); None without conditions.
     """
 
     ids: Int[Tensor, "batch time"]
     lengths: Int[Tensor, "batch"]
     index: Int[Tensor, "batch"]  # type: ignore[assignment]  # hides tuple.index, which is not used
-    condition: Labels | Turns | None = None
+    condition: Labels | Turns | Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""

@@ -1,5 +1,6 @@
-"""What a model is conditioned on: labels of sentences, or texts before them, on disk and in batches."""
+"""Conditions of a model: labels of sentences, or texts before them, on disk and in batches."""
 
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -213,7 +214,7 @@ class Marks:
     def __init__(self, columns: Sequence[str]) -> None:
         self.columns = tuple(columns)
         self._numbers: list[dict[str, int]] = [{} for _ in columns]  # by first appearance, common to all splits
-        self._rows: dict[str, list[tuple[int, ...]]] = {}
+        self._rows: dict[str, array[int]] = {}
 
     def add(self, split: str, marks: Sequence[str]) -> None:
         """Add the labels of the next sentence of a split; an empty one is missing.
@@ -227,7 +228,7 @@ class Marks:
             known.setdefault(mark, len(known)) if mark else MISSING
             for known, mark in zip(self._numbers, marks, strict=True)
         )
-        self._rows.setdefault(split, []).append(numbers)
+        self._rows.setdefault(split, array("i")).extend(numbers)
         for column, known in zip(self.columns, self._numbers, strict=True):
             if len(known) > MOST_VALUES:
                 raise RequestError(
@@ -244,8 +245,7 @@ class Marks:
         Raises:
             RequestError: For the first such column.
         """
-        nothing = [(MISSING,) * len(self.columns)]
-        seen = np.array(self._rows.get("train") or nothing)
+        seen = self._numbered("train")
         for at, (column, known) in enumerate(zip(self.columns, self._numbers, strict=True)):
             trained = set(seen[:, at].tolist()) - {MISSING}
             if len(trained) < 2:
@@ -264,9 +264,14 @@ class Marks:
 
     def values(self, split: str) -> np.ndarray:
         """Return the labels of a split, (n, columns), numbered in alphabetical order."""
-        rows = np.array(self._rows.get(split, []), dtype="<i4").reshape(-1, len(self.columns))
+        rows = self._numbered(split)
         for at, known in enumerate(self._numbers):
             place = {name: number for number, name in enumerate(sorted(known))}
             rank = np.array([*(place[name] for name in known), MISSING], dtype="<i4")  # -1 is the last
             rows[:, at] = rank[rows[:, at]]
         return rows
+
+    def _numbered(self, split: str) -> np.ndarray:
+        """Return the labels of a split, (n, columns), numbered by first appearance."""
+        numbers = np.array(self._rows.get(split, ()), dtype="<i4")
+        return numbers.reshape(len(numbers) // max(1, len(self.columns)), len(self.columns))

@@ -161,6 +161,11 @@ class TokenStore:
         responses.counts = {**self.counts, **tokens, "utterances": len(self)}
         return responses
 
+    @property
+    def given(self) -> str | None:
+        """Name of the conditions in signatures: columns of labels, or `turns`; None without conditions."""
+        return "+".join(self.conditions.names) if self.conditions is not None else "turns" if self.turns else None
+
     def condition(self, rows: np.ndarray) -> Labels | Turns | None:
         """Return the conditions of the given rows as a batch has them; None for a text without conditions."""
         own = self.conditions if self.turns is None else self.turns

@@ -46,7 +46,7 @@ from textvae.training.launch import (
 from textvae.training.log import Log
 from textvae.training.looks import looks
 from textvae.training.phase import Stage, begin_next, enter, reset
-from textvae.training.start import check_start, load_start, with_tokenizer_of
+from textvae.training.start import check_labels, check_start, load_start, with_tokenizer_of
 from textvae.training.updates import StepInput, encoder_updates
 
 
@@ -76,6 +76,8 @@ def train(
     with job.training(Path(out), new=True):
         prepare()
         corpus = open_corpus(settings.data)
+        if source is not None:
+            check_labels(source, corpus)
         precision = precision_for(settings, len(corpus.tokenizer))
         settings = settings.model_copy(update={"train": settings.train.model_copy(update={"precision": precision})})
         job = replace(job, bf16=precision == "bf16")

@@ -11,8 +11,9 @@ from textvae.model import TextVAE
 from textvae.objective.settings import Settings
 from textvae.run import Run, load_weights
 from textvae.run.data import located
+from textvae.run.records import label_names
 from textvae.settings import TokenizerSettings, leaves
-from textvae.text.corpus import file_place, places_of
+from textvae.text.corpus import Corpus, file_place, places_of
 
 # Settings of a model, at any depth, that its weights do not depend on.
 FREE = ("dropout", "embedding_dropout", "init", "word_keep")
@@ -74,6 +75,25 @@ def check_start(settings: Settings, source: Run, folder: Path) -> dict[str, Any]
         )
     weights = source.folder / "model.safetensors"
     return {**file_place(weights, folder), "weights": file_digest(weights)}
+
+
+def check_labels(source: Run, corpus: Corpus) -> None:
+    """Refuse to start from the weights of a run whose model is conditioned on other labels.
+
+    Raises:
+        RequestError: Naming the first column whose labels differ.
+    """
+    conditions = corpus.split("train").conditions
+    mine = {} if conditions is None else dict(conditions.names)
+    for column, theirs in label_names(source.environment).items():
+        own = mine.get(column, [])
+        if own != theirs:
+            other = next(iter({*own} ^ {*theirs}))
+            place = "this text" if other in own else source.folder
+            raise RequestError(
+                f"--from {source.folder}: its weights are of its own labels, and {column!r} has {other!r} in "
+                f"{place} alone; give text with the same labels"
+            )
 
 
 def load_start(model: TextVAE, run: Run) -> None:

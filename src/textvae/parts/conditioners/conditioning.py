@@ -1,4 +1,4 @@
-"""What a condition does to codes and to what is read of them: the conditional half of a model."""
+"""The conditional half of a model: vectors of conditions, and the codes and posteriors that they change."""
 
 from typing import Any
 
@@ -39,6 +39,8 @@ class Conditioning(nn.Module):
     def contexts(self, condition: Any, rows: int) -> Float[Tensor, "rows size"]:
         """Return the vectors of a condition of `rows` rows, or of one row that holds for all.
 
+        Vectors given in place of a condition are returned as they are.
+
         Raises:
             RequestError: For no condition.
         """
@@ -47,6 +49,8 @@ class Conditioning(nn.Module):
                 "condition: the model is conditional, and none is given; "
                 "give --condition COLUMN=VALUE, in Python condition={column: value}"
             )
+        if isinstance(condition, Tensor):
+            return condition
         device = next(self.parameters()).device
         contexts: Tensor = self.conditioner(condition.to(device))
         return contexts.expand(rows, -1)

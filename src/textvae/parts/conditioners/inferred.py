@@ -1,6 +1,6 @@
 """Labels that some sentences lack: a classifier q(c|x), and expectations over the labels that it gives."""
 
-import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from textvae.text.conditions import MISSING, Labels
 
 
 class LabelNats(NamedTuple):
-    """Of each sentence, in nats: KL(q(c|x) || p(c)) of its missing labels, and -log q(c|x) of its given ones.
+    """Nats of the labels of each sentence: KL(q(c|x) || p(c)) of missing ones, and -log q(c|x) of given ones.
 
     p(c) is uniform over the values of each column.
     """
@@ -126,24 +126,21 @@ class LabelPosterior(nn.Module):
         kl, given = (log_q[0].new_zeros(len(log_q[0])) for _ in range(2))
         for own, values in zip(log_q, labels.values.unbind(1), strict=True):
             missing = values == MISSING
-            uniform = torch.log(torch.tensor(float(own.shape[1])))
-            kl = kl + ((own.exp() * own).sum(-1) + uniform) * missing
+            kl = kl + ((own.exp() * own).sum(-1) + math.log(own.shape[1])) * missing
             chosen = own.gather(1, values.where(~missing, 0)[:, None])[:, 0]
             given = given - chosen * ~missing
         return LabelNats(kl, given)
 
     def hypotheses(self, log_q: Sequence[Tensor], labels: Labels) -> Hypotheses:
         """Return all labels that sentences may have, with their probabilities."""
-        rows, numbers = list[int](), list[tuple[int, ...]]()
-        for row, known in enumerate(labels.values.tolist()):
-            choices = [range(own.shape[1]) if n == MISSING else (n,) for n, own in zip(known, log_q, strict=True)]
-            some = list(itertools.product(*choices))
-            rows += [row] * len(some)
-            numbers += some
-        device = labels.values.device
-        at, values = torch.tensor(rows, device=device), torch.tensor(numbers, device=device)
+        missing = labels.values == MISSING
+        device, some = missing.device, missing.any(0).tolist()
+        sizes = [own.shape[1] if lacks else 1 for own, lacks in zip(log_q, some, strict=True)]
+        grid = torch.cartesian_prod(*(torch.arange(size, device=device) for size in sizes)).view(-1, len(sizes))
+        tried = torch.where(torch.tensor(some, device=device), grid, labels.values[:, None])
+        at, which = (missing[:, None] | (tried == labels.values[:, None])).all(-1).nonzero(as_tuple=True)
+        values = tried[at, which]
         log_weight = log_q[0].new_zeros(len(at))
         for column, own in enumerate(log_q):
-            missing = labels.values[at, column] == MISSING
-            log_weight = log_weight + own[at, values[:, column]] * missing
+            log_weight = log_weight + own[at, values[:, column]] * missing[at, column]
         return Hypotheses(at, Labels(values), log_weight.exp(), len(labels.values))
